@@ -1,0 +1,270 @@
+"""One WebSocket client's transport: bytes in, frames out, flow control both ways, and the end of it.
+
+The only code that writes to a client after the handshake. It decides nothing about topics: requests go to the Session,
+events come through the Outbox. No task, no future and no coroutine for a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from msgspec import UNSET
+
+from pubsub.errors import Goodbye, SlowConsumer
+from pubsub.frames import (
+    CLOSE,
+    PONG,
+    Binary,
+    Close,
+    Ping,
+    ProtocolFault,
+    Reader,
+    Received,
+    close_frame,
+    control_frame,
+    text_frame,
+)
+from pubsub.handover import websocket_mask
+from pubsub.outbox import Outbox
+from pubsub.protocol import Info, encode, error_reply
+from pubsub.session import Session
+from pubsub.sockets import Uptake, uptake
+
+if TYPE_CHECKING:
+    from pubsub.connections import Connections
+
+log = logging.getLogger(__name__)
+
+# The transport's own buffer, beyond the kernel's: over the first figure the client is blocked, under the second it is
+# written to again. Large enough for a burst on a long line, small enough to stand behind each stalled client.
+WRITE_BUFFER_HIGH: Final = 256 * 1024
+WRITE_BUFFER_LOW: Final = 64 * 1024
+REPLY_BYTES: Final = 64 * 1024  # answers are written at the end of the tick, or when they come to this
+CLOSE_WAIT: Final = 0.9  # seconds from the server's close frame to the end, whatever the client does
+
+
+class Connection(asyncio.Protocol):
+    """See the module. It takes over a transport whose handshake is done; :meth:`open` begins.
+
+    ``next_ping`` and ``slot`` belong to Connections, which keeps the time.
+    """
+
+    __slots__ = ("_abort_timer", "_connections", "_end_reason", "_farewell", "_opened", "_reader", "_replies",
+                 "_reply_bytes", "_seen", "_transport", "_uptake", "_uptake_at", "next_ping", "outbox", "session",
+                 "slot")  # fmt: skip
+
+    def __init__(self, transport: asyncio.Transport, connections: Connections, *, client_id: str, named: bool) -> None:
+        self._transport = transport
+        self._connections = connections
+        self._reader: Reader | None = Reader(connections.limits.max_message_bytes, websocket_mask)
+        self._replies: list[bytes] = []
+        self._reply_bytes = 0
+        self._end_reason = ""  # why, once the end has begun
+        self._farewell: Goodbye | None = None  # to be said when nothing waits any more
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self.outbox = Outbox(transport.write, connections.limits.queue_size, connections.clock)
+        self.session = Session(
+            connections.broker, self.outbox, self, connections.clock, client_id=client_id, named=named
+        )
+        self._seen = self._opened = connections.now()
+        self._uptake = Uptake(0, behind=False)
+        self._uptake_at = 0.0
+        self.next_ping = 0.0
+        self.slot = 0
+
+    def open(self) -> None:
+        """Take the transport over."""
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH, low=WRITE_BUFFER_LOW)
+        self._transport.set_protocol(self)
+        self._connections.add(self)
+        log.info("Client connected: %(client_id)s", {"client_id": self.session.client_id})
+
+    # Bytes in
+
+    def data_received(self, data: bytes) -> None:
+        if self._reader is not None:
+            self._reader.feed(data)
+            self._serve(self._reader)
+
+    def eof_received(self) -> bool:
+        self._end("the client hung up")
+        return False
+
+    def _serve(self, reader: Reader) -> None:
+        """Serve what has come, for as long as the client takes what it is sent."""
+        frames_before, message_ended = reader.frames_read, False
+        try:
+            while not self.outbox.blocked and (received := reader.read()) is not None:
+                message_ended = True
+                if type(received) is str and not self._end_reason:
+                    self.session.receive(received)
+                else:
+                    self._control(received)
+        except ProtocolFault as fault:
+            self._fail(fault.goodbye, str(fault))
+            return
+        if reader.frames_read != frames_before:
+            self._seen = self._connections.now()
+        if not reader.unfinished or self.outbox.blocked:
+            self._connections.end_message(self)
+        else:
+            self._connections.begin_message(self, anew=message_ended)
+
+    def _control(self, received: Received) -> None:
+        if isinstance(received, Close):
+            self._answer_close(received)
+        elif not self._end_reason:
+            if isinstance(received, Ping):
+                self.reply(control_frame(PONG, received.payload))
+            elif isinstance(received, Binary):
+                self.session.receive_binary()
+
+    def _answer_close(self, received: Close) -> None:
+        self.flush()
+        if not self._end_reason:
+            self._transport.write(control_frame(CLOSE, b"" if received.code is None else received.code.to_bytes(2)))
+        self._end(f"closed by the client with {received.code or 'no code'}")
+
+    # Frames out
+
+    def reply(self, frame: bytes) -> None:
+        """Send an answer with others of this tick (Replies)."""
+        if not self._replies:
+            self._connections.defer(self.flush)
+        self._replies.append(frame)
+        self._reply_bytes += len(frame)
+        if self._reply_bytes >= REPLY_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the answers that wait (Replies)."""
+        if self._replies:
+            replies, self._replies = self._replies, []
+            self._reply_bytes = 0
+            self._transport.write(b"".join(replies))
+
+    def beat(self, frames: bytes) -> None:
+        """Send the heartbeat; a client that takes nothing has enough to take already."""
+        if not self.outbox.blocked and not self._end_reason:
+            self._transport.write(frames)
+
+    def pause_writing(self) -> None:
+        self.outbox.block()
+        self._connections.end_message(self)
+        if not self._end_reason:
+            self._transport.pause_reading()
+        self._uptake, self._uptake_at = uptake(self._transport), self._connections.now()
+        self._connections.blocked[self] = None
+
+    def resume_writing(self) -> None:
+        self._connections.blocked.pop(self, None)
+        self.outbox.unblock()
+        if self.outbox.blocked:
+            return
+        if self._farewell is not None:
+            self._say(self._farewell)
+        elif not self._end_reason and self._reader is not None:
+            self._serve(self._reader)
+            if not self.outbox.blocked:
+                self._transport.resume_reading()
+
+    def last_life(self, now: float) -> float:
+        """When a whole frame came last, or the client was seen to take data that it was behind with."""
+        before, self._uptake = self._uptake, uptake(self._transport)
+        if before.behind and self._uptake.taken != before.taken:
+            self._uptake_at = now
+        return max(self._seen, self._uptake_at)
+
+    def is_stuck(self, now: float) -> bool:
+        """Whether the queue is full and the client has taken nothing for ``WRITE_WAIT_SEC``."""
+        self.last_life(now)
+        return self.outbox.full and now - self._uptake_at >= self._connections.limits.write_wait
+
+    # The end
+
+    def dismiss(self, reconnect_after_ms: int) -> None:
+        """Shutdown: say when to come back, send what is queued, then close with 1001."""
+        if self._end_reason:
+            return
+        self.flush()
+        draining = Info(msg="draining", reconnect_after_ms=reconnect_after_ms, ts=self._connections.clock.timestamp())
+        self._transport.write(text_frame(encode(draining)))
+        self._begin_end("the server is shutting down")
+        self._farewell = Goodbye.GOING_AWAY
+        if not self.outbox.lagging:
+            self._say(self._farewell)
+
+    def cut_slow_consumer(self) -> None:
+        """SLOW_CONSUMER: the queue is given up, and the client is gone within a second."""
+        log.warning("Slow consumer detected: client_id=%(client_id)s", {"client_id": self.session.client_id})
+        self.outbox.clear()
+        self._begin_end("slow consumer")
+        error = error_reply(SlowConsumer(), UNSET, self._connections.clock.timestamp())
+        self._transport.write(text_frame(encode(error)))
+        self._say(Goodbye.SLOW_CONSUMER)
+
+    def time_out_message(self) -> None:
+        """A message that has begun is not whole in time."""
+        self._fail(Goodbye.MESSAGE_TIMEOUT, "a message was not complete in time")
+
+    def abort(self, reason: str) -> None:
+        """End at once; what the client has not taken is lost."""
+        self._begin_end(reason)
+        self._transport.abort()
+
+    def _fail(self, goodbye: Goodbye, detail: str) -> None:
+        """The client broke the protocol: nothing that it sends from here on means anything."""
+        self._reader = None
+        if self._end_reason:
+            return
+        log.error(
+            "WebSocket error for client %(client_id)s: %(error)s",
+            {"client_id": self.session.client_id, "error": detail},
+        )
+        self.flush()
+        self.outbox.clear()
+        self._begin_end(f"closed with {goodbye.code}: {detail}")
+        self._say(goodbye)
+
+    def _say(self, goodbye: Goodbye) -> None:
+        """Send a close frame, then wait for the client's, but not for long."""
+        self._farewell = None
+        self._transport.write(close_frame(goodbye))
+        self._transport.resume_reading()
+        self._abort_later()
+
+    def _end(self, reason: str) -> None:
+        """Close the transport: both sides have said their goodbye, or one is gone."""
+        self._reader = None
+        self._begin_end(reason)
+        self._transport.close()
+        self._abort_later()
+
+    def _begin_end(self, reason: str) -> None:
+        self._end_reason = self._end_reason or reason
+        self._connections.end_message(self)
+        self.session.end()
+
+    def _abort_later(self) -> None:
+        """``close()`` alone would wait for ever for a client that does not read."""
+        if self._abort_timer is None:
+            self._abort_timer = self._connections.call_later(CLOSE_WAIT, self._transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        self._begin_end("connection reset" if exc else "connection lost")
+        self._replies.clear()
+        self.outbox.clear()
+        self._connections.remove(self)
+        log.info(
+            "Client disconnected: %(client_id)s (%(reason)s; connected %(connected_sec).1f s, dropped %(dropped)d)",
+            {
+                "client_id": self.session.client_id,
+                "reason": self._end_reason,
+                "connected_sec": self._connections.now() - self._opened,
+                "dropped": self.outbox.dropped,
+            },
+        )

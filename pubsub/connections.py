@@ -1,0 +1,167 @@
+"""All WebSocket connections, and the one timer that they share: heartbeat, messages that don't end, clients that stall.
+
+It only decides that it is time; what happens then is the Connection's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pubsub.broker import Broker
+from pubsub.clock import Clock
+from pubsub.frames import PING, control_frame, text_frame
+from pubsub.protocol import Info, encode
+
+if TYPE_CHECKING:
+    from pubsub.connection import Connection
+
+log = logging.getLogger(__name__)
+
+TICK: Final = 0.1  # seconds: the grain of all time limits below
+STALL_TICKS: Final = 5  # a look at a blocked client costs 3 µs, so not at each tick
+SLICE: Final = 200  # connections that are served at a stretch when all are: about 5 ms
+
+_GOLDEN: Final = 0.6180339887498949  # its multiples, modulo 1, never come close to each other
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds; see the settings of the same names."""
+
+    ping_period: float
+    pong_wait: float
+    write_wait: float
+    read_timeout: float
+    max_message_bytes: int
+    queue_size: int
+
+
+class Connections:
+    """See the module. ``limits``, ``broker`` and ``clock`` are what each Connection needs from the server."""
+
+    def __init__(self, broker: Broker, limits: Limits, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self.broker = broker
+        self.limits = limits
+        self.clock = clock
+        self.blocked: dict[Connection, None] = {}
+        self.now: Callable[[], float] = loop.time
+        self.defer: Callable[[Callable[[], None]], object] = loop.call_soon
+        self.call_later = loop.call_later
+        self._open: dict[Connection, None] = {}
+        self._opened = 0
+        self._wheel: dict[int, dict[Connection, None]] = {}  # by tick: whose heartbeat is due
+        self._unfinished: dict[Connection, float] = {}  # deadlines, in the order in which they fall due
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticks_done = 0
+        self._started = loop.time()
+        self._emptied = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, connection: Connection) -> None:
+        """Spread over the period, not served in one burst: each connection's first ping comes at a time of its own."""
+        self._open[connection] = None
+        self._opened += 1
+        connection.next_ping = self.now() + self.limits.ping_period * (self._opened * _GOLDEN % 1)
+        self._schedule(connection, min(connection.next_ping, self.now() + self.limits.pong_wait))
+        if self._timer is None:
+            self._ticks_done = self._tick_at(self.now())
+            self._timer = self.call_later(TICK, self._tick)
+
+    def remove(self, connection: Connection) -> None:
+        self._open.pop(connection, None)
+        self.blocked.pop(connection, None)
+        self._unfinished.pop(connection, None)
+        if slot := self._wheel.get(connection.slot):
+            slot.pop(connection, None)
+        if not self._open:
+            self._emptied.set()
+
+    def begin_message(self, connection: Connection, *, anew: bool) -> None:
+        """A message has begun that is not whole. ``anew``: it is another one than that of the last call."""
+        if anew:
+            self._unfinished.pop(connection, None)
+        if connection not in self._unfinished:
+            self._unfinished[connection] = self.now() + self.limits.read_timeout
+
+    def end_message(self, connection: Connection) -> None:
+        self._unfinished.pop(connection, None)
+
+    async def dismiss_all(self, *, within: float, spread: float) -> int:
+        """Send everyone away and wait until they are gone; those that are not in time are cut off, and counted."""
+        deadline = self.now() + within
+        self.broker.flush()
+        everyone = list(self._open)
+        turns = random.sample(range(len(everyone)), len(everyone))
+        for served, (connection, turn) in enumerate(zip(everyone, turns, strict=True), 1):
+            connection.dismiss(round(1000 * spread * (turn + random.random()) / len(everyone)))
+            if served % SLICE == 0:
+                await asyncio.sleep(0)
+        if self._open:
+            self._emptied.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), deadline - self.now())
+        return self._abort_all()
+
+    def _abort_all(self) -> int:
+        late = list(self._open)
+        for connection in late:
+            connection.abort("cut off at shutdown")
+        return len(late)
+
+    def _tick_at(self, moment: float) -> int:
+        return int((moment - self._started) / TICK)
+
+    def _schedule(self, connection: Connection, due: float) -> None:
+        connection.slot = max(self._tick_at(due), self._ticks_done) + 1
+        self._wheel.setdefault(connection.slot, {})[connection] = None
+
+    def _tick(self) -> None:
+        now = self.now()
+        self._timer = self.call_later(TICK, self._tick) if self._open else None
+        self._end_late_messages(now)
+        if self._ticks_done % STALL_TICKS == 0:
+            self._end_stalled(now)
+        self._beat(now)
+
+    def _end_late_messages(self, now: float) -> None:
+        while self._unfinished:
+            connection, deadline = next(iter(self._unfinished.items()))
+            if deadline > now:
+                break
+            del self._unfinished[connection]
+            connection.time_out_message()
+
+    def _end_stalled(self, now: float) -> None:
+        for connection in list(self.blocked):
+            if connection.is_stuck(now):
+                del self.blocked[connection]
+                connection.cut_slow_consumer()
+
+    def _beat(self, now: float) -> None:
+        due: list[Connection] = []
+        while self._ticks_done < self._tick_at(now):
+            self._ticks_done += 1
+            due.extend(self._wheel.pop(self._ticks_done, ()))
+        if due:
+            frames = control_frame(PING) + text_frame(encode(Info(msg="ping", ts=self.clock.timestamp())))
+            for connection in due:
+                self._look_after(connection, now, frames)
+
+    def _look_after(self, connection: Connection, now: float, frames: bytes) -> None:
+        """Ping the connection or end it, and come back when the next of the two falls due."""
+        end = connection.last_life(now) + self.limits.pong_wait
+        if now >= end:
+            connection.abort(f"no sign of life for {self.limits.pong_wait:g} s")
+            return
+        if now >= connection.next_ping:
+            connection.next_ping += self.limits.ping_period
+            connection.beat(frames)
+        self._schedule(connection, min(connection.next_ping, end))

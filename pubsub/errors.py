@@ -1,0 +1,113 @@
+"""Every failure and every goodbye, in two tables. Nothing else in the program spells a code or a status.
+
+The tables are the ones of docs/protocol.md; a test compares them.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar
+
+import msgspec
+
+
+class Failure(Exception):
+    """A request that can't be served. ``code`` goes to WebSocket clients, ``status`` to REST clients.
+
+    ``str(failure)`` is the text for people: what was expected and what came. It never holds a secret or a traceback.
+    """
+
+    code: ClassVar[str]
+    status: ClassVar[int]
+
+    @property
+    def rest_text(self) -> str:
+        """The text of ``{"error": …}``; some are fixed by the contract, word for word."""
+        return str(self)
+
+
+class BadRequest(Failure):
+    """Not JSON, not an object, an unknown type, a field that is missing or wrong. The text names the field."""
+
+    code = "BAD_REQUEST"
+    status = 400
+
+
+class TopicNotFound(Failure):
+    """The topic that a request names does not exist."""
+
+    code = "TOPIC_NOT_FOUND"
+    status = 404
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"Topic '{topic}' does not exist")
+
+    @property
+    def rest_text(self) -> str:
+        return "topic not found"
+
+
+class TopicExists(Failure):
+    """A topic of that name is there already. REST alone makes topics, so WebSocket clients never see the code."""
+
+    code = "TOPIC_EXISTS"
+    status = 409
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"Topic '{topic}' exists")
+
+    @property
+    def rest_text(self) -> str:
+        return "topic already exists"
+
+
+class SlowConsumer(Failure):
+    """The subscriber's queue is full and its socket took nothing for ``WRITE_WAIT_SEC``. Closes with 1013."""
+
+    code = "SLOW_CONSUMER"
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__("Too slow: the queue is full and nothing of it was read; reconnect and resume")
+
+
+class Draining(Failure):
+    """The server is shutting down and takes no new work."""
+
+    code = "DRAINING"
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__("server is shutting down")
+
+
+class Internal(Failure):
+    """An unexpected failure of the server. The log has the traceback, the client gets none of it."""
+
+    code = "INTERNAL"
+    status = 500
+
+    def __init__(self) -> None:
+        super().__init__("internal error")
+
+
+class Goodbye(enum.Enum):
+    """How the server ends a connection: close code and reason (RFC 6455, 7.4; the reason has at most 123 bytes)."""
+
+    NORMAL = (1000, "")
+    GOING_AWAY = (1001, "server is shutting down")
+    PROTOCOL_ERROR = (1002, "protocol error")
+    INVALID_TEXT = (1007, "text is not UTF-8")
+    MESSAGE_TIMEOUT = (1008, "message not complete in time")
+    TOO_BIG = (1009, "message too big")
+    SERVER_FAILURE = (1011, "internal error")
+    SLOW_CONSUMER = (1013, "slow consumer")
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+
+
+def error_body(text: str) -> bytes:
+    """The JSON that every REST error has."""
+    return msgspec.json.encode({"error": text})

@@ -1,0 +1,259 @@
+"""What clients ask and what they are told, as types: requests decoded from text, replies and events encoded to JSON.
+
+The names and shapes are the contract's (docs/protocol.md). No I/O, and no decision about topics or clients.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Final, NoReturn
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from pubsub.errors import BadRequest, Failure
+
+MAX_REQUEST_ID: Final = 128
+MAX_CLIENT_ID: Final = 255
+MAX_HISTORY_LIMIT: Final = 1000
+
+RequestId = Annotated[str, Meta(max_length=MAX_REQUEST_ID)]
+ClientId = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
+Count = Annotated[int, Meta(ge=0)]
+
+_is_topic = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9_\-:~]+(?:\.[A-Za-z0-9_\-:~]+)*", re.ASCII).fullmatch
+_is_uuid = re.compile(r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}").fullmatch
+# CPython's own json refuses integers with more digits (sys.set_int_max_str_digits), and with it most Python clients.
+_MAX_DIGITS: Final = 4300
+_has_many_digits = re.compile(rf"[0-9]{{{_MAX_DIGITS + 1}}}").search
+
+
+class Request(Struct, frozen=True, gc=False, tag_field="type", kw_only=True):
+    """What any request may carry. ``request_id`` comes back in the answer."""
+
+    request_id: RequestId | UnsetType = UNSET
+
+
+class Subscribe(Request, frozen=True, tag="subscribe"):
+    topic: str
+    client_id: ClientId
+    last_n: Count = 0
+
+
+class Unsubscribe(Request, frozen=True, tag="unsubscribe"):
+    topic: str
+    client_id: ClientId
+
+
+class Message(Struct, frozen=True, gc=False):
+    """A message as its publisher wrote it: ``payload`` holds the very bytes."""
+
+    id: str
+    payload: Raw
+
+
+class Publish(Request, frozen=True, tag="publish"):
+    topic: str
+    message: Message
+
+
+class Ping(Request, frozen=True, tag="ping"):
+    pass
+
+
+class History(Request, frozen=True, tag="history"):
+    """Asks for kept messages: ``limit`` of those after ``after``, or the ``last_n``."""
+
+    topic: str
+    after: Count | UnsetType = UNSET
+    last_n: Count | UnsetType = UNSET
+    limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_LIMIT)] = MAX_HISTORY_LIMIT
+
+
+AnyRequest = Subscribe | Unsubscribe | Publish | Ping | History
+
+_decode: Callable[[str], AnyRequest] = msgspec.json.Decoder(AnyRequest).decode
+
+
+def decode_request(text: str) -> AnyRequest:
+    """The request that a text message holds; BadRequest, which names the field, where it holds none.
+
+    The text must come from a strict UTF-8 decoder: what stands in a payload is passed on without another look.
+    """
+    try:
+        request = _decode(text)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        explain(error, text)
+    if type(request) is Publish:
+        check_message(request.message)
+    elif type(request) is History and (request.after is UNSET) == (request.last_n is UNSET):
+        raise BadRequest("after or last_n: expected one of them")
+    return request
+
+
+def check_message(message: Message) -> None:
+    """BadRequest for an id that is no UUID and for a payload that other clients could not parse."""
+    if not _is_uuid(message.id):
+        raise BadRequest(f"message.id: expected a UUID (8-4-4-4-12 hex digits), got {_shown(message.id)}")
+    if len(message.payload) > _MAX_DIGITS and _has_many_digits(text := bytes(message.payload).decode()):
+        try:
+            json.loads(text)
+        except ValueError:
+            raise BadRequest(f"message.payload: expected numbers of at most {_MAX_DIGITS} digits") from None
+
+
+def check_topic(name: str) -> None:
+    """BadRequest for what can't be a topic's name."""
+    if not _is_topic(name):
+        raise BadRequest(
+            "topic: expected 1 to 255 of ASCII letters, digits and _ - : ~ in segments parted by '.', "
+            f"got {_shown(name)}"
+        )
+
+
+def request_id_of(text: str) -> str | UnsetType:
+    """The ``request_id`` of a message that was refused, where it is a JSON object with a string there."""
+    try:
+        found = _decode_bare(text).request_id
+    except msgspec.MsgspecError:
+        return UNSET
+    except RecursionError:
+        found = _find_request_id(text)
+    return found if isinstance(found, str) else UNSET
+
+
+def explain(error: Exception, text: str) -> NoReturn:
+    """Raise BadRequest in the words of the contract's users: the field, what was expected, what came."""
+    if isinstance(error, RecursionError):
+        raise BadRequest("not JSON that can be read: nested too deep") from None
+    if not isinstance(error, msgspec.ValidationError):
+        raise BadRequest(f"not JSON: {str(error).removeprefix('JSON is malformed: ')}") from None
+    wanted, _, path = str(error).partition(" - at `$")
+    path = path.rstrip("`").lstrip(".")
+    if missing := re.fullmatch(r"Object missing required field `(.+)`", wanted):
+        raise BadRequest(f"{path + '.' if path else ''}{missing[1]}: required, but missing") from None
+    if unknown := re.fullmatch(r"Object contains unknown field `(.+)`", wanted, re.DOTALL):
+        raise BadRequest(f"{_shown(unknown[1])}: unknown here") from None
+    if wanted.startswith("Invalid value "):
+        wanted = f"expected one of {', '.join(TYPES)}"
+    elif wanted.endswith("out of range"):
+        wanted = "expected a number in range"
+    wanted = re.sub(r", got `.*", "", wanted).replace("Expected", "expected", 1)
+    raise BadRequest(f"{path or 'the message'}: {wanted}, got {_found(text, path)}") from None
+
+
+TYPES: Final = tuple(str(kind.__struct_config__.tag) for kind in (Subscribe, Unsubscribe, Publish, Ping, History))
+
+
+def _found(text: str, path: str) -> str:
+    try:
+        value: Any = msgspec.json.decode(text)
+        for key in path.split(".") if path else ():
+            value = value[key]
+    except (msgspec.MsgspecError, RecursionError, LookupError, TypeError):
+        return "something else"
+    return _shown(value)
+
+
+def _shown(value: object) -> str:
+    """A value for an error text: one line, short, with everything unprintable escaped."""
+    text = msgspec.json.encode(value).decode() if not isinstance(value, str) else repr(value)
+    return text if len(text) <= 64 else f"{text[:60]}…"
+
+
+class _Bare(Struct):
+    request_id: Any = None
+
+
+_decode_bare = msgspec.json.Decoder(_Bare).decode
+# Possessive, and tried at one place after the other: linear in whatever a client sends.
+_next_token = re.compile(r'[^"{}\[\]:,]*+("(?:[^"\\]++|\\.)*+"|[{}\[\]:,])', re.DOTALL).match
+
+
+def _find_request_id(text: str) -> object:
+    """The value at the top of an object that is nested too deep to decode."""
+    depth, key, previous = 0, "", ""
+    found = _next_token(text)
+    while found:
+        token = found[1]
+        if depth == 1 and token == ":":
+            key = previous
+        elif depth == 1 and key == '"request_id"' and previous == ":":
+            return _decode_string(token)
+        depth += (token in "{[") - (token in "}]")
+        previous = token
+        found = _next_token(text, found.end())
+    return None
+
+
+def _decode_string(token: str) -> object:
+    try:
+        return msgspec.json.decode(token)
+    except msgspec.MsgspecError:
+        return None
+
+
+class Event(Struct, frozen=True, gc=False, tag_field="type", tag="event"):
+    topic: str
+    message: Message
+    seq: int
+    ts: str
+
+
+class Ack(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
+    """``epoch`` and ``seq`` answer a subscribe, ``seq`` alone a publish."""
+
+    request_id: str | UnsetType = UNSET
+    topic: str | UnsetType = UNSET
+    status: str
+    epoch: str | UnsetType = UNSET
+    seq: int | UnsetType = UNSET
+    ts: str
+
+
+class Problem(Struct, frozen=True, gc=False):
+    code: str
+    message: str
+
+
+class Error(Struct, frozen=True, gc=False, tag_field="type", tag="error", kw_only=True):
+    request_id: str | UnsetType = UNSET
+    error: Problem
+    ts: str
+
+
+class Pong(Struct, frozen=True, gc=False, tag_field="type", tag="pong", kw_only=True):
+    request_id: str | UnsetType = UNSET
+    ts: str
+
+
+class Info(Struct, frozen=True, gc=False, tag_field="type", tag="info", kw_only=True):
+    """What the server says unasked: ``ping``, ``topic_deleted``, ``dropped``, ``draining``."""
+
+    topic: str | UnsetType = UNSET
+    msg: str
+    count: int | UnsetType = UNSET
+    from_seq: int | UnsetType = UNSET
+    to_seq: int | UnsetType = UNSET
+    reconnect_after_ms: int | UnsetType = UNSET
+    ts: str
+
+
+class HistoryReply(Struct, frozen=True, gc=False, tag_field="type", tag="history", kw_only=True):
+    request_id: str | UnsetType = UNSET
+    topic: str
+    epoch: str
+    messages: list[Raw]
+    complete: bool
+    ts: str
+
+
+Reply = Event | Ack | Error | Pong | Info | HistoryReply
+
+encode = msgspec.json.Encoder().encode
+
+
+def error_reply(failure: Failure, request_id: str | UnsetType, ts: str) -> Error:
+    return Error(request_id=request_id, error=Problem(failure.code, str(failure)), ts=ts)

@@ -1,0 +1,159 @@
+"""The REST routes. A handler reads, calls the Broker once and renders; nothing about topics is decided here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from msgspec import Struct
+
+from pubsub.broker import Broker
+from pubsub.errors import BadRequest, Failure, Internal, error_body
+from pubsub.protocol import encode, explain
+from pubsub.topic import Topic
+
+log = logging.getLogger(__name__)
+
+SLICE: Final = 1000  # rows made at a stretch: about 1 ms
+
+BROKER: Final = web.AppKey("broker", Broker)
+
+
+class ServerState:
+    """What ``/health`` tells beside the Broker's counts.
+
+    ``draining``: shutdown has begun, but everyone is still served. ``closing``: the goodbyes have begun too.
+    """
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.draining = False
+        self.closing = False
+
+
+STATE: Final = web.AppKey("state", ServerState)
+
+
+class NewTopic(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /topics``."""
+
+    name: str
+
+
+_decode_new_topic = msgspec.json.Decoder(NewTopic).decode
+
+
+def add_routes(app: web.Application) -> None:
+    app.router.add_post("/topics", create_topic)
+    app.router.add_get("/topics", list_topics)
+    app.router.add_delete("/topics/{name}", delete_topic)
+    app.router.add_get("/health", health)
+    app.router.add_get("/stats", stats)
+
+
+async def create_topic(request: web.Request) -> web.Response:
+    text = await read_text(request)
+    try:
+        wanted = _decode_new_topic(text)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        explain(error, text)
+    topic = request.app[BROKER].create_topic(wanted.name)
+    return render({"status": "created", "topic": topic.name}, status=201)
+
+
+async def delete_topic(request: web.Request) -> web.Response:
+    name = request.match_info["name"]
+    request.app[BROKER].delete_topic(name)
+    return render({"status": "deleted", "topic": name})
+
+
+async def list_topics(request: web.Request) -> web.Response:
+    def row(topic: Topic) -> bytes:
+        return encode({"name": topic.name, "subscribers": topic.subscribers})
+
+    return render_bytes(b'{"topics":[%b]}' % await render_rows(request.app[BROKER].topics, row))
+
+
+async def stats(request: web.Request) -> web.Response:
+    def row(topic: Topic) -> bytes:
+        return b"%b:%b" % (encode(topic.name), encode({"messages": topic.seq, "subscribers": topic.subscribers}))
+
+    return render_bytes(b'{"topics":{%b}}' % await render_rows(request.app[BROKER].topics, row))
+
+
+async def health(request: web.Request) -> web.Response:
+    broker, state = request.app[BROKER], request.app[STATE]
+    report: dict[str, Any] = {
+        "uptime_sec": int(time.monotonic() - state.started),
+        "topics": broker.topic_count,
+        "subscribers": broker.subscriber_count,
+    }
+    if state.draining:
+        return render(report | {"status": "draining"}, status=503)
+    return render(report)
+
+
+async def read_text(request: web.Request) -> str:
+    """The body as text; what has invalid UTF-8 in it never reaches a decoder that would let it through."""
+    try:
+        return (await request.read()).decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"body: not UTF-8 at byte {error.start}") from None
+
+
+async def render_rows(topics: Iterable[Topic], row: Callable[[Topic], bytes]) -> bytes:
+    """The rows parted by commas, made in slices, so that a long list keeps no one else waiting."""
+    rows: list[bytes] = []
+    for topic in topics:
+        rows.append(row(topic))
+        if len(rows) % SLICE == 0:
+            await asyncio.sleep(0)
+    return b",".join(rows)
+
+
+def render(body: object, *, status: int = 200) -> web.Response:
+    return render_bytes(encode(body), status=status)
+
+
+def render_bytes(body: bytes, *, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=body, content_type="application/json")
+
+
+def render_failure(failure: Failure) -> web.Response:
+    return render_bytes(error_body(failure.rest_text), status=failure.status)
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The one place where a failed request becomes ``{"error": …}``, whatever its path and method."""
+    try:
+        return await handler(request)
+    except ConnectionError:
+        raise
+    except Failure as failure:
+        response = render_failure(failure)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        response = _render_http_error(error)
+    except Exception:
+        log.exception("Internal error at %(method)s %(path)s", {"method": request.method, "path": request.path})
+        response = render_failure(Internal())
+    if response.status in (408, 413) or "Upgrade" in request.headers:
+        response.force_close()  # what the client sends next is no request
+    return response
+
+
+def _render_http_error(error: web.HTTPException) -> web.Response:
+    generic = error.text is None or error.text == f"{error.status}: {error.reason}"
+    response = render_bytes(error_body(error.reason.lower() if generic else str(error.text)), status=error.status)
+    for name in ("Allow", "Sec-WebSocket-Version"):
+        if name in error.headers:
+            response.headers[name] = error.headers[name]
+    return response

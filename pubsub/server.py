@@ -1,0 +1,112 @@
+"""aiohttp's request handler with the time limits that it does not have, and with errors in the contract's JSON.
+
+A client that sends nothing, or a byte a second, is gone after ``READ_TIMEOUT_SEC``; one that does not take its
+response after ``WRITE_TIMEOUT_SEC``. Nothing here knows what is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from pubsub.errors import error_body
+from pubsub.sockets import Uptake, uptake
+
+log = logging.getLogger(__name__)
+
+
+class TimedRequestHandler(RequestHandler):
+    """One HTTP connection, until it ends or becomes a WebSocket. Times in seconds."""
+
+    __slots__ = ("_payload", "_read_timeout", "_read_timer", "_write_timeout")
+
+    def __init__(self, server: web.Server, *, read_timeout: float, write_timeout: float, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._read_timeout = read_timeout
+        self._write_timeout = write_timeout
+        self._read_timer: asyncio.TimerHandle | None = None  # while a request comes in
+        self._payload: StreamReader | None = None  # its body, once the head is whole
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._start_reading()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_reading()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._read_timer is None:
+            self._start_reading()
+        super().data_received(data)
+        if self._messages:
+            self._payload = self._messages[-1][1]
+        if self._payload is not None and self._payload.is_eof():
+            self._stop_reading()
+
+    def _start_reading(self) -> None:
+        self._read_timer = self._loop.call_later(self._read_timeout, self._end_slow_request)
+
+    def _stop_reading(self) -> None:
+        self._payload = None
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+
+    def _end_slow_request(self) -> None:
+        """Answer 408 to who waits for a body that does not come; a head that does not come has no one waiting."""
+        self._read_timer = None
+        if self._payload is not None and self._request_in_progress:
+            self._payload.set_exception(web.HTTPRequestTimeout())
+        elif self.transport is not None:
+            self.transport.abort()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        transport = self.transport
+        try:
+            async with asyncio.timeout(self._write_timeout):
+                finished = await super().finish_response(request, resp, start_time)
+        except TimeoutError:
+            if transport is not None:
+                transport.abort()
+            return resp, True
+        if transport is self.transport and transport is not None and transport.get_write_buffer_size():
+            self._loop.call_later(self._write_timeout, self._end_stalled_response, transport, uptake(transport))
+        return finished
+
+    def _end_stalled_response(self, transport: asyncio.Transport, before: Uptake) -> None:
+        """``close()`` would wait for ever for a client that takes nothing of what is left."""
+        now = uptake(transport)
+        if now.behind and now.taken == before.taken:
+            transport.abort()
+        elif now.behind:
+            self._loop.call_later(self._write_timeout, self._end_stalled_response, transport, now)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is not HTTP, the only failure that does not end in the Application's own middleware."""
+        if status >= 500:
+            log.error("Internal error at an HTTP request", exc_info=exc)
+            message = "internal error"
+        elif isinstance(exc, LineTooLong):
+            status, message = 431, "request line or header field too long"
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of the response has been sent already")
+        response = web.Response(
+            status=status, body=error_body((message or "not HTTP").partition("\n")[0]), content_type="application/json"
+        )
+        response.force_close()
+        return response
