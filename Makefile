@@ -1,0 +1,51 @@
+# The verbs of this repository. The first that needs it makes .venv from a lock file; PYTHON names the interpreter for it,
+# ARGS is handed on: make run ARGS="--port 9000", make test ARGS="-k shutdown", make lock ARGS=--upgrade.
+PYTHON ?= python3
+python := .venv/bin/python
+runtime := .venv/requirements.lock
+dev := .venv/requirements-dev.lock
+compile := .venv/bin/uv pip compile setup.cfg --quiet --universal --python-version 3.11 --generate-hashes --extra all
+verbs := help run test lint format bench docker lock clean
+
+.PHONY: $(verbs)
+.DELETE_ON_ERROR:
+# An upgrade of the system's Python leaves a dangling link.
+$(shell [ ! -L $(python) ] || [ -x $(python) ] || rm -rf .venv)
+
+help:  ## list the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(runtime)  ## start the server
+	$(python) -m pubsub serve $(ARGS)
+
+test: $(dev)  ## run the tests
+	$(python) -m pytest $(ARGS)
+
+lint: $(dev)  ## check style, format and types
+	.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
+
+format: $(dev)  ## format the code, mend what ruff can mend
+	.venv/bin/ruff check --fix-only --quiet && .venv/bin/ruff format
+
+bench: $(dev)  ## measure throughput and memory
+	$(python) scripts/bench/bench.py $(ARGS)
+
+docker:  ## build the image
+	docker build --tag pubsub .
+
+lock: export UV_CUSTOM_COMPILE_COMMAND = make lock
+lock: $(dev)  ## make the lock files anew from setup.cfg
+	$(compile) --output-file requirements.lock $(ARGS)
+	$(compile) --extra dev --constraint requirements.lock --output-file requirements-dev.lock $(ARGS)
+
+clean:  ## remove .venv, builds and caches
+	rm -rf .venv build dist *.egg-info .coverage* .*_cache .hypothesis
+
+# A copy of the lock in .venv says that it is installed there.
+.venv/%.lock: %.lock | $(python)
+	$(python) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	cp $< $@
+
+$(python):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pubsub needs Python 3.11 or newer: make PYTHON=... names it")'
+	$(PYTHON) -m venv .venv

@@ -1,0 +1,357 @@
+"""What tests over real sockets share: the server in this loop or in a process, clients, and badly behaved peers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+from aiohttp import web
+
+from pubsub.app import create_app, listen
+from pubsub.protocol import Publish, decode_request
+from pubsub.rest import BROKER
+from pubsub.settings import Settings
+from pubsub.websocket import CONNECTIONS
+
+REPOSITORY = Path(__file__).parent.parent
+PATIENCE = 10.0  # seconds to wait for what must happen; nothing is measured by it
+
+Json = dict[str, Any]
+
+
+def make_settings(**chosen: Any) -> Settings:
+    """Settings for a test, on a free port, without .env (conftest.py takes the environment away)."""
+    values: dict[str, Any] = {"host": "127.0.0.1", "port": 0} | chosen
+    return Settings(_env_file=None, **values)  # type: ignore[call-arg]
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until ``condition`` holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for at a foreign process
+            await asyncio.sleep(0.005)
+
+
+@dataclass
+class Server:
+    """A server in this event loop."""
+
+    app: web.Application
+    runner: web.AppRunner
+    port: int
+    http: aiohttp.ClientSession
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        return len(self.app[CONNECTIONS])
+
+    def publish_locally(self, topic: str, payloads: list[Any]) -> None:
+        """Publish many messages in one step, past the wire: what a test needs to flood a topic."""
+
+        class Nobody:
+            def published(self, *told: object) -> None:
+                pass
+
+        for payload in payloads:
+            request = decode_request(
+                json.dumps({"type": "publish", "topic": topic, "message": {"id": new_id(), "payload": payload}})
+            )
+            assert isinstance(request, Publish)
+            self.app[BROKER].publish(request, Nobody())
+
+    async def create(self, *topics: str) -> None:
+        for topic in topics:
+            async with self.http.post("/topics", json={"name": topic}) as response:
+                assert response.status == 201, await response.text()
+
+    async def get(self, path: str) -> Json:
+        async with self.http.get(path) as response:
+            assert response.status == 200, await response.text()
+            return await response.json()  # type: ignore[no-any-return]
+
+    @contextlib.asynccontextmanager
+    async def client(self, client_id: str | None = "tester") -> AsyncIterator[Client]:
+        query = f"?client_id={client_id}" if client_id else ""
+        async with self.http.ws_connect(f"/ws{query}", autoping=False, max_msg_size=0) as socket_:
+            yield Client(socket_)
+
+
+@contextlib.asynccontextmanager
+async def run_server(**settings: Any) -> AsyncIterator[Server]:
+    """A server in this event loop, on a free port."""
+    chosen = make_settings(**settings)
+    app = create_app(chosen)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    listener = await listen(runner, chosen)
+    port = listener.sockets[0].getsockname()[1]
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+        try:
+            yield Server(app, runner, port, http)
+        finally:
+            listener.close()
+            await runner.cleanup()
+
+
+class Client:
+    """A client of the wire contract; ``ask`` sends a request and returns the answer with its ``request_id``."""
+
+    def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        self.websocket = websocket
+        self.others: list[Json] = []  # what came before the answer that was asked for
+        self._asked = 0
+
+    async def send(self, message: Json | str) -> None:
+        await self.websocket.send_str(message if isinstance(message, str) else json.dumps(message))
+
+    async def receive(self) -> Json:
+        """The next text message that is not a heartbeat."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                received = await self.websocket.receive()
+                if received.type is aiohttp.WSMsgType.PING:
+                    await self.websocket.pong(received.data)
+                    continue
+                assert received.type is aiohttp.WSMsgType.TEXT, received
+                message: Json = json.loads(received.data)
+                if message.get("msg") != "ping":
+                    return message
+
+    async def receive_many(self, count: int) -> list[Json]:
+        return [await self.receive() for _ in range(count)]
+
+    async def ask(self, request: Json) -> Json:
+        """Send ``request`` with a new ``request_id``; its answer. Anything else that came first is in ``others``."""
+        self._asked += 1
+        request_id = f"ask-{self._asked}"
+        await self.send(request | {"request_id": request_id})
+        while (message := await self.receive()).get("request_id") != request_id:
+            self.others.append(message)
+        return message
+
+    async def subscribe(self, topic: str, **options: Any) -> Json:
+        ack = await self.ask({"type": "subscribe", "topic": topic, "client_id": "tester"} | options)
+        assert ack["type"] == "ack", ack
+        return ack
+
+    async def publish(self, topic: str, payload: Any) -> Json:
+        ack = await self.ask(publish_request(topic, payload))
+        assert ack["type"] == "ack", ack
+        return ack
+
+    async def sync(self) -> None:
+        """Wait until everything that was sent before has been answered."""
+        assert (await self.ask({"type": "ping"}))["type"] == "pong"
+
+    async def closed(self) -> int | None:
+        """Wait for the end of the connection; its close code."""
+        async with asyncio.timeout(PATIENCE):
+            while not self.websocket.closed:
+                received = await self.websocket.receive()
+                if received.type is aiohttp.WSMsgType.TEXT:
+                    self.others.append(json.loads(received.data))
+        return self.websocket.close_code
+
+
+def publish_request(topic: str, payload: Any) -> Json:
+    return {"type": "publish", "topic": topic, "message": {"id": new_id(), "payload": payload}}
+
+
+def masked_frame(first: int, payload: bytes, mask: bytes = b"\x12\x34\x56\x78") -> bytes:
+    """A client's frame; ``first`` is the byte with FIN, RSV and opcode."""
+    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    return frame_header(first, len(payload), masked=True) + mask + masked
+
+
+def frame_header(first: int, size: int, *, masked: bool) -> bytes:
+    bit = 0x80 if masked else 0
+    if size < 126:
+        return bytes((first, bit | size))
+    if size < 1 << 16:
+        return bytes((first, bit | 126)) + size.to_bytes(2, "big")
+    return bytes((first, bit | 127)) + size.to_bytes(8, "big")
+
+
+class RawClient:
+    """A WebSocket client that sends what it is told, byte by byte, and reads only when asked. It may stall for ever."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._received = b""
+
+    @classmethod
+    async def connect(cls, port: int, *, receive_buffer: int | None = None, path: str = "/ws?client_id=raw") -> Self:
+        client = await cls.connect_tcp(port, receive_buffer=receive_buffer)
+        await client.send(
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        head = await client.read_until(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        return client
+
+    @classmethod
+    async def connect_tcp(cls, port: int, *, receive_buffer: int | None = None) -> Self:
+        sock = socket.socket()
+        sock.setblocking(False)
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        return cls(sock)
+
+    async def send(self, sent: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self._socket, sent)
+
+    async def send_text(self, message: Json | str) -> None:
+        text = message if isinstance(message, str) else json.dumps(message)
+        await self.send(masked_frame(0x81, text.encode()))
+
+    async def read_some(self) -> bytes:
+        """What has come; empty once the server has closed. A reset counts as that."""
+        async with asyncio.timeout(PATIENCE):
+            try:
+                return await asyncio.get_running_loop().sock_recv(self._socket, 1 << 16)
+            except ConnectionResetError:
+                return b""
+
+    async def read_until(self, mark: bytes) -> bytes:
+        while mark not in self._received:
+            more = await self.read_some()
+            assert more, f"closed before {mark!r}: {self._received!r}"
+            self._received += more
+        found, _, self._received = self._received.partition(mark)
+        return found + mark
+
+    async def read_frame(self) -> tuple[int, bytes] | None:
+        """Opcode and payload of the server's next frame; None once it has closed."""
+        while True:
+            if frame := self._take_frame():
+                return frame
+            more = await self.read_some()
+            if not more:
+                return None
+            self._received += more
+
+    def _take_frame(self) -> tuple[int, bytes] | None:
+        received = self._received
+        if len(received) < 2:
+            return None
+        assert not received[1] & 0x80, "a server's frame is not masked"
+        extended = {126: 2, 127: 8}.get(received[1], 0)
+        size = int.from_bytes(received[2 : 2 + extended], "big") if extended else received[1]
+        end = 2 + extended + size
+        if len(received) < end:
+            return None
+        self._received = received[end:]
+        return received[0], received[2 + extended : end]
+
+    async def read_messages(self) -> AsyncIterator[Json]:
+        """The text messages up to the server's close frame or the end."""
+        while (frame := await self.read_frame()) is not None:
+            if frame[0] == 0x81:
+                yield json.loads(frame[1])
+            elif frame[0] == 0x88:
+                return
+
+    async def close_code(self) -> int | None:
+        """Skip all up to the server's close frame; its code, or None where the connection ends without one."""
+        while (frame := await self.read_frame()) is not None:
+            if frame[0] == 0x88:
+                return int.from_bytes(frame[1][:2], "big")
+        return None
+
+    async def is_gone(self) -> bool:
+        """Wait until the server has closed the TCP connection."""
+        while await self.read_some():
+            pass
+        return True
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def reset(self) -> None:
+        """Close without a goodbye: the server gets a RST."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        self._socket.close()
+
+
+class ServerProcess:
+    """``python -m pubsub serve`` in a process of its own, ready to serve; ``log`` is what it has logged so far."""
+
+    def __init__(self, *flags: str, environment: dict[str, str] | None = None, directory: Path | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", "0", *flags],
+            cwd=directory or REPOSITORY,
+            env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)} | (environment or {}),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.log = ""
+        self.port = int(self.read_log_until(r"(?:127\.0\.0\.1|\[::1?\]):(\d+)")[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def read_log_until(self, pattern: str) -> re.Match[str]:
+        """Read the log up to a line in which ``pattern`` is found."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log += line
+            if found := re.search(pattern, line):
+                return found
+        raise AssertionError(f"the log ended without {pattern!r}:\n{self.log}")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; the exit status."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        _, rest = self.process.communicate(timeout=30)
+        self.log += rest
+        return self.process.returncode
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without anything that would be a setting."""
+    return {name: value for name, value in os.environ.items() if not is_setting(name)}
+
+
+def is_setting(name: str) -> bool:
+    return name.lower() in Settings.model_fields or name.lower() == "gin_mode"
+
+
+def free_port() -> int:
+    with contextlib.closing(socket.socket()) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

@@ -1,0 +1,104 @@
+"""Imports point one way, and the rules of the program can't do I/O."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pubsub
+
+ROOT = Path(pubsub.__file__).parent
+
+# From the top down. A module imports from lower layers, and from its own layer as long as no circle arises.
+LAYERS = [
+    ["pubsub.__main__"],
+    ["pubsub.app", "pubsub.console"],
+    ["pubsub.rest", "pubsub.websocket", "pubsub.server", "pubsub.logs"],
+    ["pubsub.connections", "pubsub.connection", "pubsub.handover", "pubsub.sockets", "pubsub.settings"],
+    ["pubsub.session"],
+    ["pubsub.broker"],
+    ["pubsub.journal.memory", "pubsub.journal", "pubsub.outbox", "pubsub.topic"],
+    ["pubsub.protocol", "pubsub.frames", "pubsub.clock"],
+    ["pubsub.errors"],
+    ["pubsub"],
+]
+WITHOUT_IO = {"pubsub.session", "pubsub.broker", "pubsub.topic", "pubsub.outbox", "pubsub.journal", "pubsub.protocol",
+              "pubsub.frames", "pubsub.clock", "pubsub.errors"}  # fmt: skip
+WITH_AIOHTTP = {"pubsub.app", "pubsub.rest", "pubsub.websocket", "pubsub.server", "pubsub.handover", "pubsub.console"}
+IO = {"asyncio", "aiohttp", "socket", "selectors", "uvloop", "threading", "subprocess"}
+
+
+def modules() -> list[str]:
+    return sorted(module_name(path) for path in ROOT.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def source_of(module: str) -> ast.Module:
+    path = ROOT.parent.joinpath(*module.split("."))
+    return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text())
+
+
+def imports_of(module: str, *, at_runtime: bool) -> Iterator[str]:
+    """The modules that ``module`` imports anywhere; those for type checkers alone only if not ``at_runtime``."""
+    todo: list[ast.AST] = [source_of(module)]
+    while todo:
+        node = todo.pop()
+        if at_runtime and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            todo += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: a relative import"
+            assert node.module, f"{module}: an import from nothing"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
+        todo += ast.iter_child_nodes(node)
+
+
+MODULES = modules()
+
+
+def unit_of(module: str) -> str:
+    """The module or the folder that has a place in LAYERS."""
+    known = [name for layer in LAYERS for name in layer if module == name or module.startswith(f"{name}.")]
+    assert known, f"{module} has no place in the layers"
+    return max(known, key=len)
+
+
+def layer_of(module: str) -> int:
+    return next(number for number, layer in enumerate(LAYERS) if unit_of(module) in layer)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    for imported in imports_of(module, at_runtime=False):
+        if imported.startswith("pubsub"):
+            assert layer_of(imported) >= layer_of(module), f"{module} imports {imported}, which stands above it"
+
+
+def test_no_circle_of_imports() -> None:
+    arrows = {module: {name for name in imports_of(module, at_runtime=True) if name in MODULES} for module in MODULES}
+    while arrows:
+        ends = {module for module, imported in arrows.items() if not imported & arrows.keys() - {module}}
+        assert ends, f"a circle among {sorted(arrows)}"
+        for module in ends:
+            del arrows[module]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if unit_of(module) in WITHOUT_IO])
+def test_the_rules_of_the_program_do_no_io(module: str) -> None:
+    assert not {imported.partition(".")[0] for imported in imports_of(module, at_runtime=False)} & IO
+    assert not [node for node in ast.walk(source_of(module)) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if unit_of(module) not in WITH_AIOHTTP])
+def test_aiohttp_stays_at_the_edge(module: str) -> None:
+    assert "aiohttp" not in {imported.partition(".")[0] for imported in imports_of(module, at_runtime=False)}
