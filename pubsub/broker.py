@@ -176,4 +176,4 @@ class Broker:
                 "Message published to topic %(topic)s: id=%(id)s",
                 {"topic": topic.name, "id": request.message.id, "seq": seq},
             )
-        publisher.published(request, topic, seq)
+        publisher.published(request, event)

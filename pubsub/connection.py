@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, reader: Reader) -> None:
         """Serve what has come, for as long as the client takes what it is sent."""
-        frames_before, message_ended = reader.frames_read, False
+        fragments_before, message_ended = reader.fragments_read, False
         try:
             while not self.outbox.blocked and (received := reader.read()) is not None:
                 message_ended = True
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
         except ProtocolFault as fault:
             self._fail(fault.goodbye, str(fault))
             return
-        if reader.frames_read != frames_before:
+        if message_ended or reader.fragments_read != fragments_before:
             self._seen = self._connections.now()
         if not reader.unfinished or self.outbox.blocked:
             self._connections.end_message(self)

@@ -17,6 +17,8 @@ from pubsub.frames import frame_payload, text_frame
 from pubsub.protocol import (
     MAX_HISTORY_LIMIT,
     Ack,
+    AnyRequest,
+    Event,
     History,
     HistoryReply,
     Ping,
@@ -33,7 +35,6 @@ from pubsub.protocol import (
 
 if TYPE_CHECKING:
     from pubsub.outbox import Outbox
-    from pubsub.topic import Topic
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Session:
     def receive(self, text: str) -> None:
         """Serve one text message."""
         try:
-            self._serve(text)
+            self._serve(decode_request(text))
         except Failure as failure:
             self._refuse(failure, request_id_of(text))
         except Exception:
@@ -88,9 +89,9 @@ class Session:
         """Refuse a binary message."""
         self._refuse(BadRequest("binary frame: expected a text frame with a JSON object"), UNSET)
 
-    def published(self, request: Publish, topic: Topic, seq: int) -> None:
+    def published(self, request: Publish, event: Event) -> None:
         """A message of this client is in its topic (Publisher)."""
-        ack = Ack(request_id=request.request_id, topic=topic.name, status="ok", seq=seq, ts=self._clock.timestamp())
+        ack = Ack(request_id=request.request_id, topic=event.topic, status="ok", seq=event.seq, ts=event.ts)
         self._replies.reply(text_frame(encode(ack)))
 
     def end(self) -> None:
@@ -98,17 +99,17 @@ class Session:
         self._broker.leave(self._outbox)
         self._replies = _NO_REPLIES
 
-    def _serve(self, text: str) -> None:
-        match decode_request(text):
-            case Publish() as request:
+    def _serve(self, request: AnyRequest) -> None:
+        match request:
+            case Publish():
                 self._broker.publish(request, self)
-            case Subscribe() as request:
+            case Subscribe():
                 self._subscribe(request)
-            case Unsubscribe() as request:
+            case Unsubscribe():
                 self._unsubscribe(request)
-            case History() as request:
+            case History():
                 self._history(request)
-            case Ping() as request:
+            case Ping():
                 self._answer(Pong(request_id=request.request_id, ts=self._clock.timestamp()))
 
     def _subscribe(self, request: Subscribe) -> None:

@@ -65,15 +65,13 @@ class Lane:
     Who is blocked gets the batch into its Outbox instead, and is back among the ready once its queue is empty.
     """
 
-    __slots__ = ("_lagging", "_ready", "_writes")
+    __slots__ = ("_lagging", "_ready", "_writes", "size")
 
     def __init__(self) -> None:
         self._ready: dict[Outbox, Write] = {}
         self._lagging: dict[Outbox, None] = {}
         self._writes: tuple[Write, ...] | None = ()
-
-    def __len__(self) -> int:
-        return len(self._ready) + len(self._lagging)
+        self.size = 0
 
     @property
     def outboxes(self) -> list[Outbox]:
@@ -87,11 +85,15 @@ class Lane:
         else:
             self._ready[outbox] = outbox.write
             self._lagging.pop(outbox, None)
-        self._writes = None
+        self._changed()
 
     def leave(self, outbox: Outbox) -> None:
         self._ready.pop(outbox, None)
         self._lagging.pop(outbox, None)
+        self._changed()
+
+    def _changed(self) -> None:
+        self.size = len(self._ready) + len(self._lagging)
         self._writes = None
 
     def deliver(self, batch: Batch) -> None:
@@ -130,13 +132,13 @@ class Topic:
 
     @property
     def subscribers(self) -> int:
-        return len(self.lane)
+        return self.lane.size
 
     def add(self, event: StoredEvent) -> bool:
         """Keep the event and set it out for delivery; whether it is the first that waits for :meth:`flush`."""
         self.seq = event.seq
         self.ring.append(event)
-        if not len(self.lane):
+        if not self.lane.size:
             return False
         self._pending.append(event)
         self._pending_bytes += len(event.frame)

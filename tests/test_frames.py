@@ -144,12 +144,12 @@ def test_tells_a_message_that_has_begun() -> None:
     assert not reader.unfinished
 
 
-def test_counts_whole_frames_and_only_those() -> None:
+def test_counts_fragments_that_are_whole_and_only_those() -> None:
     reader = make_reader()
     read_all(reader, masked_frame(TEXT, b"a"), masked_frame(CONTINUATION, b"b")[:-1])
-    assert reader.frames_read == 1
-    read_all(reader, masked_frame(CONTINUATION, b"b")[-1:], masked_frame(0x8A, b""))
-    assert reader.frames_read == 3
+    assert reader.fragments_read == 1
+    read_all(reader, masked_frame(CONTINUATION, b"b")[-1:])
+    assert reader.fragments_read == 2
 
 
 def test_can_be_left_at_any_message_and_taken_up_again() -> None:

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from pubsub.protocol import Publish
+    from pubsub.protocol import Event, Publish
     from pubsub.topic import Topic
 
 
 class Publisher(Protocol):
     """Who waits for the end of a publish."""
 
-    def published(self, request: Publish, topic: Topic, seq: int) -> None:
-        """The message is in the topic."""
+    def published(self, request: Publish, event: Event) -> None:
+        """The message is in its topic, as ``event``."""
         ...
 
 

@@ -1,0 +1,115 @@
+"""Carries out commands one after the other and shows what comes of them. It reads no input by itself."""
+
+import time
+import uuid
+from functools import partial
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from pubsub.console.address import Unreachable
+from pubsub.console.commands import (
+    Command,
+    CommandError,
+    CreateTopic,
+    DeleteTopic,
+    Help,
+    ListTopics,
+    Nothing,
+    Ping,
+    Publish,
+    Quit,
+    ReadHistory,
+    Subscribe,
+    Unsubscribe,
+    parse,
+)
+from pubsub.console.lines import Kind, Line, describe, describe_answer, describe_help, describe_topics
+from pubsub.console.link import Link
+from pubsub.console.replies import Error, Reply
+from pubsub.console.rest import Refused, Rest
+from pubsub.console.screen import Screen
+
+
+class Console:
+    """One person's or one script's session. ``failed`` is true once a command has failed."""
+
+    def __init__(self, http: aiohttp.ClientSession, base: URL, client_id: str) -> None:
+        self.failed = False
+        self.rest = Rest(http, base)
+        self.link = Link(http, base, client_id, hear=self._hear, remark=self.remark)
+        self._screen = Screen()
+
+    def remark(self, text: str) -> None:
+        self._screen.show(Line(Kind.REMARK, text))
+
+    def read(self, line: str) -> Command:
+        """The command that was typed; ``Nothing`` for a blank line and for one that is no command, which is shown."""
+        try:
+            return parse(line)
+        except CommandError as error:
+            self._fail(f"error: {error}")
+            return Nothing()
+
+    async def carry_out(self, command: Command) -> None:
+        """Do what was asked, and return once the answer or the failure has been shown."""
+        try:
+            await self._carry_out(command)
+        except Refused as refused:
+            self._fail(f"error {refused.status}: {refused}")
+        except Unreachable as error:
+            self._fail(f"error: {error}")
+
+    async def _carry_out(self, command: Command) -> None:
+        answered = partial(self._answer, command, time.monotonic())
+        match command:
+            case Subscribe(topic, last_n):
+                await self.link.subscribe(topic, last_n, answered)
+            case Unsubscribe(topic):
+                await self.link.unsubscribe(topic, answered)
+            case Publish(topic, payload):
+                await self.link.ask(_publish_request(topic, payload), answered)
+            case Ping():
+                await self.link.ask({"type": "ping"}, answered)
+            case ReadHistory(topic, last_n):
+                await self.link.ask({"type": "history", "topic": topic, "last_n": last_n}, answered)
+            case ListTopics():
+                self._screen.show(describe_topics(await self.rest.list_topics()))
+            case CreateTopic(topic):
+                await self.rest.create(topic)
+                self._screen.show(Line(Kind.OK, f"ok: created {topic}"))
+            case DeleteTopic(topic):
+                await self.rest.delete(topic)
+                self._screen.show(Line(Kind.OK, f"ok: deleted {topic}"))
+            case Help():
+                self._show(describe_help(command))
+            case Quit() | Nothing():
+                pass
+
+    async def settle(self) -> None:
+        """Return once everything that the server had sent before has been shown: its pong comes last."""
+        try:
+            await self.link.ask({"type": "ping"}, lambda pong: None)
+        except Unreachable as error:
+            self._fail(f"error: {error}")
+
+    def _hear(self, reply: Reply) -> None:
+        self._show(describe(reply))
+
+    def _answer(self, command: Command, asked_at: float, reply: Reply) -> None:
+        self.failed = self.failed or isinstance(reply, Error)
+        self._show(describe_answer(command, reply, seconds=time.monotonic() - asked_at))
+
+    def _show(self, lines: list[Line]) -> None:
+        for line in lines:
+            self._screen.show(line)
+
+    def _fail(self, text: str) -> None:
+        self.failed = True
+        self._screen.show(Line(Kind.ERROR, text))
+
+
+def _publish_request(topic: str, payload: str) -> dict[str, object]:
+    message = {"id": str(uuid.uuid4()), "payload": msgspec.Raw(payload.encode())}
+    return {"type": "publish", "topic": topic, "message": message}
