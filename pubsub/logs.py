@@ -1,4 +1,4 @@
-"""How log lines look: ``2025-08-25 10:00:00,123 [INFO] Topic created: orders (buffer size: 100)``, or JSON.
+"""How log lines look: ``2025-08-25 10:00:00.123 [INFO] Topic created: orders (buffer size: 100)``, or JSON.
 
 A log call gives its facts as one dict: ``log.info("Topic created: %(topic)s", {"topic": name})``. The text form
 spells them into the sentence, the JSON form has them as fields too. Text from clients is always escaped.
@@ -10,6 +10,7 @@ import logging
 import re
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,9 @@ _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u
 
 def set_up_logs(level: LogLevel, form: LogFormat) -> None:
     """Log to stderr, from ``level`` on."""
+    # Not to look for what no line shows (caller, thread, process) saves a third of each: logging's own advice.
+    for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, name, None)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=_LEVELS[level], handlers=[handler], force=True)
@@ -35,32 +39,55 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def _escaped(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value
+
+
 def level_name(record: logging.LogRecord) -> str:
     return _NAMES.get(record.levelno, record.levelname)
 
 
+class _Seconds:
+    """Spells a time stamp's whole seconds, once for all lines of a second."""
+
+    def __init__(self, form: str, split: Callable[[float], time.struct_time]) -> None:
+        self._form = form
+        self._split = split
+        self._second = -1
+        self._text = ""
+
+    def spell(self, moment: float) -> str:
+        if int(moment) != self._second:
+            self._second = int(moment)
+            self._text = time.strftime(self._form, self._split(self._second))
+        return self._text
+
+
 class TextFormatter(logging.Formatter):
-    """Time stamp, level in brackets, sentence; a traceback follows on lines of its own."""
+    """Local time, level in brackets, sentence; a traceback follows on lines of its own."""
+
+    _seconds = _Seconds("%Y-%m-%d %H:%M:%S", time.localtime)
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{self.formatTime(record)} [{level_name(record)}] {printable(record.getMessage())}"
+        stamp = f"{self._seconds.spell(record.created)}.{int(record.msecs):03}"
+        line = f"{stamp} [{level_name(record)}] {printable(record.getMessage())}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: ``ts``, ``level``, ``logger``, ``msg``, then the facts as fields."""
+    """One object a line: ``ts`` (UTC), ``level``, ``logger``, ``msg``, then the facts as fields."""
+
+    _seconds = _Seconds("%Y-%m-%dT%H:%M:%S", time.gmtime)
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = {
-            "ts": f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03}Z",
+            "ts": f"{self._seconds.spell(record.created)}.{int(record.msecs):03}Z",
             "level": level_name(record).lower(),
             "logger": record.name,
             "msg": printable(record.getMessage()),
         }
         if isinstance(record.args, dict):
-            fields |= {name: value for name, value in record.args.items() if name not in fields}
+            fields |= {name: _escaped(value) for name, value in record.args.items() if name not in fields}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return msgspec.json.encode(fields, enc_hook=str).decode()
-
-    converter = staticmethod(time.gmtime)
