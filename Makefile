@@ -39,7 +39,7 @@ lock: $(dev)  ## make the lock files anew from setup.cfg
 	$(compile) --extra dev --constraint requirements.lock --output-file requirements-dev.lock $(ARGS)
 
 clean:  ## remove .venv, builds and caches
-	rm -rf .venv build dist *.egg-info .coverage* .*_cache .hypothesis
+	rm -rf .venv .cache build dist *.egg-info .coverage* .*_cache .hypothesis
 
 # A copy of the lock in .venv says that it is installed there.
 .venv/%.lock: %.lock | $(python)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pydantic_settings import CliApp
-
 import pubsub
-from pubsub.settings import ClientSettings, HealthSettings, own_url, read_settings
+from pubsub.settings_reader import read_settings, read_settings_apart
+
+HEALTH_WAIT: Final = 5.0  # seconds
 
 USAGE: Final = """\
 usage: pubsub COMMAND [--help] [flags]
@@ -44,7 +43,7 @@ def run_serve(flags: list[str]) -> int:
     from pubsub.app import serve
     from pubsub.logs import set_up_logs
 
-    settings = read_settings(flags)
+    settings = read_settings_apart(flags)
     set_up_logs(settings.least_level, settings.log_format)
     try:
         with asyncio.Runner(loop_factory=fastest_loop()) as runner:
@@ -67,15 +66,22 @@ def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def run_client(flags: list[str]) -> int:
     from pubsub.console import run_console
 
-    settings = CliApp.run(ClientSettings, cli_args=flags)
-    return run_console(url=settings.url, client_id=settings.client)
+    parser = argparse.ArgumentParser("pubsub client", description="Talk to a server. Type help for the commands.")
+    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the server (default: %(default)s)")
+    parser.add_argument("--client", help="your name (default: one that is made up)")
+    chosen = parser.parse_args(flags)
+    return run_console(url=chosen.url, client_id=chosen.client)
 
 
 def run_health(flags: list[str]) -> int:
-    settings = CliApp.run(HealthSettings, cli_args=flags)
-    url = settings.url or own_url(read_settings([]))
+    import urllib.error
+    import urllib.request
+
+    parser = argparse.ArgumentParser("pubsub health", description="Exit status 0 when a server is well, 1 when not.")
+    parser.add_argument("--url", help="the server (default: the one that the settings HOST and PORT would start)")
+    url = parser.parse_args(flags).url or read_settings([]).own_url
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=settings.timeout_sec) as response:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=HEALTH_WAIT) as response:
             print(response.read().decode())
     except urllib.error.HTTPError as error:
         print(f"{url}: {error.status} {error.read().decode(errors='replace')}", file=sys.stderr)

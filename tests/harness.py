@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import re
@@ -12,10 +13,10 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, ParamSpec, Self
 
 import aiohttp
 from aiohttp import web
@@ -30,12 +31,23 @@ REPOSITORY = Path(__file__).parent.parent
 PATIENCE = 10.0  # seconds to wait for what must happen; nothing is measured by it
 
 Json = dict[str, Any]
+P = ParamSpec("P")
 
 
 def make_settings(**chosen: Any) -> Settings:
-    """Settings for a test, on a free port, without .env (conftest.py takes the environment away)."""
+    """Settings for a test, on a free port."""
     values: dict[str, Any] = {"host": "127.0.0.1", "port": 0} | chosen
-    return Settings(_env_file=None, **values)  # type: ignore[call-arg]
+    return Settings(**values)
+
+
+def on_one_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """For a test whose server is a process of its own: it would learn nothing from a second event loop."""
+
+    @functools.wraps(test)
+    def run(*arguments: P.args, **named: P.kwargs) -> None:
+        asyncio.run(test(*arguments, **named))
+
+    return run
 
 
 def new_id() -> str:
@@ -98,20 +110,30 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def run_server(**settings: Any) -> AsyncIterator[Server]:
-    """A server in this event loop, on a free port."""
+async def run_server(*, send_buffer: int | None = None, **settings: Any) -> AsyncIterator[Server]:
+    """A server in this event loop, on a free port. ``send_buffer``: bytes that the kernel holds for each client."""
     chosen = make_settings(**settings)
     app = create_app(chosen)
     runner = web.AppRunner(app)
     await runner.setup()
     listener = await listen(runner, chosen)
+    if send_buffer is not None:
+        shrink_send_buffers(listener, send_buffer)
     port = listener.sockets[0].getsockname()[1]
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
         try:
             yield Server(app, runner, port, http)
         finally:
+            RawClient.close_all()
             listener.close()
             await runner.cleanup()
+
+
+def shrink_send_buffers(listener: asyncio.Server, size: int) -> None:
+    """So that a client that does not read is felt at once: accepted connections inherit it."""
+    for listening in listener.sockets:
+        with socket.socket(fileno=os.dup(listening.fileno())) as duplicate:
+            duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 class Client:
@@ -196,9 +218,19 @@ def frame_header(first: int, size: int, *, masked: bool) -> bytes:
 class RawClient:
     """A WebSocket client that sends what it is told, byte by byte, and reads only when asked. It may stall for ever."""
 
+    _open: ClassVar[list[socket.socket]] = []
+
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._received = b""
+        self._received = bytearray()
+        self.read_size = 1 << 18  # the most that is taken at a time
+        self._open.append(sock)
+
+    @classmethod
+    def close_all(cls) -> None:
+        """Done at the end of each server, so that no test has to."""
+        while cls._open:
+            cls._open.pop().close()
 
     @classmethod
     async def connect(cls, port: int, *, receive_buffer: int | None = None, path: str = "/ws?client_id=raw") -> Self:
@@ -223,15 +255,41 @@ class RawClient:
     async def send(self, sent: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self._socket, sent)
 
+    async def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, Json]:
+        """One HTTP request on this connection; the status and the JSON of its answer."""
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        await self.send(head.encode() + body)
+        return await self.read_response()
+
+    async def read_response(self) -> tuple[int, Json]:
+        head = await self.read_until(b"\r\n\r\n")
+        size = re.search(rb"\r\nContent-Length: (\d+)\r\n", head)
+        assert size, head
+        while len(self._received) < int(size[1]):
+            self._received += await self.read_some()
+        body = self._received[: int(size[1])]
+        del self._received[: int(size[1])]
+        return int(head.split()[1]), json.loads(body)
+
     async def send_text(self, message: Json | str) -> None:
         text = message if isinstance(message, str) else json.dumps(message)
         await self.send(masked_frame(0x81, text.encode()))
+
+    async def subscribe(self, topic: str, **options: Any) -> None:
+        """Subscribe and read up to the ack."""
+        await self.send_text({"type": "subscribe", "topic": topic, "client_id": "raw"} | options)
+        while (await self.receive())["type"] != "ack":
+            pass
+
+    def half_close(self) -> None:
+        """Send no more, but go on reading."""
+        self._socket.shutdown(socket.SHUT_WR)
 
     async def read_some(self) -> bytes:
         """What has come; empty once the server has closed. A reset counts as that."""
         async with asyncio.timeout(PATIENCE):
             try:
-                return await asyncio.get_running_loop().sock_recv(self._socket, 1 << 16)
+                return await asyncio.get_running_loop().sock_recv(self._socket, self.read_size)
             except ConnectionResetError:
                 return b""
 
@@ -240,8 +298,10 @@ class RawClient:
             more = await self.read_some()
             assert more, f"closed before {mark!r}: {self._received!r}"
             self._received += more
-        found, _, self._received = self._received.partition(mark)
-        return found + mark
+        end = self._received.index(mark) + len(mark)
+        found = bytes(self._received[:end])
+        del self._received[:end]
+        return found
 
     async def read_frame(self) -> tuple[int, bytes] | None:
         """Opcode and payload of the server's next frame; None once it has closed."""
@@ -263,16 +323,25 @@ class RawClient:
         end = 2 + extended + size
         if len(received) < end:
             return None
-        self._received = received[end:]
-        return received[0], received[2 + extended : end]
+        first, payload = received[0], bytes(received[2 + extended : end])
+        del received[:end]
+        return first, payload
 
     async def read_messages(self) -> AsyncIterator[Json]:
-        """The text messages up to the server's close frame or the end."""
+        """The text messages up to the server's close frame or the end, without heartbeats."""
         while (frame := await self.read_frame()) is not None:
             if frame[0] == 0x81:
-                yield json.loads(frame[1])
+                message = json.loads(frame[1])
+                if message.get("msg") != "ping":
+                    yield message
             elif frame[0] == 0x88:
                 return
+
+    async def receive(self) -> Json:
+        """The next text message that is not a heartbeat."""
+        async for message in self.read_messages():
+            return message
+        raise AssertionError("closed instead of a message")
 
     async def close_code(self) -> int | None:
         """Skip all up to the server's close frame; its code, or None where the connection ends without one."""
@@ -314,6 +383,12 @@ class ServerProcess:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    async def create(self, *topics: str) -> None:
+        client = await RawClient.connect_tcp(self.port)
+        for topic in topics:
+            assert (await client.request("POST", "/topics", json.dumps({"name": topic}).encode()))[0] == 201
+        client.close()
+
     def read_log_until(self, pattern: str) -> re.Match[str]:
         """Read the log up to a line in which ``pattern`` is found."""
         assert self.process.stderr is not None
@@ -337,6 +412,7 @@ class ServerProcess:
         return self
 
     def __exit__(self, *failure: object) -> None:
+        RawClient.close_all()
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()
@@ -348,7 +424,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def is_setting(name: str) -> bool:
-    return name.lower() in Settings.model_fields or name.lower() == "gin_mode"
+    return name.lower() in {each.name for each in fields(Settings)} or name.lower() == "gin_mode"
 
 
 def free_port() -> int:

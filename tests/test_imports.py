@@ -16,7 +16,7 @@ ROOT = Path(pubsub.__file__).parent
 LAYERS = [
     ["pubsub.__main__"],
     ["pubsub.app", "pubsub.console"],
-    ["pubsub.rest", "pubsub.websocket", "pubsub.server", "pubsub.logs"],
+    ["pubsub.rest", "pubsub.websocket", "pubsub.server", "pubsub.logs", "pubsub.settings_reader"],
     ["pubsub.connections", "pubsub.connection", "pubsub.handover", "pubsub.sockets", "pubsub.settings"],
     ["pubsub.session"],
     ["pubsub.broker"],

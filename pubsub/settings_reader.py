@@ -1,0 +1,116 @@
+"""Reads settings from flags, the environment and ``.env``, by pydantic-settings, and explains those that make no sense.
+
+The server reads its own in a process apart (``read_settings_apart``): pydantic would stay in its memory, with 10 of
+52 MiB, for something that is done once.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+
+from pubsub.settings import Settings
+
+
+def read_settings_apart(arguments: Sequence[str]) -> Settings:
+    """The same as :func:`read_settings`, without its memory. Exits as that does."""
+    if sys.platform == "win32":  # which can't hand over a descriptor
+        return read_settings(arguments)
+    receiving, sending = os.pipe()
+    command = [sys.executable, "-m", "pubsub.settings_reader", str(sending), *arguments]
+    with subprocess.Popen(command, pass_fds=[sending]) as reader, open(receiving, "rb") as answer:
+        os.close(sending)
+        text = answer.read()
+    if not text:
+        raise SystemExit(reader.returncode)
+    return msgspec.json.decode(text, type=Settings)
+
+
+def read_settings(arguments: Sequence[str]) -> Settings:
+    """The settings. After ``--help`` it exits with status 0; with status 2 after a line for each mistake."""
+    from pydantic import ValidationError
+    from pydantic_settings import CliApp
+
+    try:
+        found = CliApp.run(make_model(), cli_args=with_dashes(arguments))
+    except ValidationError as error:
+        print(*explain(error.errors()), sep="\n", file=sys.stderr)
+        raise SystemExit(2) from None
+    return Settings(**found.model_dump())
+
+
+def make_model() -> Any:
+    """Settings as a class of pydantic-settings."""
+    from pydantic import AliasChoices, Field, create_model, field_validator
+    from pydantic_settings import BaseSettings, SettingsConfigDict
+
+    class Base(BaseSettings):
+        model_config = SettingsConfigDict(
+            env_file=".env",
+            env_ignore_empty=True,
+            extra="ignore",
+            cli_kebab_case=True,
+            cli_avoid_json=True,
+            cli_prog_name="pubsub serve",
+        )
+
+        @field_validator("mode", "log_level", "log_format", mode="before", check_fields=False)
+        @classmethod
+        def fold_case(cls, value: Any) -> Any:
+            return value.strip().lower() if isinstance(value, str) else value
+
+    types = get_type_hints(Settings)
+    model_fields: dict[str, Any] = {}
+    for each in fields(Settings):
+        rules = dict(each.metadata["rules"])
+        if alias := rules.pop("alias", None):
+            rules["validation_alias"] = AliasChoices(each.name, alias)
+        if types[each.name] is float:
+            rules["allow_inf_nan"] = False
+        model_fields[each.name] = (types[each.name], Field(each.default, description=each.metadata["meaning"], **rules))
+    return create_model("Settings", __base__=Base, __doc__=Settings.__doc__, **model_fields)
+
+
+def with_dashes(arguments: Sequence[str]) -> list[str]:
+    """Flags in either spelling, ``--ping_period_sec`` or ``--ping-period-sec``."""
+    return [_with_dashes(argument) if argument.startswith("--") else argument for argument in arguments]
+
+
+def _with_dashes(argument: str) -> str:
+    flag, equals, value = argument.partition("=")
+    return flag.replace("_", "-") + equals + value
+
+
+def explain(mistakes: Sequence[Any]) -> list[str]:
+    """A line for each setting that makes no sense: its name, what it got, what it may be."""
+    aliases = {rules["alias"]: each.name for each in fields(Settings) if "alias" in (rules := each.metadata["rules"])}
+    found = {str(mistake["loc"][0]).lower(): mistake["input"] for mistake in mistakes}
+    return [
+        f"{name.upper()}: got {value!r}, expected {expected(aliases.get(name, name))}" for name, value in found.items()
+    ]
+
+
+def expected(name: str) -> str:
+    """What a setting may be, in words."""
+    kind = get_type_hints(Settings)[name]
+    rules = next(each.metadata["rules"] for each in fields(Settings) if each.name == name)
+    if choices := get_args(kind):
+        return f"one of {', '.join(filter(None, choices))}"
+    if kind is str:
+        return "a text that is not empty"
+    bounds = [f"{words} {rules[rule]}" for rule, words in _BOUNDS.items() if rule in rules]
+    return f"{'a whole number' if kind is int else 'a number'} {' and '.join(bounds)}"
+
+
+_BOUNDS = {"ge": "of at least", "gt": "above", "le": "of at most"}
+
+
+if __name__ == "__main__":
+    with open(int(sys.argv[1]), "wb") as answer:
+        answer.write(msgspec.json.encode(asdict(read_settings(sys.argv[2:]))))

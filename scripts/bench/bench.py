@@ -1,0 +1,143 @@
+"""The benchmark: this server and its peers side by side, each on one core, under load from another.
+
+    python scripts/bench/bench.py                         ours, the usual Python way and the floor
+    python scripts/bench/bench.py --quick                 a few figures of the first two in a minute
+    python scripts/bench/bench.py --peers all --markdown table.md --json run.json --plots plots
+
+Peers take turns within each round, so that a change of the machine's mood meets them all. Exit status 1 where a message
+was lost, doubled or out of order, or a peer that could be had did not run.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import machine
+from catalog import PEERS, ROOT, Launch, Peer
+from cells import Bench, Cell, curve_cells, full_cells, quick_cells, take_sample
+from install import HERE, Cache, Missing
+from processes import Failed
+from report import markdown, write_plots
+from results import Results
+
+DEFAULT_PEERS = "ours,baseline,floor"
+QUICK_PEERS = "ours,baseline"
+
+
+def main() -> int:
+    options = read_options()
+    cache = Cache(options.cache)
+    launches, missing = prepare(options.peers, cache)
+    bench = Bench(cache.compiled(HERE / "load.c"), *options.cores)
+    results = Results(
+        about=machine.describe() | {"date": time.strftime("%Y-%m-%d"), "command": "bench.py " + " ".join(sys.argv[1:])},
+        cells=options.cells,
+        peers={peer.name: peer.title for peer in launches},
+        missing=missing,
+    )
+    for number in range(options.rounds):
+        run_round(bench, launches, results, number)
+    write_results(options, results)
+    return 1 if results.failures else 0
+
+
+def prepare(peers: Sequence[Peer], cache: Cache) -> tuple[dict[Peer, Launch], dict[str, str]]:
+    """The peers that can be started, and the reasons why the others cannot."""
+    launches: dict[Peer, Launch] = {}
+    missing: dict[str, str] = {}
+    for peer in peers:
+        try:
+            launches[peer] = peer.prepare(cache)
+        except Missing as reason:
+            missing[peer.name] = str(reason)
+            say(f"{peer.name} is missing: {reason}")
+    return launches, missing
+
+
+def run_round(bench: Bench, launches: dict[Peer, Launch], results: Results, number: int) -> None:
+    """Another peer begins in each round."""
+    peers = list(launches)
+    first = number % max(len(peers), 1)
+    for cell in results.cells if number == 0 else [cell for cell in results.cells if not cell.once]:
+        for peer in peers[first:] + peers[:first]:
+            run_cell(bench, cell, peer, launches[peer], results, number)
+
+
+def run_cell(bench: Bench, cell: Cell, peer: Peer, launch: Launch, results: Results, number: int) -> None:
+    place = (cell.name, peer.name)
+    heading = f"round {number + 1}, {cell.group} {cell.name}, {peer.name}: "
+    try:
+        sample = take_sample(bench, cell, peer, launch)
+    except Failed as reason:
+        results.add_failure(place, str(reason))
+        say(f"{heading}failed: {reason}")
+    else:
+        results.add(place, sample)
+        say(heading + ", ".join(f"{name} {value:.4g}" for name, value in sample.figures.items()))
+
+
+def write_results(options: argparse.Namespace, results: Results) -> None:
+    text = markdown(results)
+    print(text)
+    if options.markdown:
+        options.markdown.write_text(text)
+    if options.json:
+        options.json.write_text(results.as_json())
+    if options.plots:
+        write_plots(results, options.plots)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measures this server and its peers side by side.")
+    parser.add_argument("--quick", action="store_true", help="a few figures in a minute")
+    parser.add_argument("--curves", action="store_true", help="what idle topics and subscribers cost, instead")
+    parser.add_argument("--peers", type=peers_named, help=f"all, or some: {DEFAULT_PEERS}; quick: {QUICK_PEERS}")
+    parser.add_argument("--cells", default="", help="only those with one of these in the name, as fanout,10000")
+    parser.add_argument("--rounds", type=int, default=3, help="samples of each peer in each cell: %(default)s")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a measurement: %(default)s")
+    parser.add_argument("--cores", type=cores_of, default="0,1", help="the server's and the load's: %(default)s")
+    parser.add_argument("--json", type=Path, help="where to write all figures")
+    parser.add_argument("--markdown", type=Path, help="where to write the tables, which are printed too")
+    parser.add_argument("--plots", type=Path, help="a folder for SVG plots")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench", help="a folder for programs")
+    options = parser.parse_args()
+    options.peers = options.peers or peers_named(QUICK_PEERS if options.quick else DEFAULT_PEERS)
+    options.cells = chosen_cells(options)
+    return options
+
+
+def chosen_cells(options: argparse.Namespace) -> list[Cell]:
+    if options.quick:
+        cells = quick_cells()
+    else:
+        cells = curve_cells(options.seconds) if options.curves else full_cells(options.seconds)
+    words = options.cells.split(",")
+    return [cell for cell in cells if any(word in f"{cell.group} {cell.name}" for word in words)]
+
+
+def peers_named(names: str) -> list[Peer]:
+    known = {peer.name: peer for peer in PEERS}
+    if names == "all":
+        return list(PEERS)
+    unknown = [name for name in names.split(",") if name not in known]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]} is not one of {', '.join(known)}")
+    return [known[name] for name in names.split(",")]
+
+
+def cores_of(text: str) -> tuple[int, int]:
+    server, _, load = text.partition(",")
+    if not {server, load} <= {str(core) for core in os.sched_getaffinity(0)}:
+        raise argparse.ArgumentTypeError(f"{text} is not two cores of {sorted(os.sched_getaffinity(0))}")
+    return int(server), int(load)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

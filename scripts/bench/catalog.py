@@ -1,0 +1,147 @@
+"""The peers: what each is, which of the load generator's dialects it speaks, and how it is started."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from install import HERE, SCRIPTS, Cache, library_path
+
+ROOT = HERE.parents[1]
+PORT, FOLDER, SETTINGS = "@PORT@", "@FOLDER@", "@SETTINGS@"
+"""Stand for the server's port, a folder of its own and its settings file, in the command and in the settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    command: tuple[str, ...]
+    settings: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """`prepare` gets what the peer needs, which may take minutes, or raises Missing."""
+
+    name: str
+    title: str
+    dialect: str
+    prepare: Callable[[Cache], Launch]
+
+
+def ours(_cache: Cache) -> Launch:
+    command = (sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", PORT)
+    return Launch(command, environment={"PYTHONPATH": str(ROOT)})
+
+
+def floor(cache: Cache) -> Launch:
+    return Launch((str(cache.compiled(HERE / "floor.c")), PORT))
+
+
+def baseline(_cache: Cache) -> Launch:
+    return Launch((sys.executable, str(SCRIPTS / "queue_and_task.py"), PORT))
+
+
+def python_script(name: str) -> Callable[[Cache], Launch]:
+    return lambda cache: Launch((str(cache.python()), str(SCRIPTS / name), PORT))
+
+
+def go(cache: Cache) -> Launch:
+    source = SCRIPTS / "channel_and_goroutine.go"
+    package = "golang-github-gorilla-websocket-dev"
+    return Launch((str(cache.compiled_go(source, package, "github.com/gorilla/websocket")), PORT))
+
+
+def ws(cache: Cache) -> Launch:
+    node = cache.debian_file("nodejs", "usr/bin/node")
+    return Launch(
+        (str(node), str(SCRIPTS / "ws_broadcast.js"), PORT),
+        environment={"NODE_PATH": str(cache.node_modules()), "LD_LIBRARY_PATH": library_path(node)},
+    )
+
+
+def redis(cache: Cache) -> Launch:
+    program = cache.debian_file("redis-server", "usr/bin/redis-server")
+    return Launch(
+        (str(program), "--bind", "127.0.0.1", "--port", PORT, "--save", "", "--maxclients", "15000"),
+        environment={"LD_LIBRARY_PATH": library_path(program)},
+    )
+
+
+NATS_SETTINGS = f"""
+listen: "127.0.0.1:-1"
+websocket {{ listen: "127.0.0.1:{PORT}", no_tls: true }}
+"""
+
+
+def nats(cache: Cache) -> Launch:
+    return Launch((str(cache.python().with_name("nats-server")), "--config", SETTINGS), NATS_SETTINGS)
+
+
+# Mosquitto 2.0 does not start without a listener that is no WebSocket: the one on a Unix socket.
+MOSQUITTO_SETTINGS = f"""
+log_type error
+user root
+set_tcp_nodelay true
+allow_anonymous true
+listener 0 {FOLDER}/socket
+listener {PORT} 127.0.0.1
+protocol websockets
+"""
+
+
+def mosquitto(cache: Cache) -> Launch:
+    program = cache.debian_file("mosquitto", "usr/sbin/mosquitto")
+    return Launch((str(program), "-c", SETTINGS), MOSQUITTO_SETTINGS, {"LD_LIBRARY_PATH": library_path(program)})
+
+
+NGINX_SETTINGS = f"""
+load_module @MODULE@;
+user root;
+daemon off;
+master_process off;
+pid {FOLDER}/pid;
+error_log {FOLDER}/error.log;
+worker_rlimit_nofile 20000;
+events {{ worker_connections 16000; }}
+http {{
+    access_log off;
+    client_body_temp_path {FOLDER};
+    proxy_temp_path {FOLDER};
+    fastcgi_temp_path {FOLDER};
+    uwsgi_temp_path {FOLDER};
+    scgi_temp_path {FOLDER};
+    nchan_shared_memory_size 256M;
+    server {{
+        listen 127.0.0.1:{PORT} backlog=4096;
+        location /sub {{ nchan_subscriber websocket; nchan_channel_id bench; nchan_subscriber_first_message newest; }}
+        location /pub {{ nchan_publisher websocket; nchan_channel_id bench; nchan_message_buffer_length 1000; }}
+    }}
+}}
+"""
+# Nchan makes nginx create /var/lib/nginx/body whatever the settings say; here it gets that folder for itself alone.
+OWN_VAR_LIB = 'mount -t tmpfs none /var/lib && mkdir /var/lib/nginx && exec "$@"'
+
+
+def nchan(cache: Cache) -> Launch:
+    nginx = cache.debian_file("nginx", "usr/sbin/nginx")
+    module = cache.debian_file("libnginx-mod-nchan", "usr/lib/nginx/modules/ngx_nchan_module.so")
+    isolated = ("unshare", "--map-root-user", "--mount", "sh", "-c", OWN_VAR_LIB, "sh")
+    command = (*isolated, str(nginx), "-p", FOLDER, "-c", SETTINGS, "-e", "stderr")
+    return Launch(command, NGINX_SETTINGS.replace("@MODULE@", str(module)))
+
+
+PEERS = (
+    Peer("ours", "this server", "pubsub", ours),
+    Peer("floor", "a bare loop in C that only writes the same bytes to the same sockets", "pubsub", floor),
+    Peer("socketify", "uWebSockets (C++) from Python; no JSON", "raw", python_script("socketify_broadcast.py")),
+    Peer("redis", "Redis pub/sub (C); no WebSocket, no JSON", "redis", redis),
+    Peer("nats", "nats-server (Go) over WebSocket; no JSON, acknowledges only in the publish cells", "nats", nats),
+    Peer("nchan", "nginx with Nchan (C); no JSON", "nchan", nchan),
+    Peer("picows", "picows (Cython); no JSON", "raw", python_script("picows_broadcast.py")),
+    Peer("go", "Go, gorilla, a channel and a goroutine for each client; the same work as ours", "pubsub", go),
+    Peer("mosquitto", "Mosquitto (C), MQTT over WebSocket; acknowledges only in the publish cells", "mqtt", mosquitto),
+    Peer("ws", "ws in node; no JSON", "raw", ws),
+    Peer("websockets", "websockets, broadcast (Python); no JSON", "raw", python_script("websockets_broadcast.py")),
+    Peer("baseline", "aiohttp, a queue and a task for each client (Python); the same work as ours", "pubsub", baseline),
+    Peer("socketio", "python-socketio on aiohttp", "socketio", python_script("socketio_broadcast.py")),
+)

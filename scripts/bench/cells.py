@@ -1,0 +1,216 @@
+"""What is measured: the cells of the benchmark, and how the figures of one cell are taken from one peer."""
+
+import http.client
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import machine
+from catalog import Launch, Peer
+from processes import Failed, Load, running_load, running_server
+
+SETTLE_SECONDS = 1.0
+"""From the last connect until memory is read: what only connecting needed has been given back by then."""
+DISTURBED_ABOVE = 0.05
+"""Cores taken by others during a measurement: more is said beside its figures."""
+CONNECT_SECONDS = 120
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where things run."""
+
+    load_program: Path
+    server_core: int
+    load_core: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One measurement, in every round or `once`. `topics` and `idle` are such that stand about without taking part."""
+
+    group: str
+    name: str
+    mode: str
+    options: Mapping[str, float] = field(default_factory=dict)
+    topics: int = 0
+    idle: int = 0
+    hold_seconds: float = 0
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """`disturbance`: cores taken by others meanwhile."""
+
+    figures: Figures
+    disturbance: float
+
+
+class Meter:
+    """What the server and the others have spent since the meter was made or last turned back."""
+
+    def __init__(self, server: int, load: int) -> None:
+        self.server, self.load = server, load
+        self.turn_back()
+
+    def turn_back(self) -> None:
+        self._server, self._load, self._busy, self._time = self._read()
+
+    def server_seconds(self) -> float:
+        return machine.cpu_seconds(self.server) - self._server
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self._time
+
+    def disturbance(self) -> float:
+        server, load, busy, now = self._read()
+        others = (busy - self._busy) - (server - self._server) - (load - self._load)
+        return max(0.0, others / (now - self._time))
+
+    def _read(self) -> tuple[float, float, float, float]:
+        server, load = machine.cpu_seconds(self.server), machine.cpu_seconds(self.load)
+        return server, load, machine.busy_seconds(), time.monotonic()
+
+
+def take_sample(bench: Bench, cell: Cell, peer: Peer, launch: Launch) -> Sample:
+    """A server of its own for each sample: nothing that an earlier one left behind counts."""
+    with ExitStack() as stack:
+        server, port = stack.enter_context(running_server(launch, bench.server_core))
+        common = {"port": port, "dialect": peer.dialect}
+
+        def start_load(mode: str, options: Mapping[str, object]) -> Load:
+            load = stack.enter_context(running_load(bench.load_program, bench.load_core, mode, {**common, **options}))
+            load.read()
+            return load
+
+        if cell.topics:
+            create_topics(peer, port, cell.topics)
+        if cell.idle:
+            idle = start_load("connect", {"topic": "idle", "subscribers": cell.idle, "seconds": CONNECT_SECONDS})
+            idle.go_on()
+            idle.read()
+        load = start_load(cell.mode, cell.options)
+        meter = Meter(server, load.process.pid)
+        return Sample(FIGURES[cell.mode](load, meter, cell), meter.disturbance())
+
+
+def create_topics(peer: Peer, port: int, count: int) -> None:
+    if peer.dialect != "pubsub":
+        raise Failed("it has no call that makes topics")
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    for number in range(count):
+        connection.request("POST", "/topics", json.dumps({"name": f"idle-{number}"}))
+        connection.getresponse().read()
+    connection.close()
+
+
+def fanout_figures(load: Load, meter: Meter, _cell: Cell) -> Figures:
+    load.go_on()
+    result = load.read()
+    return {
+        "cpu_s_per_million": 1e6 * meter.server_seconds() / result["deliveries"],
+        "deliveries_per_s": result["deliveries_per_s"],
+    }
+
+
+def publish_figures(load: Load, meter: Meter, _cell: Cell) -> Figures:
+    load.go_on()
+    result = load.read()
+    return {
+        "cpu_s_per_million": 1e6 * meter.server_seconds() / result["messages"],
+        "publishes_per_s": result["messages_per_s"],
+    }
+
+
+def latency_figures(load: Load, _meter: Meter, _cell: Cell) -> Figures:
+    load.go_on()
+    result = load.read()
+    return {name: result[name] for name in ("p50_us", "p99_us", "p999_us", "max_us", "latest_send_us")}
+
+
+def connect_figures(load: Load, meter: Meter, cell: Cell) -> Figures:
+    empty = machine.memory(meter.server)
+    load.go_on()
+    load.read()
+    connecting = meter.server_seconds()
+    time.sleep(SETTLE_SECONDS)
+    full = machine.memory(meter.server)
+    idle_share = measure_idle(meter, cell.hold_seconds)
+    load.go_on()
+    result = load.read()
+    return {
+        "connects_per_s": result["connects_per_s"],
+        "connect_s": result["seconds"],
+        "connect_cpu_s": connecting,
+        "empty_rss_mib": empty.rss / 1024,
+        "rss_mib": full.rss / 1024,
+        "rss_kib_per_connection": (full.rss - empty.rss) / result["connected"],
+        "pss_kib_per_connection": (full.pss - empty.pss) / result["connected"],
+    } | idle_share
+
+
+def measure_idle(meter: Meter, seconds: float) -> Figures:
+    """Percent of a core that the server takes while all its clients only answer pings."""
+    if not seconds:
+        return {}
+    before, start = meter.server_seconds(), time.monotonic()
+    time.sleep(seconds)
+    return {"idle_cpu_percent": 100 * (meter.server_seconds() - before) / (time.monotonic() - start)}
+
+
+FIGURES: Mapping[str, Callable[[Load, Meter, Cell], Figures]] = {
+    "fanout": fanout_figures,
+    "latency": latency_figures,
+    "publish": publish_figures,
+    "connect": connect_figures,
+}
+
+
+def fanout(subscribers: int, window: int, seconds: float) -> Cell:
+    options = {"subscribers": subscribers, "window": window, "seconds": seconds}
+    return Cell("fanout", f"{subscribers}x{window}", "fanout", options)
+
+
+def latency(subscribers: int, rate: int, seconds: float) -> Cell:
+    options = {"subscribers": subscribers, "rate": rate, "seconds": seconds}
+    return Cell("latency", f"{subscribers} subscribers at {rate}/s", "latency", options)
+
+
+def publish(publishers: int, window: int, seconds: float) -> Cell:
+    options = {"publishers": publishers, "window": window, "seconds": seconds}
+    return Cell("publish", f"{publishers}x{window}", "publish", options)
+
+
+def connect(subscribers: int, hold_seconds: float = 0) -> Cell:
+    options = {"subscribers": subscribers, "seconds": CONNECT_SECONDS}
+    return Cell("connect", f"{subscribers} connections", "connect", options, hold_seconds=hold_seconds)
+
+
+def beside_topics(topics: int, seconds: float) -> Cell:
+    return replace(fanout(10, 20, seconds), group="topics", name=f"{topics} topics", topics=topics)
+
+
+def beside_idle(idle: int, seconds: float) -> Cell:
+    return replace(fanout(10, 20, seconds), group="idle", name=f"{idle} idle", idle=idle)
+
+
+def full_cells(seconds: float) -> list[Cell]:
+    grid = [fanout(subscribers, window, seconds) for subscribers in (1, 10, 100, 1000) for window in (1, 20, 200)]
+    return [*grid, latency(100, 100, 3 * seconds), publish(1, 100, seconds), connect(1000), connect(10000, 30)]
+
+
+def curve_cells(seconds: float) -> list[Cell]:
+    """What idle topics and idle subscribers cost a publish: it should be nothing."""
+    topics = [beside_topics(count, seconds) for count in (1, 10, 100, 1000, 10000)]
+    return topics + [beside_idle(count, seconds) for count in (1, 10, 100, 1000, 10000)]
+
+
+def quick_cells() -> list[Cell]:
+    """Half a minute or so for each peer."""
+    return [fanout(100, 20, 1), publish(1, 100, 1), replace(connect(10000, 5), once=True)]

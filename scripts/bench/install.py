@@ -1,0 +1,118 @@
+"""Gets what peers need into a cache folder, with each registry's ordinary client; nothing is installed on the machine.
+
+What cannot be had raises Missing with the reason, and the benchmark names that peer as missing and goes on.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SCRIPTS = HERE / "peers"
+INSTALL_SECONDS = 600
+
+
+class Missing(Exception):
+    """A peer that cannot be had here, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """The folder with everything that was compiled or downloaded. What is there already is not made again."""
+
+    root: Path
+
+    def compiled(self, source: Path) -> Path:
+        program = self.root / source.stem
+        if _older(program, source):
+            self.root.mkdir(parents=True, exist_ok=True)
+            _run("cc", "-O2", "-Wall", "-Wextra", "-o", program, source)
+        return program
+
+    def compiled_go(self, source: Path, package: str, library: str) -> Path:
+        """With Debian's compiler and one of its source packages, which stand outside of any module."""
+        program = self.root / source.stem
+        if _older(program, source):
+            go = self.debian_file("golang-go", "usr/lib/go")
+            code = self.debian_file(package, f"usr/share/gocode/src/{library}")
+            folders = {"GOROOT": str(go), "GOPATH": str(code).removesuffix(f"/src/{library}")}
+            settings = {"GO111MODULE": "off", "GOCACHE": str(self.root.absolute() / "go")}
+            _run(go / "bin" / "go", "build", "-o", program, source, environment=folders | settings)
+        return program
+
+    def python(self) -> Path:
+        """The interpreter of an environment with peers/requirements.txt."""
+        requirements, done = SCRIPTS / "requirements.txt", self.root / "python" / "requirements.txt"
+        if not _same_text(requirements, done):
+            _run(sys.executable, "-m", "venv", "--clear", done.parent)
+            _run(done.parent / "bin" / "pip", "install", "--quiet", "--requirement", requirements)
+            done.write_text(requirements.read_text())
+        return done.parent / "bin" / "python"
+
+    def node_modules(self) -> Path:
+        """A folder with what peers/package.json asks for."""
+        package, done = SCRIPTS / "package.json", self.root / "node" / "package.json"
+        if not (_same_text(package, done) and (done.parent / "node_modules").exists()):
+            done.parent.mkdir(parents=True, exist_ok=True)
+            done.write_text(package.read_text())
+            _run("npm", "install", "--prefix", done.parent, "--no-audit", "--no-fund", "--silent")
+        return done.parent / "node_modules"
+
+    def debian_file(self, package: str, path: str) -> Path:
+        """A file of a Debian package: the machine's own, or from a copy that is only unpacked."""
+        own = Path("/", path)
+        file = own if own.exists() else self._unpacked(package) / path
+        if not file.exists():
+            raise Missing(f"Debian's {package} has no {path} here")
+        return file
+
+    def _unpacked(self, package: str) -> Path:
+        """A tree with the files of the package, and of those that it needs and this machine lacks."""
+        tree, archives = self.root / "debian" / package, self.root / "archives" / package
+        if not tree.exists():
+            (archives / "partial").mkdir(parents=True, exist_ok=True)
+            # Outside the system's cache and without its lock it needs no rights; the lists of packages must be there.
+            own_folder = ("-o", f"Dir::Cache::archives={archives.absolute()}", "-o", "Debug::NoLocking=1")
+            options = ("--download-only", "--no-install-recommends", "--yes")
+            _run("apt-get", "install", *options, *own_folder, package)
+            unfinished = tree.with_suffix(".unfinished")
+            unfinished.mkdir(parents=True, exist_ok=True)
+            for archive in archives.glob("*.deb"):
+                _run("dpkg-deb", "--extract", archive, unfinished)
+            unfinished.rename(tree)
+        return tree
+
+
+def library_path(program: Path) -> str:
+    """The folders with shared libraries beside a program that is unpacked and not installed."""
+    return ":".join(str(folder.absolute()) for folder in program.parents[1].glob("lib/*-linux-gnu*"))
+
+
+def _run(*command: str | Path, environment: Mapping[str, str] | None = None) -> None:
+    try:
+        subprocess.run(
+            command,
+            env={**os.environ, **(environment or {})},
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_SECONDS,
+        )
+    except FileNotFoundError:
+        raise Missing(f"{command[0]} is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise Missing(f"{command[0]} did not end in {INSTALL_SECONDS} s") from None
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or ["it gave no reason"]
+        raise Missing(f"{Path(command[0]).name} failed: {lines[-1]}") from None
+
+
+def _older(made: Path, source: Path) -> bool:
+    return not made.exists() or made.stat().st_mtime < source.stat().st_mtime
+
+
+def _same_text(left: Path, right: Path) -> bool:
+    return right.exists() and left.read_text() == right.read_text()

@@ -1,0 +1,26 @@
+"""Peer: uWebSockets (C++) through socketify, with its own topics; it hands texts on as they come, no JSON."""
+# Its package is in the cache folder of the benchmark, not where types are checked.
+# mypy: disable-error-code="import-not-found"
+
+import sys
+
+from socketify import App, OpCode, WebSocket
+
+app = App()
+
+
+def join(client: WebSocket) -> None:
+    client.subscribe("bench")
+    client.send("ready", OpCode.TEXT)
+
+
+def publish(client: WebSocket, text: str, _opcode: OpCode) -> None:
+    app.publish("bench", text, OpCode.TEXT)
+    client.send("ok", OpCode.TEXT)
+
+
+if __name__ == "__main__":
+    app.ws("/sub", {"open": join, "idle_timeout": 960})
+    app.ws("/pub", {"message": publish, "idle_timeout": 960})
+    app.listen(int(sys.argv[1]))
+    app.run()

@@ -1,0 +1,24 @@
+// Peer: ws in node, handing texts on as they come; no JSON, no topics.
+"use strict";
+
+const { WebSocketServer } = require("ws");
+
+const subscribers = new Set();
+
+function subscribe(client) {
+  subscribers.add(client);
+  client.on("close", () => subscribers.delete(client));
+  client.send("ready");
+}
+
+function publishFrom(client) {
+  client.on("message", (text) => {
+    for (const subscriber of subscribers) {
+      subscriber.send(text, { binary: false });
+    }
+    client.send("ok");
+  });
+}
+
+const server = new WebSocketServer({ host: "127.0.0.1", port: Number(process.argv[2]), backlog: 4096 });
+server.on("connection", (client, request) => (request.url === "/sub" ? subscribe(client) : publishFrom(client)));

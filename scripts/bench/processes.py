@@ -1,0 +1,116 @@
+"""Starts and stops what a measurement needs, each on its core: a server, load generators. Ends only what it started."""
+
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import machine
+from catalog import FOLDER, PORT, SETTINGS, Launch
+
+START_SECONDS = 20
+STOP_SECONDS = 10
+FAULTS = ("lost", "duplicated", "disordered", "corrupt", "refused", "told_dropped", "closed")
+
+
+class Failed(Exception):
+    """A measurement without figures, or with lost, doubled or disordered messages: the reason in one line."""
+
+
+class Load:
+    """A running load generator. It says in lines of JSON where it stands, and goes on when it gets a line."""
+
+    def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
+        self.process = process
+        self._errors = errors
+
+    def read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None, "it is started with a pipe"
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed(_last_line(self._errors))
+        answer: dict[str, Any] = json.loads(line)
+        if answer.get("ok") is False:
+            raise Failed("; ".join(filter(None, [*_counted_faults(answer), _last_line(self._errors)])))
+        return answer
+
+    def go_on(self) -> None:
+        assert self.process.stdin is not None, "it is started with a pipe"
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+
+@contextmanager
+def running_load(program: Path, core: int, mode: str, options: Mapping[str, object]) -> Iterator[Load]:
+    command = [str(program), mode, "--wait", *(f"--{name}={value}" for name, value in options.items())]
+    with tempfile.TemporaryFile("w+") as errors:
+        with machine.pinned(core):
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
+        try:
+            yield Load(process, errors)
+        finally:
+            _stop(process)
+
+
+@contextmanager
+def running_server(launch: Launch, core: int) -> Iterator[tuple[int, int]]:
+    """Gives its process id and port. It has a folder of its own: no settings file of this repository counts."""
+    port = _free_port()
+    with tempfile.TemporaryDirectory() as folder, open(Path(folder, "output"), "w+") as output:
+        Path(folder, "settings").write_text(_filled(launch.settings, port, folder))
+        command = [_filled(word, port, folder) for word in launch.command]
+        environment = {**os.environ, **launch.environment}
+        with machine.pinned(core):
+            server = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output, text=True)
+        try:
+            _await_listening(server, port, output)
+            yield server.pid, port
+        finally:
+            _stop(server)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.communicate(timeout=STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _filled(text: str, port: int, folder: str) -> str:
+    for placeholder, value in ((PORT, str(port)), (FOLDER, folder), (SETTINGS, f"{folder}/settings")):
+        text = text.replace(placeholder, value)
+    return text
+
+
+def _await_listening(server: subprocess.Popen[str], port: int, output: IO[str]) -> None:
+    give_up = time.monotonic() + START_SECONDS
+    while time.monotonic() < give_up and server.poll() is None:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+    raise Failed(f"did not start: {_last_line(output)}")
+
+
+def _counted_faults(answer: Mapping[str, Any]) -> list[str]:
+    counted = [f"{fault} {answer[fault]}" for fault in FAULTS if answer[fault]]
+    return counted if answer["complete"] else [*counted, "not done in time"]
+
+
+def _last_line(output: IO[str]) -> str:
+    output.seek(0)
+    return "".join(output.readlines()[-1:]).strip()

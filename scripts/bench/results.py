@@ -1,0 +1,67 @@
+"""What a run of the benchmark has found out: its samples, their medians and spread, and all of it as JSON."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+
+from cells import DISTURBED_ABOVE, Cell, Sample
+
+Place = tuple[str, str]
+"""The names of a cell and of a peer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(slots=True)
+class Results:
+    """Cells and peers (with what they are) stand in the order in which they were asked for."""
+
+    about: Mapping[str, str]
+    cells: Sequence[Cell]
+    peers: Mapping[str, str]
+    missing: Mapping[str, str]
+    samples: dict[Place, list[Sample]] = field(default_factory=dict)
+    failures: dict[Place, list[str]] = field(default_factory=dict)
+
+    def add(self, place: Place, sample: Sample) -> None:
+        self.samples.setdefault(place, []).append(sample)
+
+    def add_failure(self, place: Place, reason: str) -> None:
+        self.failures.setdefault(place, []).append(reason)
+
+    def spread(self, cell: str, peer: str, figure: str) -> Spread | None:
+        samples = self.samples.get((cell, peer), [])
+        values = [sample.figures[figure] for sample in samples if figure in sample.figures]
+        return Spread(median(values), min(values), max(values)) if values else None
+
+    def disturbed(self, cell: str, peer: str) -> bool:
+        return any(sample.disturbance > DISTURBED_ABOVE for sample in self.samples.get((cell, peer), []))
+
+    def as_json(self) -> str:
+        document = {
+            "about": self.about,
+            "peers": self.peers,
+            "missing": self.missing,
+            "cells": [asdict(cell) for cell in self.cells],
+            "medians": [
+                {"cell": cell, "peer": peer, "disturbed": self.disturbed(cell, peer), **self._medians(cell, peer)}
+                for cell, peer in self.samples
+            ],
+            "samples": _rows((place, asdict(sample)) for place, found in self.samples.items() for sample in found),
+            "failures": _rows((place, {"reason": r}) for place, reasons in self.failures.items() for r in reasons),
+        }
+        return json.dumps(document, indent=1) + "\n"
+
+    def _medians(self, cell: str, peer: str) -> dict[str, object]:
+        names = self.samples[cell, peer][0].figures
+        return {name: asdict(spread) for name in names if (spread := self.spread(cell, peer, name))}
+
+
+def _rows(entries: Iterable[tuple[Place, Mapping[str, object]]]) -> list[dict[str, object]]:
+    return [{"cell": cell, "peer": peer, **entry} for (cell, peer), entry in entries]
