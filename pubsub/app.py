@@ -125,11 +125,10 @@ def stop_on_signals() -> asyncio.Event:
     loop = asyncio.get_running_loop()
 
     def begin(number: signal.Signals) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, os._exit, 128 + each)
         log.info("%(signal)s: shutting down", {"signal": number.name})
         stop.set()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(each)
-            signal.signal(each, lambda number, frame: os._exit(128 + number))
 
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, begin, each)

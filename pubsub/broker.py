@@ -87,7 +87,9 @@ class Broker:
 
     def delete_topic(self, name: str) -> None:
         """End the topic; its subscribers are told behind its last event. Raises TopicNotFound."""
-        topic = self._topic(name)
+        topic = self._topics.get(name)
+        if topic is None:
+            raise TopicNotFound(name)
         topic.flush()
         del self._topics[name]
         notice = text_frame(encode(Info(topic=name, msg="topic_deleted", ts=self._clock.timestamp())))

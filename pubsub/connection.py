@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         self._replies: list[bytes] = []
         self._reply_bytes = 0
         self._end_reason = ""  # why, once the end has begun
-        self._farewell: Goodbye | None = None  # to be said when nothing waits any more
+        self._farewell: Goodbye | None = None  # at shutdown: to be said when nothing waits any more
         self._abort_timer: asyncio.TimerHandle | None = None
         self.outbox = Outbox(transport.write, connections.limits.queue_size, connections.clock)
         self.session = Session(
@@ -94,18 +94,24 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, reader: Reader) -> None:
         """Serve what has come, for as long as the client takes what it is sent."""
-        fragments_before, message_ended = reader.fragments_read, False
+        fragments_before, frame_came, message_ended = reader.fragments_read, False, False
         try:
             while not self.outbox.blocked and (received := reader.read()) is not None:
-                message_ended = True
+                frame_came = True
                 if type(received) is str and not self._end_reason:
+                    message_ended = True
                     self.session.receive(received)
                 else:
+                    message_ended = message_ended or type(received) is Binary
                     self._control(received)
         except ProtocolFault as fault:
             self._fail(fault.goodbye, str(fault))
             return
-        if message_ended or reader.fragments_read != fragments_before:
+        except Exception:
+            log.exception("Internal error at client %(client_id)s", {"client_id": self.session.client_id})
+            self._fail(Goodbye.SERVER_FAILURE, "internal error")
+            return
+        if frame_came or reader.fragments_read != fragments_before:
             self._seen = self._connections.now()
         if not reader.unfinished or self.outbox.blocked:
             self._connections.end_message(self)
@@ -163,7 +169,7 @@ class Connection(asyncio.Protocol):
         self.outbox.unblock()
         if self.outbox.blocked:
             return
-        if self._farewell is not None:
+        if self._farewell is not None and self._abort_timer is None:
             self._say(self._farewell)
         elif not self._end_reason and self._reader is not None:
             self._serve(self._reader)
@@ -176,6 +182,11 @@ class Connection(asyncio.Protocol):
         if before.behind and self._uptake.taken != before.taken:
             self._uptake_at = now
         return max(self._seen, self._uptake_at)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the client has not taken all that it was sent or is to be sent."""
+        return self.outbox.lagging or uptake(self._transport).behind
 
     def is_stuck(self, now: float) -> bool:
         """Whether the queue is full and the client has taken nothing for ``WRITE_WAIT_SEC``."""
@@ -230,7 +241,6 @@ class Connection(asyncio.Protocol):
 
     def _say(self, goodbye: Goodbye) -> None:
         """Send a close frame, then wait for the client's, but not for long."""
-        self._farewell = None
         self._transport.write(close_frame(goodbye))
         self._transport.resume_reading()
         self._abort_later()
@@ -250,7 +260,15 @@ class Connection(asyncio.Protocol):
     def _abort_later(self) -> None:
         """``close()`` alone would wait for ever for a client that does not read."""
         if self._abort_timer is None:
-            self._abort_timer = self._connections.call_later(CLOSE_WAIT, self._transport.abort)
+            self._abort_timer = self._connections.call_later(CLOSE_WAIT, self._abort_in_the_end)
+
+    def _abort_in_the_end(self) -> None:
+        """Who still has something to take of what comes before a farewell has the time that the shutdown gives."""
+        self._abort_timer = None
+        if self._farewell is not None and self.is_behind:
+            self._abort_later()
+        else:
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._abort_timer is not None:

@@ -94,7 +94,6 @@ class Internal(Failure):
 class Goodbye(enum.Enum):
     """How the server ends a connection: close code and reason (RFC 6455, 7.4; the reason has at most 123 bytes)."""
 
-    NORMAL = (1000, "")
     GOING_AWAY = (1001, "server is shutting down")
     PROTOCOL_ERROR = (1002, "protocol error")
     INVALID_TEXT = (1007, "text is not UTF-8")

@@ -36,7 +36,7 @@ def set_up_logs(level: LogLevel, form: LogFormat) -> None:
 
 def printable(text: str) -> str:
     """``text`` with every character escaped that could end the line, move the cursor or turn the reading direction."""
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _escaped(value: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
@@ -18,6 +19,7 @@ from pubsub.errors import BadRequest, Failure
 MAX_REQUEST_ID: Final = 128
 MAX_CLIENT_ID: Final = 255
 MAX_HISTORY_LIMIT: Final = 1000
+MAX_DEPTH: Final = 512  # levels of nesting in a payload: CPython's own json gives up at 990, or less deep in a program
 
 RequestId = Annotated[str, Meta(max_length=MAX_REQUEST_ID)]
 ClientId = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
@@ -27,7 +29,7 @@ _is_topic = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9_\-:~]+(?:\.[A-Za-z0-9_\-:~]+)*
 _is_uuid = re.compile(r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}").fullmatch
 # CPython's own json refuses integers with more digits (sys.set_int_max_str_digits), and with it most Python clients.
 _MAX_DIGITS: Final = 4300
-_has_many_digits = re.compile(rf"[0-9]{{{_MAX_DIGITS + 1}}}").search
+_has_many_digits = re.compile(rb"[0-9]{%d}" % (_MAX_DIGITS + 1)).search
 
 
 class Request(Struct, frozen=True, gc=False, tag_field="type", kw_only=True):
@@ -97,11 +99,29 @@ def check_message(message: Message) -> None:
     """BadRequest for an id that is no UUID and for a payload that other clients could not parse."""
     if not _is_uuid(message.id):
         raise BadRequest(f"message.id: expected a UUID (8-4-4-4-12 hex digits), got {_shown(message.id)}")
-    if len(message.payload) > _MAX_DIGITS and _has_many_digits(text := bytes(message.payload).decode()):
+    if len(message.payload) > MAX_DEPTH:
+        _check_large_payload(bytes(message.payload))
+
+
+def _check_large_payload(payload: bytes) -> None:
+    if payload.count(b"[") + payload.count(b"{") > MAX_DEPTH and _depth(payload) > MAX_DEPTH:
+        raise BadRequest(f"message.payload: expected at most {MAX_DEPTH} levels of nesting")
+    if _has_many_digits(payload):
         try:
-            json.loads(text)
+            json.loads(payload)
         except ValueError:
             raise BadRequest(f"message.payload: expected numbers of at most {_MAX_DIGITS} digits") from None
+
+
+def _depth(payload: bytes) -> int:
+    """How deep valid JSON is nested: 26 ms for a MiB of brackets, 5 µs for a KiB of anything."""
+    outside_strings = b"".join(payload.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    steps = outside_strings.translate(_STEPS, _NOT_BRACKETS)
+    return max(accumulate(memoryview(steps).cast("b")), default=0)
+
+
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # up or down one level, as signed bytes
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
 
 
 def check_topic(name: str) -> None:
@@ -141,9 +161,12 @@ def explain(error: Exception, text: str) -> NoReturn:
     elif wanted.endswith("out of range"):
         wanted = "expected a number in range"
     wanted = re.sub(r", got `.*", "", wanted).replace("Expected", "expected", 1)
+    for name, words in _WORDS.items():
+        wanted = wanted.replace(name, words)
     raise BadRequest(f"{path or 'the message'}: {wanted}, got {_found(text, path)}") from None
 
 
+_WORDS: Final = {"`int`": "a whole number", "`str`": "a string", "`object`": "a JSON object", "`bool`": "a boolean"}
 TYPES: Final = tuple(str(kind.__struct_config__.tag) for kind in (Subscribe, Unsubscribe, Publish, Ping, History))
 
 
@@ -173,19 +196,19 @@ _next_token = re.compile(r'[^"{}\[\]:,]*+("(?:[^"\\]++|\\.)*+"|[{}\[\]:,])', re.
 
 
 def _find_request_id(text: str) -> object:
-    """The value at the top of an object that is nested too deep to decode."""
-    depth, key, previous = 0, "", ""
+    """The value at the top of an object that is nested too deep to decode; of two the last, as everywhere."""
+    depth, key, previous, value = 0, "", "", None
     found = _next_token(text)
     while found:
         token = found[1]
         if depth == 1 and token == ":":
             key = previous
-        elif depth == 1 and key == '"request_id"' and previous == ":":
-            return _decode_string(token)
+        elif depth == 1 and previous == ":" and _decode_string(key) == "request_id":
+            value = _decode_string(token)
         depth += (token in "{[") - (token in "}]")
         previous = token
         found = _next_token(text, found.end())
-    return None
+    return value
 
 
 def _decode_string(token: str) -> object:

@@ -135,7 +135,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         return await handler(request)
     except ConnectionError:
-        raise
+        return web.Response(status=499)  # to nobody: the client has left in the middle of its request
     except Failure as failure:
         response = render_failure(failure)
     except web.HTTPException as error:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class TimedRequestHandler(RequestHandler):
     """One HTTP connection, until it ends or becomes a WebSocket. Times in seconds."""
 
-    __slots__ = ("_payload", "_read_timeout", "_read_timer", "_write_timeout")
+    __slots__ = ("_payload", "_read_timeout", "_read_timer", "_write_timeout", "_write_timer")
 
     def __init__(self, server: web.Server, *, read_timeout: float, write_timeout: float, **options: Any) -> None:
         super().__init__(server, **options)
@@ -32,6 +32,7 @@ class TimedRequestHandler(RequestHandler):
         self._write_timeout = write_timeout
         self._read_timer: asyncio.TimerHandle | None = None  # while a request comes in
         self._payload: StreamReader | None = None  # its body, once the head is whole
+        self._write_timer: asyncio.TimerHandle | None = None  # while a response goes out
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -39,6 +40,7 @@ class TimedRequestHandler(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_reading()
+        self._stop_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -64,6 +66,7 @@ class TimedRequestHandler(RequestHandler):
         self._read_timer = None
         if self._payload is not None and self._request_in_progress:
             self._payload.set_exception(web.HTTPRequestTimeout())
+            self._payload.feed_eof()  # so that aiohttp does not wait for the rest once this is answered
         elif self.transport is not None:
             self.transport.abort()
 
@@ -71,16 +74,24 @@ class TimedRequestHandler(RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         transport = self.transport
-        try:
-            async with asyncio.timeout(self._write_timeout):
-                finished = await super().finish_response(request, resp, start_time)
-        except TimeoutError:
-            if transport is not None:
-                transport.abort()
-            return resp, True
-        if transport is self.transport and transport is not None and transport.get_write_buffer_size():
-            self._loop.call_later(self._write_timeout, self._end_stalled_response, transport, uptake(transport))
+        if transport is None:
+            return await super().finish_response(request, resp, start_time)
+        self._stop_writing()
+        self._start_writing(transport)
+        finished = await super().finish_response(request, resp, start_time)
+        if not transport.get_write_buffer_size():
+            self._stop_writing()
         return finished
+
+    def _start_writing(self, transport: asyncio.Transport) -> None:
+        self._write_timer = self._loop.call_later(
+            self._write_timeout, self._end_stalled_response, transport, uptake(transport)
+        )
+
+    def _stop_writing(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def _end_stalled_response(self, transport: asyncio.Transport, before: Uptake) -> None:
         """``close()`` would wait for ever for a client that takes nothing of what is left."""
@@ -88,7 +99,7 @@ class TimedRequestHandler(RequestHandler):
         if now.behind and now.taken == before.taken:
             transport.abort()
         elif now.behind:
-            self._loop.call_later(self._write_timeout, self._end_stalled_response, transport, now)
+            self._start_writing(transport)
 
     def handle_error(
         self,

@@ -42,8 +42,9 @@ async def open_websocket(request: web.Request) -> web.StreamResponse:
 
 def check_handshake(request: web.Request) -> None:
     """What aiohttp does not check itself (RFC 6455, 4.1 and 4.2.1)."""
-    if request.headers.get("Upgrade", "").lower() == "websocket":
-        if request.headers.get("Sec-WebSocket-Version") != "13":
-            raise UpgradeRequired(text="Sec-WebSocket-Version: expected 13", headers={"Sec-WebSocket-Version": "13"})
-        if came_early(request):
-            raise BadRequest("frames came before the handshake was answered")
+    if request.headers.get("Upgrade", "").lower() != "websocket":
+        raise BadRequest("Upgrade: expected websocket; this path is for WebSocket clients")
+    if request.headers.get("Sec-WebSocket-Version") != "13":
+        raise UpgradeRequired(text="Sec-WebSocket-Version: expected 13", headers={"Sec-WebSocket-Version": "13"})
+    if came_early(request):
+        raise BadRequest("frames came before the handshake was answered")

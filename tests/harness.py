@@ -249,8 +249,9 @@ class RawClient:
         sock.setblocking(False)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        client = cls(sock)
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-        return cls(sock)
+        return client
 
     async def send(self, sent: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self._socket, sent)
@@ -413,9 +414,10 @@ class ServerProcess:
 
     def __exit__(self, *failure: object) -> None:
         RawClient.close_all()
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
+        self.process.kill()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        self.process.wait()
 
 
 def clean_environment() -> dict[str, str]:

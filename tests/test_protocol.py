@@ -74,7 +74,7 @@ def test_decodes_each_request() -> None:
         ('{"type":"subscribe","topic":5,"client_id":"c"}', "topic", "got 5"),
         ('{"type":"subscribe","topic":"t","client_id":null}', "client_id", "got null"),
         ('{"type":"subscribe","topic":"t","client_id":""}', "client_id", "length >= 1"),
-        ('{"type":"subscribe","topic":"t","client_id":"c","last_n":-1}', "last_n", "`int` >= 0, got -1"),
+        ('{"type":"subscribe","topic":"t","client_id":"c","last_n":-1}', "last_n", "a whole number >= 0, got -1"),
         ('{"type":"subscribe","topic":"t","client_id":"c","last_n":1.5}', "last_n", "got 1.5"),
         ('{"type":"subscribe","topic":"t","client_id":"c","last_n":true}', "last_n", "got true"),
         ('{"type":"subscribe","topic":"t","client_id":"c","last_n":"1"}', "last_n", "got '1'"),
@@ -147,6 +147,7 @@ def test_passes_the_payload_on_byte_for_byte(value: Any) -> None:
     ["01", "1.", ".5", "+1", "-", "1e", "NaN", "Infinity", "tru", "'x'", '"\\x"', '"\\u12"', '"\t"', "[1,]", '{"a":1,}',
      "{1:2}", '{"a"}', "[1 2]", "1 2", "\ufeff1", '"\\ud800"', '"\\udc00"', '"\\ud800x"', '"\\ud800\\ud800"',
      '{"\\udfff":1}',
+     "[" * 513 + "]" * 513, '{"a":[' * 256 + "[]" + "]}" * 256, '["\\\\","\\"]",' + "[" * 512 + "]" * 513,
      "[" * 100_000, "[" * 100_000 + "]" * 100_000, '{"a":' * 50_000, "9" * 5_000, "[-1" + "0" * 5_000 + "]"],
 )  # fmt: skip
 def test_refuses_what_another_client_could_not_parse(payload: str) -> None:
@@ -154,7 +155,18 @@ def test_refuses_what_another_client_could_not_parse(payload: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", ["1e999", "-0", "1.0E+5", '{"a":1,"a":2}', '"\\ud83d\\ude00"', '"' + "9" * 5_000 + '"']
+    "payload",
+    [
+        "[" * 512 + "]" * 512,
+        '"' + "[" * 9_000 + '"',
+        '["\\"[[",' + "[]," * 9_000 + "0]",
+        "1e999",
+        "-0",
+        "1.0E+5",
+        '{"a":1,"a":2}',
+        '"\\ud83d\\ude00"',
+        '"' + "9" * 5_000 + '"',
+    ],
 )
 def test_takes_any_spelling_that_is_json(payload: str) -> None:
     decode_request(publish_text(payload))

@@ -1,0 +1,406 @@
+"""Tests the words for users against the program, lest any of them grow stale: commands, examples, tables, links."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import aiohttp
+import msgspec
+import pytest
+from msgspec.structs import FieldInfo
+
+from pubsub.__main__ import COMMANDS
+from pubsub.app import create_app
+from pubsub.errors import Draining, Failure, Goodbye, TopicExists
+from pubsub.protocol import (
+    MAX_CLIENT_ID,
+    MAX_HISTORY_LIMIT,
+    MAX_REQUEST_ID,
+    AnyRequest,
+    Event,
+    HistoryReply,
+    Info,
+    Reply,
+    decode_request,
+    encode,
+)
+from pubsub.settings import Settings
+from pubsub.settings_reader import read_settings
+from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_environment, make_settings, on_one_loop
+
+PACKAGE = REPOSITORY / "pubsub"
+DOCS = ["README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in sorted((REPOSITORY / "docs").glob("*.md")))]
+# REST alone makes topics, and who comes while the server goes is refused before the handshake.
+NEVER_ON_A_WEBSOCKET = {TopicExists, Draining}
+
+
+def read(name: str) -> str:
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block; ``kind`` is what stands behind the opening fence."""
+
+    kind: str
+    lines: list[str]
+
+    @property
+    def is_session(self) -> bool:
+        """A conversation with the server, ``>`` for what is typed and ``<`` for what comes."""
+        return self.kind == "text" and any(line.startswith("> {") for line in self.lines)
+
+
+def blocks(name: str) -> list[Block]:
+    fenced = re.findall(r"^( *)```(.*)\n([\s\S]*?)^\1```$", read(name), re.MULTILINE)
+    return [Block(kind, [line.removeprefix(indent) for line in text.splitlines()]) for indent, kind, text in fenced]
+
+
+def section(name: str, *headings: str) -> str:
+    """What stands below a heading of the second rank, or below one of the third within it."""
+    text = read(name)
+    for rank, heading in enumerate(headings, 2):
+        found = re.search(
+            rf"^{'#' * rank} {re.escape(heading)}$([\s\S]*?)(?=^#{{2,{rank}}} |\Z)", text, flags=re.MULTILINE
+        )
+        assert found is not None, f"{name} has no heading {heading!r} where one is expected"
+        text = found[1]
+    return text
+
+
+def table(text: str, *header: str) -> list[list[str]]:
+    """The cells of the rows below the first header that begins like this."""
+    lines = iter(text.splitlines())
+    for line in lines:
+        if line.startswith("|") and tuple(cells(line)[: len(header)]) == header:
+            next(lines)  # the rule below it
+            return list(_rows(lines))
+    raise AssertionError(f"no table begins with {header}")
+
+
+def _rows(lines: Iterator[str]) -> Iterator[list[str]]:
+    for line in lines:
+        if not line.startswith("|"):
+            return
+        yield cells(line)
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def names(rows: list[list[str]]) -> list[str]:
+    """What stands in backticks in the first column."""
+    return [row[0].strip("`") for row in rows]
+
+
+# Commands, sessions, links
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in DOCS if any(each.kind == "console" or each.is_session for each in blocks(name))]
+)
+@on_one_loop
+async def test_commands_and_sessions_do_what_is_shown(name: str) -> None:
+    with ServerProcess() as server:
+        for block in blocks(name):
+            if block.kind == "console":
+                run_block(block, server)
+            elif block.is_session:
+                await play(block, server)
+
+
+def run_block(block: Block, server: ServerProcess) -> None:
+    prompt, *parts = re.split(r"^\$ ", "\n".join(block.lines), flags=re.MULTILINE)
+    assert not prompt, "a console block begins with a command"
+    for part in parts:
+        command, _, output = part.partition("\n")
+        assert masked(run(command, server)) == masked(output), command
+
+
+def run(command: str, server: ServerProcess) -> str:
+    """Run it for a server on another port than the usual one, with the interpreter of these tests."""
+    command = on_port(command, server.port).replace("pubsub client", f"pubsub client --url {server.url}")
+    done = subprocess.run(
+        ["bash", "-ec", command.replace(".venv/bin/python", shlex.quote(sys.executable))],
+        cwd=REPOSITORY, env=clean_environment() | {"PORT": str(server.port)}, timeout=PATIENCE,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, command + done.stdout + done.stderr
+    return done.stdout
+
+
+def on_port(text: str, port: int) -> str:
+    return text.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+
+
+def masked(text: str) -> str:
+    """Without what is another each time, and without the ends of lines that curl does not write."""
+    text = re.sub(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", "<id>", text)
+    text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>", text)
+    text = re.sub(r'"epoch":"\w+"', '"epoch":"<epoch>"', text)
+    text = re.sub(r'"uptime_sec":\d+', '"uptime_sec":0', text)
+    return text.strip()
+
+
+async def play(block: Block, server: ServerProcess) -> None:
+    """Send what is typed, and compare what comes."""
+    command, greeting, *lines = block.lines
+    url = command.split()[-1].strip("'")
+    assert command == f"$ .venv/bin/python -m websockets '{url}'"
+    assert greeting == f"Connected to {url}."
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(on_port(url, server.port), autoping=False) as websocket,
+    ):
+        client = Client(websocket)
+        for line in lines:
+            if line.startswith("> "):
+                await client.send(line[2:])
+            else:
+                came = json.dumps(await client.receive(), separators=(",", ":"))
+                assert masked(f"< {came}") == masked(line)
+
+
+def test_foreign_client_is_in_the_developers_environment() -> None:
+    assert re.search(r"^websockets==", read("requirements-dev.lock"), re.MULTILINE)
+
+
+def test_verbs_and_commands_exist() -> None:
+    texts = "\n".join(map(read, DOCS))
+    verbs = set(re.findall(r"^([a-z]+):.*##", read("Makefile"), re.MULTILINE))
+    assert {"run", "test"} <= set(re.findall(r"(?:^ *|`)make ([a-z]+)", texts, re.MULTILINE)) <= verbs
+    assert set(re.findall(r"`pubsub ([a-z]+)", texts)) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_links_lead_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", read(name)):
+        path, _, anchor = target.partition("#")
+        file = ((REPOSITORY / name).parent / path).resolve() if path else REPOSITORY / name
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def anchors(file: Path) -> set[str]:
+    """Those of a file's headings, as GitHub makes them."""
+    found: list[str] = []
+    for heading in re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE):
+        found.append(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-"))
+    return {f"{each}-{found[:at].count(each)}" if each in found[:at] else each for at, each in enumerate(found)}
+
+
+def test_names_in_capitals_exist() -> None:
+    known = {each.name.upper() for each in fields(Settings)} | {each.code for each in Failure.__subclasses__()}
+    for name in DOCS:
+        assert set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", read(name))) <= known | {"GIN_MODE"}, name
+
+
+def test_changelog_has_a_section_for_what_comes() -> None:
+    assert section("CHANGELOG.md", "[Unreleased]")
+
+
+# docs/protocol.md
+
+
+def test_errors_are_those_of_the_code() -> None:
+    told = [(code.strip("`"), fate) for code, _, fate in table(section("docs/protocol.md", "Errors"), "Code", "When")]
+    seen = {each.code for each in Failure.__subclasses__() if each not in NEVER_ON_A_WEBSOCKET}
+    assert sorted(code for code, _ in told) == sorted(seen)
+    assert [code for code, fate in told if fate != "stays"] == ["SLOW_CONSUMER"]
+    assert f"with {Goodbye.SLOW_CONSUMER.code}" in dict(told)["SLOW_CONSUMER"]
+
+
+def test_close_codes_are_those_of_the_code() -> None:
+    told = names(table(section("docs/protocol.md", "Close codes"), "Code", "Meaning", "What to do"))
+    assert told == ["1000", *(str(code) for code in sorted({each.code for each in Goodbye}))], (
+        "1000 is the client's own"
+    )
+
+
+def test_statuses_of_failures_are_told() -> None:
+    told = names(table(section("docs/protocol.md", "REST"), "Status", "Meaning"))
+    assert {str(each.status) for each in Failure.__subclasses__()} <= set(told)
+
+
+@on_one_loop
+async def test_routes_are_those_of_the_application() -> None:
+    routes = create_app(make_settings()).router.routes()
+    served = [f"{each.method} {each.resource.canonical}" for each in routes if each.resource and each.method != "HEAD"]
+    assert sorted(names(table(section("docs/protocol.md", "REST"), "Call", "Answer"))) == sorted(served)
+
+
+def examples(kind: str) -> list[str]:
+    """The lines of all blocks of that kind: each is a message."""
+    return [line for name in DOCS for block in blocks(name) if block.kind == kind for line in block.lines]
+
+
+def test_json_is_json() -> None:
+    lines = [line for name in DOCS for block in blocks(name) if block.kind.startswith("json") for line in block.lines]
+    assert lines
+    for line in lines:
+        json.loads(line)
+
+
+def test_requests_are_accepted() -> None:
+    shown = [decode_request(line) for line in examples("json client")]
+    assert {type(each) for each in shown} == set(get_args(AnyRequest))
+
+
+def test_replies_have_the_shape_of_the_code() -> None:
+    decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+    shown = {line: decoder.decode(line) for line in examples("json server")}
+    for line, reply in shown.items():
+        assert json.loads(encode(reply)) == json.loads(line)
+        for event in reply.messages if isinstance(reply, HistoryReply) else ():
+            assert json.loads(encode(msgspec.json.decode(event, type=Event))) == json.loads(bytes(event))
+    assert {type(each) for each in shown.values()} == set(get_args(Reply))
+    assert {each.msg for each in shown.values() if isinstance(each, Info)} == infos()
+
+
+def infos() -> set[str]:
+    """Each ``msg`` that the server spells."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.glob("*.py"))
+    return set(re.findall(r'\bInfo\([^)]*?msg="(\w+)"', sources))
+
+
+def test_infos_are_explained() -> None:
+    assert set(names(table(section("docs/protocol.md", "Messages from the server", "`info`"), "`msg`"))) == infos()
+
+
+@pytest.mark.parametrize("kind", get_args(AnyRequest))
+def test_fields_of_requests_are_explained(kind: type[msgspec.Struct]) -> None:
+    header = ("Field", "Type", "Required", "Meaning")
+    common = names(table(section("docs/protocol.md", "Requests"), *header))
+    assert common == ["type", "request_id"]
+    own = {name: "yes" if field.required else "no" for name, field in fields_of(kind) if name not in common}
+    if own:
+        rows = table(section("docs/protocol.md", "Requests", f"`{tag(kind)}`"), *header)
+        assert {name.strip("`"): required for name, _, required, _ in rows} == own
+
+
+@pytest.mark.parametrize("kind", get_args(Reply))
+def test_fields_of_replies_are_explained(kind: type[msgspec.Struct]) -> None:
+    text = section("docs/protocol.md", "Messages from the server", f"`{tag(kind)}`")
+    told = names(table(text, "Field", "Type", "Meaning"))
+    assert sorted(told) == sorted(name for name, _ in fields_of(kind))
+
+
+def tag(kind: type[msgspec.Struct]) -> str:
+    return str(kind.__struct_config__.tag)
+
+
+def fields_of(kind: type[msgspec.Struct]) -> Iterator[tuple[str, FieldInfo]]:
+    """A message's fields, those of objects within it by their path."""
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from ((f"{field.name}.{name}", inner) for name, inner in fields_of(field.type))
+        else:
+            yield field.name, field
+
+
+def test_limits_are_those_of_the_code() -> None:
+    rows = table(section("docs/protocol.md", "Names and sizes"), "What", "Limit")
+    told = {what.strip("`"): limit for what, limit in rows}
+    assert told["client_id"] == f"1 to {MAX_CLIENT_ID} characters"
+    assert told["request_id"] == f"at most {MAX_REQUEST_ID} characters"
+    assert told["limit` of a `history"] == f"{MAX_HISTORY_LIMIT:,} messages"
+
+
+# docs/operation.md and .env.example
+
+
+def test_settings_table_is_that_of_the_code() -> None:
+    rows = table(section("docs/operation.md", "Settings"), "Name", "Default", "Range", "Meaning")
+    assert names(rows) == [each.name.upper() for each in fields(Settings)]
+    for field, (_, default, allowed, _) in zip(fields(Settings), rows, strict=True):
+        assert default.startswith(f"`{field.default}`" if field.default != "" else "empty"), field.name
+        assert set(re.findall(r"[\d,]*\d|(?<=`)\w+(?=`)", allowed)) == range_of(field), field.name
+        assert ("above" in allowed) == ("gt" in field.metadata["rules"]), field.name
+
+
+def range_of(field: Field[Any]) -> set[str]:
+    """What must stand in the column of ranges: the bounds, or each choice."""
+    bounds = {f"{value:,}" for rule, value in field.metadata["rules"].items() if rule in ("ge", "gt", "le")}
+    kind = get_type_hints(Settings)[field.name]
+    return bounds | {choice for part in get_args(kind) for choice in (get_args(part) or (part,)) if choice}
+
+
+SETTING = re.compile(r"^#([A-Z_]+)=(.*)$", re.MULTILINE)
+ALL_SETTINGS, *_named = re.split(r"^# == (.+) ==$", read(".env.example"), flags=re.MULTILINE)
+SCENARIOS = dict(zip(_named[::2], _named[1::2], strict=True))
+
+
+def test_env_example_has_every_setting_with_its_default() -> None:
+    explained = re.findall(r"^# .+\n#([A-Z_]+)=(.*)$", ALL_SETTINGS, re.MULTILINE)
+    assert explained == SETTING.findall(ALL_SETTINGS)
+    assert explained == [(each.name.upper(), str(each.default)) for each in fields(Settings)]
+
+
+def test_env_example_changes_nothing_as_it_is() -> None:
+    assert not re.search(r"^[^#\n]", read(".env.example"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", SCENARIOS.values(), ids=SCENARIOS)
+def test_scenario_is_accepted(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text(SETTING.sub(r"\1=\2", block), encoding="utf-8")
+    settings = read_settings([])
+    chosen = SETTING.findall(block)
+    assert chosen == [(name, str_of(getattr(settings, name.lower()))) for name, _ in chosen]
+    assert len(dict(chosen)) == len(chosen)
+    assert settings.drain_sec + settings.shutdown_timeout_sec < 30, "the supervisors wait for 30 seconds"
+    assert settings.pong_wait_sec >= 2 * settings.ping_period_sec
+
+
+def str_of(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def test_scenarios_are_explained() -> None:
+    headings = re.findall(r"^### (.+)$", section("docs/operation.md", "Scenarios"), re.MULTILINE)
+    assert [each.lower() for each in headings] == list(SCENARIOS)
+    assert len(headings) == 5
+
+
+def test_log_lines_are_those_of_the_code() -> None:
+    rows = table(section("docs/operation.md", "Logs"), "Level", "Line", "When")
+    told = {line.strip("`"): level for level, line, _ in rows}
+    spelled = [
+        (level, re.compile(re.sub(r"%\\\(\w+\\\)[\w.\\]*?[sdf]", ".+", re.escape(text)))) for level, text in log_calls()
+    ]
+    for level, pattern in spelled:
+        assert any(pattern.fullmatch(line) and told[line] == level for line in told), (level, pattern)
+    for line, level in told.items():
+        assert any(pattern.fullmatch(line) and level == each for each, pattern in spelled), line
+
+
+def log_calls() -> Iterator[tuple[str, str]]:
+    """Level and text of each log line of the server."""
+    levels = {"debug": "debug", "info": "info", "warning": "warn", "error": "error", "exception": "error"}
+    for path in PACKAGE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="log"), attr=method), args=[ast.Constant(str(text)), *_]
+                ) if method in levels:
+                    yield levels[method], text
+
+
+# docs/design.md
+
+
+def test_module_map_is_complete() -> None:
+    text = section("docs/design.md", "Modules")
+    told = re.findall(r"^\| `([\w/]+\.py)` \| \S.* \| \S.* \|$", text, re.MULTILINE)
+    modules = [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")]
+    assert sorted(told) == sorted(modules)
