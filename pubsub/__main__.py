@@ -74,6 +74,7 @@ def run_client(flags: list[str]) -> int:
 
 
 def run_health(flags: list[str]) -> int:
+    import http.client
     import urllib.error
     import urllib.request
 
@@ -86,7 +87,7 @@ def run_health(flags: list[str]) -> int:
     except urllib.error.HTTPError as error:
         print(f"{url}: {error.status} {error.read().decode(errors='replace')}", file=sys.stderr)
         return 1
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         print(f"{url}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -35,7 +35,7 @@ class Settings:
     mode: Mode = _setting(
         "release", "debug logs every request and message; GIN_MODE is accepted for it", alias="gin_mode"
     )
-    log_level: LogLevel | Literal[""] = _setting(
+    log_level: Literal["debug", "info", "warn", "error", ""] = _setting(
         "", "the least that is logged; empty is debug in debug mode, else info"
     )
     log_format: LogFormat = _setting("text", "text, or json: one object a line")

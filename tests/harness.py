@@ -202,8 +202,10 @@ def publish_request(topic: str, payload: Any) -> Json:
 
 def masked_frame(first: int, payload: bytes, mask: bytes = b"\x12\x34\x56\x78") -> bytes:
     """A client's frame; ``first`` is the byte with FIN, RSV and opcode."""
-    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
-    return frame_header(first, len(payload), masked=True) + mask + masked
+    size = len(payload)
+    masks = (mask * (size // 4 + 1))[:size]
+    masked = (int.from_bytes(payload) ^ int.from_bytes(masks)).to_bytes(size)
+    return frame_header(first, size, masked=True) + mask + masked
 
 
 def frame_header(first: int, size: int, *, masked: bool) -> bytes:
@@ -405,9 +407,9 @@ class ServerProcess:
         return self.wait()
 
     def wait(self) -> int:
-        _, rest = self.process.communicate(timeout=30)
-        self.log += rest
-        return self.process.returncode
+        assert self.process.stderr is not None
+        self.log += self.process.stderr.read()  # communicate() would leave out what read_log_until has in its buffer
+        return self.process.wait(timeout=30)
 
     def __enter__(self) -> Self:
         return self

@@ -159,6 +159,7 @@ async def test_a_body_in_chunks_above_the_limit_is_a_413(server: Server) -> None
     status, answer = await client.read_response()
     assert status == 413
     assert answer.keys() == {"error"}
+    await client.send(b"0\r\n\r\n")
 
 
 # Paths and methods that do not exist

@@ -234,7 +234,7 @@ async def test_stalled_but_not_full_is_not_cut() -> None:
 async def test_slow_but_alive_is_not_cut() -> None:
     """It reads a little at a time, its queue is full all the while, and one after the other stalled client goes."""
     async with (
-        run_server(subscriber_queue_size=5, write_wait_sec=1, send_buffer=SMALL_BUFFER) as server,
+        run_server(subscriber_queue_size=5, write_wait_sec=0.6, send_buffer=SMALL_BUFFER) as server,
         server.client() as healthy,
     ):
         await server.create("orders")

@@ -1,0 +1,176 @@
+"""What pubsub/handover.py and pubsub/server.py lean on inside aiohttp.
+
+If these fail after an upgrade, and others with them, start here: each message says what aiohttp no longer does, and
+which file of the project relied on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import socket
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import connector, web
+from aiohttp.web_protocol import RequestHandler
+
+from pubsub.connection import Connection
+from pubsub.handover import Handshake, websocket_mask
+from pubsub.server import TimedRequestHandler
+from pubsub.websocket import CONNECTIONS
+from tests.harness import RawClient, Server, eventually, masked_frame, run_server
+
+
+def require(holds: object, what: str, *, see: str = "pubsub/handover.py") -> None:
+    assert holds, f"aiohttp {aiohttp.__version__}: {what}: see {see}"
+
+
+def make_handler() -> Any:
+    """A request handler as the server makes it, without a connection."""
+
+    async def nothing(request: web.BaseRequest) -> web.StreamResponse:
+        raise AssertionError("nobody asks")
+
+    return RequestHandler(web.Server(nothing), loop=asyncio.get_running_loop())
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("_message_tail", "handover.py"),
+        ("transport", "handover.py"),
+        ("connection_lost", "handover.py"),
+        ("_messages", "server.py"),
+        ("_request_in_progress", "server.py"),
+        ("_loop", "server.py"),
+        ("finish_response", "server.py"),
+        ("handle_error", "server.py"),
+        ("data_received", "server.py"),
+        ("connection_made", "server.py"),
+    ],
+)
+async def test_the_request_handler_has_what_is_used(name: str, file: str) -> None:
+    require(hasattr(make_handler(), name), f"RequestHandler has no {name} any more", see=f"pubsub/{file}")
+
+
+async def test_what_is_overridden_has_the_same_parameters() -> None:
+    for name in ("finish_response", "handle_error", "data_received", "connection_made", "connection_lost"):
+        theirs = list(inspect.signature(getattr(RequestHandler, name)).parameters)
+        ours = list(inspect.signature(getattr(TimedRequestHandler, name)).parameters)
+        require(ours == theirs, f"RequestHandler.{name} takes {theirs}", see="pubsub/server.py")
+    wanted = [name for name in inspect.signature(web.WebSocketResponse.write_eof).parameters if name != "self"]
+    taken = list(inspect.signature(Handshake.write_eof).parameters)
+    require(set(wanted) <= set(taken), f"WebSocketResponse.write_eof takes {wanted}")
+
+
+def test_the_mask_is_taken_off_in_place() -> None:
+    payload = bytearray(b"hello, world")
+    websocket_mask(b"\x12\x34\x56\x78", payload)
+    masked = masked_frame(0x81, b"hello, world")
+    require(bytes(payload) == masked[6:], "websocket_mask(mask, payload) no longer masks payload in place")
+
+
+def test_the_clients_certificates_have_their_place() -> None:
+    for name in ("_SSL_CONTEXT_VERIFIED", "_SSL_CONTEXT_UNVERIFIED"):
+        require(hasattr(connector, name), f"aiohttp.connector has no {name} any more")
+
+
+def handlers_alive() -> int:
+    return sum(isinstance(each, RequestHandler) for each in gc.get_objects())
+
+
+async def test_after_the_change_of_hands_aiohttp_holds_nothing_of_the_connection() -> None:
+    async with run_server() as server:
+        gc.collect()
+        tasks, handlers = len(asyncio.all_tasks()), handlers_alive()
+        clients = [await RawClient.connect(server.port, path=f"/ws?client_id=c{number}") for number in range(20)]
+        await eventually(lambda: server.connections == len(clients))
+        await asyncio.sleep(0)
+        held = server.runner.server
+        assert held is not None
+        require(not held.connections, "the server still counts a connection that was detached as its own")
+        await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
+        gc.collect()
+        left = handlers_alive() - handlers
+        require(left == 0, f"{left} request handlers of {len(clients)} outlive the change of hands")
+        for client in clients:
+            await client.send_text({"type": "ping"})
+            assert (await client.receive())["type"] == "pong"
+        for connection in open_connections(server):
+            transport = connection._transport
+            require(transport.get_protocol() is connection, "the transport has not got its new protocol")
+            nodelay = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            require(nodelay, "TCP_NODELAY is not set on accepted connections any more: set it in Connection.open")
+
+
+def open_connections(server: Server) -> list[Connection]:
+    return list(server.app[CONNECTIONS]._open)
+
+
+async def test_without_a_gc_run_a_handler_is_free_at_once() -> None:
+    """Otherwise 10,000 connects would leave garbage of 100 MB until the collector comes."""
+    async with run_server() as server:
+        gc.collect()
+        before = handlers_alive()
+        gc.disable()
+        try:
+            for number in range(20):
+                await RawClient.connect(server.port, path=f"/ws?client_id=c{number}")
+            await eventually(lambda: server.connections == 20)
+            await asyncio.sleep(0)
+            left = handlers_alive() - before
+        finally:
+            gc.enable()
+        require(left <= 1, f"{left} request handlers of 20 wait for the garbage collector")
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_what_comes_right_behind_the_handshake_is_not_lost_silently(pieces: int) -> None:
+    """In one piece it is refused before the upgrade; behind the 101 it is served."""
+    async with run_server() as server:
+        client = await RawClient.connect_tcp(server.port)
+        head = (
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        frame = masked_frame(0x81, b'{"type":"ping"}')
+        if pieces == 1:
+            await client.send(head + frame)
+            answer = await client.read_until(b"\r\n\r\n")
+            require(answer.startswith(b"HTTP/1.1 400 "), "_message_tail does not hold what came behind the head")
+        else:
+            await client.send(head)
+            answer = await client.read_until(b"\r\n\r\n")
+            await client.send(frame)
+            assert answer.startswith(b"HTTP/1.1 101 ")
+            message = await client.receive()
+            require(message["type"] == "pong", "bytes after the handshake do not reach the new protocol")
+
+
+async def test_nothing_is_written_behind_the_101() -> None:
+    async with run_server() as server:
+        client = await RawClient.connect(server.port)
+        await client.send(masked_frame(0x89, b"first"))
+        frame = await client.read_frame()
+        require(frame == (0x8A, b"first"), f"aiohttp writes {frame!r} to a socket that is no longer its own")
+
+
+async def test_a_client_that_leaves_during_the_handshake_leaves_nothing() -> None:
+    async with run_server() as server:
+        for _ in range(20):
+            client = await RawClient.connect_tcp(server.port)
+            await client.send(
+                b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+            client.reset()
+        last = await RawClient.connect(server.port)
+        await last.send_text({"type": "ping"})
+        assert (await last.receive())["type"] == "pong"
+        await eventually(lambda: server.connections == 1)
+        held = server.runner.server
+        assert held is not None
+        await eventually(lambda: not held.connections)
