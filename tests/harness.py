@@ -342,21 +342,24 @@ class RawClient:
 
     async def receive(self) -> Json:
         """The next text message that is not a heartbeat."""
-        async for message in self.read_messages():
-            return message
+        async with asyncio.timeout(PATIENCE):
+            async for message in self.read_messages():
+                return message
         raise AssertionError("closed instead of a message")
 
     async def close_code(self) -> int | None:
         """Skip all up to the server's close frame; its code, or None where the connection ends without one."""
-        while (frame := await self.read_frame()) is not None:
-            if frame[0] == 0x88:
-                return int.from_bytes(frame[1][:2], "big")
+        async with asyncio.timeout(PATIENCE):
+            while (frame := await self.read_frame()) is not None:
+                if frame[0] == 0x88:
+                    return int.from_bytes(frame[1][:2], "big")
         return None
 
     async def is_gone(self) -> bool:
         """Wait until the server has closed the TCP connection."""
-        while await self.read_some():
-            pass
+        async with asyncio.timeout(PATIENCE):
+            while await self.read_some():
+                pass
         return True
 
     def close(self) -> None:

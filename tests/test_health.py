@@ -43,7 +43,6 @@ async def test_nobody_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert url in line
 
 
-# BUG: http.client's own exceptions (HTTPException) are not caught in run_health: the user gets a traceback.
 @pytest.mark.parametrize("answer", [b"", b"hello\r\n\r\n", b"HTTP/1.1 200 OK\r\n"], ids=["silence", "no HTTP", "half"])
 async def test_somebody_else_is_there(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pubsub.__main__, "HEALTH_WAIT", 0.3)
@@ -58,7 +57,6 @@ async def test_somebody_else_is_there(answer: bytes, monkeypatch: pytest.MonkeyP
         assert await health("--url", f"http://127.0.0.1:{port}") == 1
 
 
-# BUG: the same for a port that is no number (http.client.InvalidURL).
 @pytest.mark.parametrize("url", ["nonsense", "http://", "http://127.0.0.1:x", "ftp://127.0.0.1/"])
 async def test_an_impossible_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert await health("--url", url) == 1

@@ -93,8 +93,6 @@ async def test_a_slow_head_in_time_is_served() -> None:
         assert (await client.read_response())[0] == 200
 
 
-# BUG: aiohttp logs "Unhandled exception" with a traceback for the 408: it reads on after the answer and meets the
-# HTTPRequestTimeout that _end_slow_request left in the payload.
 @pytest.mark.parametrize("path", [b"/topics", b"/nowhere", b"/health"])
 @pytest.mark.parametrize("slow", [False, True], ids=["never", "byte by byte"])
 async def test_a_body_that_does_not_come_is_a_408_or_the_end(path: bytes, slow: bool) -> None:
@@ -179,8 +177,6 @@ async def server_has_nobody_else(server: Server) -> None:
     await eventually(lambda: http_connections(server) == 1)
 
 
-# BUG: settings.py promises "time in which a client must take some of an HTTP response", but all of it beyond the last
-# 64 KiB must be taken in that time (finish_response: one asyncio.timeout around the whole).
 async def test_who_reads_its_answer_slowly_gets_it_all() -> None:
     async with limited(write_timeout_sec=0.5, send_buffer=SMALL_BUFFER) as server:
         client = await RawClient.connect_tcp(server.port, receive_buffer=SMALL_BUFFER)
@@ -257,8 +253,6 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         assert [(await client.read_response())[0] for _ in range(4)] == [200, 201, 409, 200]
 
 
-# BUG: who leaves in the middle of a body is logged as "Internal error at an HTTP request" with a traceback
-# (errors_as_json raises the ConnectionResetError on, and handle_error takes it for a failure of the server).
 @pytest.mark.parametrize("ending", ["close", "reset", "half_close"])
 @pytest.mark.parametrize("sent", [b"", REQUEST[:20], REQUEST, POST, POST + BODY, NOT_HTTP["noise"]])
 async def test_who_leaves_at_any_time_costs_nothing(ending: str, sent: bytes) -> None:

@@ -173,8 +173,6 @@ NONSENSE = {
 }
 
 
-# BUG: a LOG_LEVEL that makes no sense ends in a TypeError with its traceback and exit status 1: pydantic's errors about
-# a union have one place for each member, and settings_reader.expected makes one word of a Literal in a Literal.
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in NONSENSE for value in NONSENSE[name]])
 def test_nonsense_stops_the_start_with_a_line(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,8 @@ from tests.harness import (
     ServerProcess,
     clean_environment,
     eventually,
+    masked_frame,
+    on_one_loop,
     publish_request,
     run_server,
 )
@@ -212,6 +215,33 @@ def subscribers_now(server: Server) -> int:
     return server.app[BROKER].subscriber_count
 
 
+# BUG: once the client is cut, the server reads from it again (Connection._say) but serves nothing, so that all it sends
+# piles up in its Reader, 30 MB in that second, copied anew for each piece (/health answers after 0.5 s meanwhile).
+@on_one_loop
+async def test_who_is_cut_and_floods_the_server_costs_it_no_memory() -> None:
+    with ServerProcess("--subscriber-queue-size", "10", "--write-wait-sec", "0.3") as server:
+        await server.create("orders")
+        stalled = await RawClient.connect(server.port, receive_buffer=SMALL_BUFFER)
+        await stalled.subscribe("orders")
+        await publish_many(server.port, "publisher", 200, 40_000)
+        before = peak_memory(server)
+        with pytest.raises(ConnectionError):
+            await send_for_ever(stalled, masked_frame(0x81, b'{"type":"ping"}'.ljust(60_000)) * 4)
+        assert peak_memory(server) - before < 15_000_000
+
+
+async def send_for_ever(client: RawClient, sent: bytes) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            await client.send(sent)
+
+
+def peak_memory(server: ServerProcess) -> int:
+    """The most bytes that the process had at once."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
 async def test_stalled_but_not_full_is_not_cut() -> None:
     """Proven by order: another client, stalled later and with a full queue, is gone, and this one is still there."""
     async with (
@@ -232,24 +262,25 @@ async def test_stalled_but_not_full_is_not_cut() -> None:
 
 
 async def test_slow_but_alive_is_not_cut() -> None:
-    """It reads a little at a time, its queue is full all the while, and one after the other stalled client goes."""
+    """It reads a little at a time, its queue is full all the while, and a client that stalled later than it goes."""
     async with (
-        run_server(subscriber_queue_size=5, write_wait_sec=0.6, send_buffer=SMALL_BUFFER) as server,
+        run_server(subscriber_queue_size=5, write_wait_sec=1, send_buffer=SMALL_BUFFER) as server,
         server.client() as healthy,
     ):
         await server.create("orders")
         await healthy.subscribe("orders")
-        slow = await stalled_subscriber(server, "orders")
-        slow.read_size = 16 * 1024
+        slow = await RawClient.connect(server.port, receive_buffer=SMALL_BUFFER // 2)
+        await slow.subscribe("orders")
+        slow.read_size = 4096
         delivery = Delivery("orders")
-        for lifetimes in (1, 2):
-            await stalled_subscriber(server, "orders")
-            await flood(healthy, "orders", STALLING)
+        await flood(healthy, "orders", STALLING)
+        await stalled_subscriber(server, "orders")
+        await flood(healthy, "orders", STALLING)
+        async with asyncio.timeout(PATIENCE):
             while server.connections == 3:
                 await delivery.follow(slow, delivery.next_seq)
                 await flood(healthy, "orders", 1)
-                await asyncio.sleep(0.05)  # the client's slowness
-            assert server.connections == 2, f"the slow client was cut at the {lifetimes}. time"
+                await asyncio.sleep(0.1)  # its slowness: one buffer of the server's lasts longer than WRITE_WAIT
         published = (await healthy.publish("orders", "last"))["seq"]
         assert delivery.next_seq < published - 5, "it was behind all the while"
         await delivery.follow(slow, published)
