@@ -11,9 +11,9 @@ import logging
 from typing import Any
 
 from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import StreamReader
-from aiohttp.web_log import AccessLogger as AioAccessLogger
 from aiohttp.web_protocol import RequestHandler
 
 from pubsub.errors import error_body
@@ -22,19 +22,21 @@ from pubsub.sockets import Uptake, uptake
 log = logging.getLogger(__name__)
 
 
-class AccessLogger(AioAccessLogger):
-    """A line for each request, in debug mode, without the token that may stand in its query, or in a Referer."""
+class AccessLogger(AbstractAccessLogger):
+    """A line for each request, in debug mode, without the token that may stand in its query."""
 
-    LOG_FORMAT = '%a "%r" %s %b "%{User-Agent}i"'
-
-    def __init__(self, logger: logging.Logger, _: str) -> None:
-        super().__init__(logger, self.LOG_FORMAT)
-
-    @staticmethod
-    def _format_r(request: web.BaseRequest, response: web.StreamResponse, time: float) -> str:
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         url = request.rel_url
-        shown = url.update_query(token="***") if "token" in url.query else url
-        return f"{request.method} {shown} HTTP/{request.version.major}.{request.version.minor}"
+        self.logger.info(
+            "%(address)s %(method)s %(path)s: %(status)d in %(milliseconds).1f ms",
+            {
+                "address": request.remote,
+                "method": request.method,
+                "path": str(url.update_query(token="***") if "token" in url.query else url),
+                "status": response.status,
+                "milliseconds": 1000 * time,
+            },
+        )
 
 
 class TimedRequestHandler(RequestHandler):

@@ -257,12 +257,12 @@ def jwks_keys(text: bytes, allowed: Sequence[str]) -> list[TrustedKey]:
         if described.get("kty") == "oct" or described.get("use", "sig") != "sig":
             continue  # a secret that everyone can read is none
         try:
-            jwk = jwt.PyJWK(described)
+            jwk = jwt.PyJWK(described | {"alg": None})  # what it says of itself is checked below
             own = algorithms_of(jwk.key)
             named = [described["alg"]] if "alg" in described else own
             fitting = [name for name in own if name in named]
             keys.append(trusted_key(jwk.key, fitting, allowed, "", kid=described.get("kid")))
-        except (jwt.PyJWTError, ValueError, TypeError):
+        except (jwt.PyJWTError, ValueError, TypeError, LookupError, AttributeError):
             continue  # providers list keys of kinds to come
     if not keys:
         raise ValueError("no key in it can be used")
