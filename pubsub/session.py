@@ -156,8 +156,10 @@ class Session:
     def receive_binary(self) -> None:
         """Refuse a binary message."""
         try:
-            if self._rules is not None:
-                self._admit(self._rules)
+            if self.lacks_identity:
+                raise Unauthorized("expected an auth message first")
+            if self._rules is not None and self._rules.rates is not None:
+                self._rules.rates.count(self.client_id)
             raise BadRequest("binary frame: expected a text frame with a JSON object")
         except Failure as failure:
             self._refuse(failure, UNSET)
@@ -174,27 +176,16 @@ class Session:
 
     def expire(self) -> None:
         """The time of the client's token is over, or that for saying who it is."""
-        missing = "token: missing" if self.identity is None else "token: expired"
-        self._refuse(Unauthorized(missing), UNSET)
+        self._refuse(Unauthorized("token: missing" if self.identity is None else "token: expired"), UNSET)
 
     def _serve_by(self, rules: Rules, text: str) -> None:
-        if self.lacks_identity:
+        """A stranger has no rate: it could spend that of the one it claims to be."""
+        if self.identity is None and rules.identify is not None:
             self._serve(self._first_message(text))
             return
-        self._admit(rules)
-        request = decode_request(text)
-        if self.identity is not None:
-            self._permit(request, self.identity)
-        if rules.max_subscriptions and type(request) is Subscribe:
-            self._check_room(request, rules.max_subscriptions)
-        self._serve(request)
-
-    def _admit(self, rules: Rules) -> None:
-        """Raises Unauthorized, RateLimited. A stranger has no rate: it could spend that of the one it claims to be."""
-        if self.lacks_identity:
-            raise Unauthorized("expected an auth message first")
-        if rules.rates is not None:
-            rules.rates.take(self.client_id)
+        if rules.rates is not None and (wait := rules.rates.take(self.client_id)):
+            rules.rates.refuse(self.client_id, wait)
+        self._serve(decode_request(text))
 
     def _first_message(self, text: str) -> Auth:
         """Raises Unauthorized for all but an auth message: who has said nothing yet gets no second try."""
@@ -206,30 +197,27 @@ class Session:
             raise Unauthorized("expected an auth message first")
         return request
 
-    def _permit(self, request: AnyRequest, identity: Identity) -> None:
-        """The one place where a client's rights are asked for. Raises Forbidden."""
-        match request:
-            case Publish():
-                identity.require_publish(request.topic)
-            case Subscribe() | Unsubscribe():
-                identity.require_client_id(request.client_id)
-                identity.require_subscribe(request.topic)
-            case History():
-                identity.require_subscribe(request.topic)
-
-    def _check_room(self, request: Subscribe, limit: int) -> None:
-        if len(self._outbox.lanes) >= limit and request.topic not in self._outbox.lanes:
-            raise LimitExceeded(f"the connection has its {limit} subscriptions (MAX_SUBSCRIPTIONS_PER_CONNECTION)")
-
     def _serve(self, request: AnyRequest) -> None:
+        """Rights are asked for here and nowhere else, before anything is done or looked up."""
+        identity = self.identity
         match request:
             case Publish():
+                if identity is not None:
+                    identity.require_publish(request.topic)
                 self._broker.publish(request, self)
             case Subscribe():
+                if identity is not None:
+                    identity.require_client_id(request.client_id)
+                    identity.require_subscribe(request.topic)
                 self._subscribe(request)
             case Unsubscribe():
+                if identity is not None:
+                    identity.require_client_id(request.client_id)
+                    identity.require_subscribe(request.topic)
                 self._unsubscribe(request)
             case History():
+                if identity is not None:
+                    identity.require_subscribe(request.topic)
                 self._history(request)
             case Ping():
                 self._answer(Pong(request_id=request.request_id, ts=self._clock.timestamp()))
@@ -253,7 +241,8 @@ class Session:
             self._end_forbidden_subscriptions(outcome)
         except Failure as failure:
             self._refuse(failure, request.request_id)
-        self._replies.go_on()
+        finally:
+            self._replies.go_on()
 
     def _take_identity(self, identity: Identity, quotas: Quotas) -> None:
         """Raises Forbidden where the client is someone else already, LimitExceeded where it is connected too often."""
@@ -273,7 +262,14 @@ class Session:
             notice = Info(topic=name, msg="unsubscribed", reason="forbidden", ts=self._clock.timestamp())
             self._outbox.notify(name, text_frame(encode(notice)))
 
+    def _check_room(self, topic: str) -> None:
+        """Raises LimitExceeded for one subscription too many."""
+        limit = self._rules.max_subscriptions if self._rules is not None else 0
+        if limit and len(self._outbox.lanes) >= limit and topic not in self._outbox.lanes:
+            raise LimitExceeded(f"the connection has its {limit} subscriptions (MAX_SUBSCRIPTIONS_PER_CONNECTION)")
+
     def _subscribe(self, request: Subscribe) -> None:
+        self._check_room(request.topic)
         self._take_name(request.client_id)
         topic = self._broker.subscribe(request.topic, self._outbox)
         self._answer(

@@ -56,13 +56,13 @@ def test_row_36_a_flood_is_refused_and_told_when_to_come_back() -> None:
     time = Time()
     rates = Rates(10, 5, time)
     for _ in range(5):
-        rates.take("alice")
+        rates.count("alice")
     with pytest.raises(RateLimited) as failure:
-        rates.take("alice")
+        rates.count("alice")
     assert failure.value.retry_after_ms == 100
     assert failure.value.headers == {"Retry-After": "1"}
     time.now += 0.1
-    rates.take("alice")
+    rates.count("alice")
 
 
 def test_row_36_who_goes_on_is_sent_away() -> None:
@@ -70,11 +70,11 @@ def test_row_36_who_goes_on_is_sent_away() -> None:
     rates = Rates(10, 5, time)
     for _ in range(16):
         try:
-            rates.take("alice")
+            rates.count("alice")
         except RateLimited as failure:
             outcomes.append(type(failure))
     assert outcomes == [RateLimited] * 10 + [Flooding]
-    rates.take("bob")
+    rates.count("bob")
 
 
 def test_who_waits_as_told_is_never_sent_away() -> None:
@@ -82,7 +82,7 @@ def test_who_waits_as_told_is_never_sent_away() -> None:
     rates = Rates(10, 5, time)
     for _ in range(1000):
         try:
-            rates.take("alice")
+            rates.count("alice")
             outcomes.append("taken")
         except RateLimited as failure:
             outcomes.append(type(failure).__name__)
@@ -94,10 +94,10 @@ def test_who_waits_as_told_is_never_sent_away() -> None:
 def test_a_burst_is_a_second_unless_it_is_said() -> None:
     rates = Rates(3, 0, Time())
     for _ in range(3):
-        rates.take("alice")
+        rates.count("alice")
     with pytest.raises(RateLimited):
-        rates.take("alice")
-    Rates(0.1, 0, Time()).take("alice")
+        rates.count("alice")
+    Rates(0.1, 0, Time()).count("alice")
 
 
 def test_quotas() -> None:
