@@ -8,18 +8,30 @@ import gc
 import logging
 import os
 import signal
+import sys
+import time
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
+from pubsub.access import ACCESS, Access, check_access
 from pubsub.broker import Broker
+from pubsub.clients import add_client_routes
 from pubsub.clock import Clock
 from pubsub.connections import Connections, Limits
 from pubsub.handover import forget_client_tls
-from pubsub.rest import BROKER, STATE, ServerState, add_routes, errors_as_json
-from pubsub.server import TimedRequestHandler
-from pubsub.settings import Settings
-from pubsub.websocket import CONNECTIONS, open_websocket
+from pubsub.identity import ApiKeys
+from pubsub.jwks import KeySet
+from pubsub.limits import Quotas, Rates
+from pubsub.rest import BROKER, CONNECTIONS, STATE, ServerState, add_routes, errors_as_json
+from pubsub.server import AccessLogger, TimedRequestHandler
+from pubsub.session import Rules
+from pubsub.settings import Settings, listed
+from pubsub.tls import Certificate
+from pubsub.tokens import Tokens, pem_keys, secret_keys
+from pubsub.websocket import open_websocket
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +43,56 @@ def create_app(settings: Settings) -> web.Application:
     """The Application with all that it serves. Needs a running event loop."""
     loop = asyncio.get_running_loop()
     clock = Clock()
-    broker = Broker(defer=loop.call_soon, clock=clock, ring_size=settings.ring_buffer_size)
-    app = web.Application(middlewares=[errors_as_json], client_max_size=settings.max_message_bytes)
+    broker = Broker(
+        defer=loop.call_soon, clock=clock, ring_size=settings.ring_buffer_size, max_topics=settings.max_topics
+    )
+    app = web.Application(middlewares=[errors_as_json, check_access], client_max_size=settings.max_message_bytes)
     app[SETTINGS] = settings
     app[STATE] = ServerState()
     app[BROKER] = broker
-    app[CONNECTIONS] = Connections(broker, make_limits(settings), clock, loop)
+    tokens = make_tokens(app, settings)
+    rates = make_rates(settings)
+    quotas = Quotas(in_all=settings.max_connections, per_client=settings.max_connections_per_client)
+    rules = make_rules(settings, tokens, rates, quotas)
+    app[ACCESS] = Access(
+        api_keys=ApiKeys(settings.api_keys),
+        tokens=tokens,
+        rates=rates,
+        allowed_origins=listed(settings.allowed_origins),
+    )
+    app[CONNECTIONS] = Connections(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
     add_routes(app)
+    add_client_routes(app)
     app.router.add_get("/ws", open_websocket, allow_head=False)
     app.on_shutdown.append(say_goodbye)
     return app
+
+
+def make_tokens(app: web.Application, settings: Settings) -> Tokens | None:
+    """None where no key of tokens is set. Keys by URL are fetched as long as the Application runs."""
+    algorithms = listed(settings.jwt_algorithms)
+    keys = secret_keys(settings.jwt_secret, algorithms)
+    if settings.jwt_public_key_file:
+        keys += pem_keys(Path(settings.jwt_public_key_file).read_bytes(), algorithms)
+    source = KeySet(settings.jwt_jwks_url, algorithms) if settings.jwt_jwks_url else None
+    if source is not None:
+        app.cleanup_ctx.append(lambda _: source.kept())
+    if not keys and source is None:
+        return None
+    return Tokens(keys=keys, source=source, audience=listed(settings.jwt_audience), issuer=listed(settings.jwt_issuer))
+
+
+def make_rates(settings: Settings) -> Rates | None:
+    if not settings.rate_limit_msgs_per_sec:
+        return None
+    return Rates(settings.rate_limit_msgs_per_sec, settings.rate_limit_burst, time.monotonic)
+
+
+def make_rules(settings: Settings, tokens: Tokens | None, rates: Rates | None, quotas: Quotas) -> Rules | None:
+    """None where nothing is asked of a WebSocket client."""
+    if tokens is None and rates is None and not settings.max_subscriptions_per_connection:
+        return None
+    return Rules(tokens.identify if tokens else None, rates, quotas, settings.max_subscriptions_per_connection)
 
 
 def make_limits(settings: Settings) -> Limits:
@@ -51,6 +103,7 @@ def make_limits(settings: Settings) -> Limits:
         read_timeout=settings.read_timeout_sec,
         max_message_bytes=settings.max_message_bytes,
         queue_size=settings.subscriber_queue_size,
+        auth_wait=settings.auth_wait_sec,
     )
 
 
@@ -77,16 +130,28 @@ async def serve(settings: Settings) -> None:
     )
     stop = stop_on_signals()
     app = create_app(settings)
+    certificate = load_certificate(settings)
     runner = web.AppRunner(app)
     await runner.setup()
-    listener = await listen(runner, settings)
-    log_addresses(listener)
+    listener = await listen(runner, settings, certificate)
+    log_addresses(listener, "https" if certificate else "http")
+    warn_of_open_doors(app, settings)
     tune_collector()
     await stop.wait()
     await shut_down(app, runner, listener)
 
 
-async def listen(runner: web.AppRunner, settings: Settings) -> asyncio.Server:
+def load_certificate(settings: Settings) -> Certificate | None:
+    """None without TLS. SIGHUP renews it."""
+    if not settings.tls_cert_file:
+        return None
+    certificate = Certificate(settings.tls_cert_file, settings.tls_key_file)
+    if sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, certificate.renew)
+    return certificate
+
+
+async def listen(runner: web.AppRunner, settings: Settings, certificate: Certificate | None = None) -> asyncio.Server:
     """Accept connections, each into a request handler with time limits."""
     loop = asyncio.get_running_loop()
     server = runner.server
@@ -98,17 +163,47 @@ async def listen(runner: web.AppRunner, settings: Settings) -> asyncio.Server:
             read_timeout=settings.read_timeout_sec,
             write_timeout=settings.write_timeout_sec,
             keepalive_timeout=settings.idle_timeout_sec,
+            access_log_class=AccessLogger,
             access_log=logging.getLogger("pubsub.access") if settings.mode == "debug" else None,
             loop=loop,
         )
 
-    return await loop.create_server(make_handler, settings.host, settings.port, backlog=BACKLOG)
+    return await loop.create_server(
+        make_handler,
+        settings.host,
+        settings.port,
+        backlog=BACKLOG,
+        ssl=certificate.context if certificate else None,
+        ssl_handshake_timeout=settings.read_timeout_sec if certificate else None,
+    )
 
 
-def log_addresses(listener: asyncio.Server) -> None:
+def log_addresses(listener: asyncio.Server, scheme: str) -> None:
     for sock in listener.sockets:
         host, port = sock.getsockname()[:2]
-        log.info("Listening on http://%(host)s:%(port)d", {"host": f"[{host}]" if ":" in host else host, "port": port})
+        log.info(
+            "Listening on %(scheme)s://%(host)s:%(port)d",
+            {"scheme": scheme, "host": f"[{host}]" if ":" in host else host, "port": port},
+        )
+
+
+def warn_of_open_doors(app: web.Application, settings: Settings) -> None:
+    """Say what anybody may do who reaches the server from another machine."""
+    if is_loopback(settings.host):
+        return
+    if app[ACCESS].tokens is None:
+        log.warning("Anyone who reaches %(host)s may subscribe and publish: no JWT key is set", {"host": settings.host})
+    if app[ACCESS].rest_is_open:
+        log.warning(
+            "Anyone who reaches %(host)s may create and delete topics: API_KEYS is not set", {"host": settings.host}
+        )
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def tune_collector() -> None:

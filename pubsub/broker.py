@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pubsub.clock import Clock
-from pubsub.errors import TopicExists, TopicNotFound
+from pubsub.errors import LimitExceeded, TopicExists, TopicNotFound
 from pubsub.frames import text_frame
 from pubsub.journal.memory import MemoryJournal
 from pubsub.protocol import Event, Info, Publish, check_topic, encode
@@ -48,12 +48,14 @@ class Broker:
         defer: Callable[[Callable[[], None]], object],
         clock: Clock,
         ring_size: int,
+        max_topics: int = 0,
         new_epoch: Callable[[], str] = random_epoch,
     ) -> None:
         self._topics: dict[str, Topic] = {}
         self._defer = defer
         self._clock = clock
         self._ring_size = ring_size
+        self._max_topics = max_topics
         self._new_epoch = new_epoch
         self._journal = MemoryJournal(self._deliver)
         self._unflushed: list[Topic] = []
@@ -75,10 +77,12 @@ class Broker:
         return self._subscribers
 
     def create_topic(self, name: str) -> Topic:
-        """Raises BadRequest for an impossible name, TopicExists."""
+        """Raises BadRequest for an impossible name, TopicExists, LimitExceeded."""
         check_topic(name)
         if name in self._topics:
             raise TopicExists(name)
+        if self._max_topics and len(self._topics) >= self._max_topics:
+            raise LimitExceeded(f"the server has its {self._max_topics} topics (MAX_TOPICS)")
         topic = self._topics[name] = Topic(name, self._new_epoch(), TopicOptions(self._ring_size), self._journal)
         log.info(
             "Topic created: %(topic)s (buffer size: %(buffer_size)d)", {"topic": name, "buffer_size": self._ring_size}

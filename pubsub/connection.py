@@ -27,10 +27,11 @@ from pubsub.frames import (
     text_frame,
 )
 from pubsub.handover import websocket_mask
+from pubsub.identity import Identity
 from pubsub.outbox import Outbox
 from pubsub.protocol import Info, encode, error_reply
 from pubsub.session import Session
-from pubsub.sockets import Uptake, uptake
+from pubsub.sockets import Traffic, Uptake, traffic, uptake
 
 if TYPE_CHECKING:
     from pubsub.connections import Connections
@@ -48,14 +49,23 @@ CLOSE_WAIT: Final = 0.9  # seconds from the server's close frame to the end, wha
 class Connection(asyncio.Protocol):
     """See the module. It takes over a transport whose handshake is done; :meth:`open` begins.
 
-    ``next_ping`` and ``slot`` belong to Connections, which keeps the time.
+    ``number``, ``next_ping`` and ``slot`` belong to Connections, which keeps the time; at ``deadline`` the client's
+    token is over.
     """
 
-    __slots__ = ("_abort_timer", "_connections", "_end_reason", "_farewell", "_opened", "_reader", "_replies",
-                 "_reply_bytes", "_seen", "_transport", "_uptake", "_uptake_at", "next_ping", "outbox", "session",
-                 "slot")  # fmt: skip
+    __slots__ = ("_abort_timer", "_claimed", "_connections", "_end_reason", "_farewell", "_held", "_opened",
+                 "_reader", "_replies", "_reply_bytes", "_seen", "_transport", "_uptake", "_uptake_at", "deadline",
+                 "next_ping", "number", "outbox", "session", "slot")  # fmt: skip
 
-    def __init__(self, transport: asyncio.Transport, connections: Connections, *, client_id: str, named: bool) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        connections: Connections,
+        *,
+        client_id: str,
+        named: bool,
+        identity: Identity | None = None,
+    ) -> None:
         self._transport = transport
         self._connections = connections
         self._reader: Reader | None = Reader(connections.limits.max_message_bytes, websocket_mask)
@@ -66,13 +76,31 @@ class Connection(asyncio.Protocol):
         self._abort_timer: asyncio.TimerHandle | None = None
         self.outbox = Outbox(transport.write, connections.limits.queue_size, connections.clock)
         self.session = Session(
-            connections.broker, self.outbox, self, connections.clock, client_id=client_id, named=named
+            connections.broker,
+            self.outbox,
+            self,
+            connections.clock,
+            client_id=client_id,
+            named=named,
+            rules=connections.rules,
+            identity=identity,
         )
         self._seen = self._opened = connections.now()
         self._uptake = Uptake(0, behind=False)
         self._uptake_at = 0.0
+        self._held = False  # the session waits
+        self._claimed: str | None = None  # the client whose quota this connection is a part of
+        self.deadline = connections.deadline(self.session)
         self.next_ping = 0.0
+        self.number = 0
         self.slot = 0
+        if named or identity is not None:
+            self._claim()
+
+    def _claim(self) -> None:
+        if self._claimed is None:
+            self._claimed = self.session.client_id
+            self._connections.quotas.claim(self._claimed)
 
     def open(self) -> None:
         """Take the transport over."""
@@ -96,7 +124,7 @@ class Connection(asyncio.Protocol):
         """Serve what has come, for as long as the client takes what it is sent."""
         fragments_before, frame_came, message_ended = reader.fragments_read, False, False
         try:
-            while not self.outbox.blocked and (received := reader.read()) is not None:
+            while not self.outbox.blocked and not self._held and (received := reader.read()) is not None:
                 frame_came = True
                 if type(received) is str and not self._end_reason:
                     message_ended = True
@@ -113,7 +141,7 @@ class Connection(asyncio.Protocol):
             return
         if frame_came or reader.fragments_read != fragments_before:
             self._seen = self._connections.now()
-        if not reader.unfinished or self.outbox.blocked:
+        if not reader.unfinished or self.outbox.blocked or self._held:
             self._connections.end_message(self)
         else:
             self._connections.begin_message(self, anew=message_ended)
@@ -132,6 +160,41 @@ class Connection(asyncio.Protocol):
         if not self._end_reason:
             self._transport.write(control_frame(CLOSE, b"" if received.code is None else received.code.to_bytes(2)))
         self._end(f"closed by the client with {received.code or 'no code'}")
+
+    # What the session asks for (Replies)
+
+    def hold(self) -> None:
+        self._held = True
+        if not self._end_reason:
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Serve what came meanwhile."""
+        self._held = False
+        if not self.outbox.blocked:
+            self._connections.defer(self._read_on)
+
+    def identify(self, identity: Identity) -> None:
+        self._claim()
+        self.deadline = self._connections.deadline(self.session)
+        self._connections.reschedule(self)
+
+    def part(self, goodbye: Goodbye) -> None:
+        """Close behind what was answered; what is queued is given up."""
+        if self._end_reason:
+            return
+        self.flush()
+        self.outbox.clear()
+        self._begin_end(f"closed with {goodbye.code}: {goodbye.reason}")
+        self._say(goodbye)
+
+    def _read_on(self) -> None:
+        """Serve what has come, and read again as soon as the client takes what it is sent."""
+        if self._end_reason or self._reader is None:
+            return
+        self._serve(self._reader)
+        if not self.outbox.blocked and not self._held and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     # Frames out
 
@@ -171,10 +234,8 @@ class Connection(asyncio.Protocol):
             return
         if self._farewell is not None and self._abort_timer is None:
             self._say(self._farewell)
-        elif not self._end_reason and self._reader is not None:
-            self._serve(self._reader)
-            if not self.outbox.blocked:
-                self._transport.resume_reading()
+        else:
+            self._read_on()
 
     def last_life(self, now: float) -> float:
         """When a whole frame came last, or the client was seen to take data that it was behind with."""
@@ -216,6 +277,18 @@ class Connection(asyncio.Protocol):
         self._transport.write(text_frame(encode(error)))
         self._say(Goodbye.SLOW_CONSUMER)
 
+    @property
+    def age(self) -> float:
+        """Seconds since the handshake."""
+        return self._connections.now() - self._opened
+
+    def disconnect(self) -> None:
+        """An operator wants this client gone."""
+        self.part(Goodbye.DISCONNECTED)
+
+    def traffic(self) -> Traffic:
+        return traffic(self._transport)
+
     def time_out_message(self) -> None:
         """A message that has begun is not whole in time."""
         self._fail(Goodbye.MESSAGE_TIMEOUT, "a message was not complete in time")
@@ -254,6 +327,7 @@ class Connection(asyncio.Protocol):
 
     def _begin_end(self, reason: str) -> None:
         self._end_reason = self._end_reason or reason
+        self._held = False
         self._connections.end_message(self)
         self.session.end()
 
@@ -276,13 +350,15 @@ class Connection(asyncio.Protocol):
         self._begin_end("connection reset" if exc else "connection lost")
         self._replies.clear()
         self.outbox.clear()
+        if self._claimed is not None:
+            self._connections.quotas.release(self._claimed)
         self._connections.remove(self)
         log.info(
             "Client disconnected: %(client_id)s (%(reason)s; connected %(connected_sec).1f s, dropped %(dropped)d)",
             {
                 "client_id": self.session.client_id,
                 "reason": self._end_reason,
-                "connected_sec": self._connections.now() - self._opened,
+                "connected_sec": self.age,
                 "dropped": self.outbox.dropped,
             },
         )

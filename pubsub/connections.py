@@ -9,14 +9,19 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from pubsub.broker import Broker
 from pubsub.clock import Clock
 from pubsub.frames import PING, control_frame, text_frame
+from pubsub.limits import Quotas
 from pubsub.protocol import Info, encode
+from pubsub.session import Rules, Session
 
 if TYPE_CHECKING:
     from pubsub.connection import Connection
@@ -40,15 +45,27 @@ class Limits:
     read_timeout: float
     max_message_bytes: int
     queue_size: int
+    auth_wait: float = 5.0
 
 
 class Connections:
     """See the module. ``limits``, ``broker`` and ``clock`` are what each Connection needs from the server."""
 
-    def __init__(self, broker: Broker, limits: Limits, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        limits: Limits,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        rules: Rules | None = None,
+        quotas: Quotas | None = None,
+    ) -> None:
         self.broker = broker
         self.limits = limits
         self.clock = clock
+        self.rules = rules
+        self.quotas = quotas or Quotas(in_all=0, per_client=0)
         self.blocked: dict[Connection, None] = {}
         self.now: Callable[[], float] = loop.time
         self.defer: Callable[[Callable[[], None]], object] = loop.call_soon
@@ -69,8 +86,9 @@ class Connections:
         """Spread over the period, not served in one burst: each connection's first ping comes at a time of its own."""
         self._open[connection] = None
         self._opened += 1
+        connection.number = self._opened
         connection.next_ping = self.now() + self.limits.ping_period * (self._opened * _GOLDEN % 1)
-        self._schedule(connection, min(connection.next_ping, self.now() + self.limits.pong_wait))
+        self._schedule(connection, min(connection.next_ping, connection.deadline, self.now() + self.limits.pong_wait))
         if self._timer is None:
             self._ticks_done = self._tick_at(self.now())
             self._timer = self.call_later(TICK, self._tick)
@@ -79,10 +97,33 @@ class Connections:
         self._open.pop(connection, None)
         self.blocked.pop(connection, None)
         self._unfinished.pop(connection, None)
-        if slot := self._wheel.get(connection.slot):
-            slot.pop(connection, None)
+        self._unschedule(connection)
         if not self._open:
             self._emptied.set()
+
+    def page(self, after: int, size: int) -> list[Connection]:
+        """Up to ``size`` connections with numbers above ``after``, in the order in which they came."""
+        everyone = list(self._open)
+        start = bisect_right(everyone, after, key=_number_of)
+        return everyone[start : start + size]
+
+    def disconnect(self, client_id: str) -> int:
+        """Send away all connections of a client; how many those were. One look takes 0.1 µs."""
+        found = [each for each in self._open if each.session.client_id == client_id]
+        for connection in found:
+            connection.disconnect()
+        return len(found)
+
+    def deadline(self, session: Session) -> float:
+        """When a session's token is over; until there is one, when it must be there."""
+        if session.identity is not None:
+            return self.now() + session.identity.expires - time.time()
+        return self.now() + self.limits.auth_wait if session.lacks_identity else inf
+
+    def reschedule(self, connection: Connection) -> None:
+        """Come back to the connection by its ``deadline``, which has changed."""
+        self._unschedule(connection)
+        self._schedule(connection, min(connection.next_ping, connection.deadline))
 
     def begin_message(self, connection: Connection, *, anew: bool) -> None:
         """A message has begun that is not whole. ``anew``: it is another one than that of the last call."""
@@ -127,6 +168,10 @@ class Connections:
         connection.slot = max(self._tick_at(due), self._ticks_done) + 1
         self._wheel.setdefault(connection.slot, {})[connection] = None
 
+    def _unschedule(self, connection: Connection) -> None:
+        if slot := self._wheel.get(connection.slot):
+            slot.pop(connection, None)
+
     def _tick(self) -> None:
         now = self.now()
         self._timer = self.call_later(TICK, self._tick) if self._open else None
@@ -161,6 +206,9 @@ class Connections:
 
     def _look_after(self, connection: Connection, now: float, frames: bytes) -> None:
         """Ping the connection or end it, and come back when the next of the two falls due."""
+        if now >= connection.deadline:
+            connection.session.expire()
+            return
         end = connection.last_life(now) + self.limits.pong_wait
         if now >= end:
             connection.abort(f"no sign of life for {self.limits.pong_wait:g} s")
@@ -168,4 +216,8 @@ class Connections:
         if now >= connection.next_ping:
             connection.next_ping += self.limits.ping_period
             connection.beat(frames)
-        self._schedule(connection, min(connection.next_ping, end))
+        self._schedule(connection, min(connection.next_ping, connection.deadline, end))
+
+
+def _number_of(connection: Connection) -> int:
+    return connection.number

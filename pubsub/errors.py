@@ -6,24 +6,51 @@ The tables are the ones of docs/protocol.md; a test compares them.
 from __future__ import annotations
 
 import enum
+import math
 from typing import ClassVar
 
 import msgspec
+
+
+class Goodbye(enum.Enum):
+    """How the server ends a connection: close code and reason (RFC 6455, 7.4; the reason has at most 123 bytes)."""
+
+    GOING_AWAY = (1001, "server is shutting down")
+    PROTOCOL_ERROR = (1002, "protocol error")
+    INVALID_TEXT = (1007, "text is not UTF-8")
+    MESSAGE_TIMEOUT = (1008, "message not complete in time")
+    FLOODING = (1008, "too many requests")
+    TOO_BIG = (1009, "message too big")
+    SERVER_FAILURE = (1011, "internal error")
+    SLOW_CONSUMER = (1013, "slow consumer")
+    UNAUTHORIZED = (4401, "token missing, invalid or expired")
+    DISCONNECTED = (4403, "disconnected by an operator")
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.code = code
+        self.reason = reason
 
 
 class Failure(Exception):
     """A request that can't be served. ``code`` goes to WebSocket clients, ``status`` to REST clients.
 
     ``str(failure)`` is the text for people: what was expected and what came. It never holds a secret or a traceback.
+    ``goodbye``: the failure ends a WebSocket connection, in this way.
     """
 
     code: ClassVar[str]
     status: ClassVar[int]
+    goodbye: ClassVar[Goodbye | None] = None
 
     @property
     def rest_text(self) -> str:
         """The text of ``{"error": …}``; some are fixed by the contract, word for word."""
         return str(self)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a REST answer says beside that."""
+        return {}
 
 
 class BadRequest(Failure):
@@ -61,11 +88,22 @@ class TopicExists(Failure):
         return "topic already exists"
 
 
+class ClientNotFound(Failure):
+    """No connection is that client's. REST alone asks, so WebSocket clients never see the code."""
+
+    code = "CLIENT_NOT_FOUND"
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("client not found")
+
+
 class SlowConsumer(Failure):
     """The subscriber's queue is full and its socket took nothing for ``WRITE_WAIT_SEC``. Closes with 1013."""
 
     code = "SLOW_CONSUMER"
     status = 503
+    goodbye = Goodbye.SLOW_CONSUMER
 
     def __init__(self) -> None:
         super().__init__("Too slow: the queue is full and nothing of it was read; reconnect and resume")
@@ -91,20 +129,57 @@ class Internal(Failure):
         super().__init__("internal error")
 
 
-class Goodbye(enum.Enum):
-    """How the server ends a connection: close code and reason (RFC 6455, 7.4; the reason has at most 123 bytes)."""
+class Unauthorized(Failure):
+    """Who this is can't be told: the token or key is missing, invalid or expired. The text names no part of it."""
 
-    GOING_AWAY = (1001, "server is shutting down")
-    PROTOCOL_ERROR = (1002, "protocol error")
-    INVALID_TEXT = (1007, "text is not UTF-8")
-    MESSAGE_TIMEOUT = (1008, "message not complete in time")
-    TOO_BIG = (1009, "message too big")
-    SERVER_FAILURE = (1011, "internal error")
-    SLOW_CONSUMER = (1013, "slow consumer")
+    code = "UNAUTHORIZED"
+    status = 401
+    goodbye = Goodbye.UNAUTHORIZED
 
-    def __init__(self, code: int, reason: str) -> None:
-        self.code = code
-        self.reason = reason
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": "Bearer"}  # RFC 9110, 11.6.1
+
+
+class Forbidden(Failure):
+    """It is known who this is, and that they may not. The text does not tell whether the topic exists."""
+
+    code = "FORBIDDEN"
+    status = 403
+
+
+class RateLimited(Failure):
+    """Over the rate. ``wait`` is the time in seconds after which the next request may come."""
+
+    code = "RATE_LIMITED"
+    status = 429
+
+    def __init__(self, wait: float) -> None:
+        super().__init__("too many requests")
+        self.retry_after_ms = math.ceil(1000 * wait)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(math.ceil(self.retry_after_ms / 1000))}
+
+
+class Flooding(RateLimited):
+    """Over the rate, told so again and again, and not any slower for it."""
+
+    goodbye = Goodbye.FLOODING
+
+
+class LimitExceeded(Failure):
+    """Over a quota of the client's, or of the topics. The text has the limit."""
+
+    code = "LIMIT_EXCEEDED"
+    status = 429
+
+
+class ServerFull(LimitExceeded):
+    """The server has as many connections as it may."""
+
+    status = 503
 
 
 def error_body(text: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, NoReturn
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from pubsub.errors import BadRequest, Failure
+from pubsub.errors import BadRequest, Failure, RateLimited
 
 MAX_REQUEST_ID: Final = 128
 MAX_CLIENT_ID: Final = 255
@@ -74,7 +74,13 @@ class History(Request, frozen=True, tag="history"):
     limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_LIMIT)] = MAX_HISTORY_LIMIT
 
 
-AnyRequest = Subscribe | Unsubscribe | Publish | Ping | History
+class Auth(Request, frozen=True, tag="auth"):
+    """Says who the client is, for the first time or anew."""
+
+    token: str
+
+
+AnyRequest = Subscribe | Unsubscribe | Publish | Ping | History | Auth
 
 _decode: Callable[[str], AnyRequest] = msgspec.json.Decoder(AnyRequest).decode
 
@@ -167,10 +173,12 @@ def explain(error: Exception, text: str) -> NoReturn:
 
 
 _WORDS: Final = {"`int`": "a whole number", "`str`": "a string", "`object`": "a JSON object", "`bool`": "a boolean"}
-TYPES: Final = tuple(str(kind.__struct_config__.tag) for kind in (Subscribe, Unsubscribe, Publish, Ping, History))
+TYPES: Final = tuple(str(kind.__struct_config__.tag) for kind in (Subscribe, Unsubscribe, Publish, Ping, History, Auth))
 
 
 def _found(text: str, path: str) -> str:
+    if path.startswith("token"):
+        return "something else"  # which may be a token all the same
     try:
         value: Any = msgspec.json.decode(text)
         for key in path.split(".") if path else ():
@@ -226,7 +234,7 @@ class Event(Struct, frozen=True, gc=False, tag_field="type", tag="event"):
 
 
 class Ack(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
-    """``epoch`` and ``seq`` answer a subscribe, ``seq`` alone a publish."""
+    """``epoch`` and ``seq`` answer a subscribe, ``seq`` alone a publish; without a topic it answers an auth."""
 
     request_id: str | UnsetType = UNSET
     topic: str | UnsetType = UNSET
@@ -239,6 +247,7 @@ class Ack(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", t
 class Problem(Struct, frozen=True, gc=False):
     code: str
     message: str
+    retry_after_ms: int | UnsetType = UNSET
 
 
 class Error(Struct, frozen=True, gc=False, tag_field="type", tag="error", kw_only=True):
@@ -253,13 +262,14 @@ class Pong(Struct, frozen=True, gc=False, tag_field="type", tag="pong", kw_only=
 
 
 class Info(Struct, frozen=True, gc=False, tag_field="type", tag="info", kw_only=True):
-    """What the server says unasked: ``ping``, ``topic_deleted``, ``dropped``, ``draining``."""
+    """What the server says unasked: ``ping``, ``topic_deleted``, ``unsubscribed``, ``dropped``, ``draining``."""
 
     topic: str | UnsetType = UNSET
     msg: str
     count: int | UnsetType = UNSET
     from_seq: int | UnsetType = UNSET
     to_seq: int | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
     reconnect_after_ms: int | UnsetType = UNSET
     ts: str
 
@@ -279,4 +289,5 @@ encode = msgspec.json.Encoder().encode
 
 
 def error_reply(failure: Failure, request_id: str | UnsetType, ts: str) -> Error:
-    return Error(request_id=request_id, error=Problem(failure.code, str(failure)), ts=ts)
+    wait = failure.retry_after_ms if isinstance(failure, RateLimited) else UNSET
+    return Error(request_id=request_id, error=Problem(failure.code, str(failure), wait), ts=ts)

@@ -6,14 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
+from pubsub.access import IDENTITY
 from pubsub.broker import Broker
+from pubsub.connections import Connections
 from pubsub.errors import BadRequest, Failure, Internal, error_body
 from pubsub.protocol import encode, explain
 from pubsub.topic import Topic
@@ -22,7 +24,10 @@ log = logging.getLogger(__name__)
 
 SLICE: Final = 1000  # rows made at a stretch: about 1 ms
 
+Row = TypeVar("Row")
+
 BROKER: Final = web.AppKey("broker", Broker)
+CONNECTIONS: Final = web.AppKey("connections", Connections)
 
 
 class ServerState:
@@ -74,14 +79,22 @@ async def delete_topic(request: web.Request) -> web.Response:
 
 
 async def list_topics(request: web.Request) -> web.Response:
-    def row(topic: Topic) -> bytes:
+    identity = request[IDENTITY]
+
+    def row(topic: Topic) -> bytes | None:
+        if not identity.may_subscribe(topic.name):
+            return None
         return encode({"name": topic.name, "subscribers": topic.subscribers})
 
     return render_bytes(b'{"topics":[%b]}' % await render_rows(request.app[BROKER].topics, row))
 
 
 async def stats(request: web.Request) -> web.Response:
-    def row(topic: Topic) -> bytes:
+    identity = request[IDENTITY]
+
+    def row(topic: Topic) -> bytes | None:
+        if not identity.may_subscribe(topic.name):
+            return None
         return b"%b:%b" % (encode(topic.name), encode({"messages": topic.seq, "subscribers": topic.subscribers}))
 
     return render_bytes(b'{"topics":{%b}}' % await render_rows(request.app[BROKER].topics, row))
@@ -107,12 +120,13 @@ async def read_text(request: web.Request) -> str:
         raise BadRequest(f"body: not UTF-8 at byte {error.start}") from None
 
 
-async def render_rows(topics: Iterable[Topic], row: Callable[[Topic], bytes]) -> bytes:
-    """The rows parted by commas, made in slices, so that a long list keeps no one else waiting."""
+async def render_rows(shown: Iterable[Row], row: Callable[[Row], bytes | None]) -> bytes:
+    """The rows parted by commas, made in slices, so that a long list keeps no one else waiting; None is no row."""
     rows: list[bytes] = []
-    for topic in topics:
-        rows.append(row(topic))
-        if len(rows) % SLICE == 0:
+    for number, each in enumerate(shown, 1):
+        if (rendered := row(each)) is not None:
+            rows.append(rendered)
+        if number % SLICE == 0:
             await asyncio.sleep(0)
     return b",".join(rows)
 
@@ -126,7 +140,9 @@ def render_bytes(body: bytes, *, status: int = 200) -> web.Response:
 
 
 def render_failure(failure: Failure) -> web.Response:
-    return render_bytes(error_body(failure.rest_text), status=failure.status)
+    response = render_bytes(error_body(failure.rest_text), status=failure.status)
+    response.headers.update(failure.headers)
+    return response
 
 
 @web.middleware

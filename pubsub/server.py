@@ -11,6 +11,7 @@ import logging
 from typing import Any
 
 from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
@@ -19,6 +20,23 @@ from pubsub.errors import error_body
 from pubsub.sockets import Uptake, uptake
 
 log = logging.getLogger(__name__)
+
+
+class AccessLogger(AbstractAccessLogger):
+    """A line for each request, in debug mode, without the token that may stand in its query."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        url = request.rel_url
+        self.logger.info(
+            "%(address)s %(method)s %(path)s: %(status)d in %(milliseconds).1f ms",
+            {
+                "address": request.remote,
+                "method": request.method,
+                "path": str(url.update_query(token="***") if "token" in url.query else url),
+                "status": response.status,
+                "milliseconds": 1000 * time,
+            },
+        )
 
 
 class TimedRequestHandler(RequestHandler):

@@ -6,21 +6,27 @@ Nothing that a client sends raises out of :meth:`Session.receive`.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import UNSET, Raw, UnsetType
 
 from pubsub.broker import Broker
 from pubsub.clock import Clock
-from pubsub.errors import BadRequest, Failure, Internal
+from pubsub.errors import BadRequest, Failure, Forbidden, Goodbye, Internal, LimitExceeded, Unauthorized
 from pubsub.frames import frame_payload, text_frame
+from pubsub.identity import Identity
+from pubsub.limits import Quotas, Rates
 from pubsub.protocol import (
     MAX_HISTORY_LIMIT,
     Ack,
     AnyRequest,
+    Auth,
     Event,
     History,
     HistoryReply,
+    Info,
     Ping,
     Pong,
     Publish,
@@ -46,8 +52,22 @@ class Replies(Protocol):
 
     def flush(self) -> None: ...
 
+    def hold(self) -> None:
+        """Give the session no further message until :meth:`go_on`."""
+        ...
 
-class _NoReplies:
+    def go_on(self) -> None: ...
+
+    def identify(self, identity: Identity) -> None:
+        """The client is this one now, until ``identity`` expires."""
+        ...
+
+    def part(self, goodbye: Goodbye) -> None:
+        """End the connection behind what was answered."""
+        ...
+
+
+class NoReplies:
     """Takes the answers to a client that is gone."""
 
     def reply(self, frame: bytes) -> None:
@@ -56,29 +76,77 @@ class _NoReplies:
     def flush(self) -> None:
         pass
 
+    def hold(self) -> None:
+        pass
 
-_NO_REPLIES = _NoReplies()
+    def go_on(self) -> None:
+        pass
+
+    def identify(self, identity: Identity) -> None:
+        pass
+
+    def part(self, goodbye: Goodbye) -> None:
+        pass
+
+
+_NO_REPLIES = NoReplies()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a server that asks something of its clients asks of each of them.
+
+    ``identify`` (Tokens) is None where it does not ask who they are, ``rates`` where they may ask without end.
+    """
+
+    identify: Callable[[str, Callable[[Identity | Unauthorized], None]], None] | None
+    rates: Rates | None
+    quotas: Quotas
+    max_subscriptions: int
 
 
 class Session:
-    """One connection's dealings with the Broker. ``named``: whether ``client_id`` came from the client's URL."""
+    """One connection's dealings with the Broker. ``named``: whether ``client_id`` came from the client's URL.
 
-    __slots__ = ("_broker", "_clock", "_named", "_outbox", "_replies", "client_id")
+    ``identity``: who it is, once it is known. ``rules`` is None where there are none: then nothing is asked, and
+    nothing spent on asking.
+    """
+
+    __slots__ = ("_broker", "_clock", "_named", "_outbox", "_replies", "_rules", "client_id", "identity")
 
     def __init__(
-        self, broker: Broker, outbox: Outbox, replies: Replies, clock: Clock, *, client_id: str, named: bool
+        self,
+        broker: Broker,
+        outbox: Outbox,
+        replies: Replies,
+        clock: Clock,
+        *,
+        client_id: str,
+        named: bool,
+        rules: Rules | None = None,
+        identity: Identity | None = None,
     ) -> None:
         self._broker = broker
         self._outbox = outbox
         self._replies: Replies = replies
         self._clock = clock
         self._named = named
+        self._rules = rules
         self.client_id = client_id
+        self.identity = identity
+
+    @property
+    def lacks_identity(self) -> bool:
+        """Whether the client has yet to say who it is."""
+        return self.identity is None and self._rules is not None and self._rules.identify is not None
 
     def receive(self, text: str) -> None:
         """Serve one text message."""
         try:
-            self._serve(decode_request(text))
+            if self._rules is None:
+                self._serve(decode_request(text))
+            else:
+                self._serve_by(self._rules, text)
         except Failure as failure:
             self._refuse(failure, request_id_of(text))
         except Exception:
@@ -87,7 +155,14 @@ class Session:
 
     def receive_binary(self) -> None:
         """Refuse a binary message."""
-        self._refuse(BadRequest("binary frame: expected a text frame with a JSON object"), UNSET)
+        try:
+            if self.lacks_identity:
+                raise Unauthorized("expected an auth message first")
+            if self._rules is not None and self._rules.rates is not None:
+                self._rules.rates.count(self.client_id)
+            raise BadRequest("binary frame: expected a text frame with a JSON object")
+        except Failure as failure:
+            self._refuse(failure, UNSET)
 
     def published(self, request: Publish, event: Event) -> None:
         """A message of this client is in its topic (Publisher)."""
@@ -99,20 +174,102 @@ class Session:
         self._broker.leave(self._outbox)
         self._replies = _NO_REPLIES
 
+    def expire(self) -> None:
+        """The time of the client's token is over, or that for saying who it is."""
+        self._refuse(Unauthorized("token: missing" if self.identity is None else "token: expired"), UNSET)
+
+    def _serve_by(self, rules: Rules, text: str) -> None:
+        """A stranger has no rate: it could spend that of the one it claims to be."""
+        if self.identity is None and rules.identify is not None:
+            self._serve(self._first_message(text))
+            return
+        if rules.rates is not None and (wait := rules.rates.take(self.client_id)):
+            rules.rates.refuse(self.client_id, wait)
+        self._serve(decode_request(text))
+
+    def _first_message(self, text: str) -> Auth:
+        """Raises Unauthorized for all but an auth message: who has said nothing yet gets no second try."""
+        try:
+            request = decode_request(text)
+        except BadRequest as failure:
+            raise Unauthorized(f"expected an auth message first: {failure}") from None
+        if type(request) is not Auth:
+            raise Unauthorized("expected an auth message first")
+        return request
+
     def _serve(self, request: AnyRequest) -> None:
+        """Rights are asked for here and nowhere else, before anything is done or looked up."""
+        identity = self.identity
         match request:
             case Publish():
+                if identity is not None:
+                    identity.require_publish(request.topic)
                 self._broker.publish(request, self)
             case Subscribe():
+                if identity is not None:
+                    identity.require_client_id(request.client_id)
+                    identity.require_subscribe(request.topic)
                 self._subscribe(request)
             case Unsubscribe():
+                if identity is not None:
+                    identity.require_client_id(request.client_id)
+                    identity.require_subscribe(request.topic)
                 self._unsubscribe(request)
             case History():
+                if identity is not None:
+                    identity.require_subscribe(request.topic)
                 self._history(request)
             case Ping():
                 self._answer(Pong(request_id=request.request_id, ts=self._clock.timestamp()))
+            case Auth():
+                self._authenticate(request)
+
+    def _authenticate(self, request: Auth) -> None:
+        """Find out who the client is. What it sends meanwhile waits, so answers keep their order."""
+        rules = self._rules
+        if rules is None or rules.identify is None:
+            raise BadRequest("auth: this server asks for no token")
+        self._replies.hold()
+        rules.identify(request.token, lambda outcome: self._end_authentication(request, outcome, rules.quotas))
+
+    def _end_authentication(self, request: Auth, outcome: Identity | Unauthorized, quotas: Quotas) -> None:
+        try:
+            if isinstance(outcome, Unauthorized):
+                raise outcome
+            self._take_identity(outcome, quotas)
+            self._answer(Ack(request_id=request.request_id, status="ok", ts=self._clock.timestamp()))
+            self._end_forbidden_subscriptions(outcome)
+        except Failure as failure:
+            self._refuse(failure, request.request_id)
+        finally:
+            self._replies.go_on()
+
+    def _take_identity(self, identity: Identity, quotas: Quotas) -> None:
+        """Raises Forbidden where the client is someone else already, LimitExceeded where it is connected too often."""
+        if self._named and identity.client_id != self.client_id:
+            raise Forbidden("token: sub: expected the client_id of this connection")
+        if self.identity is None:
+            quotas.check_claim(identity.client_id)
+        self._named = True
+        self.client_id = identity.client_id
+        self.identity = identity
+        self._replies.identify(identity)
+
+    def _end_forbidden_subscriptions(self, identity: Identity) -> None:
+        self._replies.flush()  # the ack comes first
+        for name in [name for name in self._outbox.lanes if not identity.may_subscribe(name)]:
+            self._broker.unsubscribe(name, self._outbox)
+            notice = Info(topic=name, msg="unsubscribed", reason="forbidden", ts=self._clock.timestamp())
+            self._outbox.notify(name, text_frame(encode(notice)))
+
+    def _check_room(self, topic: str) -> None:
+        """Raises LimitExceeded for one subscription too many."""
+        limit = self._rules.max_subscriptions if self._rules is not None else 0
+        if limit and len(self._outbox.lanes) >= limit and topic not in self._outbox.lanes:
+            raise LimitExceeded(f"the connection has its {limit} subscriptions (MAX_SUBSCRIPTIONS_PER_CONNECTION)")
 
     def _subscribe(self, request: Subscribe) -> None:
+        self._check_room(request.topic)
         self._take_name(request.client_id)
         topic = self._broker.subscribe(request.topic, self._outbox)
         self._answer(
@@ -167,3 +324,5 @@ class Session:
 
     def _refuse(self, failure: Failure, request_id: str | UnsetType) -> None:
         self._answer(error_reply(failure, request_id, self._clock.timestamp()))
+        if failure.goodbye is not None:
+            self._replies.part(failure.goodbye)

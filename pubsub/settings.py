@@ -25,6 +25,15 @@ def _seconds_or_none(default: float, meaning: str) -> Any:
     return _setting(default, meaning, ge=0, le=DAY)
 
 
+def _quota(meaning: str) -> Any:
+    return _setting(0, meaning, ge=0, le=1_000_000_000)
+
+
+def _secret(meaning: str) -> Any:
+    """A text that is never shown."""
+    return _setting("", meaning)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Run the server. Each flag is also read from the environment and from a file .env: --ping-period-sec as
@@ -59,6 +68,27 @@ class Settings:
     max_message_bytes: int = _setting(
         1_048_576, "the largest message and the largest request body", ge=1024, le=1 << 30
     )
+    max_connections: int = _quota("WebSocket connections in all; 0 is what the limit of open files leaves room for")
+    max_connections_per_client: int = _quota("WebSocket connections of one client; 0 is no limit")
+    max_subscriptions_per_connection: int = _quota("topics that one connection may be subscribed to; 0 is no limit")
+    max_topics: int = _quota("topics in all; 0 is no limit")
+    rate_limit_msgs_per_sec: float = _setting(
+        0, "requests that a client may make in a second; 0 is no limit", ge=0, le=1_000_000
+    )
+    rate_limit_burst: int = _quota("requests that it may make at once, after a pause; 0 is those of one second")
+    api_keys: str = _secret("who may use REST: name:role:key, parted by commas; empty: see docs/security.md")
+    jwt_secret: str = _secret("secrets of HS256 tokens, of at least 32 bytes, parted by commas")
+    jwt_public_key_file: str = _setting("", "file with public keys of tokens, in PEM")
+    jwt_jwks_url: str = _setting("", "where an identity provider publishes its keys")
+    jwt_algorithms: str = _setting("", "algorithms of tokens, parted by commas; empty is all that fit the keys")
+    jwt_audience: str = _setting("", "what the aud of a token must be; one of several, parted by commas")
+    jwt_issuer: str = _setting("", "what the iss of a token must be; one of several, parted by commas")
+    auth_wait_sec: float = _seconds(5, "time that a client without a token has for its auth message")
+    allowed_origins: str = _setting(
+        "", "origins of web pages that may connect beside the server's own, parted by commas"
+    )
+    tls_cert_file: str = _setting("", "file with the certificate and its chain, in PEM; read again on SIGHUP")
+    tls_key_file: str = _setting("", "file with the certificate's key, in PEM")
 
     @property
     def least_level(self) -> LogLevel:
@@ -69,4 +99,9 @@ class Settings:
     def own_url(self) -> str:
         """Where a server with these settings is reached from its own machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
-        return f"http://{host}:{self.port}"
+        return f"{'https' if self.tls_cert_file else 'http'}://{host}:{self.port}"
+
+
+def listed(text: str) -> list[str]:
+    """What a setting names that may name several, parted by commas."""
+    return [each.strip() for each in text.split(",") if each.strip()]

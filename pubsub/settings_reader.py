@@ -7,15 +7,22 @@ The server reads its own in a process apart (``read_settings_apart``): pydantic 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
-from pubsub.settings import Settings
+from pubsub.identity import ApiKeys
+from pubsub.settings import Settings, listed
+from pubsub.tls import Certificate
+from pubsub.tokens import ALGORITHMS, pem_keys, secret_keys
 
 
 def read_settings_apart(arguments: Sequence[str]) -> Settings:
@@ -42,7 +49,80 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     except ValidationError as error:
         print(*explain(error.errors()), sep="\n", file=sys.stderr)
         raise SystemExit(2) from None
-    return Settings(**found.model_dump())
+    settings = Settings(**found.model_dump())
+    if mistakes := find_mistakes(settings):
+        print(*mistakes, sep="\n", file=sys.stderr)
+        raise SystemExit(2)
+    return settings
+
+
+def find_mistakes(settings: Settings) -> list[str]:
+    """A line for each setting about access that makes no sense by itself or beside the others. Shows no secret."""
+    mistakes = []
+    for name, check in _CHECKS.items():
+        value = getattr(settings, name)
+        try:
+            if value:
+                check(settings)
+        except (ValueError, OSError) as error:
+            got = "a value that is not shown" if name in SECRETS else repr(value)
+            mistakes.append(f"{name.upper()}: got {got}, {str(error).partition(chr(10))[0]}")
+    return mistakes
+
+
+def _check_keys(settings: Settings) -> None:
+    if not find_spec("jwt") or not find_spec("cryptography"):
+        raise ValueError("expected PyJWT and cryptography to be installed: pip install 'pubsub[auth]'")
+
+
+def _check_secret(settings: Settings) -> None:
+    _check_keys(settings)
+    secret_keys(settings.jwt_secret, listed(settings.jwt_algorithms))
+
+
+def _check_public_keys(settings: Settings) -> None:
+    _check_keys(settings)
+    pem_keys(Path(settings.jwt_public_key_file).read_bytes(), listed(settings.jwt_algorithms))
+
+
+def _check_url(settings: Settings) -> None:
+    _check_keys(settings)
+    url = urlsplit(settings.jwt_jwks_url)
+    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
+        raise ValueError("expected a URL that begins with https:// and has no name or password in it")
+
+
+def _check_algorithms(settings: Settings) -> None:
+    if not set(listed(settings.jwt_algorithms)) <= set(ALGORITHMS):
+        raise ValueError(f"expected some of {', '.join(ALGORITHMS)}")
+
+
+def _check_origins(settings: Settings) -> None:
+    for origin in listed(settings.allowed_origins):
+        if origin != "null" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s*A-Z]+", origin):
+            raise ValueError(f"expected scheme://host or scheme://host:port as browsers send them, not {origin!r}")
+
+
+def _check_certificate(settings: Settings) -> None:
+    Certificate(settings.tls_cert_file, settings.tls_key_file)
+
+
+def _check_tls_key(settings: Settings) -> None:
+    if not settings.tls_cert_file:
+        raise ValueError("expected TLS_CERT_FILE too")
+
+
+SECRETS = {"api_keys", "jwt_secret"}
+_CHECKS: dict[str, Callable[[Settings], object]] = {
+    "api_keys": lambda settings: ApiKeys(settings.api_keys),
+    "jwt_secret": _check_secret,
+    "jwt_public_key_file": _check_public_keys,
+    "jwt_jwks_url": _check_url,
+    "jwt_algorithms": _check_algorithms,
+    "allowed_origins": _check_origins,
+    "tls_cert_file": _check_certificate,
+    "tls_key_file": _check_tls_key,
+}
 
 
 def make_model() -> Any:

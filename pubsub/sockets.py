@@ -12,6 +12,7 @@ from typing import NamedTuple
 _TCP_INFO_SIZE = 148
 _UNACKED_PACKETS = struct.Struct("@24xI")
 _BYTES_ACKED = struct.Struct("@120xQ")
+_BYTES_BOTH_WAYS = struct.Struct("@120xQQ")
 _BYTES_NOT_SENT = struct.Struct("@144xI")
 
 
@@ -35,6 +36,24 @@ def uptake(transport: asyncio.Transport) -> Uptake:
         (unsent,) = _BYTES_NOT_SENT.unpack_from(tcp_info)
         return Uptake(acked, bool(unacked or unsent or buffered))
     return Uptake(-buffered, bool(buffered))
+
+
+class Traffic(NamedTuple):
+    """Bytes on the wire, the handshake's and TLS's included: what came in, and what the other side has taken.
+
+    None where the kernel does not say.
+    """
+
+    bytes_in: int | None
+    bytes_out: int | None
+
+
+def traffic(transport: asyncio.Transport) -> Traffic:
+    """Asked of the kernel, which counts anyway: nothing is counted for a message."""
+    if sys.platform == "linux" and (tcp_info := _tcp_info(transport)):
+        acked, received = _BYTES_BOTH_WAYS.unpack_from(tcp_info)
+        return Traffic(received, acked)
+    return Traffic(None, None)
 
 
 def _tcp_info(transport: asyncio.Transport) -> bytes:

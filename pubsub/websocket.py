@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from typing import Final
 
 from aiohttp import web
 
+from pubsub.access import ACCESS
 from pubsub.connection import Connection
-from pubsub.connections import Connections
 from pubsub.errors import BadRequest, Draining
 from pubsub.handover import Handshake, came_early, detach
 from pubsub.protocol import MAX_CLIENT_ID
-from pubsub.rest import STATE
-
-CONNECTIONS: Final = web.AppKey("connections", Connections)
+from pubsub.rest import CONNECTIONS, STATE
 
 
 class UpgradeRequired(web.HTTPClientError):
@@ -28,15 +25,26 @@ async def open_websocket(request: web.Request) -> web.StreamResponse:
     if request.app[STATE].closing:
         raise Draining
     check_handshake(request)
+    access, connections = request.app[ACCESS], request.app[CONNECTIONS]
+    access.check_origin(request)
+    connections.quotas.check_room(len(connections))
     client_id = request.query.get("client_id", "")
     if len(client_id) > MAX_CLIENT_ID:
         raise BadRequest(f"client_id: expected at most {MAX_CLIENT_ID} characters, got {len(client_id)}")
+    identity = await access.identify_client(request)
+    if identity is not None:
+        identity.require_client_id(client_id or identity.client_id)
+    if came_early(request):
+        raise BadRequest("frames came before the handshake was answered")
     handshake = Handshake(compress=False)
+    name = client_id or (identity.client_id if identity is not None else f"client-{secrets.token_hex(6)}")
+    connections.quotas.check_claim(name)
     if not client_id:
-        handshake.headers["X-Client-Id"] = made_up = f"client-{secrets.token_hex(6)}"
+        handshake.headers["X-Client-Id"] = name
     await handshake.prepare(request)
     transport = detach(request)
-    Connection(transport, request.app[CONNECTIONS], client_id=client_id or made_up, named=bool(client_id)).open()
+    named = bool(client_id) or identity is not None
+    Connection(transport, connections, client_id=name, named=named, identity=identity).open()
     return handshake
 
 
@@ -46,5 +54,3 @@ def check_handshake(request: web.Request) -> None:
         raise BadRequest("Upgrade: expected websocket; this path is for WebSocket clients")
     if request.headers.get("Sec-WebSocket-Version") != "13":
         raise UpgradeRequired(text="Sec-WebSocket-Version: expected 13", headers={"Sec-WebSocket-Version": "13"})
-    if came_early(request):
-        raise BadRequest("frames came before the handshake was answered")

@@ -23,9 +23,8 @@ from aiohttp import web
 
 from pubsub.app import create_app, listen
 from pubsub.protocol import Publish, decode_request
-from pubsub.rest import BROKER
+from pubsub.rest import BROKER, CONNECTIONS
 from pubsub.settings import Settings
-from pubsub.websocket import CONNECTIONS
 
 REPOSITORY = Path(__file__).parent.parent
 PATIENCE = 10.0  # seconds to wait for what must happen; nothing is measured by it

@@ -15,14 +15,14 @@ from pubsub.broker import Broker
 from pubsub.clock import Clock
 from pubsub.errors import BadRequest, TopicExists, TopicNotFound
 from pubsub.outbox import Outbox
-from pubsub.session import Session
+from pubsub.session import NoReplies, Session
 
 ID = "550e8400-e29b-41d4-a716-446655440000"
 RING = 4
 LIMIT = 6
 
 
-class Client:
+class Client(NoReplies):
     """A Session over a wire that a test blocks and unblocks; ``told`` is all that has been written."""
 
     def __init__(self, broker: Broker, name: str) -> None:

@@ -19,8 +19,8 @@ from aiohttp.web_protocol import RequestHandler
 
 from pubsub.connection import Connection
 from pubsub.handover import Handshake, websocket_mask
+from pubsub.rest import CONNECTIONS
 from pubsub.server import TimedRequestHandler
-from pubsub.websocket import CONNECTIONS
 from tests.harness import RawClient, Server, eventually, masked_frame, run_server
 
 

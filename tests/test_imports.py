@@ -16,18 +16,29 @@ ROOT = Path(pubsub.__file__).parent
 LAYERS = [
     ["pubsub.__main__"],
     ["pubsub.app", "pubsub.console"],
-    ["pubsub.rest", "pubsub.websocket", "pubsub.server", "pubsub.logs", "pubsub.settings_reader"],
-    ["pubsub.connections", "pubsub.connection", "pubsub.handover", "pubsub.sockets", "pubsub.settings"],
+    ["pubsub.rest", "pubsub.clients", "pubsub.websocket", "pubsub.server", "pubsub.logs", "pubsub.settings_reader"],
+    [
+        "pubsub.access",
+        "pubsub.jwks",
+        "pubsub.tls",
+        "pubsub.connections",
+        "pubsub.connection",
+        "pubsub.handover",
+        "pubsub.sockets",
+        "pubsub.settings",
+    ],
     ["pubsub.session"],
-    ["pubsub.broker"],
+    ["pubsub.broker", "pubsub.tokens", "pubsub.identity", "pubsub.permissions", "pubsub.limits"],
     ["pubsub.journal.memory", "pubsub.journal", "pubsub.outbox", "pubsub.topic"],
     ["pubsub.protocol", "pubsub.frames", "pubsub.clock"],
     ["pubsub.errors"],
     ["pubsub"],
 ]
 WITHOUT_IO = {"pubsub.session", "pubsub.broker", "pubsub.topic", "pubsub.outbox", "pubsub.journal", "pubsub.protocol",
-              "pubsub.frames", "pubsub.clock", "pubsub.errors"}  # fmt: skip
-WITH_AIOHTTP = {"pubsub.app", "pubsub.rest", "pubsub.websocket", "pubsub.server", "pubsub.handover", "pubsub.console"}
+              "pubsub.frames", "pubsub.clock", "pubsub.errors", "pubsub.tokens", "pubsub.identity",
+              "pubsub.permissions", "pubsub.limits"}  # fmt: skip
+WITH_AIOHTTP = {"pubsub.app", "pubsub.rest", "pubsub.clients", "pubsub.websocket", "pubsub.server", "pubsub.access",
+                "pubsub.jwks", "pubsub.handover", "pubsub.console"}  # fmt: skip
 IO = {"asyncio", "aiohttp", "socket", "selectors", "uvloop", "threading", "subprocess"}
 
 

@@ -92,6 +92,7 @@ static struct {
     uint64_t count;
     double seconds;
     bool wait;
+    char **tokens;  /* by connection; NULL: none is needed */
 } options = {
     .host = "127.0.0.1", .topic = "bench", .subscribers = -1, .publishers = -1, .window = 20, .rate = 100,
     .event_bytes = 300, .concurrency = 500, .seconds = 10,
@@ -395,14 +396,15 @@ static void note_refusal(const char *at, size_t length) {
 
 /* One REST call before the clients start; blocking, with a time limit. */
 static void post(const char *path, const char *body) {
-    char text[2048];
+    char text[12000];
     int fd = open_socket(0), status = 0;
     struct timeval limit = {.tv_sec = 10};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     int length = snprintf(text, sizeof text,
                           "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                          "Content-Length: %zu\r\nConnection: close\r\n\r\n%s",
-                          path, strlen(body), body);
+                          "%s%s%sContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
+                          path, options.tokens ? "Authorization: Bearer " : "", options.tokens ? options.tokens[0] : "",
+                          options.tokens ? "\r\n" : "", strlen(body), body);
     ssize_t got = send(fd, text, (size_t)length, MSG_NOSIGNAL) == length ? recv(fd, text, sizeof text - 1, 0) : -1;
     text[got > 0 ? got : 0] = '\0';
     if (sscanf(text, "HTTP/1.1 %d", &status) != 1 || (status != 201 && status != 409))
@@ -831,6 +833,8 @@ static void say_upgrade(struct connection *connection) {
                   connection->role == SUBSCRIBER ? dialect->subscriber_path : dialect->publisher_path);
     if (dialect->subprotocol != NULL)
         append_format(&connection->output, "Sec-WebSocket-Protocol: %s\r\n", dialect->subprotocol);
+    if (options.tokens != NULL)
+        append_format(&connection->output, "Authorization: Bearer %s\r\n", options.tokens[connection - clients.all]);
     append_format(&connection->output, "\r\n");
 }
 
@@ -1122,6 +1126,7 @@ static const char help[] =
     "  --count N              at most so many deliveries (fanout, latency) or publishes (50 million)\n"
     "  --seconds S            at most so long; what is in flight then may take 10 seconds more (10)\n"
     "  --concurrency N        connections that may be opening at once (500)\n"
+    "  --tokens FILE          pubsub only: a token in each line, the first an admin's, line N for the client load-N\n"
     "  --wait                 when set up, print a line and wait for one on standard input before measuring\n"
     "\n"
     "A tenth of the time or count goes first, unmeasured, in fanout and publish.\n";
@@ -1133,6 +1138,7 @@ static const struct option long_options[] = {
     {"window", required_argument, NULL, 'w'},      {"rate", required_argument, NULL, 'r'},
     {"event-bytes", required_argument, NULL, 'e'}, {"count", required_argument, NULL, 'n'},
     {"seconds", required_argument, NULL, 'l'},     {"concurrency", required_argument, NULL, 'o'},
+    {"tokens", required_argument, NULL, 'T'},
     {"wait", no_argument, NULL, 'W'},              {"help", no_argument, NULL, 'H'},
     {NULL, 0, NULL, 0},
 };
@@ -1170,6 +1176,23 @@ static const struct mode *mode_named(const char *name) {
     quit(2, "mode %s is unknown; see --help", name);
 }
 
+static char **read_lines(const char *path) {
+    FILE *file = fopen(path, "r");
+    char **lines = NULL;
+    size_t count = 0;
+    if (file == NULL)
+        quit(2, "%s can't be read", path);
+    do {
+        lines = realloc(lines, (count + 1) * sizeof *lines);
+        lines[count] = NULL;
+        if (getline(&lines[count], &(size_t){0}, file) < 0)
+            break;
+        lines[count][strcspn(lines[count], "\n")] = '\0';
+    } while (++count);
+    fclose(file);
+    return lines;
+}
+
 static void read_option(int letter, const char *text) {
     switch (letter) {
     case 'h': options.host = text; break;
@@ -1184,6 +1207,7 @@ static void read_option(int letter, const char *text) {
     case 'n': options.count = (uint64_t)number_between(text, 1, 999999999); break;
     case 'l': options.seconds = number_between(text, 0.1, 3600); break;
     case 'o': options.concurrency = count_between(text, 1, 4000); break;
+    case 'T': options.tokens = read_lines(text); break;
     case 'W': options.wait = true; break;
     case 'H': fputs(help, stdout); exit(0);
     default: quit(2, "see --help");

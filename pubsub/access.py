@@ -1,0 +1,148 @@
+"""Who makes an HTTP request, and whether they may: origins, keys and tokens, rates, the rights to each REST route.
+
+Rights to topics are not decided here: handlers and sessions ask the Identity for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from pubsub.errors import Forbidden, RateLimited, Unauthorized
+from pubsub.identity import ApiKeys, Identity
+from pubsub.limits import Rates, TokenBuckets
+from pubsub.permissions import EVERYTHING
+from pubsub.tokens import Outcome, Tokens
+
+log = logging.getLogger(__name__)
+
+# Wrong keys and tokens from one address: so many at once and so many a second get 401 and a line in the log, the rest
+# 429. The right ones always pass: behind a proxy all clients have one address, and nobody may lock the others out.
+FAILURE_BURST: Final = 60
+FAILURES_PER_SEC: Final = 1.0
+
+ANYONE: Final = Identity(client_id="", subscribes=EVERYTHING, publishes=EVERYTHING, sees_all=True, admin=True)
+IDENTITY: Final = web.RequestKey("identity", Identity)
+
+WITHOUT_IDENTITY: Final = {"/health", "/ws"}  # the second has its own rules, in websocket.py
+# Routes that show each only what it may subscribe to. Any other GET is for who sees all, and the rest for admins.
+FOR_EVERY_TOKEN: Final = {"/topics", "/stats"}
+READING: Final = {"GET", "HEAD", "OPTIONS"}
+
+
+class Access:
+    """What the server asks of an HTTP request. ``tokens`` is None where it takes none."""
+
+    def __init__(
+        self, *, api_keys: ApiKeys, tokens: Tokens | None, rates: Rates | None, allowed_origins: Sequence[str]
+    ) -> None:
+        self.tokens = tokens
+        self._api_keys = api_keys
+        self._rates = rates
+        self._allowed_origins = frozenset(allowed_origins)
+        self._failures = TokenBuckets(FAILURES_PER_SEC, FAILURE_BURST, time.monotonic)
+
+    @property
+    def rest_is_open(self) -> bool:
+        """Whether REST asks nobody who they are. A server that takes tokens does, keys or no keys."""
+        return not self._api_keys and self.tokens is None
+
+    def check_origin(self, request: web.Request) -> None:
+        """A page of a foreign site must not act for whoever reads it. Raises Forbidden."""
+        origin = request.headers.get("Origin")
+        if (
+            origin is not None
+            and origin not in self._allowed_origins
+            and not is_own_origin(origin, request.headers.get("Host", ""), secure=request.secure)
+        ):
+            raise Forbidden("Origin: not allowed here (ALLOWED_ORIGINS)")
+
+    async def identify(self, request: web.Request) -> Identity:
+        """Who makes a REST request. Raises Unauthorized, RateLimited."""
+        if self.rest_is_open:
+            return ANYONE
+        try:
+            if key := request.headers.get("X-API-Key"):
+                return self._api_keys.identify(key)
+            if token := bearer_token(request):
+                return await self._identify_token(token)
+        except Unauthorized as failure:
+            self._count_failure(request, failure)
+            raise
+        raise Unauthorized("expected an API key in X-API-Key, or a token in Authorization: Bearer")
+
+    async def identify_client(self, request: web.Request) -> Identity | None:
+        """Who opens a WebSocket; None where nothing says so, or need. Raises Unauthorized, RateLimited."""
+        token = bearer_token(request) or request.query.get("token")
+        if self.tokens is None or token is None:
+            return None
+        try:
+            return await self._identify_token(token)
+        except Unauthorized as failure:
+            self._count_failure(request, failure)
+            raise
+
+    async def _identify_token(self, token: str) -> Identity:
+        if self.tokens is None:
+            raise Unauthorized("token: none is accepted here")
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.tokens.identify(token, lambda outcome: None if answer.done() else answer.set_result(outcome))
+        outcome = await answer
+        if isinstance(outcome, Unauthorized):
+            raise outcome
+        return outcome
+
+    def _count_failure(self, request: web.Request, failure: Unauthorized) -> None:
+        wait = self._failures.take(request.remote or "")
+        if wait:
+            raise RateLimited(wait) from None
+        log.warning("Not authenticated: %(address)s: %(reason)s", {"address": request.remote, "reason": str(failure)})
+
+    def count(self, request: web.Request, identity: Identity) -> None:
+        """Raises RateLimited for a client over its rate. Who has no name is known by the address."""
+        if self._rates is not None:
+            self._rates.count(identity.client_id or f"address {request.remote}")
+
+
+ACCESS: Final = web.AppKey("access", Access)
+
+
+@web.middleware
+async def check_access(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The one place where a REST request is let through."""
+    resource = request.match_info.route.resource
+    path = resource.canonical if resource is not None else ""
+    access = request.app[ACCESS]
+    if request.method not in READING:
+        access.check_origin(request)
+    if path not in WITHOUT_IDENTITY:
+        request[IDENTITY] = identity = await access.identify(request)
+        access.count(request, identity)
+        check_role(identity, request.method, path)
+    return await handler(request)
+
+
+def check_role(identity: Identity, method: str, path: str) -> None:
+    """Raises Forbidden."""
+    reads = method in READING and (identity.sees_all or path in FOR_EVERY_TOKEN)
+    if not reads and not identity.admin:
+        raise Forbidden("not allowed with this key or token")
+
+
+def bearer_token(request: web.Request) -> str | None:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def is_own_origin(origin: str, host: str, *, secure: bool) -> bool:
+    """Whether a page of ``origin`` came from where the request goes to: the same host and port, to the letter.
+
+    The scheme must be https where that is certain; behind a proxy that ends TLS it is not known.
+    """
+    return origin == f"https://{host}" or (origin == f"http://{host}" and not secure)

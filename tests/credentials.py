@@ -1,0 +1,31 @@
+"""Keys and tokens for tests, good ones and bad ones."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+import jwt
+
+SECRET = "a secret of more than thirty-two bytes"
+API_KEYS = "ops:admin:ops-key,shop:publish:shop-key,board:read:board-key"
+
+
+def claims(sub: str = "alice", **chosen: Any) -> dict[str, Any]:
+    """Of a good token; None takes a claim away."""
+    found = {"sub": sub, "exp": int(time.time()) + 36_000, **chosen}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def make_token(sub: str = "alice", *, subscribe: object = (), publish: object = (), **chosen: Any) -> str:
+    """A token that is signed with SECRET and may do what is said."""
+    rights = {"subscribe": subscribe, "publish": publish, "admin": chosen.pop("admin", False)}
+    return jwt.encode(claims(sub, **{"pubsub": rights} | chosen), SECRET, "HS256")
+
+
+def part(content: object) -> str:
+    """One of a token's three, of JSON or bytes."""
+    raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

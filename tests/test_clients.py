@@ -1,0 +1,80 @@
+"""``GET /clients`` in pages, and ``DELETE /clients/{client_id}``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from tests.credentials import API_KEYS
+from tests.harness import RawClient, eventually, run_server
+
+
+async def test_a_row_for_each_connection() -> None:
+    async with run_server() as server, server.client("alice") as alice, server.client("bob"):
+        await server.create("a", "b")
+        await alice.subscribe("b", client_id="alice")
+        await alice.subscribe("a", client_id="alice")
+        page = await server.get("/clients")
+        assert page["next"] is None
+        row, other = page["clients"]
+        assert set(row) == {
+            "client_id", "connected_sec", "subscriptions", "queued", "dropped", "bytes_in", "bytes_out",
+        }  # fmt: skip
+        assert (row["client_id"], row["subscriptions"], row["queued"], row["dropped"]) == ("alice", ["b", "a"], 0, 0)
+        assert (other["client_id"], other["subscriptions"]) == ("bob", [])
+        assert row["bytes_in"] > other["bytes_in"] > 0
+
+
+async def test_pages_show_everyone_once_while_others_come_and_go() -> None:
+    async with run_server() as server, contextlib.AsyncExitStack() as stack:
+        for number in range(5):
+            await stack.enter_async_context(server.client(f"c{number}"))
+        first = await server.get("/clients?limit=2")
+        async with server.client("late"):
+            second = await server.get(f"/clients?limit=2&cursor={first['next']}")
+            third = await server.get(f"/clients?limit=2&cursor={second['next']}")
+        rows = first["clients"] + second["clients"] + third["clients"]
+        assert [row["client_id"] for row in rows] == ["c0", "c1", "c2", "c3", "c4", "late"]
+        assert third["next"] is None
+        assert (await server.get("/clients?cursor=999999"))["clients"] == []
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "cursor=-1", "cursor=x", "limit=1.5", "cursor="])
+async def test_a_page_that_makes_no_sense(query: str) -> None:
+    async with run_server() as server, server.http.get(f"/clients?{query}") as response:
+        assert response.status == 400
+        assert query.partition("=")[0] in (await response.json())["error"]
+
+
+async def test_row_23_a_client_is_disconnected_within_a_second() -> None:
+    """Those that stall too."""
+    async with run_server(send_buffer=4096, api_keys=API_KEYS) as server, server.client("bob") as bob:
+        ops = {"X-API-Key": "ops-key"}
+        async with server.http.post("/topics", json={"name": "a"}, headers=ops) as response:
+            assert response.status == 201
+        stalled = await RawClient.connect(server.port, receive_buffer=4096, path="/ws?client_id=alice")
+        await stalled.subscribe("a")
+        async with server.client("alice") as alice:
+            server.publish_locally("a", ["x" * 1_000_000])
+            async with server.http.delete("/clients/alice", headers={"X-API-Key": "shop-key"}) as response:
+                assert response.status == 403
+            async with server.http.delete("/clients/alice", headers=ops) as response:
+                assert await response.json() == {"status": "disconnected", "client_id": "alice", "connections": 2}
+            async with asyncio.timeout(1):
+                assert await alice.closed() == 4403
+                await eventually(lambda: server.connections == 1)
+        await bob.sync()
+        async with server.http.delete("/clients/alice", headers=ops) as response:
+            assert (response.status, await response.json()) == (404, {"error": "client not found"})
+
+
+async def test_a_name_may_be_anything() -> None:
+    name = "a%2Fb%20c%3F"
+    async with (
+        run_server() as server,
+        server.http.ws_connect(f"/ws?client_id={name}"),
+        server.http.delete(f"/clients/{name}") as response,
+    ):
+        assert (await response.json())["client_id"] == "a/b c?"
