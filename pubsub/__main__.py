@@ -21,6 +21,7 @@ A WebSocket publish/subscribe server with REST topic management.
   serve    run the server
   client   talk to a server: subscribe, publish, manage topics
   health   exit status 0 when a server is well, 1 when not
+  bench    load a server of your own, and measure it
 """
 
 
@@ -93,10 +94,17 @@ def run_health(flags: list[str]) -> int:
     return 0
 
 
+def run_bench(flags: list[str]) -> int:
+    from pubsub import bench
+
+    return bench.run_bench(flags, fastest_loop())
+
+
 COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
     "serve": run_serve,
     "client": run_client,
     "health": run_health,
+    "bench": run_bench,
 }
 
 if __name__ == "__main__":

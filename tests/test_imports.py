@@ -15,7 +15,7 @@ ROOT = Path(pubsub.__file__).parent
 # From the top down. A module imports from lower layers, and from its own layer as long as no circle arises.
 LAYERS = [
     ["pubsub.__main__"],
-    ["pubsub.app", "pubsub.console"],
+    ["pubsub.app", "pubsub.console", "pubsub.bench"],
     ["pubsub.rest", "pubsub.websocket", "pubsub.server", "pubsub.logs", "pubsub.settings_reader"],
     ["pubsub.connections", "pubsub.connection", "pubsub.handover", "pubsub.sockets", "pubsub.settings"],
     ["pubsub.session"],
@@ -27,7 +27,8 @@ LAYERS = [
 ]
 WITHOUT_IO = {"pubsub.session", "pubsub.broker", "pubsub.topic", "pubsub.outbox", "pubsub.journal", "pubsub.protocol",
               "pubsub.frames", "pubsub.clock", "pubsub.errors"}  # fmt: skip
-WITH_AIOHTTP = {"pubsub.app", "pubsub.rest", "pubsub.websocket", "pubsub.server", "pubsub.handover", "pubsub.console"}
+WITH_AIOHTTP = {"pubsub.app", "pubsub.rest", "pubsub.websocket", "pubsub.server", "pubsub.handover", "pubsub.console",
+                "pubsub.bench"}  # fmt: skip
 IO = {"asyncio", "aiohttp", "socket", "selectors", "uvloop", "threading", "subprocess"}
 
 
