@@ -23,6 +23,7 @@ A WebSocket publish/subscribe server with REST topic management.
   health   exit status 0 when a server is well, 1 when not
   token    make a token for development, signed with JWT_SECRET
   key      make an API key, with its entry for API_KEYS
+  bench    load a server of your own, and measure it
 """
 
 
@@ -153,12 +154,19 @@ def run_key(flags: list[str]) -> int:
     return 0
 
 
+def run_bench(flags: list[str]) -> int:
+    from pubsub import bench
+
+    return bench.run_bench(flags, fastest_loop())
+
+
 COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
     "serve": run_serve,
     "client": run_client,
     "health": run_health,
     "token": run_token,
     "key": run_key,
+    "bench": run_bench,
 }
 
 if __name__ == "__main__":

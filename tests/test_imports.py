@@ -15,7 +15,7 @@ ROOT = Path(pubsub.__file__).parent
 # From the top down. A module imports from lower layers, and from its own layer as long as no circle arises.
 LAYERS = [
     ["pubsub.__main__"],
-    ["pubsub.app", "pubsub.console"],
+    ["pubsub.app", "pubsub.console", "pubsub.bench"],
     ["pubsub.rest", "pubsub.clients", "pubsub.websocket", "pubsub.server", "pubsub.logs", "pubsub.settings_reader"],
     [
         "pubsub.access",
@@ -38,7 +38,7 @@ WITHOUT_IO = {"pubsub.session", "pubsub.broker", "pubsub.topic", "pubsub.outbox"
               "pubsub.frames", "pubsub.clock", "pubsub.errors", "pubsub.tokens", "pubsub.identity",
               "pubsub.permissions", "pubsub.limits"}  # fmt: skip
 WITH_AIOHTTP = {"pubsub.app", "pubsub.rest", "pubsub.clients", "pubsub.websocket", "pubsub.server", "pubsub.access",
-                "pubsub.jwks", "pubsub.handover", "pubsub.console"}  # fmt: skip
+                "pubsub.jwks", "pubsub.handover", "pubsub.console", "pubsub.bench"}  # fmt: skip
 IO = {"asyncio", "aiohttp", "socket", "selectors", "uvloop", "threading", "subprocess"}
 
 

@@ -1,0 +1,102 @@
+"""``python -m pubsub bench``: loads a server of the user's own, and measures it.
+
+It is a client like any other: it knows the wire contract and nothing of the server's insides.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import aiohttp
+
+from pubsub.bench.plan import Plan, read_plan
+from pubsub.bench.report import remark, report, show_progress
+from pubsub.bench.run import Run
+from pubsub.console.address import Unreachable
+from pubsub.console.rest import Refused, Rest
+
+__all__ = ["run_bench"]
+
+REST_WAIT_SEC: Final = 10.0
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+KILLED: Final = 128  # the status of who ended by a signal, less its number
+
+
+def run_bench(flags: list[str], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None) -> int:
+    """Load and measure as the flags say; the result is the exit status, as ``--help`` tells it."""
+    plan = read_plan(flags)
+    _allow_many_descriptors()
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(_bench(plan))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return KILLED + signal.SIGINT
+
+
+def _allow_many_descriptors() -> None:
+    """As many as the system lets this process have: each client needs one. Where there is no such limit, do nothing."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+async def _bench(plan: Plan) -> int:
+    run = Run(plan)
+    signals = _stop_at_signals(run)
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REST_WAIT_SEC)) as http:
+            await _measure(run, Rest(http, plan.base))
+    except (Refused, Unreachable) as error:
+        remark("; ".join([str(error), *run.faults]))
+        return 1
+    result = run.result()
+    if not result.published and not signals:
+        remark("; ".join(result.faults))
+        return 1
+    report(plan, result, interrupted=bool(signals))
+    if signals:
+        return KILLED + signals[0]
+    return 0 if result.is_flawless else 1
+
+
+def _stop_at_signals(run: Run) -> list[signal.Signals]:
+    """The first signal ends the run as if its time were over, the second at once; each deletes the topic."""
+    received: list[signal.Signals] = []
+    task = asyncio.current_task()
+    assert task is not None, "a coroutine that runs has a task"
+
+    def receive(number: signal.Signals) -> None:
+        received.append(number)
+        if len(received) == 1:
+            run.stop()
+        else:
+            task.cancel()
+
+    for number in SIGNALS:
+        with suppress(NotImplementedError):  # on Windows Ctrl-C is the second kind
+            asyncio.get_running_loop().add_signal_handler(number, receive, number)
+    return received
+
+
+async def _measure(run: Run, rest: Rest) -> None:
+    """Make the topic, run, delete the topic; raises Refused and Unreachable."""
+    await rest.create(run.plan.topic)
+    progress = asyncio.create_task(show_progress(run))
+    try:
+        await run.connect()
+        await run.measure()
+    finally:
+        progress.cancel()
+        run.close()
+        await _delete_topic(run, rest)
+
+
+async def _delete_topic(run: Run, rest: Rest) -> None:
+    try:
+        await rest.delete(run.plan.topic)
+    except (Refused, Unreachable) as error:
+        run.faults.append(f"the topic {run.plan.topic} could not be deleted: {error}")

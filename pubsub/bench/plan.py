@@ -1,0 +1,124 @@
+"""What a load run is to do, read from flags. It must never connect."""
+
+import argparse
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from yarl import URL
+
+from pubsub.console.address import server_url
+
+# A run ends by itself, and takes no more than a machine has: the most of each figure.
+MAX_SUBSCRIBERS: Final = 10_000
+MAX_RATE: Final = 1_000_000
+MAX_WINDOW: Final = 10_000
+MIN_SIZE: Final = 64  # the number and the send time, and the JSON around them
+MAX_SIZE: Final = 1_000_000  # below the server's own default limit, with what stands around a payload
+MAX_DURATION: Final = 600.0
+MAX_BYTES_IN_FLIGHT: Final = 64 * 2**20
+
+_TOPIC: Final = re.compile(r"(?=.{1,255}\Z)[\w:~-]+(\.[\w:~-]+)*\Z", re.ASCII)
+
+EPILOG: Final = f"""\
+Load only servers that are your own. The run makes a topic for itself and deletes it at the end.
+
+At most {MAX_SUBSCRIBERS:,} subscribers, {MAX_RATE:,} messages/s, {MAX_WINDOW:,} in flight, {MAX_SIZE:,} bytes,
+{MAX_DURATION:g} seconds.
+
+With --rate, each message has a time at which it is due, and its latency counts from there: a server that holds the
+run up is charged with all that was due meanwhile. Above 1,000/s messages are due in bunches, one each millisecond.
+
+Exit status: 0 all arrived once and in order; 1 it did not, or the server could not be reached or refused; 2 wrong
+flags; 130 Ctrl-C. Progress and a table go to standard error, one line of JSON to standard output.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    base: URL
+    topic: str
+    subscribers: int
+    rate: int  # messages/s; 0: as fast as they are acknowledged
+    window: int  # messages without ack at a time, where the rate is 0
+    size: int  # of a payload, in bytes
+    duration: float  # seconds
+
+    @property
+    def most_in_flight(self) -> int:
+        """So many messages may be without ack; with a rate only what the memory allows."""
+        return min(100_000, MAX_BYTES_IN_FLIGHT // self.size) if self.rate else self.window
+
+
+def read_plan(flags: list[str]) -> Plan:
+    """Flags that make no sense end the program with status 2 and a line that names the first."""
+    parser = _parser()
+    chosen = parser.parse_args(flags)
+    if chosen.window * chosen.size > MAX_BYTES_IN_FLIGHT and not chosen.rate:
+        parser.error(f"--window times --size: got {chosen.window * chosen.size:,} bytes in flight, "
+                     f"expected at most {MAX_BYTES_IN_FLIGHT:,}")  # fmt: skip
+    return Plan(
+        base=chosen.url,
+        topic=chosen.topic or f"bench-{secrets.token_hex(6)}",
+        subscribers=chosen.subscribers,
+        rate=chosen.rate,
+        window=chosen.window,
+        size=chosen.size,
+        duration=chosen.duration,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "pubsub bench", description="Load a server of your own, and measure it.", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--url", type=_url, default="http://127.0.0.1:8080", help="the server (default: %(default)s)")
+    add("--subscribers", type=_whole(0, MAX_SUBSCRIBERS), default=100, metavar="N",
+        help="clients that get each message (default: %(default)s)")  # fmt: skip
+    add("--rate", type=_whole(0, MAX_RATE), default=0, metavar="R",
+        help="messages published a second; 0: as fast as they are acknowledged (default: %(default)s)")  # fmt: skip
+    add("--window", type=_whole(1, MAX_WINDOW), default=20, metavar="W",
+        help="messages in flight where the rate is 0 (default: %(default)s)")  # fmt: skip
+    add("--size", type=_whole(MIN_SIZE, MAX_SIZE), default=200, metavar="BYTES",
+        help="size of a payload (default: %(default)s)")  # fmt: skip
+    add("--duration", type=_duration, default=5.0, metavar="SECONDS",
+        help="how long to publish (default: %(default)g)")  # fmt: skip
+    add("--topic", type=_topic, metavar="NAME",
+        help="name of the topic, which must not exist yet (default: one that is made up)")  # fmt: skip
+    return parser
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,12}", text, re.ASCII) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from {least:,} to {most:,}")
+        return int(text)
+
+    return read
+
+
+def _duration(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= MAX_DURATION:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected seconds above 0 and up to {MAX_DURATION:g}")
+    return seconds
+
+
+def _url(text: str) -> URL:
+    try:
+        return server_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _topic(text: str) -> str:
+    if not _TOPIC.match(text):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected the name of a topic")
+    return text

@@ -1,0 +1,215 @@
+"""One run: connect, publish for a time, wait for what is under way, and say what came of it."""
+
+import asyncio
+import gc
+import time
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from yarl import URL
+
+from pubsub.bench.clients import Publisher, Subscriber, Tally
+from pubsub.bench.pace import SECOND, Pace, Scheduled, Windowed
+from pubsub.bench.plan import Plan
+from pubsub.console.address import Unreachable
+
+CONNECTORS: Final = 50
+"""So many clients connect at a time: fewer than any server's queue of connections holds."""
+QUIET_SEC: Final = 2.0
+"""What has not come when nothing came for so long is lost."""
+SETTLE_SEC: Final = 30.0
+"""What is under way at the end has no longer than this, however busy the server is."""
+LOOK_SEC: Final = 0.02
+EARLY_SEC: Final = 0.001
+"""By so much uvloop's timers may come too early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run measured; latencies in nanoseconds (None without deliveries)."""
+
+    seconds: float
+    published: int
+    acknowledged: int
+    unsent: int  # due by the clock, but not sent: too many were without ack
+    deliveries: int
+    lost: int
+    duplicated: int
+    disordered: int
+    dropped: int  # of the lost, those that the server told about
+    latencies: dict[str, int | None]
+    client_cpu: float  # share of one core
+    faults: list[str]
+
+    @property
+    def is_flawless(self) -> bool:
+        return not (self.lost or self.duplicated or self.disordered or self.faults)
+
+
+class Stage(Enum):
+    CONNECTING = auto()
+    PUBLISHING = auto()
+    SETTLING = auto()
+    DONE = auto()
+
+
+class Run:
+    """A fault, or :meth:`stop`, ends it early; what was measured by then counts."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.subscribers: list[Subscriber] = []
+        self.connected = 0
+        self.faults: list[str] = []  # of the first moment: what follows from it is not told
+        self._tally = Tally(self._fail)
+        self._over = asyncio.Event()
+        self._publisher = Publisher(self._tally, plan.topic, plan.size, self._refill)
+        self._pace: Pace = (
+            Scheduled(plan.rate, plan.duration, plan.most_in_flight) if plan.rate else Windowed(plan.window)
+        )
+        self.stage = Stage.CONNECTING
+        self._next_slice: asyncio.Handle | None = None
+        self._began = 0
+        self._unsent = 0
+        self._cpu = 0.0
+
+    def stop(self) -> None:
+        """End early, or wait no longer for what is under way; nothing of it is a fault."""
+        self._over.set()
+        if self.stage is Stage.SETTLING:
+            self.stage = Stage.DONE
+
+    @property
+    def deliveries(self) -> int:
+        return sum(each.account.delivered for each in self.subscribers)
+
+    @property
+    def missed(self) -> int:
+        """Messages that did not come though a later one did."""
+        return sum(each.account.missed for each in self.subscribers)
+
+    @property
+    def acknowledged(self) -> int:
+        return self._publisher.acked
+
+    async def connect(self) -> None:
+        """Raises Unreachable."""
+        await self._unless_over(self._connect_all())
+
+    async def measure(self) -> None:
+        """Publish for the time of the plan, then wait for what is under way."""
+        if self._over.is_set():
+            return
+        gc.freeze()  # thousands of clients need not be looked through again and again
+        self._began = self._tally.last_at = time.monotonic_ns()
+        cpu = time.process_time()
+        await self._publish()
+        self._cpu = (time.process_time() - cpu) * SECOND / (time.monotonic_ns() - self._began)
+        await self._settle()
+
+    async def _publish(self) -> None:
+        self.stage = Stage.PUBLISHING
+        try:
+            self._pace.start(self._began, self._refill)
+            await self._unless_over(asyncio.sleep(self.plan.duration + EARLY_SEC))
+            self._refill()  # what became due in the last moment
+            self._unsent = self._pace.unsent(self._publisher)
+        finally:
+            self.stage = Stage.SETTLING
+            self._pace.stop()
+
+    def close(self) -> None:
+        for each in (self._publisher, *self.subscribers):
+            each.close()
+
+    def result(self) -> Result:
+        accounts = [each.account for each in self.subscribers]
+        latencies = self._tally.latencies
+        return Result(
+            seconds=(self._tally.last_at - self._began) / SECOND,
+            published=self._publisher.published,
+            acknowledged=self._publisher.acked,
+            unsent=self._unsent,
+            deliveries=self.deliveries,
+            lost=sum(each.lost(self._publisher.acked) for each in accounts),
+            duplicated=sum(each.duplicated for each in accounts),
+            disordered=sum(each.disordered for each in accounts),
+            dropped=self._tally.dropped,
+            latencies={f"p{100 * share:g}": latencies.percentile(share) for share in (0.5, 0.99, 0.999)}
+            | {"max": latencies.percentile(1)},
+            client_cpu=self._cpu,
+            faults=self.faults + self._unacknowledged(),
+        )
+
+    def _unacknowledged(self) -> list[str]:
+        missing = self._publisher.in_flight
+        return [f"{missing:,} publishes were not acknowledged"] if missing else []
+
+    def _fail(self, reason: str) -> None:
+        if not self._over.is_set():
+            self.faults.append(reason)
+        self._over.set()
+
+    def _refill(self) -> None:
+        """There may be something to publish; for what is more than a slice this comes again, in the next tick."""
+        if self.stage is Stage.PUBLISHING and self._next_slice is None and self._pace.refill(self._publisher):
+            self._next_slice = asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._next_slice = None
+        self._refill()
+
+    async def _connect_all(self) -> None:
+        await self._publisher.open(self._url(f"{self.plan.topic}-publisher"))
+        numbers = iter(range(self.plan.subscribers))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(CONNECTORS):
+                    group.create_task(self._connect_each(numbers))
+        except* Unreachable as failures:
+            raise failures.exceptions[0] from None
+
+    async def _connect_each(self, numbers: Iterator[int]) -> None:
+        for number in numbers:
+            client_id = f"{self.plan.topic}-{number}"
+            subscriber = Subscriber(self._tally)
+            self.subscribers.append(subscriber)
+            await subscriber.open(self._url(client_id))
+            await subscriber.subscribe(self.plan.topic, client_id)
+            self.connected += 1
+
+    def _url(self, client_id: str) -> URL:
+        return (self.plan.base / "ws").with_query(client_id=client_id)
+
+    async def _unless_over(self, step: Coroutine[None, None, None]) -> None:
+        """Await ``step``, or leave it when the run is over."""
+        task, over = asyncio.create_task(step), asyncio.create_task(self._over.wait())
+        try:
+            await asyncio.wait((task, over), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+        finally:
+            task.cancel()
+            over.cancel()
+            await asyncio.gather(task, over, return_exceptions=True)
+
+    async def _settle(self) -> None:
+        """Until all that is under way has come, or nothing more does."""
+        began = time.monotonic_ns()
+        while (
+            self.stage is Stage.SETTLING
+            and not self._has_all
+            and (now := time.monotonic_ns()) < began + SETTLE_SEC * SECOND
+        ):
+            if now > max(began, self._tally.last_at) + QUIET_SEC * SECOND:
+                return
+            await asyncio.sleep(LOOK_SEC)
+
+    @property
+    def _has_all(self) -> bool:
+        """What was on a connection that is closed is not under way any more."""
+        return (self._publisher.closed or not self._publisher.in_flight) and all(
+            each.closed or each.account.expected > self._publisher.acked for each in self.subscribers
+        )
