@@ -50,8 +50,8 @@ class Access:
 
     @property
     def rest_is_open(self) -> bool:
-        """Whether REST asks nobody who they are. A server that takes tokens does, keys or no keys."""
-        return not self._api_keys and self.tokens is None
+        """Whether REST serves who brings nothing: as long as there are no API keys, tokens or no tokens."""
+        return not self._api_keys
 
     def check_origin(self, request: web.Request) -> None:
         """A page of a foreign site must not act for whoever reads it. Raises Forbidden."""
@@ -65,16 +65,16 @@ class Access:
 
     async def identify(self, request: web.Request) -> Identity:
         """Who makes a REST request. Raises Unauthorized, RateLimited."""
-        if self.rest_is_open:
-            return ANYONE
         try:
-            if key := request.headers.get("X-API-Key"):
+            if self._api_keys and (key := request.headers.get("X-API-Key")):
                 return self._api_keys.identify(key)
-            if token := bearer_token(request):
+            if (self._api_keys or self.tokens) and (token := bearer_token(request)):
                 return await self._identify_token(token)
         except Unauthorized as failure:
             self._count_failure(request, failure)
             raise
+        if self.rest_is_open:
+            return ANYONE
         raise Unauthorized("expected an API key in X-API-Key, or a token in Authorization: Bearer")
 
     async def identify_client(self, request: web.Request) -> Identity | None:

@@ -101,11 +101,19 @@ async def test_wrong_credentials(headers: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "status"), [({}, 200), ({"jwt_secret": SECRET}, 401), ({"api_keys": API_KEYS}, 401)]
+    ("settings", "status"), [({}, 200), ({"jwt_secret": SECRET}, 200), ({"api_keys": API_KEYS}, 401)]
 )
-async def test_rest_is_open_only_where_nothing_is_set(settings: dict[str, Any], status: int) -> None:
+async def test_rest_is_open_as_long_as_there_are_no_keys(settings: dict[str, Any], status: int) -> None:
     async with run_server(**settings) as server:
         assert (await ask(server, "GET", "/topics", {}))[0] == status
+
+
+async def test_a_token_counts_where_rest_is_open_too() -> None:
+    async with run_server(jwt_secret=SECRET) as server:
+        await server.create("a", "b")
+        _, answer = await ask(server, "GET", "/topics", bearer(make_token(subscribe=["b"])))
+        assert [row["name"] for row in answer["topics"]] == ["b"]
+        assert (await ask(server, "GET", "/topics", bearer("nonsense")))[0] == 401
 
 
 async def test_tokens_are_none_where_none_are_taken() -> None:

@@ -152,7 +152,8 @@ def test_loopback(host: str, loopback: bool) -> None:
     [
         ({}, ["subscribe and publish", "create and delete topics"]),
         ({"api_keys": API_KEYS}, ["subscribe and publish"]),
-        ({"jwt_secret": SECRET}, []),
+        ({"jwt_secret": SECRET}, ["create and delete topics"]),
+        ({"jwt_secret": SECRET, "api_keys": API_KEYS}, []),
     ],
 )
 @on_one_loop
