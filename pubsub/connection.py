@@ -121,10 +121,11 @@ class Connection(asyncio.Protocol):
         return False
 
     def _serve(self, reader: Reader) -> None:
-        """Serve what has come, for as long as the client takes what it is sent."""
+        """Serve what has come, for as long as the client takes what it is sent; in the end only look for its Close."""
+        outbox = self.outbox
         fragments_before, frame_came, message_ended = reader.fragments_read, False, False
         try:
-            while not self.outbox.blocked and not self._held and (received := reader.read()) is not None:
+            while (self._end_reason or not (outbox.blocked or self._held)) and (received := reader.read()) is not None:
                 frame_came = True
                 if type(received) is str and not self._end_reason:
                     message_ended = True
@@ -141,7 +142,7 @@ class Connection(asyncio.Protocol):
             return
         if frame_came or reader.fragments_read != fragments_before:
             self._seen = self._connections.now()
-        if not reader.unfinished or self.outbox.blocked or self._held:
+        if not reader.unfinished or outbox.blocked or self._held or self._end_reason:
             self._connections.end_message(self)
         else:
             self._connections.begin_message(self, anew=message_ended)

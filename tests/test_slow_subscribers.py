@@ -215,8 +215,6 @@ def subscribers_now(server: Server) -> int:
     return server.app[BROKER].subscriber_count
 
 
-# BUG: once the client is cut, the server reads from it again (Connection._say) but serves nothing, so that all it sends
-# piles up in its Reader, 30 MB in that second, copied anew for each piece (/health answers after 0.5 s meanwhile).
 @on_one_loop
 async def test_who_is_cut_and_floods_the_server_costs_it_no_memory() -> None:
     with ServerProcess("--subscriber-queue-size", "10", "--write-wait-sec", "0.3") as server:
