@@ -41,7 +41,7 @@ def test_any_text_is_refused_or_is_a_pattern(text: str) -> None:
     assert not set(text) & set(" ,\n")
 
 
-# RELIABILITY row 25: the boundaries of wildcards.
+# Row 25: the boundaries of wildcards.
 @pytest.mark.parametrize(
     ("pattern", "topic", "allowed"),
     [

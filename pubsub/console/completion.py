@@ -14,7 +14,7 @@ from pubsub.console.rest import Refused, Rest
 
 TOPICS_PAUSE_SEC = 0.5
 """So long completion waits after each question to the server for its topics."""
-# What PROTOCOL.md allows as a name. Others are not offered: completion shows names that come from the network.
+# What may be a name (docs/protocol.md). Others are not offered: completion shows names that come from the network.
 _is_topic = re.compile(r"[A-Za-z0-9_\-.:~]{1,255}").fullmatch
 
 
