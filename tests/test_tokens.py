@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -248,6 +249,7 @@ KEY_KINDS = "expected RSA of at least 2048 bits, EC on P-256, P-384 or P-521, or
         (pem(ec.generate_private_key(ec.SECP256K1())), KEY_KINDS),
         (pem(RSA)[:100], "."),
     ],
+    ids=itertools.count(),  # the keys are new in each run, and the workers of pytest must agree on names
 )
 def test_files_that_hold_no_public_keys(text: bytes, told: str) -> None:
     with pytest.raises(ValueError, match=told):
@@ -268,6 +270,7 @@ def test_files_that_hold_no_public_keys(text: bytes, told: str) -> None:
             jwk(RSA, n=7),
         )
     ],
+    ids=itertools.count(),
 )
 def test_sets_without_a_key_that_can_be_used(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"not a JWK set|no key in it can be used"):
@@ -315,7 +318,11 @@ def test_row_21_an_unknown_kid_is_refused_while_the_source_rests(kid: str) -> No
     assert str(outcomes[0]) == "token: kid: not a key that is trusted here"
 
 
-@pytest.mark.parametrize("token", [make_token(), BAD_TOKENS["unsigned"][0], BAD_TOKENS["a word"][0]])
+@pytest.mark.parametrize(
+    "token",
+    [make_token(), BAD_TOKENS["unsigned"][0], BAD_TOKENS["a word"][0]],
+    ids=["of a secret", "unsigned", "a word"],
+)
 def test_no_key_is_fetched_for_what_no_key_could_mend(token: str) -> None:
     source, outcomes = Source(trusted(RSA, "old")), list[Any]()
     Tokens(keys=(), source=source).identify(token, outcomes.append)
