@@ -23,6 +23,7 @@ A WebSocket publish/subscribe server with REST topic management.
   health   exit status 0 when a server is well, 1 when not
   token    make a token for development, signed with JWT_SECRET
   key      make an API key, with its entry for API_KEYS
+  journal  look at the durable topics on disk
   bench    load a server of your own, and measure it
 """
 
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_serve(flags: list[str]) -> int:
     from pubsub.app import serve
+    from pubsub.journal import JournalError
     from pubsub.logs import set_up_logs
 
     settings = read_settings_apart(flags)
@@ -51,6 +53,9 @@ def run_serve(flags: list[str]) -> int:
     try:
         with asyncio.Runner(loop_factory=fastest_loop()) as runner:
             runner.run(serve(settings))
+    except JournalError as error:
+        print(f"pubsub: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"pubsub: can't listen on {settings.host} port {settings.port}: {error.strerror}", file=sys.stderr)
         return 1
@@ -154,6 +159,12 @@ def run_key(flags: list[str]) -> int:
     return 0
 
 
+def run_journal(flags: list[str]) -> int:
+    from pubsub.journal import command
+
+    return command.run_journal(flags, lambda: read_settings([]).data_dir)
+
+
 def run_bench(flags: list[str]) -> int:
     from pubsub import bench
 
@@ -166,6 +177,7 @@ COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
     "health": run_health,
     "token": run_token,
     "key": run_key,
+    "journal": run_journal,
     "bench": run_bench,
 }
 

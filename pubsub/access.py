@@ -32,7 +32,7 @@ IDENTITY: Final = web.RequestKey("identity", Identity)
 
 WITHOUT_IDENTITY: Final = {"/health", "/ws"}  # the second has its own rules, in websocket.py
 # Routes that show each only what it may subscribe to. Any other GET is for who sees all, and the rest for admins.
-FOR_EVERY_TOKEN: Final = {"/topics", "/stats"}
+FOR_EVERY_TOKEN: Final = {"/topics", "/topics/{name}", "/stats"}
 READING: Final = {"GET", "HEAD", "OPTIONS"}
 
 

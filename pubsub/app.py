@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -23,6 +24,7 @@ from pubsub.clock import Clock
 from pubsub.connections import Connections, Limits
 from pubsub.handover import forget_client_tls
 from pubsub.identity import ApiKeys
+from pubsub.journal import DATABASE
 from pubsub.jwks import KeySet
 from pubsub.limits import Quotas, Rates
 from pubsub.rest import BROKER, CONNECTIONS, STATE, ServerState, add_routes, errors_as_json
@@ -32,6 +34,9 @@ from pubsub.settings import Settings, listed
 from pubsub.tls import Certificate
 from pubsub.tokens import Tokens, pem_keys, secret_keys
 from pubsub.websocket import open_websocket
+
+if TYPE_CHECKING:
+    from pubsub.journal.sqlite import SqliteJournal
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +49,14 @@ def create_app(settings: Settings) -> web.Application:
     loop = asyncio.get_running_loop()
     clock = Clock()
     broker = Broker(
-        defer=loop.call_soon, clock=clock, ring_size=settings.ring_buffer_size, max_topics=settings.max_topics
+        defer=loop.call_soon,
+        clock=clock,
+        ring_size=settings.ring_buffer_size,
+        max_topics=settings.max_topics,
+        make_durable=partial(make_journal, Path(settings.data_dir), clock, loop),
     )
+    if (Path(settings.data_dir) / DATABASE).exists():
+        broker.restore_topics()
     app = web.Application(middlewares=[errors_as_json, check_access], client_max_size=settings.max_message_bytes)
     app[SETTINGS] = settings
     app[STATE] = ServerState()
@@ -65,7 +76,20 @@ def create_app(settings: Settings) -> web.Application:
     add_client_routes(app)
     app.router.add_get("/ws", open_websocket, allow_head=False)
     app.on_shutdown.append(say_goodbye)
+    app.on_cleanup.append(close_journal)
     return app
+
+
+def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop) -> SqliteJournal:
+    from pubsub.journal.sqlite import SqliteJournal  # 1 MiB that a server without durable topics need not have
+
+    return SqliteJournal(
+        directory,
+        clock,
+        post=loop.call_soon_threadsafe,
+        defer=loop.call_soon,
+        call_later=loop.call_later,
+    )
 
 
 def make_tokens(app: web.Application, settings: Settings) -> Tokens | None:
@@ -111,11 +135,28 @@ async def say_goodbye(app: web.Application) -> None:
     """Send every WebSocket client away, within the time that there is; again it finds no one."""
     app[STATE].draining = app[STATE].closing = True
     settings = app[SETTINGS]
-    late = await app[CONNECTIONS].dismiss_all(
-        within=settings.shutdown_timeout_sec * 0.9, spread=settings.reconnect_spread_sec
-    )
+    end = time.monotonic() + settings.shutdown_timeout_sec * 0.9
+    await end_publishes(app, within=settings.shutdown_timeout_sec * 0.4)
+    late = await app[CONNECTIONS].dismiss_all(within=end - time.monotonic(), spread=settings.reconnect_spread_sec)
     if late:
         log.warning("Cut off at shutdown: %(count)d clients that did not take their goodbye", {"count": late})
+
+
+async def end_publishes(app: web.Application, *, within: float) -> None:
+    """Let what is on its way to the disk get there, and its publishers be told."""
+    journal = app[BROKER].durable_journal
+    if journal is not None:
+        ended = asyncio.Event()
+        journal.call_after(ended.set)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), within)
+
+
+async def close_journal(app: web.Application) -> None:
+    journal = app[BROKER].durable_journal
+    if journal is not None:
+        await asyncio.to_thread(journal.close)
+        app[STATE].journal_closed = True
 
 
 async def serve(settings: Settings) -> None:
@@ -241,3 +282,5 @@ async def shut_down(app: web.Application, runner: web.AppRunner, listener: async
             await say_goodbye(app)
             await runner.cleanup()
     log.info("Shutdown complete")
+    if app[BROKER].durable_journal is not None and not app[STATE].journal_closed:
+        os._exit(0)  # a thread that waits for the disk would keep the process for as long as that takes

@@ -6,28 +6,29 @@ The clock, randomness and "at the end of the tick" come from outside, so that a 
 from __future__ import annotations
 
 import logging
-import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from msgspec import structs
+
+from pubsub.catchup import CatchUp, Start
 from pubsub.clock import Clock
-from pubsub.errors import LimitExceeded, TopicExists, TopicNotFound
+from pubsub.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
 from pubsub.frames import text_frame
 from pubsub.journal.memory import MemoryJournal
-from pubsub.protocol import Event, Info, Publish, check_topic, encode
-from pubsub.topic import Batch, StoredEvent, Topic, TopicOptions, make_batches
+from pubsub.protocol import Info, Position, Publish, TopicOptions, check_topic, encode
+from pubsub.topic import StoredEvent, Topic, random_epoch
 
 if TYPE_CHECKING:
-    from pubsub.journal import Publisher
+    from pubsub.journal import Done, Journal, Publisher
     from pubsub.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-
-def random_epoch() -> str:
-    """A name for one life of a topic: 40 random bits."""
-    return secrets.token_hex(5)
+MAX_RING: Final = 1_000_000  # messages that a topic may keep in memory
+DEFAULTS: Final = TopicOptions()
+MAX_ANSWER: Final = 8 * 1024 * 1024  # bytes of events in one answer, unless a single one is larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,16 @@ class Kept:
     complete: bool
 
 
+def ignore(_: Failure | None) -> None:
+    """For who need not know how it ended."""
+
+
 class Broker:
-    """See the module. ``defer(callback)`` must run ``callback`` once, at the end of the present tick."""
+    """See the module. ``defer(callback)`` must run ``callback`` once, at the end of the present tick.
+
+    ``ring_size``: messages that a topic keeps unless its options say otherwise. ``make_durable`` is asked for the
+    journal of durable topics when the first of them is made; None where there can be none.
+    """
 
     def __init__(
         self,
@@ -49,6 +58,7 @@ class Broker:
         clock: Clock,
         ring_size: int,
         max_topics: int = 0,
+        make_durable: Callable[[], Journal] | None = None,
         new_epoch: Callable[[], str] = random_epoch,
     ) -> None:
         self._topics: dict[str, Topic] = {}
@@ -57,7 +67,11 @@ class Broker:
         self._ring_size = ring_size
         self._max_topics = max_topics
         self._new_epoch = new_epoch
-        self._journal = MemoryJournal(self._deliver)
+        self._memory = MemoryJournal(clock)
+        self._memory.deliver = self._deliver
+        self._durable: Journal | None = None
+        self._make_durable = make_durable
+        self._coming: set[str] = set()  # topics that their journal has yet to make
         self._unflushed: list[Topic] = []
         self._subscribers = 0
         self._logs_publishes = log.isEnabledFor(logging.DEBUG)
@@ -76,55 +90,105 @@ class Broker:
         """Connections that are subscribed to anything."""
         return self._subscribers
 
-    def create_topic(self, name: str) -> Topic:
-        """Raises BadRequest for an impossible name, TopicExists, LimitExceeded."""
-        check_topic(name)
-        if name in self._topics:
-            raise TopicExists(name)
-        if self._max_topics and len(self._topics) >= self._max_topics:
-            raise LimitExceeded(f"the server has its {self._max_topics} topics (MAX_TOPICS)")
-        topic = self._topics[name] = Topic(name, self._new_epoch(), TopicOptions(self._ring_size), self._journal)
-        log.info(
-            "Topic created: %(topic)s (buffer size: %(buffer_size)d)", {"topic": name, "buffer_size": self._ring_size}
-        )
-        return topic
+    @property
+    def failure(self) -> str:
+        """Why durable topics can't be published to at present; empty while all is well."""
+        return "" if self._durable is None else self._durable.failure
 
-    def delete_topic(self, name: str) -> None:
-        """End the topic; its subscribers are told behind its last event. Raises TopicNotFound."""
+    @property
+    def durable_journal(self) -> Journal | None:
+        """The journal of durable topics, once there is one."""
+        return self._durable
+
+    def topic(self, name: str) -> Topic:
+        """Raises TopicNotFound, BadRequest."""
         topic = self._topics.get(name)
         if topic is None:
+            check_topic(name)
             raise TopicNotFound(name)
-        topic.flush()
-        del self._topics[name]
-        notice = text_frame(encode(Info(topic=name, msg="topic_deleted", ts=self._clock.timestamp())))
-        for outbox in topic.lane.outboxes:
-            self._part(topic, outbox)
-            outbox.notify(name, notice)
-        log.info("Topic deleted: %(topic)s", {"topic": name})
+        return topic
+
+    def find_topic(self, name: str) -> Topic:
+        """Raises TopicNotFound for any other name, be it a possible one or not."""
+        if (topic := self._topics.get(name)) is None:
+            raise TopicNotFound(name)
+        return topic
+
+    def create_topic(self, name: str, options: TopicOptions = DEFAULTS, done: Done = ignore) -> None:
+        """Make a topic; ``done`` follows. Raises BadRequest for what makes no sense, TopicExists, LimitExceeded."""
+        check_topic(name)
+        if name in self._topics or name in self._coming:
+            raise TopicExists(name)
+        if self._max_topics and len(self._topics) + len(self._coming) >= self._max_topics:
+            raise LimitExceeded(f"the server has its {self._max_topics} topics (MAX_TOPICS)")
+        topic = self._make_topic(name, self._new_epoch(), options)
+        self._coming.add(name)
+        topic.journal.create(topic, lambda failure: self._end_creation(topic, failure, done))
+
+    def open_durable(self) -> Journal:
+        """The journal of durable topics. Raises BadRequest where there can be none."""
+        if self._durable is None:
+            if self._make_durable is None:
+                raise BadRequest("durable: there are no durable topics here")
+            self._durable = self._make_durable()
+            self._durable.deliver = self._deliver
+        return self._durable
+
+    def restore_topics(self) -> None:
+        """Take over the durable topics that there were before. Raises JournalError."""
+        self.open_durable().open(self._restore)
+
+    def _restore(self, name: str, epoch: str, options: TopicOptions) -> Topic:
+        topic = self._topics[name] = self._make_topic(name, epoch, options)
+        return topic
+
+    def delete_topic(self, name: str, done: Done = ignore) -> None:
+        """End the topic; ``done`` follows. Its subscribers are told behind its last event. Raises TopicNotFound."""
+        topic = self.find_topic(name)
+        topic.journal.delete(topic, lambda failure: self._end_deletion(topic, failure, done))
 
     def publish(self, request: Publish, publisher: Publisher) -> None:
-        """Put a message into its topic; ``publisher.published`` follows. Raises TopicNotFound, BadRequest."""
+        """Put a message into its topic; ``publisher`` is told how it ended. Raises TopicNotFound, BadRequest."""
         topic = self._topics.get(request.topic)
         if topic is None:
-            topic = self._topic(request.topic)
+            topic = self.topic(request.topic)
         topic.journal.append(topic, request, publisher)
 
-    def subscribe(self, name: str, outbox: Outbox) -> Topic:
-        """Make ``outbox`` a subscriber of the topic, once: what is published from here on reaches it.
+    def find_start(
+        self, name: str, last_n: int, position: Position | None, answer: Callable[[Start | Failure], None]
+    ) -> None:
+        """Where a subscription begins that asks for the newest ``last_n`` messages, or for all after ``position``.
 
-        Nothing can come between this and what the caller does in the same step, so an ack and a replay sent now
-        stand before all that is live. Raises TopicNotFound, BadRequest.
+        Raises TopicNotFound, BadRequest.
         """
-        topic = self._topic(name)
+        topic = self.topic(name)
+        if position is None:
+            answer(Start(topic, max(0, topic.seq - last_n)))
+        elif position.epoch != topic.epoch or position.seq > topic.seq:
+            answer(Start(topic, 0, told=0, recovered=False))
+        elif topic.expiring and not topic.in_ring(position.seq):
+            topic.journal.find_expired(topic, position.seq, lambda found: answer(_start(topic, position.seq, found)))
+        else:
+            answer(_start(topic, position.seq, topic.expiring and self._has_expired(topic, position.seq)))
+
+    def subscribe(self, start: Start, outbox: Outbox) -> CatchUp:
+        """Make ``outbox`` a subscriber of the topic, once, from ``start`` on. Raises TopicNotFound if it has ended.
+
+        What the caller sends before it lets the CatchUp go on stands before all that is replayed and live.
+        """
+        topic = start.topic
+        if self._topics.get(topic.name) is not topic:
+            raise TopicNotFound(topic.name)
         topic.flush()
         self._subscribers += not outbox.lanes
-        outbox.lanes[name] = topic.lane
-        topic.lane.join(outbox)
-        return topic
+        outbox.lanes[topic.name] = topic.lane
+        catch_up = CatchUp(start, outbox, self._clock)
+        topic.lane.arrive(outbox, catch_up)
+        return catch_up
 
     def unsubscribe(self, name: str, outbox: Outbox) -> Topic:
         """The opposite; without a subscription nothing happens. Raises TopicNotFound, BadRequest."""
-        topic = self._topic(name)
+        topic = self.topic(name)
         if name in outbox.lanes:
             topic.flush()
             self._part(topic, outbox)
@@ -135,22 +199,15 @@ class Broker:
         for name in list(outbox.lanes):
             self._part(self._topics[name], outbox)
 
-    def replay(self, topic: Topic, last_n: int) -> Iterable[Batch]:
-        """The newest ``last_n`` kept events."""
-        return make_batches(topic.name, topic.last(last_n))
-
-    def history_after(self, name: str, seq: int, limit: int) -> Kept:
+    def history_after(self, name: str, seq: int, limit: int, answer: Callable[[Kept | Failure], None]) -> None:
         """Up to ``limit`` kept events that follow ``seq``. Raises TopicNotFound, BadRequest."""
-        topic = self._topic(name)
-        events = topic.after(seq, limit)
-        oldest = topic.seq - len(topic.ring) + 1
-        return Kept(topic.epoch, events, seq + 1 >= oldest)
+        self._gather(self.topic(name), seq, seq, limit, [], answer)
 
-    def history_last(self, name: str, count: int) -> Kept:
-        """The newest ``count`` kept events. Raises TopicNotFound, BadRequest."""
-        topic = self._topic(name)
-        events = topic.last(count)
-        return Kept(topic.epoch, events, len(events) == min(count, topic.seq))
+    def history_last(self, name: str, count: int, answer: Callable[[Kept | Failure], None]) -> None:
+        """Those of the newest ``count`` events that are kept. Raises TopicNotFound, BadRequest."""
+        topic = self.topic(name)
+        after = max(0, topic.seq - count)
+        self._gather(topic, after, after, count, [], answer)
 
     def flush(self) -> None:
         """Deliver what was published in this tick."""
@@ -158,28 +215,97 @@ class Broker:
         for topic in topics:
             topic.flush()
 
-    def _topic(self, name: str) -> Topic:
-        topic = self._topics.get(name)
-        if topic is None:
-            check_topic(name)
-            raise TopicNotFound(name)
-        return topic
+    def _make_topic(self, name: str, epoch: str, options: TopicOptions) -> Topic:
+        if options.history is None:
+            options = structs.replace(options, history=self._ring_size)
+        assert options.history is not None, "replaced above"
+        if options.history > MAX_RING and not options.durable:
+            raise BadRequest(f"history: expected at most {MAX_RING} of a topic that is not durable")
+        if not options.durable:
+            return Topic(name, epoch, options, self._memory, ring_size=options.history)
+        return Topic(name, epoch, options, self.open_durable(), ring_size=self._ring_size)
+
+    def _end_creation(self, topic: Topic, failure: Failure | None, done: Done) -> None:
+        self._coming.discard(topic.name)
+        if failure is None:
+            self._topics[topic.name] = topic
+            log.info(
+                "Topic created: %(topic)s (buffer size: %(buffer_size)d)",
+                {"topic": topic.name, "buffer_size": topic.history, "durable": topic.options.durable},
+            )
+        done(failure)
+
+    def _end_deletion(self, topic: Topic, failure: Failure | None, done: Done) -> None:
+        if failure is None and self._topics.get(topic.name) is topic:
+            topic.flush()
+            del self._topics[topic.name]
+            notice = text_frame(encode(Info(topic=topic.name, msg="topic_deleted", ts=self._clock.timestamp())))
+            for outbox in topic.lane.outboxes:
+                self._part(topic, outbox)
+                outbox.notify(topic, notice)
+            log.info("Topic deleted: %(topic)s", {"topic": topic.name})
+        done(failure)
+
+    def _has_expired(self, topic: Topic, seq: int) -> bool:
+        """Whether any of the events of the ring that follow ``seq`` has."""
+        return len(topic.after(seq, len(topic.ring), self._clock.monotonic())) < topic.seq - seq
 
     def _part(self, topic: Topic, outbox: Outbox) -> None:
         topic.lane.leave(outbox)
         del outbox.lanes[topic.name]
         self._subscribers -= not outbox.lanes
 
-    def _deliver(self, topic: Topic, request: Publish, seq: int, publisher: Publisher) -> None:
+    def _gather(
+        self,
+        topic: Topic,
+        asked: int,
+        after: int,
+        limit: int,
+        found: list[StoredEvent],
+        answer: Callable[[Kept | Failure], None],
+    ) -> None:
+        """Read on from ``after``, from the journal and then the ring, until all is found that was asked for."""
+        if topic.in_ring(after):
+            found += topic.after(after, limit - len(found), self._clock.monotonic())
+        if sum(len(event.frame) for event in found) > MAX_ANSWER and len(found) > 1:
+            fitting = MAX_ANSWER * len(found) // sum(len(event.frame) for event in found)
+            answer(
+                LimitExceeded(f"the answer would have more than {MAX_ANSWER} bytes: ask for about {fitting} messages")
+            )
+        elif topic.in_ring(after) or len(found) >= limit:
+            answer(_kept(topic, asked, limit, found))
+        else:
+
+            def go_on(page: Sequence[StoredEvent] | Failure) -> None:
+                if isinstance(page, Failure):
+                    answer(page)
+                    return
+                end = page[-1].seq if page else topic.seq - len(topic.ring)
+                self._gather(topic, asked, end, limit, [*found, *page], answer)
+
+            topic.journal.read(topic, after, limit - len(found), go_on)
+
+    def _deliver(self, topic: Topic, request: Publish, event: StoredEvent, ts: str, publisher: Publisher) -> None:
         """The journal has the message: send it on its way, and tell its publisher."""
-        event = Event(topic.name, request.message, seq, self._clock.timestamp())
-        if topic.add(StoredEvent(seq, text_frame(encode(event)))):
+        if topic.add(event):
             if not self._unflushed:
                 self._defer(self.flush)
             self._unflushed.append(topic)
         if self._logs_publishes:
             log.debug(
                 "Message published to topic %(topic)s: id=%(id)s",
-                {"topic": topic.name, "id": request.message.id, "seq": seq},
+                {"topic": topic.name, "id": request.message.id, "seq": event.seq},
             )
-        publisher.published(request, event)
+        publisher.published(request, event.seq, ts)
+
+
+def _start(topic: Topic, seq: int, expired: bool | Failure) -> Start | Failure:
+    """To go on after ``seq``."""
+    if isinstance(expired, Failure):
+        return expired
+    return Start(topic, seq, told=seq, recovered=not expired and seq + 1 >= topic.oldest)
+
+
+def _kept(topic: Topic, asked: int, limit: int, found: list[StoredEvent]) -> Kept:
+    end = found[-1].seq if len(found) == limit and found else topic.seq
+    return Kept(topic.epoch, found, len(found) >= end - asked)

@@ -231,6 +231,8 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._connections.blocked.pop(self, None)
         self.outbox.unblock()
+        if self.outbox.overflowed and not self._end_reason:
+            self.cut_slow_consumer()
         if self.outbox.blocked:
             return
         if self._farewell is not None and self._abort_timer is None:
@@ -251,9 +253,10 @@ class Connection(asyncio.Protocol):
         return self.outbox.lagging or uptake(self._transport).behind
 
     def is_stuck(self, now: float) -> bool:
-        """Whether the queue is full and the client has taken nothing for ``WRITE_WAIT_SEC``."""
+        """Whether the queue is full and the client has taken nothing for ``WRITE_WAIT_SEC``, or may not be full."""
         self.last_life(now)
-        return self.outbox.full and now - self._uptake_at >= self._connections.limits.write_wait
+        stalled = self.outbox.full and now - self._uptake_at >= self._connections.limits.write_wait
+        return stalled or self.outbox.overflowed
 
     # The end
 

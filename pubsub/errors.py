@@ -129,6 +129,15 @@ class Internal(Failure):
         super().__init__("internal error")
 
 
+class NotStored(Internal):
+    """The journal of durable topics can't write or read. The log and ``/health`` say why."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        Failure.__init__(self, "not stored: the server's journal fails")
+
+
 class Unauthorized(Failure):
     """Who this is can't be told: the token or key is missing, invalid or expired. The text names no part of it."""
 

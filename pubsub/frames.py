@@ -28,8 +28,10 @@ CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 
 
 def text_frame(payload: bytes) -> bytes:
     """One unfragmented, unmasked text frame around ``payload``."""
-    size = len(payload)
-    return (_HEADERS[size] if size < len(_HEADERS) else _header(FIN | TEXT, size)) + payload
+    try:
+        return _HEADERS[len(payload)] + payload
+    except IndexError:
+        return _header(FIN | TEXT, len(payload)) + payload
 
 
 def control_frame(opcode: int, payload: bytes = b"") -> bytes:

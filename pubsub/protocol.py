@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from itertools import accumulate
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -19,14 +19,19 @@ from pubsub.errors import BadRequest, Failure, RateLimited
 MAX_REQUEST_ID: Final = 128
 MAX_CLIENT_ID: Final = 255
 MAX_HISTORY_LIMIT: Final = 1000
+MAX_KEPT: Final = 1_000_000_000  # messages that a topic may be told to keep: some hundred GiB on a disk
+MAX_SECONDS: Final = 315_576_000  # ten years
 MAX_DEPTH: Final = 512  # levels of nesting in a payload: CPython's own json gives up at 990, or less deep in a program
 
 RequestId = Annotated[str, Meta(max_length=MAX_REQUEST_ID)]
 ClientId = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
 Count = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]
+Overflow = Literal["drop_oldest", "drop_newest", "latest", "disconnect"]
 
 _is_topic = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9_\-:~]+(?:\.[A-Za-z0-9_\-:~]+)*", re.ASCII).fullmatch
-_is_uuid = re.compile(r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}").fullmatch
+# Spelled out: a repeated group takes 0.05 µs more.
+_is_uuid = re.compile("[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}").fullmatch
 # CPython's own json refuses integers with more digits (sys.set_int_max_str_digits), and with it most Python clients.
 _MAX_DIGITS: Final = 4300
 _has_many_digits = re.compile(rb"[0-9]{%d}" % (_MAX_DIGITS + 1)).search
@@ -38,10 +43,20 @@ class Request(Struct, frozen=True, gc=False, tag_field="type", kw_only=True):
     request_id: RequestId | UnsetType = UNSET
 
 
+class Position(Struct, frozen=True, gc=False):
+    """How far a client has read a topic: the ``seq`` of its last message in the life that ``epoch`` names."""
+
+    epoch: str
+    seq: Count
+
+
 class Subscribe(Request, frozen=True, tag="subscribe"):
+    """``resume``: how far topics have been read, by name; it wins over ``last_n``."""
+
     topic: str
     client_id: ClientId
     last_n: Count = 0
+    resume: dict[str, Position] | UnsetType = UNSET
 
 
 class Unsubscribe(Request, frozen=True, tag="unsubscribe"):
@@ -59,6 +74,7 @@ class Message(Struct, frozen=True, gc=False):
 class Publish(Request, frozen=True, tag="publish"):
     topic: str
     message: Message
+    ttl_sec: Seconds | UnsetType = UNSET
 
 
 class Ping(Request, frozen=True, tag="ping"):
@@ -78,6 +94,22 @@ class Auth(Request, frozen=True, tag="auth"):
     """Says who the client is, for the first time or anew."""
 
     token: str
+
+
+class TopicOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a topic's maker may choose. None is the server's default for ``history``, and none for the rest."""
+
+    history: Annotated[int, Meta(ge=0, le=MAX_KEPT)] | None = None
+    ttl_sec: Seconds | None = None
+    durable: bool = False
+    dedup_sec: Seconds | None = None
+    overflow: Overflow = "drop_oldest"
+
+
+class NewTopic(TopicOptions, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /topics``."""
+
+    name: str
 
 
 AnyRequest = Subscribe | Unsubscribe | Publish | Ping | History | Auth
@@ -164,15 +196,23 @@ def explain(error: Exception, text: str) -> NoReturn:
         raise BadRequest(f"{_shown(unknown[1])}: unknown here") from None
     if wanted.startswith("Invalid value "):
         wanted = f"expected one of {', '.join(TYPES)}"
+    elif wanted.startswith("Invalid enum value "):
+        wanted = f"expected one of {', '.join(get_args(Overflow))}"
     elif wanted.endswith("out of range"):
         wanted = "expected a number in range"
-    wanted = re.sub(r", got `.*", "", wanted).replace("Expected", "expected", 1)
+    wanted = re.sub(r", got `.*", "", wanted).replace("Expected", "expected", 1).replace(" | null`", "`")
     for name, words in _WORDS.items():
         wanted = wanted.replace(name, words)
     raise BadRequest(f"{path or 'the message'}: {wanted}, got {_found(text, path)}") from None
 
 
-_WORDS: Final = {"`int`": "a whole number", "`str`": "a string", "`object`": "a JSON object", "`bool`": "a boolean"}
+_WORDS: Final = {
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`str`": "a string",
+    "`object`": "a JSON object",
+    "`bool`": "a boolean",
+}
 TYPES: Final = tuple(str(kind.__struct_config__.tag) for kind in (Subscribe, Unsubscribe, Publish, Ping, History, Auth))
 
 
@@ -234,13 +274,28 @@ class Event(Struct, frozen=True, gc=False, tag_field="type", tag="event"):
 
 
 class Ack(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
-    """``epoch`` and ``seq`` answer a subscribe, ``seq`` alone a publish; without a topic it answers an auth."""
+    """``seq`` and ``duplicate`` (its id was seen before) answer a publish; without a topic it answers an auth."""
 
     request_id: str | UnsetType = UNSET
     topic: str | UnsetType = UNSET
     status: str
-    epoch: str | UnsetType = UNSET
     seq: int | UnsetType = UNSET
+    duplicate: bool | UnsetType = UNSET
+    ts: str
+
+
+class SubscribeAck(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
+    """The answer to a subscribe: where the topic is, and whether nothing is missing after a resume.
+
+    Apart from Ack, since a publish pays for every field that its ack might have.
+    """
+
+    request_id: str | UnsetType = UNSET
+    topic: str
+    status: str
+    epoch: str
+    seq: int
+    recovered: bool | UnsetType = UNSET
     ts: str
 
 
@@ -283,7 +338,7 @@ class HistoryReply(Struct, frozen=True, gc=False, tag_field="type", tag="history
     ts: str
 
 
-Reply = Event | Ack | Error | Pong | Info | HistoryReply
+Reply = Event | Ack | SubscribeAck | Error | Pong | Info | HistoryReply
 
 encode = msgspec.json.Encoder().encode
 

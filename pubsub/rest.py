@@ -6,19 +6,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from msgspec import Struct
 
 from pubsub.access import IDENTITY
 from pubsub.broker import Broker
 from pubsub.connections import Connections
 from pubsub.errors import BadRequest, Failure, Internal, error_body
-from pubsub.protocol import encode, explain
-from pubsub.topic import Topic
+from pubsub.journal import Done
+from pubsub.protocol import NewTopic, TopicOptions, encode, explain
+from pubsub.topic import StoredEvent, Topic
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +41,10 @@ class ServerState:
         self.started = time.monotonic()
         self.draining = False
         self.closing = False
+        self.journal_closed = False
 
 
 STATE: Final = web.AppKey("state", ServerState)
-
-
-class NewTopic(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of ``POST /topics``."""
-
-    name: str
 
 
 _decode_new_topic = msgspec.json.Decoder(NewTopic).decode
@@ -57,6 +53,7 @@ _decode_new_topic = msgspec.json.Decoder(NewTopic).decode
 def add_routes(app: web.Application) -> None:
     app.router.add_post("/topics", create_topic)
     app.router.add_get("/topics", list_topics)
+    app.router.add_get("/topics/{name}", describe_topic)
     app.router.add_delete("/topics/{name}", delete_topic)
     app.router.add_get("/health", health)
     app.router.add_get("/stats", stats)
@@ -68,14 +65,45 @@ async def create_topic(request: web.Request) -> web.Response:
         wanted = _decode_new_topic(text)
     except (msgspec.MsgspecError, RecursionError) as error:
         explain(error, text)
-    topic = request.app[BROKER].create_topic(wanted.name)
-    return render({"status": "created", "topic": topic.name}, status=201)
+    options = TopicOptions(**{name: getattr(wanted, name) for name in TopicOptions.__struct_fields__})
+    await ended(partial(request.app[BROKER].create_topic, wanted.name, options))
+    return render({"status": "created", "topic": wanted.name}, status=201)
+
+
+async def describe_topic(request: web.Request) -> web.Response:
+    name = request.match_info["name"]
+    request[IDENTITY].require_subscribe(name)
+    topic = request.app[BROKER].find_topic(name)
+    kept = topic.stored_bytes if topic.first else await asyncio.to_thread(total_bytes, list(topic.ring))
+    return render(
+        {
+            "name": topic.name,
+            "epoch": topic.epoch,
+            "seq": topic.seq,
+            "messages": topic.seq,
+            "subscribers": topic.subscribers,
+            "bytes": kept,
+            "options": topic.options,
+        }
+    )
+
+
+def total_bytes(events: Iterable[StoredEvent]) -> int:
+    return sum(len(event.frame) for event in events)
 
 
 async def delete_topic(request: web.Request) -> web.Response:
     name = request.match_info["name"]
-    request.app[BROKER].delete_topic(name)
+    await ended(partial(request.app[BROKER].delete_topic, name))
     return render({"status": "deleted", "topic": name})
+
+
+async def ended(begin: Callable[[Done], None]) -> None:
+    """Wait for the end of what the Broker may end later. Raises the Failure that it ends with."""
+    end: asyncio.Future[Failure | None] = asyncio.get_running_loop().create_future()
+    begin(lambda failure: None if end.done() else end.set_result(failure))
+    if (failure := await end) is not None:
+        raise failure
 
 
 async def list_topics(request: web.Request) -> web.Response:
@@ -109,6 +137,8 @@ async def health(request: web.Request) -> web.Response:
     }
     if state.draining:
         return render(report | {"status": "draining"}, status=503)
+    if broker.failure:
+        return render(report | {"status": "degraded", "reason": broker.failure})
     return render(report)
 
 

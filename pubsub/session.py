@@ -8,22 +8,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import UNSET, Raw, UnsetType
 
-from pubsub.broker import Broker
+from pubsub.broker import Broker, Kept
+from pubsub.catchup import Start
 from pubsub.clock import Clock
 from pubsub.errors import BadRequest, Failure, Forbidden, Goodbye, Internal, LimitExceeded, Unauthorized
 from pubsub.frames import frame_payload, text_frame
 from pubsub.identity import Identity
 from pubsub.limits import Quotas, Rates
 from pubsub.protocol import (
-    MAX_HISTORY_LIMIT,
     Ack,
     AnyRequest,
     Auth,
-    Event,
     History,
     HistoryReply,
     Info,
@@ -32,6 +32,7 @@ from pubsub.protocol import (
     Publish,
     Reply,
     Subscribe,
+    SubscribeAck,
     Unsubscribe,
     decode_request,
     encode,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from pubsub.outbox import Outbox
 
 log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
 
 
 class Replies(Protocol):
@@ -112,7 +115,7 @@ class Session:
     nothing spent on asking.
     """
 
-    __slots__ = ("_broker", "_clock", "_named", "_outbox", "_replies", "_rules", "client_id", "identity")
+    __slots__ = ("_broker", "_clock", "_named", "_outbox", "_replies", "_rules", "_waiting", "client_id", "identity")
 
     def __init__(
         self,
@@ -132,6 +135,8 @@ class Session:
         self._clock = clock
         self._named = named
         self._rules = rules
+        # The ends of publishes, in their order, from the first on that has none yet; made when first needed.
+        self._waiting: dict[int, bytes | None] | None = None
         self.client_id = client_id
         self.identity = identity
 
@@ -164,10 +169,44 @@ class Session:
         except Failure as failure:
             self._refuse(failure, UNSET)
 
-    def published(self, request: Publish, event: Event) -> None:
+    def published(self, request: Publish, seq: int, ts: str) -> None:
         """A message of this client is in its topic (Publisher)."""
-        ack = Ack(request_id=request.request_id, topic=event.topic, status="ok", seq=event.seq, ts=event.ts)
-        self._replies.reply(text_frame(encode(ack)))
+        ack = Ack(request_id=request.request_id, topic=request.topic, status="ok", seq=seq, ts=ts)
+        frame = text_frame(encode(ack))
+        if self._waiting:
+            self._end_publish(request, frame)
+        else:
+            self._replies.reply(frame)
+
+    def repeated(self, request: Publish, seq: int, ts: str) -> None:
+        ack = Ack(request_id=request.request_id, topic=request.topic, status="ok", seq=seq, duplicate=True, ts=ts)
+        self._end_publish(request, text_frame(encode(ack)))
+
+    def refused(self, request: Publish, failure: Failure) -> None:
+        error = error_reply(failure, request.request_id, self._clock.timestamp())
+        self._end_publish(request, text_frame(encode(error)))
+
+    def wait(self, request: Publish) -> None:
+        if self._waiting is None:
+            self._waiting = {}
+        self._waiting[id(request)] = None
+
+    def pause(self) -> None:
+        self._replies.hold()
+
+    def go_on(self) -> None:
+        self._replies.go_on()
+
+    def _end_publish(self, request: Publish, frame: bytes) -> None:
+        """Answer a publish, but not before those that came earlier."""
+        waiting = self._waiting
+        if not waiting:
+            self._replies.reply(frame)
+            return
+        waiting[id(request)] = frame  # where it already stands, or behind all of them
+        while waiting and (ended := next(iter(waiting.values()))) is not None:
+            del waiting[next(iter(waiting))]
+            self._replies.reply(ended)
 
     def end(self) -> None:
         """The client is gone, or about to be sent away: it gets no new event and no further answer."""
@@ -224,25 +263,65 @@ class Session:
             case Auth():
                 self._authenticate(request)
 
+    def _wait_for(
+        self,
+        ask: Callable[[Callable[[Found | Failure], None]], None],
+        then: Callable[[Found], None],
+        request_id: str | UnsetType,
+    ) -> None:
+        """``ask`` for something that may be there only later, and serve no other message before ``then`` is done.
+
+        What comes later must not overtake what waits for the client already, or it could come before older events.
+        """
+        held = answered = False
+
+        def answer(found: Found | Failure) -> None:
+            nonlocal answered
+            answered = True
+            if held:
+                self._outbox.call_when_ready(lambda: self._end_wait(found, then, request_id))
+            else:
+                self._finish(found, then)
+
+        ask(answer)
+        if not answered:
+            held = True
+            self._replies.hold()
+
+    def _finish(self, found: Found | Failure, then: Callable[[Found], None]) -> None:
+        if isinstance(found, Failure):
+            raise found
+        then(found)
+
+    def _end_wait(self, found: Found | Failure, then: Callable[[Found], None], request_id: str | UnsetType) -> None:
+        if self._replies is _NO_REPLIES:
+            return
+        try:
+            self._finish(found, then)
+        except Failure as failure:
+            self._refuse(failure, request_id)
+        except Exception:
+            log.exception("Internal error at a request of client %(client_id)s", {"client_id": self.client_id})
+            self._refuse(Internal(), request_id)
+        finally:
+            self._replies.go_on()
+
     def _authenticate(self, request: Auth) -> None:
-        """Find out who the client is. What it sends meanwhile waits, so answers keep their order."""
+        """Find out who the client is."""
         rules = self._rules
         if rules is None or rules.identify is None:
             raise BadRequest("auth: this server asks for no token")
-        self._replies.hold()
-        rules.identify(request.token, lambda outcome: self._end_authentication(request, outcome, rules.quotas))
+        identify = rules.identify
+        self._wait_for(
+            lambda answer: identify(request.token, answer),
+            partial(self._end_authentication, request, rules.quotas),
+            request.request_id,
+        )
 
-    def _end_authentication(self, request: Auth, outcome: Identity | Unauthorized, quotas: Quotas) -> None:
-        try:
-            if isinstance(outcome, Unauthorized):
-                raise outcome
-            self._take_identity(outcome, quotas)
-            self._answer(Ack(request_id=request.request_id, status="ok", ts=self._clock.timestamp()))
-            self._end_forbidden_subscriptions(outcome)
-        except Failure as failure:
-            self._refuse(failure, request.request_id)
-        finally:
-            self._replies.go_on()
+    def _end_authentication(self, request: Auth, quotas: Quotas, identity: Identity) -> None:
+        self._take_identity(identity, quotas)
+        self._answer(Ack(request_id=request.request_id, status="ok", ts=self._clock.timestamp()))
+        self._end_forbidden_subscriptions(identity)
 
     def _take_identity(self, identity: Identity, quotas: Quotas) -> None:
         """Raises Forbidden where the client is someone else already, LimitExceeded where it is connected too often."""
@@ -258,9 +337,9 @@ class Session:
     def _end_forbidden_subscriptions(self, identity: Identity) -> None:
         self._replies.flush()  # the ack comes first
         for name in [name for name in self._outbox.lanes if not identity.may_subscribe(name)]:
-            self._broker.unsubscribe(name, self._outbox)
+            topic = self._broker.unsubscribe(name, self._outbox)
             notice = Info(topic=name, msg="unsubscribed", reason="forbidden", ts=self._clock.timestamp())
-            self._outbox.notify(name, text_frame(encode(notice)))
+            self._outbox.notify(topic, text_frame(encode(notice)))
 
     def _check_room(self, topic: str) -> None:
         """Raises LimitExceeded for one subscription too many."""
@@ -271,19 +350,29 @@ class Session:
     def _subscribe(self, request: Subscribe) -> None:
         self._check_room(request.topic)
         self._take_name(request.client_id)
-        topic = self._broker.subscribe(request.topic, self._outbox)
+        position = None if request.resume is UNSET else request.resume.get(request.topic)
+        self._wait_for(
+            lambda answer: self._broker.find_start(request.topic, request.last_n, position, answer),
+            partial(self._join, request),
+            request.request_id,
+        )
+
+    def _join(self, request: Subscribe, start: Start) -> None:
+        catch_up = self._broker.subscribe(start, self._outbox)
+        topic = start.topic
         self._answer(
-            Ack(
+            SubscribeAck(
                 request_id=request.request_id,
                 topic=topic.name,
                 status="ok",
                 epoch=topic.epoch,
                 seq=topic.seq,
+                recovered=start.recovered,
                 ts=self._clock.timestamp(),
             )
         )
         self._replies.flush()  # the ack comes before the replay
-        self._outbox.replay(self._broker.replay(topic, request.last_n))
+        catch_up.go_on()
         log.info(
             "Client %(client_id)s subscribed to topic %(topic)s", {"client_id": self.client_id, "topic": topic.name}
         )
@@ -297,11 +386,16 @@ class Session:
         )
 
     def _history(self, request: History) -> None:
-        if isinstance(request.after, int):
-            kept = self._broker.history_after(request.topic, request.after, request.limit)
-        else:
-            assert isinstance(request.last_n, int), "decode_request lets none pass without after or last_n"
-            kept = self._broker.history_last(request.topic, min(request.last_n, request.limit, MAX_HISTORY_LIMIT))
+        def ask(answer: Callable[[Kept | Failure], None]) -> None:
+            if isinstance(request.after, int):
+                self._broker.history_after(request.topic, request.after, request.limit, answer)
+            else:
+                assert isinstance(request.last_n, int), "decode_request lets none pass without after or last_n"
+                self._broker.history_last(request.topic, min(request.last_n, request.limit), answer)
+
+        self._wait_for(ask, partial(self._answer_history, request), request.request_id)
+
+    def _answer_history(self, request: History, kept: Kept) -> None:
         self._answer(
             HistoryReply(
                 request_id=request.request_id,

@@ -76,6 +76,7 @@ class Settings:
         0, "requests that a client may make in a second; 0 is no limit", ge=0, le=1_000_000
     )
     rate_limit_burst: int = _quota("requests that it may make at once, after a pause; 0 is those of one second")
+    data_dir: str = _setting("./data", "directory of durable topics; made when the first of them is", min_length=1)
     api_keys: str = _secret("who may use REST: name:role:key, parted by commas; empty: see docs/security.md")
     jwt_secret: str = _secret("secrets of HS256 tokens, of at least 32 bytes, parted by commas")
     jwt_public_key_file: str = _setting("", "file with public keys of tokens, in PEM")

@@ -1,19 +1,23 @@
 """A topic: its ring of kept events, its ``seq`` and ``epoch``, and the lanes that carry new events to subscribers.
 
-Only the Broker calls it. No I/O, and no opinion on what a subscriber can't take: that is the Outbox's.
+Only the Broker and the journals call it. No I/O, and no opinion on what a subscriber can't take: that is the Outbox's.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from pubsub.protocol import TopicOptions
+
 if TYPE_CHECKING:
+    from pubsub.catchup import CatchUp
     from pubsub.journal import Journal
     from pubsub.outbox import Outbox
 
@@ -24,36 +28,45 @@ BATCH_BYTES: Final = 64 * 1024
 Write = Callable[[bytes], None]
 
 
+def random_epoch() -> str:
+    """A name for one life of a topic: 40 random bits."""
+    return secrets.token_hex(5)
+
+
 class StoredEvent(Struct, frozen=True, gc=False):
-    """An event as it is kept and sent: its place in the topic and the finished frame, shared by all who get it."""
+    """An event as it is kept and sent: its place in the topic and the finished frame, shared by all who get it.
+
+    ``expires``: when it is not to be delivered any more, by the monotonic clock.
+    """
 
     seq: int
     frame: bytes
+    expires: float = inf
 
 
 class Batch(Struct, frozen=True):
-    """Events of one topic that are written together, in the order of ``seq``; ``frames`` is all of them joined."""
+    """Events of one topic that are written together, without a hole in ``seq``; ``frames`` is all of them joined."""
 
-    topic: str
+    topic: Topic
     events: list[StoredEvent]
     frames: bytes
 
 
-def make_batches(topic: str, events: Iterable[StoredEvent]) -> Iterable[Batch]:
-    """``events`` in batches of about BATCH_BYTES."""
+def make_batches(topic: Topic, events: Iterable[StoredEvent]) -> Iterator[Batch]:
+    """``events`` in batches of about BATCH_BYTES; a new one begins at each hole."""
     gathered: list[StoredEvent] = []
     size = 0
     for event in events:
-        gathered.append(event)
-        size += len(event.frame)
-        if size >= BATCH_BYTES:
+        if gathered and (size >= BATCH_BYTES or event.seq != gathered[-1].seq + 1):
             yield make_batch(topic, gathered)
             gathered, size = [], 0
+        gathered.append(event)
+        size += len(event.frame)
     if gathered:
         yield make_batch(topic, gathered)
 
 
-def make_batch(topic: str, events: list[StoredEvent]) -> Batch:
+def make_batch(topic: Topic, events: list[StoredEvent]) -> Batch:
     """One batch; a lone event's frame is not copied."""
     frames = events[0].frame if len(events) == 1 else b"".join([event.frame for event in events])
     return Batch(topic, events, frames)
@@ -62,23 +75,53 @@ def make_batch(topic: str, events: list[StoredEvent]) -> Batch:
 class Lane:
     """Subscribers of a topic that get the same bytes. One write each for a batch, with no Python code in between.
 
-    Who is blocked gets the batch into its Outbox instead, and is back among the ready once its queue is empty.
+    Who is blocked gets the batch into its Outbox instead, and is back among the ready once its queue is empty. Who
+    still reads older messages from the journal gets nothing here, until its CatchUp has it join.
     """
 
-    __slots__ = ("_lagging", "_ready", "_writes", "size")
+    __slots__ = ("_arriving", "_lagging", "_ready", "_writes", "size")
 
     def __init__(self) -> None:
         self._ready: dict[Outbox, Write] = {}
         self._lagging: dict[Outbox, None] = {}
+        self._arriving: dict[Outbox, CatchUp] | None = None
         self._writes: tuple[Write, ...] | None = ()
         self.size = 0
 
     @property
     def outboxes(self) -> list[Outbox]:
-        return [*self._ready, *self._lagging]
+        return [*self._ready, *self._lagging, *(self._arriving or ())]
 
     def join(self, outbox: Outbox) -> None:
         """Take ``outbox`` in, where its state puts it; twice is once."""
+        if self._arriving:
+            self._arriving.pop(outbox, None)
+        self._place(outbox)
+
+    def arrive(self, outbox: Outbox, catch_up: CatchUp) -> None:
+        """Take ``outbox`` in, on its way to what is live; an earlier way of its own ends."""
+        self.leave(outbox)
+        if self._arriving is None:
+            self._arriving = {}
+        self._arriving[outbox] = catch_up
+        self._changed()
+
+    def is_arriving(self, outbox: Outbox, catch_up: CatchUp) -> bool:
+        return self._arriving is not None and self._arriving.get(outbox) is catch_up
+
+    def move(self, outbox: Outbox) -> None:
+        """The state of a subscriber has changed."""
+        if not self._arriving or outbox not in self._arriving:
+            self._place(outbox)
+
+    def leave(self, outbox: Outbox) -> None:
+        self._ready.pop(outbox, None)
+        self._lagging.pop(outbox, None)
+        if self._arriving:
+            self._arriving.pop(outbox, None)
+        self._changed()
+
+    def _place(self, outbox: Outbox) -> None:
         if outbox.lagging:
             self._lagging[outbox] = None
             self._ready.pop(outbox, None)
@@ -87,13 +130,8 @@ class Lane:
             self._lagging.pop(outbox, None)
         self._changed()
 
-    def leave(self, outbox: Outbox) -> None:
-        self._ready.pop(outbox, None)
-        self._lagging.pop(outbox, None)
-        self._changed()
-
     def _changed(self) -> None:
-        self.size = len(self._ready) + len(self._lagging)
+        self.size = len(self._ready) + len(self._lagging) + len(self._arriving or ())
         self._writes = None
 
     def deliver(self, batch: Batch) -> None:
@@ -107,25 +145,29 @@ class Lane:
             outbox.offer(batch)
 
 
-@dataclass(frozen=True, slots=True)
-class TopicOptions:
-    """What a topic's maker chose. ``history``: messages kept for replay."""
-
-    history: int
-
-
 class Topic:
-    """See the module. ``seq`` is the last one given out; ``epoch`` names this life of the topic."""
+    """See the module. ``seq`` is the last one given out; ``epoch`` names this life of the topic.
 
-    __slots__ = ("_pending", "_pending_bytes", "epoch", "journal", "lane", "name", "options", "ring", "seq")
+    ``ring`` holds the newest events, without a hole in ``seq``: all that are kept in memory. ``first`` is the oldest
+    that the journal holds; where it holds none (memory) it is 0. ``expiring``: some events are only kept for a time.
+    """
 
-    def __init__(self, name: str, epoch: str, options: TopicOptions, journal: Journal) -> None:
+    __slots__ = ("_pending", "_pending_bytes", "epoch", "expiring", "first", "history", "journal", "lane", "name",
+                 "number", "options", "ring", "seq", "stored_bytes")  # fmt: skip
+
+    def __init__(self, name: str, epoch: str, options: TopicOptions, journal: Journal, *, ring_size: int) -> None:
+        assert options.history is not None, "the Broker fills in its default"
         self.name = name
         self.epoch = epoch
         self.options = options
+        self.history: int = options.history
         self.journal = journal
+        self.number = 0  # what the journal calls it
         self.seq = 0
-        self.ring: deque[StoredEvent] = deque(maxlen=options.history)
+        self.first = 0
+        self.stored_bytes = 0  # what the journal holds of it
+        self.expiring = options.ttl_sec is not None
+        self.ring: deque[StoredEvent] = deque(maxlen=min(options.history, ring_size))
         self.lane = Lane()
         self._pending: list[StoredEvent] = []
         self._pending_bytes = 0
@@ -133,6 +175,13 @@ class Topic:
     @property
     def subscribers(self) -> int:
         return self.lane.size
+
+    @property
+    def oldest(self) -> int:
+        """The ``seq`` of the oldest event that is kept; one above the newest where none is."""
+        if self.first:
+            return max(self.first, self.seq - self.history + 1)
+        return self.seq - len(self.ring) + 1
 
     def add(self, event: StoredEvent) -> bool:
         """Keep the event and set it out for delivery; whether it is the first that waits for :meth:`flush`."""
@@ -147,19 +196,33 @@ class Topic:
             return False
         return len(self._pending) == 1
 
+    def keep(self, event: StoredEvent) -> None:
+        """Take in an event from before a restart."""
+        self.ring.append(event)
+        self.expiring = self.expiring or event.expires < inf
+
     def flush(self) -> None:
         """Deliver what waits. Must come before any change of who is subscribed, so that order holds."""
         if self._pending:
-            batch = make_batch(self.name, self._pending)
+            batch = make_batch(self, self._pending)
             self._pending = []
             self._pending_bytes = 0
             self.lane.deliver(batch)
 
-    def last(self, count: int) -> list[StoredEvent]:
-        """The newest ``count`` events that are kept, oldest first."""
-        return list(islice(self.ring, max(0, len(self.ring) - count), None))
+    def purge(self, now: float) -> None:
+        """Let go of the oldest events where they have expired; what expired before its turn waits for it."""
+        self.expiring = True
+        while self.ring and self.ring[0].expires <= now:
+            self.ring.popleft()
 
-    def after(self, seq: int, limit: int) -> list[StoredEvent]:
-        """The oldest ``limit`` kept events of those that follow ``seq``."""
+    def in_ring(self, after: int) -> bool:
+        """Whether the ring holds everything that is kept of what follows ``after``."""
+        return max(after, self.oldest - 1) >= self.seq - len(self.ring)
+
+    def after(self, seq: int, limit: int, now: float) -> list[StoredEvent]:
+        """The oldest ``limit`` events of the ring that follow ``seq`` and have not expired."""
         skipped = max(0, seq - self.seq + len(self.ring))
-        return list(islice(self.ring, skipped, skipped + limit))
+        following = islice(self.ring, skipped, None)
+        if self.expiring:
+            following = (event for event in following if event.expires > now)  # type: ignore[assignment]
+        return list(islice(following, limit))

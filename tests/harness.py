@@ -29,13 +29,16 @@ from pubsub.settings import Settings
 REPOSITORY = Path(__file__).parent.parent
 PATIENCE = 10.0  # seconds to wait for what must happen; nothing is measured by it
 
+# Where no journal is, and none can be made: a test that wants durable topics names a directory of its own.
+NOWHERE = "/dev/null/journal"
+
 Json = dict[str, Any]
 P = ParamSpec("P")
 
 
 def make_settings(**chosen: Any) -> Settings:
     """Settings for a test, on a free port."""
-    values: dict[str, Any] = {"host": "127.0.0.1", "port": 0} | chosen
+    values: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "data_dir": NOWHERE} | chosen
     return Settings(**values)
 
 
@@ -83,6 +86,8 @@ class Server:
         class Nobody:
             def published(self, *told: object) -> None:
                 pass
+
+            repeated = refused = wait = pause = go_on = published
 
         for payload in payloads:
             request = decode_request(
@@ -375,7 +380,19 @@ class ServerProcess:
 
     def __init__(self, *flags: str, environment: dict[str, str] | None = None, directory: Path | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", "0", *flags],
+            [
+                sys.executable,
+                "-m",
+                "pubsub",
+                "serve",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--data-dir",
+                NOWHERE,
+                *flags,
+            ],
             cwd=directory or REPOSITORY,
             env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)} | (environment or {}),
             stderr=subprocess.PIPE,

@@ -15,7 +15,7 @@ ROOT = Path(pubsub.__file__).parent
 # From the top down. A module imports from lower layers, and from its own layer as long as no circle arises.
 LAYERS = [
     ["pubsub.__main__"],
-    ["pubsub.app", "pubsub.console", "pubsub.bench"],
+    ["pubsub.app", "pubsub.console", "pubsub.bench", "pubsub.journal.command"],
     ["pubsub.rest", "pubsub.clients", "pubsub.websocket", "pubsub.server", "pubsub.logs", "pubsub.settings_reader"],
     [
         "pubsub.access",
@@ -29,12 +29,13 @@ LAYERS = [
     ],
     ["pubsub.session"],
     ["pubsub.broker", "pubsub.tokens", "pubsub.identity", "pubsub.permissions", "pubsub.limits"],
-    ["pubsub.journal.memory", "pubsub.journal", "pubsub.outbox", "pubsub.topic"],
+    ["pubsub.journal", "pubsub.catchup", "pubsub.outbox", "pubsub.backlog", "pubsub.topic"],
     ["pubsub.protocol", "pubsub.frames", "pubsub.clock"],
     ["pubsub.errors"],
     ["pubsub"],
 ]
-WITHOUT_IO = {"pubsub.session", "pubsub.broker", "pubsub.topic", "pubsub.outbox", "pubsub.journal", "pubsub.protocol",
+WITHOUT_IO = {"pubsub.session", "pubsub.broker", "pubsub.topic", "pubsub.outbox", "pubsub.backlog",
+              "pubsub.catchup", "pubsub.journal", "pubsub.journal.memory", "pubsub.journal.seen", "pubsub.protocol",
               "pubsub.frames", "pubsub.clock", "pubsub.errors", "pubsub.tokens", "pubsub.identity",
               "pubsub.permissions", "pubsub.limits"}  # fmt: skip
 WITH_AIOHTTP = {"pubsub.app", "pubsub.rest", "pubsub.clients", "pubsub.websocket", "pubsub.server", "pubsub.access",

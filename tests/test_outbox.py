@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
 from pubsub.clock import Clock
 from pubsub.frames import text_frame
+from pubsub.journal.memory import MemoryJournal
 from pubsub.outbox import Outbox
-from pubsub.topic import Batch, Lane, StoredEvent, make_batch
+from pubsub.protocol import TopicOptions
+from pubsub.topic import BATCH_BYTES, Batch, Lane, StoredEvent, Topic, make_batch
 
 LIMIT = 5
 
@@ -42,10 +45,21 @@ def summary(message: Any) -> Any:
     return message
 
 
+@functools.cache
+def topic_named(name: str) -> Topic:
+    return Topic(name, "e", TopicOptions(history=0), MemoryJournal(Clock()), ring_size=0)
+
+
+def stored(topic: str, first: int, last: int) -> list[StoredEvent]:
+    return [StoredEvent(seq, text_frame(json.dumps([topic, seq]).encode())) for seq in range(first, last + 1)]
+
+
 def batch(topic: str, first: int, last: int) -> Batch:
-    return make_batch(
-        topic, [StoredEvent(seq, text_frame(json.dumps([topic, seq]).encode())) for seq in range(first, last + 1)]
-    )
+    return make_batch(topic_named(topic), stored(topic, first, last))
+
+
+def replay(wire: Wire, topic: str, kept: list[StoredEvent], *, after: int | None = None, until: int = 0) -> None:
+    wire.outbox.replay(topic_named(topic), kept, after=after, until=until)
 
 
 def events(topic: str, first: int, last: int) -> list[Any]:
@@ -154,7 +168,7 @@ def test_notices_are_never_dropped_and_keep_their_place() -> None:
     wire = stalled()
     notice = text_frame(b'["notice", "a"]')
     wire.outbox.offer(batch("a", 1, 2))
-    wire.outbox.notify("a", notice)
+    wire.outbox.notify(topic_named("a"), notice)
     wire.outbox.offer(batch("b", 1, 9))
     wire.outbox.unblock()
     assert wire.take() == [("a", 2, 1, 2), ["notice", "a"], ("b", 4, 1, 4), *events("b", 5, 9)]
@@ -163,7 +177,7 @@ def test_notices_are_never_dropped_and_keep_their_place() -> None:
 def test_notices_keep_their_order_when_what_is_behind_them_is_dropped() -> None:
     wire = stalled()
     for topic in ("a", "b"):
-        wire.outbox.notify(topic, text_frame(json.dumps(["notice", topic]).encode()))
+        wire.outbox.notify(topic_named(topic), text_frame(json.dumps(["notice", topic]).encode()))
     for last in (7, 14):
         wire.outbox.offer(batch("c", last - 6, last))
     wire.outbox.unblock()
@@ -172,23 +186,26 @@ def test_notices_keep_their_order_when_what_is_behind_them_is_dropped() -> None:
 
 def test_a_notice_goes_out_at_once_when_nothing_waits() -> None:
     wire = Wire()
-    wire.outbox.notify("a", text_frame(b'["notice", "a"]'))
+    wire.outbox.notify(topic_named("a"), text_frame(b'["notice", "a"]'))
     assert wire.take() == [["notice", "a"]]
 
 
 def test_a_replay_longer_than_the_queue_is_sent_whole() -> None:
     wire = Wire()
     wire.room = 1
-    wire.outbox.replay([batch("t", 1, 4), batch("t", 5, 12), batch("t", 13, 20)])
+    text = "x" * (BATCH_BYTES // 5)
+    large = [StoredEvent(seq, text_frame(json.dumps(["t", seq, text]).encode())) for seq in range(1, 21)]
+    replay(wire, "t", large)
     wire.outbox.offer(batch("t", 21, 21 + LIMIT - 1))
+    assert 1 <= len(wire.told) < 20
     wire.room = None
     wire.outbox.unblock()
-    assert wire.take() == events("t", 1, 25)
+    assert [event[:2] for event in wire.take()] == events("t", 1, 25)
 
 
 def test_the_room_for_a_replay_goes_with_it() -> None:
     wire = stalled()
-    wire.outbox.replay([batch("t", 1, 20)])
+    replay(wire, "t", stored("t", 1, 20))
     wire.outbox.unblock()
     wire.outbox.block()
     wire.outbox.offer(batch("t", 21, 40))
@@ -197,7 +214,7 @@ def test_the_room_for_a_replay_goes_with_it() -> None:
 
 def test_a_replay_makes_room_for_itself_alone() -> None:
     wire = stalled()
-    wire.outbox.replay([batch("t", 1, 20)])
+    replay(wire, "t", stored("t", 1, 20))
     wire.outbox.offer(batch("t", 21, 120))
     assert wire.outbox.queued == 20 + LIMIT
     wire.outbox.unblock()

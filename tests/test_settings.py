@@ -40,6 +40,7 @@ DEFAULTS: dict[str, Any] = {
     "MAX_TOPICS": 0,
     "RATE_LIMIT_MSGS_PER_SEC": 0,
     "RATE_LIMIT_BURST": 0,
+    "DATA_DIR": "./data",
     "API_KEYS": "",
     "JWT_SECRET": "",
     "JWT_PUBLIC_KEY_FILE": "",
@@ -102,6 +103,7 @@ def test_the_log_level_follows_the_mode(
 
 
 OTHERS = {
+    "DATA_DIR": "/var/lib/pubsub",
     "HOST": "::1",
     "PORT": "9000",
     "MODE": "debug",

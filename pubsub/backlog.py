@@ -1,0 +1,243 @@
+"""What waits for one subscriber while its socket takes nothing: in which order, what is dropped, and what it is told.
+
+A plain queue that lives as long as something waits in it. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from pubsub.clock import Clock
+from pubsub.frames import text_frame
+from pubsub.protocol import Info, encode
+from pubsub.topic import Batch, StoredEvent, make_batch
+
+if TYPE_CHECKING:
+    from pubsub.topic import Topic
+
+
+class Rest(Struct):
+    """A batch of which the first ``skipped`` events have been dropped."""
+
+    batch: Batch
+    skipped: int
+
+
+class Notice(Struct, frozen=True):
+    """A frame about a topic, behind the events of it that wait; never dropped."""
+
+    topic: Topic
+    frame: bytes
+
+
+class Gap(Struct):
+    """Messages of one topic that a subscriber won't get, from the first to the last of them."""
+
+    topic: Topic
+    from_seq: int
+    to_seq: int
+
+    def frame(self, clock: Clock) -> bytes:
+        """The ``dropped`` that tells of it."""
+        info = Info(
+            topic=self.topic.name,
+            msg="dropped",
+            count=self.to_seq - self.from_seq + 1,
+            from_seq=self.from_seq,
+            to_seq=self.to_seq,
+            ts=clock.timestamp(),
+        )
+        return text_frame(encode(info))
+
+
+class Newest(Struct):
+    """The one event that waits of a topic with the policy ``latest``."""
+
+    topic: Topic
+    event: StoredEvent
+
+
+Entry = Batch | Rest | Notice | Gap | Newest
+
+
+class Backlog:
+    """See the module. ``limit`` is the most events that wait; a topic's ``overflow`` says which of its own give way.
+
+    Events are queued by the batch: for a subscriber that lags, a batch costs one step however many events it has.
+    ``overflowed``: it came to its limit at a topic whose policy is to disconnect.
+    """
+
+    __slots__ = ("_clock", "_gaps", "_limit", "_newest", "_queue", "_queued", "_replayed", "_tails", "dropped",
+                 "overflowed")  # fmt: skip
+
+    def __init__(self, limit: int, clock: Clock) -> None:
+        self.dropped = 0
+        self.overflowed = False
+        self._limit = limit
+        self._clock = clock
+        self._queue: deque[Entry] = deque()
+        self._queued = 0  # events in batches
+        self._replayed = 0  # room beyond the limit for a replay, as long as it waits
+        self._gaps: dict[Topic, Gap] = {}  # to be told before what comes next of a topic
+        self._tails: dict[Topic, Gap] = {}  # at the end of a topic's part of the queue, and still growing
+        self._newest: dict[Topic, Newest] = {}
+
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._queue or self._gaps)
+
+    @property
+    def queued(self) -> int:
+        """Events that wait."""
+        return self._queued + len(self._newest)
+
+    @property
+    def full(self) -> bool:
+        return self._excess >= 0
+
+    def offer(self, batch: Batch) -> None:
+        """Queue new events, and drop what is too much."""
+        match batch.topic.options.overflow:
+            case "drop_oldest":
+                self._append(batch)
+                self._drop_oldest()
+            case "drop_newest":
+                self._append_what_fits(batch)
+            case "latest":
+                self._replace(batch)
+            case "disconnect":
+                self.overflowed = self.overflowed or self._excess + len(batch.events) > 0
+                if not self.overflowed:
+                    self._append(batch)
+
+    def replay(self, batch: Batch) -> None:
+        """Queue kept events. However many they are, none is dropped to make room for another of them."""
+        self._replayed += len(batch.events)
+        self._append(batch)
+
+    def notify(self, topic: Topic, frame: bytes) -> None:
+        self._queue.append(Notice(topic, frame))
+
+    def tell(self, gap: Gap) -> None:
+        """Queue the news of messages that are not to be had."""
+        self._queue.append(gap)
+
+    def take(self) -> bytes:
+        """The next frames to be written; empty when nothing waits any more."""
+        while self._queue:
+            if frames := self._take(self._queue.popleft()):
+                return frames
+        return b"".join([self._told(topic) for topic in list(self._gaps)])
+
+    @property
+    def _excess(self) -> int:
+        return self._queued - self._limit - self._replayed
+
+    def _append(self, batch: Batch) -> None:
+        self._tails.pop(batch.topic, None)
+        self._queue.append(batch)
+        self._queued += len(batch.events)
+
+    def _drop_oldest(self) -> None:
+        """Drop what is too much from the oldest batches whose topics allow that; all else keeps its place."""
+        passed: list[Entry] = []
+        while (excess := self._excess) > 0 and self._queue:
+            entry = self._queue.popleft()
+            left = self._drop(entry, excess) if isinstance(entry, Batch | Rest) else entry
+            if left is not None:
+                passed.append(left)
+        self._queue.extendleft(reversed(passed))
+
+    def _drop(self, entry: Batch | Rest, excess: int) -> Batch | Rest | None:
+        """Drop up to ``excess`` events; what is left of the entry."""
+        batch, skipped = (entry, 0) if isinstance(entry, Batch) else (entry.batch, entry.skipped)
+        if batch.topic.options.overflow != "drop_oldest":
+            return entry
+        end = min(len(batch.events), skipped + excess)
+        self._miss(batch.topic, batch.events[skipped].seq, batch.events[end - 1].seq)
+        self._queued -= end - skipped
+        self.dropped += end - skipped
+        return Rest(batch, end) if end < len(batch.events) else None
+
+    def _append_what_fits(self, batch: Batch) -> None:
+        room = max(0, -self._excess)
+        fitting, rest = batch.events[:room], batch.events[room:]
+        if fitting:
+            self._append(make_batch(batch.topic, fitting) if rest else batch)
+        if rest:
+            self._widen_tail(batch.topic, rest)
+
+    def _widen_tail(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+        tail = self._tails.get(topic)
+        if tail is None:
+            tail = self._tails[topic] = Gap(topic, events[0].seq, 0)
+            self._queue.append(tail)
+        tail.to_seq = events[-1].seq
+        self.dropped += len(events)
+
+    def _replace(self, batch: Batch) -> None:
+        """Of this topic only the newest counts, and that is outside the limit."""
+        newest = batch.events[-1]
+        waiting = self._newest.get(batch.topic)
+        first_missed = batch.events[0].seq
+        if waiting is None:
+            self._newest[batch.topic] = waiting = Newest(batch.topic, newest)
+            self._queue.append(waiting)
+        else:
+            first_missed, waiting.event = waiting.event.seq, newest
+        if first_missed < newest.seq:
+            self._miss(batch.topic, first_missed, newest.seq - 1)
+            self.dropped += newest.seq - first_missed
+
+    def _miss(self, topic: Topic, from_seq: int, to_seq: int) -> None:
+        """Widen the topic's gap, or begin one. What is missed before the next event of it has no hole in the end."""
+        gap = self._gaps.get(topic)
+        if gap is None:
+            self._gaps[topic] = Gap(topic, from_seq, to_seq)
+        else:
+            gap.from_seq, gap.to_seq = min(gap.from_seq, from_seq), max(gap.to_seq, to_seq)
+
+    def _told(self, topic: Topic) -> bytes:
+        gap = self._gaps.pop(topic, None)
+        return b"" if gap is None else gap.frame(self._clock)
+
+    def _take(self, entry: Entry) -> bytes:
+        """What an entry comes to: nothing yet for a gap, which is told before what comes next of its topic."""
+        match entry:
+            case Batch():
+                return self._take_events(entry.topic, entry.events, entry.frames)
+            case Rest():
+                return self._take_events(entry.batch.topic, entry.batch.events[entry.skipped :], b"")
+            case Notice():
+                return self._told(entry.topic) + entry.frame
+            case Gap():
+                self._tails.pop(entry.topic, None)
+                self._miss(entry.topic, entry.from_seq, entry.to_seq)
+                return b""
+            case Newest():
+                del self._newest[entry.topic]
+                return self._alive(entry.topic, [entry.event])
+
+    def _take_events(self, topic: Topic, events: list[StoredEvent], frames: bytes) -> bytes:
+        """``frames`` are the events' frames, joined; empty where that is still to be done."""
+        self._queued -= len(events)
+        self._replayed = max(0, self._replayed - len(events))
+        if topic.expiring or not frames:
+            return self._alive(topic, events)
+        return self._told(topic) + frames
+
+    def _alive(self, topic: Topic, events: list[StoredEvent]) -> bytes:
+        """The frames of those that have not expired, each gap before what follows it."""
+        now = self._clock.monotonic()
+        frames = []
+        for event in events:
+            if event.expires <= now:
+                self._miss(topic, event.seq, event.seq)
+                self.dropped += 1
+            else:
+                frames += [self._told(topic), event.frame]
+        return b"".join(frames)
