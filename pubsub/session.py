@@ -6,12 +6,13 @@ Nothing that a client sends raises out of :meth:`Session.receive`.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from pubsub.broker import Broker, Kept
 from pubsub.catchup import Start
@@ -108,6 +109,13 @@ class Rules:
     max_subscriptions: int
 
 
+class Waiting(Struct):
+    """A publish whose answer has to wait: for its end, or for that of an earlier one."""
+
+    request: Publish
+    answer: bytes | None = None
+
+
 class Session:
     """One connection's dealings with the Broker. ``named``: whether ``client_id`` came from the client's URL.
 
@@ -135,8 +143,8 @@ class Session:
         self._clock = clock
         self._named = named
         self._rules = rules
-        # The ends of publishes, in their order, from the first on that has none yet; made when first needed.
-        self._waiting: dict[int, bytes | None] | None = None
+        # Publishes in their order, from the first on whose end is yet to come; made when first needed.
+        self._waiting: deque[Waiting] | None = None
         self.client_id = client_id
         self.identity = identity
 
@@ -188,8 +196,8 @@ class Session:
 
     def wait(self, request: Publish) -> None:
         if self._waiting is None:
-            self._waiting = {}
-        self._waiting[id(request)] = None
+            self._waiting = deque()
+        self._waiting.append(Waiting(request))
 
     def pause(self) -> None:
         self._replies.hold()
@@ -198,15 +206,19 @@ class Session:
         self._replies.go_on()
 
     def _end_publish(self, request: Publish, frame: bytes) -> None:
-        """Answer a publish, but not before those that came earlier."""
+        """Answer a publish, but not before those that came earlier. A journal ends them in their order, so the first
+        that waits is the one that ends, or this one never had to wait."""
         waiting = self._waiting
         if not waiting:
             self._replies.reply(frame)
             return
-        waiting[id(request)] = frame  # where it already stands, or behind all of them
-        while waiting and (ended := next(iter(waiting.values()))) is not None:
-            del waiting[next(iter(waiting))]
-            self._replies.reply(ended)
+        if waiting[0].request is not request:
+            waiting.append(Waiting(request, frame))
+            return
+        waiting[0].answer = frame
+        while waiting and (answer := waiting[0].answer) is not None:
+            self._replies.reply(answer)
+            waiting.popleft()
 
     def end(self) -> None:
         """The client is gone, or about to be sent away: it gets no new event and no further answer."""

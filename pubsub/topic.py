@@ -196,11 +196,6 @@ class Topic:
             return False
         return len(self._pending) == 1
 
-    def keep(self, event: StoredEvent) -> None:
-        """Take in an event from before a restart."""
-        self.ring.append(event)
-        self.expiring = self.expiring or event.expires < inf
-
     def flush(self) -> None:
         """Deliver what waits. Must come before any change of who is subscribed, so that order holds."""
         if self._pending:

@@ -347,6 +347,25 @@ class Model(RuleBasedStateMachine):
         replayed = list(range(max(1, newest - min(last_n, RING) + 1), newest + 1))
         self.expected[name][topic] += [("subscribed", newest), *replayed]
 
+    @rule(name=clients, topic=topics, behind=st.integers(0, RING + 3))
+    def resume(self, name: str, topic: str, behind: int) -> None:
+        """Whoever resumes learns of everything after its position, be it an event or the news that it is gone."""
+        if name not in self.connected or topic not in self.published or self.connected[name].outbox.blocked:
+            return
+        self.flush_model(topic)
+        client, newest = self.connected[name], self.published[topic]
+        after = max(0, newest - behind)
+        position = {"epoch": self.broker.find_topic(topic).epoch, "seq": after}
+        before = len(client.told)
+        client.session.receive(
+            json.dumps({"type": "subscribe", "topic": topic, "client_id": "c", "resume": {topic: position}})
+        )
+        client.flush()
+        ack = next(message for message in client.told[before:] if message["type"] == "ack")
+        assert ack["recovered"] is (behind <= RING or newest <= RING)
+        self.subscribed[name].add(topic)
+        self.expected[name][topic] += [("subscribed", newest), *range(after + 1, newest + 1)]
+
     @rule(name=clients, topic=topics)
     def unsubscribe(self, name: str, topic: str) -> None:
         if name not in self.connected or topic not in self.published or self.connected[name].outbox.blocked:

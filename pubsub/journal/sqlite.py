@@ -123,11 +123,11 @@ class SqliteJournal:
 
     def _restore(self, store: Store, row: TopicRow, topic: Topic) -> None:
         topic.number, topic.seq, topic.first, topic.stored_bytes = row.number, row.seq, row.first, row.bytes
-        size = topic.ring.maxlen or 0
-        after = max(row.seq - size, topic.oldest - 1)
-        while page := self._events(store.read(row.number, after, size, PAGE_BYTES, self._now())):
-            for event in page:
-                topic.keep(event)
+        topic.expiring = topic.expiring or store.has_expired(row.number, 0, inf)
+        after = max(row.seq - (topic.ring.maxlen or 0), topic.oldest - 1)
+        # Those that have expired too: the ring has no holes.
+        while page := self._events(store.read(row.number, after, row.seq - after, PAGE_BYTES, now=0)):
+            topic.ring.extend(page)
             after = page[-1].seq
         self._topics[row.number] = topic
 

@@ -1,0 +1,307 @@
+"""Durable topics over real sockets and real disks: what an acknowledgement promises, restarts, crashes, failures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pubsub.catchup import PAGE
+from pubsub.rest import BROKER
+from tests.harness import (
+    Client,
+    Json,
+    RawClient,
+    Server,
+    eventually,
+    publish_request,
+    run_server,
+)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> str:
+    return str(tmp_path / "data")
+
+
+async def create(server: Server, name: str = "t", **options: Any) -> None:
+    async with server.http.post("/topics", json={"name": name, "durable": True} | options) as response:
+        assert response.status == 201, await response.text()
+
+
+async def publish_many(client: Client, topic: str, count: int, first: int = 1) -> None:
+    """Publish payloads from ``first`` on, all in flight at once, and wait for their acks."""
+    for payload in range(first, first + count):
+        await client.send(publish_request(topic, payload) | {"request_id": f"p{payload}"})
+    for payload in range(first, first + count):
+        while (answer := await client.receive())["type"] != "ack":
+            assert answer["type"] == "event", answer
+        assert answer["request_id"] == f"p{payload}"
+
+
+def payloads(events: list[Json]) -> list[Any]:
+    return [event["message"]["payload"] for event in events]
+
+
+async def kept(server: Server, topic: str = "t") -> list[Json]:
+    """All messages of a topic, oldest first."""
+    async with server.client("reader") as client:
+        found: list[Json] = []
+        while True:
+            answer = await client.ask({"type": "history", "topic": topic, "after": found[-1]["seq"] if found else 0})
+            found += answer["messages"]
+            if len(answer["messages"]) < 1000:
+                return found
+
+
+async def test_a_topic_its_messages_and_its_numbers_survive_a_restart(data_dir: str) -> None:
+    async with run_server(data_dir=data_dir) as server:
+        await create(server, history=1000, ttl_sec=3600, dedup_sec=60, overflow="latest")
+        async with server.client() as client:
+            await publish_many(client, "t", 150)
+        before = await server.get("/topics/t")
+        events = await kept(server)
+    assert payloads(events) == list(range(1, 151))
+    async with run_server(data_dir=data_dir) as server:
+        assert await server.get("/topics/t") == before
+        assert before["options"] == {
+            "history": 1000, "ttl_sec": 3600, "durable": True, "dedup_sec": 60, "overflow": "latest"
+        }  # fmt: skip
+        assert await kept(server) == events
+        async with server.client() as client:
+            assert (await client.publish("t", "next"))["seq"] == 151
+
+
+async def test_nothing_is_made_on_disk_without_a_durable_topic(data_dir: str) -> None:
+    async with run_server(data_dir=data_dir) as server:
+        await server.create("plain")
+        async with server.client() as client:
+            await client.publish("plain", 1)
+    assert not Path(data_dir).exists()  # noqa: ASYNC240 - nothing else runs here any more
+
+
+async def test_a_topic_that_was_deleted_stays_so_and_made_anew_is_another(data_dir: str) -> None:
+    async with run_server(data_dir=data_dir) as server:
+        await create(server)
+        await create(server, "gone")
+        async with server.client() as client:
+            await client.publish("t", 1)
+            epoch = (await client.subscribe("t"))["epoch"]
+            assert (await server.http.delete("/topics/t")).status == 200
+            assert (await client.receive())["msg"] == "topic_deleted"
+            await create(server)
+            ack = await client.subscribe("t", last_n=10)
+            assert (ack["seq"], ack["epoch"] != epoch) == (0, True)
+            assert (await client.publish("t", 2))["seq"] == 1
+        assert (await server.http.delete("/topics/gone")).status == 200
+        assert (await server.http.delete("/topics/gone")).status == 404
+    async with run_server(data_dir=data_dir) as server:
+        assert [topic["name"] for topic in (await server.get("/topics"))["topics"]] == ["t"]
+        assert payloads(await kept(server)) == [2]
+
+
+async def test_publishes_that_a_delete_overtakes_are_refused_and_those_before_it_are_delivered(data_dir: str) -> None:
+    async with run_server(data_dir=data_dir) as server:
+        await create(server)
+        async with server.client() as client:
+            await client.subscribe("t")
+            for payload in range(50):
+                await client.send(publish_request("t", payload) | {"request_id": str(payload)})
+            await client.sync()
+            assert (await server.http.delete("/topics/t")).status == 200
+            error = await client.ask(publish_request("t", "late"))
+            assert error["error"]["code"] == "TOPIC_NOT_FOUND"
+            told = [message.get("msg", message["type"]) for message in client.others]
+    assert told.count("ack") == 50
+    assert [kind for kind in told if kind != "ack"] == ["event"] * 50 + ["topic_deleted"]
+
+
+@pytest.mark.parametrize("memory_topic_first", [True, False])
+async def test_acks_come_in_the_order_of_the_publishes_whatever_their_topics(
+    data_dir: str, memory_topic_first: bool
+) -> None:
+    async with run_server(data_dir=data_dir) as server:
+        await create(server, "disk")
+        await server.create("memory")
+        async with server.client() as client:
+            topics = ["memory", "disk"] if memory_topic_first else ["disk", "memory"]
+            for number in range(40):
+                await client.send(publish_request(topics[number % 2], number) | {"request_id": str(number)})
+            acks = await client.receive_many(40)
+    assert [ack["request_id"] for ack in acks] == [str(number) for number in range(40)]
+
+
+async def test_an_event_is_delivered_once_the_file_has_it(data_dir: str) -> None:
+    async with run_server(data_dir=data_dir) as server:
+        await create(server)
+        async with server.client() as client:
+            await client.subscribe("t")
+            await client.send(publish_request("t", "x"))
+            while (message := await client.receive())["type"] != "event":
+                pass
+            with sqlite3.connect(f"file:{data_dir}/journal.db?mode=ro", uri=True) as disk:
+                (text,) = disk.execute("SELECT event FROM events").fetchone()
+    assert json.loads(text) == message
+
+
+async def test_duplicates_are_known_after_a_restart_too(data_dir: str) -> None:
+    request = publish_request("t", 1)
+    async with run_server(data_dir=data_dir) as server:
+        await create(server, dedup_sec=600, history=1)
+        async with server.client() as client:
+            assert (await client.ask(request))["seq"] == 1
+            await publish_many(client, "t", 200)
+    async with run_server(data_dir=data_dir) as server, server.client() as client:
+        again = await client.ask(request)
+        assert (again["seq"], again["duplicate"]) == (1, True)
+        assert (await server.get("/topics/t"))["seq"] == 201
+
+
+async def test_two_publishes_of_one_id_in_one_group_are_one_message(data_dir: str) -> None:
+    request = publish_request("t", 1)
+    async with run_server(data_dir=data_dir) as server:
+        await create(server, dedup_sec=600)
+        async with server.client() as client:
+            for number in range(3):
+                await client.send(request | {"request_id": str(number)})
+            acks = await client.receive_many(3)
+    assert [(ack["seq"], ack.get("duplicate")) for ack in acks] == [(1, None), (1, True), (1, True)]
+
+
+async def test_row_40_a_long_replay_is_read_from_disk_and_meets_what_is_live_without_a_seam(data_dir: str) -> None:
+    """While somebody publishes all the time, a newcomer gets everything from the first message on, once."""
+    async with run_server(data_dir=data_dir, ring_buffer_size=50) as server:
+        await create(server, history=100_000)
+        async with server.client("p") as publisher, server.client("s") as subscriber:
+            await publish_many(publisher, "t", 2 * PAGE)
+            ack = await subscriber.subscribe(
+                "t", resume={"t": {"epoch": (await server.get("/topics/t"))["epoch"], "seq": 0}}
+            )
+            assert ack["recovered"] is True
+            await publish_many(publisher, "t", 2 * PAGE, first=2 * PAGE + 1)
+            events = await subscriber.receive_many(4 * PAGE)
+    assert [event["seq"] for event in events] == list(range(1, 4 * PAGE + 1))
+    assert payloads(events) == list(range(1, 4 * PAGE + 1))
+
+
+async def test_a_subscriber_that_takes_its_long_replay_slowly_costs_no_memory_and_gets_all_of_it(data_dir: str) -> None:
+    count, text = 600, "x" * 20_000
+    async with run_server(data_dir=data_dir, ring_buffer_size=10, send_buffer=1 << 16) as server:
+        await create(server, history=10_000)
+        async with server.client("p") as publisher:
+            await publish_many(publisher, "t", count)
+            for number in range(count):
+                await publisher.send(publish_request("t", text) | {"request_id": str(number)})
+            await publisher.receive_many(count)
+            slow = await RawClient.connect(server.port, receive_buffer=1 << 14)
+            await slow.send_text({"type": "subscribe", "topic": "t", "client_id": "raw", "last_n": 2 * count})
+            assert (await slow.receive())["type"] == "ack"
+            clients = (await server.get("/clients"))["clients"]
+            assert [row["subscriptions"] for row in clients if row["client_id"] == "raw"] == [["t"]]
+            assert sum(row["queued"] for row in clients) <= PAGE
+            assert (await publisher.publish("t", "live"))["seq"] == 2 * count + 1
+            seqs = [(await slow.receive())["seq"] for _ in range(2 * count + 1)]
+    assert seqs == list(range(1, 2 * count + 2))
+
+
+async def test_unsubscribing_in_the_middle_of_a_long_replay_ends_it(data_dir: str) -> None:
+    async with run_server(data_dir=data_dir, ring_buffer_size=10) as server:
+        await create(server, history=10_000)
+        async with server.client() as client:
+            await publish_many(client, "t", 3 * PAGE)
+            await client.send({"type": "subscribe", "topic": "t", "client_id": "tester", "last_n": 3 * PAGE})
+            assert (await client.ask({"type": "unsubscribe", "topic": "t", "client_id": "tester"}))["type"] == "ack"
+            assert (await server.get("/topics/t"))["subscribers"] == 0
+            client.others.clear()
+            await client.publish("t", "last")
+            assert client.others == []
+
+
+async def test_subscribing_again_in_the_middle_of_a_long_replay_replaces_it(data_dir: str) -> None:
+    async with run_server(data_dir=data_dir, ring_buffer_size=10) as server:
+        await create(server, history=10_000)
+        async with server.client() as client:
+            await publish_many(client, "t", 3 * PAGE)
+            await client.send({"type": "subscribe", "topic": "t", "client_id": "tester", "last_n": 3 * PAGE})
+            ack = await client.subscribe("t", last_n=1)
+            assert ack["seq"] == 3 * PAGE
+            assert (await client.receive())["seq"] == 3 * PAGE
+            await client.publish("t", "live")
+            live = next(message for message in client.others if message.get("seq") == 3 * PAGE + 1)
+            assert live["message"]["payload"] == "live"
+            assert (await server.get("/topics/t"))["subscribers"] == 1
+
+
+async def test_history_reaches_into_the_file_and_over_into_the_ring(data_dir: str) -> None:
+    async with run_server(data_dir=data_dir, ring_buffer_size=10) as server:
+        await create(server, history=100)
+        async with server.client() as client:
+            await publish_many(client, "t", 150)
+            for after, limit, first, last, complete in (
+                (50, 1000, 51, 150, True),
+                (60, 5, 61, 65, True),
+                (135, 10, 136, 145, True),
+                (149, 10, 150, 150, True),
+                (0, 20, 51, 70, False),
+            ):
+                answer = await client.ask({"type": "history", "topic": "t", "after": after, "limit": limit})
+                assert payloads(answer["messages"]) == list(range(first, last + 1))
+                assert answer["complete"] is complete
+
+
+async def test_what_is_beyond_the_history_goes_from_the_disk(data_dir: str) -> None:
+    async with run_server(data_dir=data_dir, ring_buffer_size=10) as server:
+        await create(server, history=50)
+        async with server.client() as client:
+            await publish_many(client, "t", 1000)
+        assert payloads(await kept(server)) == list(range(951, 1001))
+    with sqlite3.connect(f"file:{data_dir}/journal.db?mode=ro", uri=True) as disk:
+        assert disk.execute("SELECT count(*) FROM events").fetchone()[0] < 500
+        assert disk.execute("SELECT bytes = (SELECT sum(length(event)) FROM events) FROM topics").fetchone() == (1,)
+
+
+async def test_row_44_expired_messages_are_gone_after_a_restart_and_from_the_disk(data_dir: str) -> None:
+    async with run_server(data_dir=data_dir) as server:
+        await create(server, ttl_sec=0.2)
+        await create(server, "kept", history=10)
+        async with server.client() as client:
+            await client.publish("t", 1)
+            await client.ask(publish_request("kept", 1) | {"ttl_sec": 0.2})
+            await client.publish("kept", 2)
+        await asyncio.sleep(0.25)  # what has expired must really have
+    async with run_server(data_dir=data_dir) as server:
+        assert payloads(await kept(server)) == []
+        assert payloads(await kept(server, "kept")) == [2]
+        async with server.client() as client:
+            epoch = (await server.get("/topics/kept"))["epoch"]
+            ack = await client.subscribe("kept", resume={"kept": {"epoch": epoch, "seq": 0}})
+            assert ack["recovered"] is False
+            assert [message.get("count", message.get("seq")) for message in await client.receive_many(2)] == [1, 2]
+            topic = server.app[BROKER].find_topic("t")
+            await eventually(lambda: topic.stored_bytes == 0)
+            assert (await client.publish("t", "next"))["seq"] == 2
+
+
+@pytest.mark.parametrize("seq", [10, 50])
+async def test_a_resume_into_the_file_of_an_expiring_topic_knows_what_has_expired(data_dir: str, seq: int) -> None:
+    async with run_server(data_dir=data_dir, ring_buffer_size=5) as server:
+        await create(server, history=1000, ttl_sec=1000)
+        async with server.client() as client:
+            await publish_many(client, "t", 20)
+            await client.ask(publish_request("t", 21) | {"ttl_sec": 0.05})
+            await publish_many(client, "t", 59, first=22)
+            epoch = (await server.get("/topics/t"))["epoch"]
+            await asyncio.sleep(0.06)  # the 21st must really have expired
+            ack = await client.subscribe("t", resume={"t": {"epoch": epoch, "seq": seq}})
+            assert ack["recovered"] is (seq == 50)
+            missed = set(range(seq + 1, 81))
+            while missed:
+                message = await client.receive()
+                missed -= {message["seq"]} if message["type"] == "event" else {message["from_seq"]}
+                if message["type"] == "info":
+                    assert (message["from_seq"], message["to_seq"]) == (21, 21)
+            assert (await client.ask({"type": "ping"}))["type"] == "pong"
