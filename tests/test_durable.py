@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pubsub.catchup import PAGE
+from pubsub.journal.sqlite import WAITING_BYTES, SqliteJournal
+from pubsub.journal.writer import Operation, Result, Writer
 from pubsub.rest import BROKER
 from tests.harness import (
+    PATIENCE,
     Client,
     Json,
     RawClient,
@@ -305,3 +310,58 @@ async def test_a_resume_into_the_file_of_an_expiring_topic_knows_what_has_expire
                 if message["type"] == "info":
                     assert (message["from_seq"], message["to_seq"]) == (21, 21)
             assert (await client.ask({"type": "ping"}))["type"] == "pong"
+
+
+async def test_row_37_a_disk_that_stands_still_holds_its_publishers_and_no_one_else(
+    data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, text = 64, "x" * 900_000
+    disk_works = threading.Event()
+    async with run_server(data_dir=data_dir) as server:
+        await create(server)
+        await server.create("memory")
+        write = Writer.write
+
+        def write_when_the_disk_works(writer: Writer, group: Sequence[Operation]) -> Result:
+            assert disk_works.wait(PATIENCE)
+            return write(writer, group)
+
+        monkeypatch.setattr(Writer, "write", write_when_the_disk_works)
+        journal = server.app[BROKER].durable_journal
+        assert isinstance(journal, SqliteJournal)
+        async with server.client("p") as publisher, server.client("other") as other:
+            sending = asyncio.create_task(send_many(publisher, count, text))
+            await eventually(lambda: bool(journal._paused))
+            assert not sending.done(), "the server no longer reads from who publishes"
+            assert WAITING_BYTES < journal._waiting_bytes < WAITING_BYTES + 2 * len(text)
+            await other.subscribe("memory")
+            await other.publish("memory", 1)
+            assert (await server.get("/health"))["topics"] == 2
+            disk_works.set()
+            answers = await publisher.receive_many(count)
+            await sending
+        assert [answer["request_id"] for answer in answers] == [str(number) for number in range(count)]
+        assert {answer["type"] for answer in answers} == {"ack"}
+
+
+async def send_many(client: Client, count: int, payload: str) -> None:
+    for number in range(count):
+        await client.send(publish_request("t", payload) | {"request_id": str(number)})
+
+
+async def test_a_bug_in_the_writer_refuses_its_group_and_is_logged(
+    data_dir: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with run_server(data_dir=data_dir) as server, server.client() as client:
+        await create(server)
+
+        def fail(*arguments: object) -> None:
+            raise ZeroDivisionError("secret")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Writer, "_append", fail)
+            error = await client.ask(publish_request("t", 1))
+        assert error["error"] == {"code": "INTERNAL", "message": "not stored: the server's journal fails"}
+        assert "ZeroDivisionError" in caplog.text
+        assert (await client.publish("t", 2))["seq"] == 1
+        assert payloads(await kept(server)) == [2]
