@@ -36,7 +36,7 @@ from pubsub.console.endings import GOODBYES, LONGEST_PAUSE_SEC, Ending, ending_o
 from pubsub.console.lines import Kind, Line, describe, describe_answer, describe_topics, escape, paint
 from pubsub.console.link import Link, State
 from pubsub.console.replies import Ack, Event, Info, Reply, Unknown, decode
-from pubsub.console.subscriptions import Subscriptions
+from pubsub.console.subscriptions import Position, Subscriptions
 from pubsub.errors import Goodbye
 from tests.harness import PATIENCE, REPOSITORY, Json, ServerProcess, clean_environment, eventually, free_port
 
@@ -54,6 +54,10 @@ ID = "550e8400-e29b-41d4-a716-446655440000"
         ("ping", commands.Ping()),
         ("topics", commands.ListTopics()),
         ("create orders.eu", commands.CreateTopic("orders.eu")),
+        (
+            "create t durable history=5 ttl_sec=0.5 overflow=latest",
+            commands.CreateTopic("t", (("durable", True), ("history", 5), ("ttl_sec", 0.5), ("overflow", "latest"))),
+        ),
         ("delete orders", commands.DeleteTopic("orders")),
         ("history orders", commands.ReadHistory("orders", 10)),
         ("history orders 3", commands.ReadHistory("orders", 3)),
@@ -107,7 +111,6 @@ def test_payload_is_json_or_a_string(text: str, payload: str) -> None:
         ("sub orders five", "LAST_N must be a whole number from 0 to 999999999, not 'five'"),
         ("sub orders -1", "LAST_N must be a whole number from 0 to 999999999, not '-1'"),
         ("history orders 1 2", "N must be a whole number from 0 to 999999999, not '1 2'"),
-        ("create a b", "one TOPIC expected, but 2 words came: 'a b'"),
         ("ping me now", "ping takes no arguments, but got 'me now'"),
         ('pub orders {"a" 1}', "Expecting ':' delimiter at character 6 ('1}')"),
         ("pub orders [1,", "Expecting value at character 4 ('')"),
@@ -272,11 +275,11 @@ EVENT_7 = decode(f'{{"type":"event","topic":"t","message":{{"id":"{ID}","payload
 @pytest.mark.parametrize(
     ("seen", "ack", "told"),
     [
-        (EVENT_7, Ack(epoch="e", seq=7), "no message is missing"),
-        (EVENT_7, Ack(epoch="e", seq=9), "missing are #8 to #9: 'history t 2' shows what is still kept"),
-        (Info(msg="dropped", topic="t", to_seq=8), Ack(epoch="e", seq=8), "no message is missing"),
-        (EVENT_7, Ack(epoch="other", seq=9), "messages may be missing"),
-        (EVENT_7, Ack(epoch="e", seq=6), "messages may be missing"),
+        (EVENT_7, Ack(epoch="e", seq=7, recovered=True), "no message is missing"),
+        (EVENT_7, Ack(epoch="e", seq=9, recovered=True), "no message is missing"),
+        (EVENT_7, Ack(epoch="e", seq=9, recovered=False), "some messages are no longer kept"),
+        (EVENT_7, Ack(epoch="other", seq=9, recovered=False), "it was made anew; what it keeps follows"),
+        (EVENT_7, Ack(epoch="e", seq=6, recovered=False), "it was made anew; what it keeps follows"),
         (EVENT_7, Ack(), "messages may be missing"),
     ],
 )
@@ -287,6 +290,24 @@ def test_account_of_what_is_missing(seen: Reply, ack: Ack, told: str) -> None:
     subscriptions.lose()
     assert subscriptions.missing == {"t"}
     assert subscriptions.account_for("t", ack) == told
+
+
+@pytest.mark.parametrize(
+    ("told", "ack", "position"),
+    [
+        ([EVENT_7], Ack(epoch="e", seq=9, recovered=True), ("e", 7)),  # 8 and 9 follow
+        ([Info(msg="dropped", topic="t", to_seq=8)], Ack(epoch="e", seq=9, recovered=False), ("e", 8)),
+        ([EVENT_7], Ack(epoch="other", seq=9, recovered=False), ("other", 0)),
+        ([EVENT_7], Ack(epoch="e", seq=9), ("e", 9)),
+    ],
+)
+def test_a_position_moves_with_what_comes(told: list[Reply], ack: Ack, position: tuple[str, int]) -> None:
+    subscriptions = Subscriptions()
+    subscriptions.begin("t", Ack(epoch="e", seq=5))
+    for reply in told:
+        subscriptions.note(reply)
+    subscriptions.begin("t", ack)
+    assert subscriptions.position("t") == Position(*position)
 
 
 def test_a_deleted_topic_is_no_longer_subscribed_to() -> None:
@@ -388,7 +409,7 @@ async def test_link_subscribes_again() -> None:
     async def second(websocket: web.WebSocketResponse) -> None:
         error = {"code": "TOPIC_NOT_FOUND", "message": "Topic 't' does not exist"}
         await answer(websocket, type="error", error=error)
-        asked.append(await answer(websocket, type="ack", topic="t", epoch="e", seq=6))
+        asked.append(await answer(websocket, type="ack", topic="t", epoch="e", seq=6, recovered=True))
         await websocket.close(code=4403)
 
     async with talk(first, second) as told:
@@ -396,12 +417,11 @@ async def test_link_subscribes_again() -> None:
         await told.link.wait_open()
         await told.link.subscribe("t", 5, told.answers.append)
         await living
-    assert [(request["topic"], request["client_id"], request["last_n"]) for request in asked] == [
-        ("t", "tester", 5),
-        ("t", "tester", 0),
-    ]
+    assert [(request["topic"], request["client_id"]) for request in asked] == [("t", "tester")] * 2
+    assert asked[0]["last_n"] == 5
+    assert asked[1]["resume"] == {"t": {"epoch": "e", "seq": 4}}
     assert told.remarks[2] == "Topic 't' does not exist any more; subscribing again as soon as it does"
-    assert told.remarks[3].startswith("subscribed again to t; missing are #5 to #6")
+    assert told.remarks[3] == "subscribed again to t; no message is missing"
 
 
 async def test_answers_are_told_before_what_follows_them() -> None:
@@ -638,7 +658,9 @@ def test_reconnects_and_subscribes_again(end: signal.Signals, topic: str) -> Non
                 told = process.stderr.readline()
                 assert told, "the client has ended"
             run_script(first.url, f"create {topic}\n")
-            assert process.stderr.readline() == f"subscribed again to {topic}; messages may be missing\n"
+            assert (
+                process.stderr.readline() == f"subscribed again to {topic}; it was made anew; what it keeps follows\n"
+            )
             process.stdin.write(f"pub {topic} again\nquit\n")
             output = process.communicate(timeout=PATIENCE)[0]
     assert f'[{topic}] #1 ID: "again"' in without_ids(output)

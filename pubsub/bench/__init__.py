@@ -84,7 +84,7 @@ def _stop_at_signals(run: Run) -> list[signal.Signals]:
 
 async def _measure(run: Run, rest: Rest) -> None:
     """Make the topic, run, delete the topic; raises Refused and Unreachable."""
-    await rest.create(run.plan.topic)
+    await rest.create(run.plan.topic, {})
     progress = asyncio.create_task(show_progress(run))
     try:
         await run.connect()

@@ -39,7 +39,10 @@ class ListTopics:
 
 @dataclass(frozen=True, slots=True)
 class CreateTopic:
+    """``options``: those of the topic, as REST takes them; the server knows which there are."""
+
     topic: str
+    options: tuple[tuple[str, object], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,9 @@ def _refuse_constant(name: str) -> NoReturn:
 _JSON = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse_constant)
 
 
+_JSON_VALUE = json.JSONDecoder()
+
+
 def _payload(text: str) -> str:
     """The JSON that a typed TEXT stands for: itself where it is JSON, and otherwise a JSON string of it."""
     try:
@@ -196,8 +202,17 @@ def _publish(topic: str, text: str) -> Command:
     return Publish(topic, _payload(text.strip()))
 
 
-def _create(topic: str) -> Command:
-    return CreateTopic(_topic(topic))
+def _create(topic: str, options: str = "") -> Command:
+    return CreateTopic(topic, tuple(map(_option, options.split())))
+
+
+def _option(text: str) -> tuple[str, object]:
+    """``durable`` stands for ``durable=true``, and ``overflow=latest`` needs no quotes."""
+    name, _, value = text.partition("=")
+    try:
+        return name, _JSON_VALUE.decode(value or "true")
+    except ValueError:
+        return name, value
 
 
 def _delete(topic: str) -> Command:
@@ -223,7 +238,12 @@ SYNTAX = {
     "pub": Syntax(("TOPIC", "TEXT"), (), "publish TEXT: as JSON where it is JSON, as a string otherwise", _publish),
     "ping": Syntax((), (), "ask the server for a sign of life, and time it", Ping),
     "topics": Syntax((), (), "list the topics", ListTopics),
-    "create": Syntax(("TOPIC",), (), "create a topic", _create),
+    "create": Syntax(
+        ("TOPIC",),
+        ("OPTIONS",),
+        "create a topic; OPTIONS as in 'durable history=1000 ttl_sec=60 overflow=latest'",
+        _create,
+    ),
     "delete": Syntax(("TOPIC",), (), "delete a topic and end its subscriptions", _delete),
     "history": Syntax(("TOPIC",), ("N",), "show the last N messages of a topic (10)", _history),
     "help": Syntax((), ("COMMAND",), "explain the commands, or one of them", _help),

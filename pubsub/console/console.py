@@ -76,8 +76,8 @@ class Console:
                 await self.link.ask({"type": "history", "topic": topic, "last_n": last_n}, answered)
             case ListTopics():
                 self._screen.show(describe_topics(await self.rest.list_topics()))
-            case CreateTopic(topic):
-                await self.rest.create(topic)
+            case CreateTopic(topic, options):
+                await self.rest.create(topic, dict(options))
                 self._screen.show(Line(Kind.OK, f"ok: created {topic}"))
             case DeleteTopic(topic):
                 await self.rest.delete(topic)

@@ -95,12 +95,19 @@ class Link:
             del self._pending[request_id]
 
     async def subscribe(self, topic: str, last_n: int, answered: Callable[[Reply], None]) -> None:
+        await self._subscribe({"type": "subscribe", "topic": topic, "last_n": last_n}, topic, answered)
+
+    async def _resume(self, topic: str, answered: Callable[[Reply], None]) -> None:
+        position = self._subscriptions.position(topic)
+        await self._subscribe({"type": "subscribe", "topic": topic, "resume": {topic: position}}, topic, answered)
+
+    async def _subscribe(self, request: Mapping[str, object], topic: str, answered: Callable[[Reply], None]) -> None:
         def begin(reply: Reply) -> None:
             answered(reply)
             if isinstance(reply, Ack):
                 self._subscriptions.begin(topic, reply)
 
-        await self.ask({"type": "subscribe", "topic": topic, "last_n": last_n}, begin)
+        await self.ask(request, begin)
 
     async def unsubscribe(self, topic: str, answered: Callable[[Reply], None]) -> None:
         def end(reply: Reply) -> None:
@@ -221,7 +228,7 @@ class Link:
         for pause in pauses(RENEWAL_PAUSE_SEC):
             for topic in sorted(self._subscriptions.missing):
                 with suppress(Unreachable):
-                    await self.subscribe(topic, 0, partial(self._renewed, topic, absent))
+                    await self._resume(topic, partial(self._renewed, topic, absent))
             if not self._subscriptions.missing:
                 return
             await asyncio.sleep(pause)

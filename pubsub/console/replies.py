@@ -26,6 +26,7 @@ class Ack(_Reply, frozen=True, tag="ack"):
     epoch: str = ""
     seq: int = 0
     duplicate: bool = False
+    recovered: bool | None = None
 
 
 class Event(_Reply, frozen=True, tag="event", kw_only=True):

@@ -1,5 +1,6 @@
 """The REST calls of the console: list, create and delete topics."""
 
+from collections.abc import Mapping
 from urllib.parse import quote
 
 import aiohttp
@@ -45,13 +46,13 @@ class Rest:
         except msgspec.DecodeError as error:
             raise Unreachable(f"expected a list of topics, but the server's answer is none: {error}") from None
 
-    async def create(self, topic: str) -> None:
-        await self._call("POST", self._topics_url, {"name": topic})
+    async def create(self, topic: str, options: Mapping[str, object]) -> None:
+        await self._call("POST", self._topics_url, {"name": topic, **options})
 
     async def delete(self, topic: str) -> None:
         await self._call("DELETE", self._topics_url.joinpath(quote(topic, safe=""), encoded=True))
 
-    async def _call(self, method: str, url: URL, body: dict[str, str] | None = None) -> bytes:
+    async def _call(self, method: str, url: URL, body: Mapping[str, object] | None = None) -> bytes:
         try:
             async with self._http.request(method, url, json=body) as response:
                 text = await response.read()

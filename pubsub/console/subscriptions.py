@@ -7,7 +7,7 @@ from pubsub.console.replies import Ack, Event, Info, Reply
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The last message that came of one life of a topic; what a resume will need."""
+    """The last message that came of one life of a topic: where to resume."""
 
     epoch: str
     seq: int
@@ -19,8 +19,17 @@ class Subscriptions:
         self.missing: set[str] = set()
         """The topics that the present connection has not subscribed to yet."""
 
+    def position(self, topic: str) -> Position | None:
+        """How far the topic has been read, once it was subscribed to."""
+        return self._positions.get(topic)
+
     def begin(self, topic: str, ack: Ack) -> None:
-        self._positions[topic] = Position(ack.epoch, ack.seq)
+        """A subscription has begun. After a resume what was missed comes now, and moves the position."""
+        seen = self._positions.get(topic)
+        if ack.recovered is None or seen is None:
+            self._positions[topic] = Position(ack.epoch, ack.seq)
+        elif seen.epoch != ack.epoch:
+            self._positions[topic] = Position(ack.epoch, 0)
         self.missing.discard(topic)
 
     def end(self, topic: str) -> None:
@@ -41,11 +50,12 @@ class Subscriptions:
                 self.end(topic)
 
     def account_for(self, topic: str, ack: Ack) -> str:
-        """What was missed between the last message that came and the subscription that ``ack`` begins."""
+        """What is to be said of what was missed, before the subscription that ``ack`` begins."""
         seen = self._positions.get(topic, Position("", 0))
-        if not ack.epoch or ack.epoch != seen.epoch or ack.seq < seen.seq:
-            return "messages may be missing"
-        missed = ack.seq - seen.seq
-        if not missed:
+        if ack.recovered:
             return "no message is missing"
-        return f"missing are #{seen.seq + 1} to #{ack.seq}: 'history {topic} {missed}' shows what is still kept"
+        if ack.recovered is None:
+            return "messages may be missing"
+        if ack.epoch != seen.epoch or ack.seq < seen.seq:
+            return "it was made anew; what it keeps follows"
+        return "some messages are no longer kept"
