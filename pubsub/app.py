@@ -21,7 +21,6 @@ from pubsub.broker import Broker
 from pubsub.clients import add_client_routes
 from pubsub.clock import Clock
 from pubsub.connections import Connections, Limits
-from pubsub.handover import forget_client_tls
 from pubsub.identity import ApiKeys
 from pubsub.jwks import KeySet
 from pubsub.limits import Quotas, Rates
@@ -208,7 +207,6 @@ def is_loopback(host: str) -> bool:
 
 def tune_collector() -> None:
     """Never look at what the start made again, and seldom at what lives long: 10,000 connections take 30 ms to walk."""
-    forget_client_tls()
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 50, 1_000)
