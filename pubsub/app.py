@@ -162,6 +162,7 @@ async def listen(runner: web.AppRunner, settings: Settings, certificate: Certifi
             read_timeout=settings.read_timeout_sec,
             write_timeout=settings.write_timeout_sec,
             keepalive_timeout=settings.idle_timeout_sec,
+            tcp_keepalive=False,  # the kernel's first probe would come after two hours; time limits are all above
             access_log_class=AccessLogger,
             access_log=logging.getLogger("pubsub.access") if settings.mode == "debug" else None,
             loop=loop,
