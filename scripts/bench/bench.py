@@ -31,7 +31,8 @@ def main() -> int:
     options = read_options()
     cache = Cache(options.cache)
     launches, missing = prepare(options.peers, cache)
-    bench = Bench(cache.compiled(HERE / "load.c"), *options.cores)
+    server_core, load_core = options.cores
+    bench = Bench(cache.compiled(HERE / "load.c"), server_core, load_core, disk=options.cache)
     results = Results(
         about=machine.describe() | {"date": time.strftime("%Y-%m-%d"), "command": "bench.py " + " ".join(sys.argv[1:])},
         cells=options.cells,
@@ -62,7 +63,7 @@ def run_round(bench: Bench, launches: dict[Peer, Launch], results: Results, numb
     peers = list(launches)
     first = number % max(len(peers), 1)
     for cell in results.cells if number == 0 else [cell for cell in results.cells if not cell.once]:
-        for peer in peers[first:] + peers[:first]:
+        for peer in (each for each in peers[first:] + peers[:first] if cell.group in each.groups):
             run_cell(bench, cell, peer, launches[peer], results, number)
 
 

@@ -57,6 +57,11 @@ TABLES = (
         {"publishes_per_s": "a second", "cpu_s_per_million": "CPU seconds for a million"},
     ),
     Table(
+        "Acknowledged publishes that are on disk, one connection",
+        "durable",
+        {"publishes_per_s": "a second", "cpu_s_per_million": "CPU seconds for a million"},
+    ),
+    Table(
         "Connecting and subscribing",
         "connect",
         {"connect_s": "seconds", "connect_cpu_s": "CPU seconds", "connects_per_s": "a second"},
@@ -86,6 +91,7 @@ TABLES = (
 BAR_CHARTED = (
     ("latency", "p99_us", "p99 latency, microseconds"),
     ("publish", "cpu_s_per_million", "CPU seconds for a million acknowledged publishes"),
+    ("durable", "publishes_per_s", "Acknowledged publishes a second that are on disk"),
     ("connect", "rss_kib_per_connection", "KiB for each connection"),
 )
 LINE_CHARTED = (
@@ -140,7 +146,9 @@ def _table_lines(results: Results, table: Table) -> Iterator[str]:
         yield "| | " + " | ".join(f"{cell} {table.figures[figure]}".strip() for cell, figure in columns) + " |"
         yield "|---|" + "---|" * len(columns)
         for peer in results.peers:
-            yield f"| {peer} | " + " | ".join(table.text(results, c, peer, f) for c, f in columns) + " |"
+            texts = [table.text(results, cell, peer, figure) for cell, figure in columns]
+            if any(texts):
+                yield f"| {peer} | " + " | ".join(texts) + " |"
 
 
 def _notes(results: Results) -> Iterator[str]:
