@@ -24,6 +24,7 @@ from pubsub.connections import Connections, Limits
 from pubsub.identity import ApiKeys
 from pubsub.jwks import KeySet
 from pubsub.limits import Quotas, Rates
+from pubsub.memory import given_back
 from pubsub.rest import BROKER, CONNECTIONS, STATE, ServerState, add_routes, errors_as_json
 from pubsub.server import AccessLogger, TimedRequestHandler
 from pubsub.session import Rules
@@ -59,7 +60,8 @@ def create_app(settings: Settings) -> web.Application:
         rates=rates,
         allowed_origins=listed(settings.allowed_origins),
     )
-    app[CONNECTIONS] = Connections(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
+    connections = app[CONNECTIONS] = Connections(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
+    app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
     add_routes(app)
     add_client_routes(app)
     app.router.add_get("/ws", open_websocket, allow_head=False)
