@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import pubsub
@@ -44,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_serve(flags: list[str]) -> int:
-    from pubsub.app import serve
+    with without_ca_certificates():
+        from pubsub.app import serve
     from pubsub.journal import JournalError
     from pubsub.logs import set_up_logs
 
@@ -60,6 +63,26 @@ def run_serve(flags: list[str]) -> int:
         print(f"pubsub: can't listen on {settings.host} port {settings.port}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
+
+
+@contextmanager
+def without_ca_certificates() -> Iterator[None]:
+    """Hide the CA certificates from OpenSSL, by the variables that it reads for their places.
+
+    aiohttp loads them for its client when it is imported. A server never asks for them, and of their 2.6 MiB the
+    allocator keeps 1.9 even when they are freed. A client session made later must bring an SSL context of its own.
+    """
+    places = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
+    before = {name: os.environ.get(name) for name in places}
+    os.environ.update(places)
+    try:
+        yield
+    finally:
+        for name, place in before.items():
+            if place is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = place
 
 
 def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -79,8 +79,10 @@ class Access:
 
     async def identify_client(self, request: web.Request) -> Identity | None:
         """Who opens a WebSocket; None where nothing says so, or need. Raises Unauthorized, RateLimited."""
+        if self.tokens is None:
+            return None
         token = bearer_token(request) or request.query.get("token")
-        if self.tokens is None or token is None:
+        if token is None:
             return None
         try:
             return await self._identify_token(token)

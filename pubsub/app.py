@@ -22,11 +22,11 @@ from pubsub.broker import Broker
 from pubsub.clients import add_client_routes
 from pubsub.clock import Clock
 from pubsub.connections import Connections, Limits
-from pubsub.handover import forget_client_tls
 from pubsub.identity import ApiKeys
 from pubsub.journal import DATABASE
 from pubsub.jwks import KeySet
 from pubsub.limits import Quotas, Rates
+from pubsub.memory import given_back
 from pubsub.rest import BROKER, CONNECTIONS, STATE, ServerState, add_routes, errors_as_json
 from pubsub.server import AccessLogger, TimedRequestHandler
 from pubsub.session import Rules
@@ -71,7 +71,8 @@ def create_app(settings: Settings) -> web.Application:
         rates=rates,
         allowed_origins=listed(settings.allowed_origins),
     )
-    app[CONNECTIONS] = Connections(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
+    connections = app[CONNECTIONS] = Connections(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
+    app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
     add_routes(app)
     add_client_routes(app)
     app.router.add_get("/ws", open_websocket, allow_head=False)
@@ -204,6 +205,7 @@ async def listen(runner: web.AppRunner, settings: Settings, certificate: Certifi
             read_timeout=settings.read_timeout_sec,
             write_timeout=settings.write_timeout_sec,
             keepalive_timeout=settings.idle_timeout_sec,
+            tcp_keepalive=False,  # the kernel's first probe would come after two hours; time limits are all above
             access_log_class=AccessLogger,
             access_log=logging.getLogger("pubsub.access") if settings.mode == "debug" else None,
             loop=loop,
@@ -249,7 +251,6 @@ def is_loopback(host: str) -> bool:
 
 def tune_collector() -> None:
     """Never look at what the start made again, and seldom at what lives long: 10,000 connections take 30 ms to walk."""
-    forget_client_tls()
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 50, 1_000)

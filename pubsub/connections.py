@@ -82,6 +82,11 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def left(self) -> int:
+        """Connections that have ended since the start."""
+        return self._opened - len(self._open)
+
     def add(self, connection: Connection) -> None:
         """Spread over the period, not served in one burst: each connection's first ping comes at a time of its own."""
         self._open[connection] = None

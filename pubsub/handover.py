@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import connector, web
+from aiohttp import web
 from aiohttp._websocket.helpers import websocket_mask
 
-__all__ = ["Handshake", "came_early", "detach", "forget_client_tls", "websocket_mask"]
+__all__ = ["Handshake", "came_early", "detach", "websocket_mask"]
 
 
 class Handshake(web.WebSocketResponse):
@@ -40,11 +40,3 @@ def detach(request: web.Request) -> asyncio.Transport:
     handler.transport = None  # so that connection_lost does not close it
     handler.connection_lost(None)
     return transport
-
-
-def forget_client_tls() -> None:
-    """Free the CA certificates that aiohttp loads for its client at import: 2.6 MiB that a server never asks for.
-
-    A client session made later in this process must bring an SSL context of its own.
-    """
-    vars(connector).update(_SSL_CONTEXT_VERIFIED=None, _SSL_CONTEXT_UNVERIFIED=None)

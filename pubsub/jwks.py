@@ -78,8 +78,8 @@ class KeySet:
             )
 
     async def _download(self) -> bytes:
-        # Its own context: the server has thrown aiohttp's away (handover.forget_client_tls). Loading the CA
-        # certificates takes 20 ms, so not on the loop.
+        # Its own context: aiohttp's knows no CA in a server (__main__.without_ca_certificates). Loading them takes
+        # 20 ms, so not on the loop.
         tls = await asyncio.to_thread(ssl.create_default_context)
         async with (
             asyncio.timeout(PATIENCE),

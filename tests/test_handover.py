@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import connector, web
+from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from pubsub.connection import Connection
@@ -73,9 +77,30 @@ def test_the_mask_is_taken_off_in_place() -> None:
     require(bytes(payload) == masked[6:], "websocket_mask(mask, payload) no longer masks payload in place")
 
 
-def test_the_clients_certificates_have_their_place() -> None:
-    for name in ("_SSL_CONTEXT_VERIFIED", "_SSL_CONTEXT_UNVERIFIED"):
-        require(hasattr(connector, name), f"aiohttp.connector has no {name} any more")
+START_OF_A_SERVER = """
+import os, ssl, sys
+from pubsub.__main__ import without_ca_certificates
+assert "aiohttp" not in sys.modules, "aiohttp is imported before the certificates are hidden"
+before = dict(os.environ), ssl.create_default_context().cert_store_stats()
+with without_ca_certificates():
+    import pubsub.app
+assert before == (dict(os.environ), ssl.create_default_context().cert_store_stats()), "they stay hidden"
+from aiohttp import connector
+print(connector._SSL_CONTEXT_VERIFIED.cert_store_stats()["x509"])
+"""
+
+
+def test_a_server_loads_no_ca_certificates_for_a_client(tmp_path: Path) -> None:
+    """One of the variables is set already, the other is not: both are afterwards as they were."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SSL_CERT_")}
+    done = subprocess.run(
+        [sys.executable, "-c", START_OF_A_SERVER],
+        env=environment | {"SSL_CERT_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    require(int(done.stdout) == 0, "its client loads CA certificates all the same", see="pubsub/__main__.py")
 
 
 def handlers_alive() -> int:

@@ -20,7 +20,7 @@ from catalog import PEERS, ROOT, Launch, Peer
 from cells import Bench, Cell, curve_cells, full_cells, quick_cells, take_sample
 from install import HERE, Cache, Missing
 from processes import Failed
-from report import markdown, write_plots
+from report import markdown, write_into, write_plots
 from results import Results
 
 DEFAULT_PEERS = "ours,baseline,floor"
@@ -31,7 +31,8 @@ def main() -> int:
     options = read_options()
     cache = Cache(options.cache)
     launches, missing = prepare(options.peers, cache)
-    bench = Bench(cache.compiled(HERE / "load.c"), *options.cores)
+    server_core, load_core = options.cores
+    bench = Bench(cache.compiled(HERE / "load.c"), server_core, load_core, disk=options.cache)
     results = Results(
         about=machine.describe() | {"date": time.strftime("%Y-%m-%d"), "command": "bench.py " + " ".join(sys.argv[1:])},
         cells=options.cells,
@@ -62,7 +63,7 @@ def run_round(bench: Bench, launches: dict[Peer, Launch], results: Results, numb
     peers = list(launches)
     first = number % max(len(peers), 1)
     for cell in results.cells if number == 0 else [cell for cell in results.cells if not cell.once]:
-        for peer in peers[first:] + peers[:first]:
+        for peer in (each for each in peers[first:] + peers[:first] if cell.group in each.groups):
             run_cell(bench, cell, peer, launches[peer], results, number)
 
 
@@ -84,6 +85,8 @@ def write_results(options: argparse.Namespace, results: Results) -> None:
     print(text)
     if options.markdown:
         options.markdown.write_text(text)
+    if options.page:
+        write_into(options.page, results)
     if options.json:
         options.json.write_text(results.as_json())
     if options.plots:
@@ -105,6 +108,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--cores", type=cores_of, default="0,1", help="the server's and the load's: %(default)s")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument("--markdown", type=Path, help="where to write the tables, which are printed too")
+    parser.add_argument("--page", type=Path, help="a page whose last part, The figures, is to hold the tables")
     parser.add_argument("--plots", type=Path, help="a folder for SVG plots")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "bench", help="a folder for programs")
     options = parser.parse_args()

@@ -2,13 +2,19 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from install import HERE, SCRIPTS, Cache, library_path
 
 ROOT = HERE.parents[1]
 PORT, FOLDER, SETTINGS = "@PORT@", "@FOLDER@", "@SETTINGS@"
 """Stand for the server's port, a folder of its own and its settings file, in the command and in the settings."""
+ALONE = "alone"
+"""In place of a dialect: a program that is no server, gets the cell's window and seconds, and measures itself."""
+
+IN_MEMORY = frozenset({"fanout", "latency", "publish", "connect", "topics", "idle"})
+ON_DISK = frozenset({"durable"})
+"""Groups of cells: those for who keeps messages in memory, at most, and those for who acknowledges what is on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +26,18 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """`prepare` gets what the peer needs, which may take minutes, or raises Missing."""
+    """`prepare` gets what the peer needs, which may take minutes, or raises Missing. It runs in cells of `groups`."""
 
     name: str
     title: str
     dialect: str
     prepare: Callable[[Cache], Launch]
+    groups: frozenset[str] = IN_MEMORY
 
 
 def ours(_cache: Cache) -> Launch:
     command = (sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", PORT)
-    return Launch(command, environment={"PYTHONPATH": str(ROOT)})
+    return Launch(command, environment={"PYTHONPATH": str(ROOT), "DATA_DIR": "data"})
 
 
 def floor(cache: Cache) -> Launch:
@@ -59,12 +66,21 @@ def ws(cache: Cache) -> Launch:
     )
 
 
+def sqlite(_cache: Cache) -> Launch:
+    return Launch((sys.executable, str(SCRIPTS / "sqlite_commits.py"), FOLDER))
+
+
 def redis(cache: Cache) -> Launch:
     program = cache.debian_file("redis-server", "usr/bin/redis-server")
     return Launch(
         (str(program), "--bind", "127.0.0.1", "--port", PORT, "--save", "", "--maxclients", "15000"),
         environment={"LD_LIBRARY_PATH": library_path(program)},
     )
+
+
+def redis_streams(cache: Cache) -> Launch:
+    launch = redis(cache)
+    return replace(launch, command=(*launch.command, "--appendonly", "yes", "--appendfsync", "always", "--dir", FOLDER))
 
 
 NATS_SETTINGS = f"""
@@ -75,6 +91,13 @@ websocket {{ listen: "127.0.0.1:{PORT}", no_tls: true }}
 
 def nats(cache: Cache) -> Launch:
     return Launch((str(cache.python().with_name("nats-server")), "--config", SETTINGS), NATS_SETTINGS)
+
+
+JETSTREAM_SETTINGS = f"{NATS_SETTINGS}jetstream {{ store_dir: {FOLDER}, sync_interval: always }}"
+
+
+def jetstream(cache: Cache) -> Launch:
+    return replace(nats(cache), settings=JETSTREAM_SETTINGS)
 
 
 # Mosquitto 2.0 does not start without a listener that is no WebSocket: the one on a Unix socket.
@@ -131,7 +154,7 @@ def nchan(cache: Cache) -> Launch:
 
 
 PEERS = (
-    Peer("ours", "this server", "pubsub", ours),
+    Peer("ours", "this server; a topic in memory", "pubsub", ours, IN_MEMORY | ON_DISK),
     Peer("floor", "a bare loop in C that only writes the same bytes to the same sockets", "pubsub", floor),
     Peer("socketify", "uWebSockets (C++) from Python; no JSON", "raw", python_script("socketify_broadcast.py")),
     Peer("redis", "Redis pub/sub (C); no WebSocket, no JSON", "redis", redis),
@@ -144,4 +167,8 @@ PEERS = (
     Peer("websockets", "websockets, broadcast (Python); no JSON", "raw", python_script("websockets_broadcast.py")),
     Peer("baseline", "aiohttp, a queue and a task for each client (Python); the same work as ours", "pubsub", baseline),
     Peer("socketio", "python-socketio on aiohttp", "socketio", python_script("socketio_broadcast.py")),
+    Peer("ours-durable", "this server; a durable topic", "durable", ours, ON_DISK),
+    Peer("sqlite", "SQLite and the disk alone: commits of as many rows as are in flight", ALONE, sqlite, ON_DISK),
+    Peer("redis-streams", "Redis Streams, synced (appendfsync always)", "redis-stream", redis_streams, ON_DISK),
+    Peer("jetstream", "NATS JetStream, synced (sync_interval: always)", "jetstream", jetstream, ON_DISK),
 )

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import machine
-from catalog import Launch, Peer
-from processes import Failed, Load, running_load, running_server
+from catalog import ALONE, ON_DISK, Launch, Peer
+from processes import Failed, Load, run_alone, running_load, running_server
 
 SETTLE_SECONDS = 1.0
 """From the last connect until memory is read: what only connecting needed has been given back by then."""
@@ -28,6 +28,15 @@ class Bench:
     load_program: Path
     server_core: int
     load_core: int
+    disk: Path
+
+    def disk_for(self, cell: "Cell") -> Path | None:
+        """Where a durable cell keeps what it writes, for all peers the same disk; None: anywhere."""
+        if cell.group not in ON_DISK:
+            return None
+        if machine.is_in_memory(self.disk):
+            raise Failed("its folder is in memory: --cache names one on a disk")
+        return self.disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +89,12 @@ class Meter:
 
 def take_sample(bench: Bench, cell: Cell, peer: Peer, launch: Launch) -> Sample:
     """A server of its own for each sample: nothing that an earlier one left behind counts."""
+    disk = bench.disk_for(cell)
+    if peer.dialect == ALONE:
+        assert disk is not None, "such a peer takes part in durable cells alone"
+        return take_sample_alone(bench, cell, launch, disk)
     with ExitStack() as stack:
-        server, port = stack.enter_context(running_server(launch, bench.server_core))
+        server, port = stack.enter_context(running_server(launch, bench.server_core, disk))
         common = {"port": port, "dialect": peer.dialect}
 
         def start_load(mode: str, options: Mapping[str, object]) -> Load:
@@ -98,6 +111,17 @@ def take_sample(bench: Bench, cell: Cell, peer: Peer, launch: Launch) -> Sample:
         load = start_load(cell.mode, cell.options)
         meter = Meter(server, load.process.pid)
         return Sample(FIGURES[cell.mode](load, meter, cell), meter.disturbance())
+
+
+def take_sample_alone(bench: Bench, cell: Cell, launch: Launch, disk: Path) -> Sample:
+    busy, start = machine.busy_seconds(), time.monotonic()
+    result = run_alone(launch, bench.server_core, disk, cell.options["window"], cell.options["seconds"])
+    others = machine.busy_seconds() - busy - result["cpu_s"]
+    figures = {
+        "cpu_s_per_million": 1e6 * result["cpu_s"] / result["messages"],
+        "publishes_per_s": result["messages_per_s"],
+    }
+    return Sample(figures, max(0.0, others / (time.monotonic() - start)))
 
 
 def create_topics(peer: Peer, port: int, count: int) -> None:
@@ -187,6 +211,11 @@ def publish(publishers: int, window: int, seconds: float) -> Cell:
     return Cell("publish", f"{publishers}x{window}", "publish", options)
 
 
+def durable(window: int, seconds: float) -> Cell:
+    """The same, with peers that acknowledge only what is on disk; beside them this server with a topic in memory."""
+    return replace(publish(1, window, seconds), group="durable", name=f"{window} in flight")
+
+
 def connect(subscribers: int, hold_seconds: float = 0) -> Cell:
     options = {"subscribers": subscribers, "seconds": CONNECT_SECONDS}
     return Cell("connect", f"{subscribers} connections", "connect", options, hold_seconds=hold_seconds)
@@ -202,7 +231,8 @@ def beside_idle(idle: int, seconds: float) -> Cell:
 
 def full_cells(seconds: float) -> list[Cell]:
     grid = [fanout(subscribers, window, seconds) for subscribers in (1, 10, 100, 1000) for window in (1, 20, 200)]
-    return [*grid, latency(100, 100, 3 * seconds), publish(1, 100, seconds), connect(1000), connect(10000, 30)]
+    kept = [durable(window, seconds) for window in (512, 32, 1)]
+    return [*grid, latency(100, 100, 3 * seconds), publish(1, 100, seconds), *kept, connect(1000), connect(10000, 30)]
 
 
 def curve_cells(seconds: float) -> list[Cell]:

@@ -407,15 +407,24 @@ static void post(const char *path, const char *body) {
                           options.tokens ? "\r\n" : "", strlen(body), body);
     ssize_t got = send(fd, text, (size_t)length, MSG_NOSIGNAL) == length ? recv(fd, text, sizeof text - 1, 0) : -1;
     text[got > 0 ? got : 0] = '\0';
+    const char *answer = strstr(text, "\r\n\r\n");
     if (sscanf(text, "HTTP/1.1 %d", &status) != 1 || (status != 201 && status != 409))
-        quit(1, "POST %s was answered: %.100s", path, got > 0 ? text : "(nothing)");
+        quit(1, "POST %s was answered: %d %.100s", path, status, answer != NULL ? answer + 4 : "(nothing)");
     close(fd);
 }
 
-static void pubsub_prepare(void) {
+static void create_topic(const char *more) {
     char body[512];
-    snprintf(body, sizeof body, "{\"name\":\"%s\"}", options.topic);
+    snprintf(body, sizeof body, "{\"name\":\"%s\"%s}", options.topic, more);
     post("/topics", body);
+}
+
+static void pubsub_prepare(void) {
+    create_topic("");
+}
+
+static void pubsub_prepare_durable(void) {
+    create_topic(",\"durable\":true");
 }
 
 static void pubsub_join(struct connection *connection) {
@@ -540,7 +549,7 @@ static size_t redis_part_length(const char *at, size_t length) {
 
 /* What is pushed to a subscriber is an array of three: what it is, the topic, and the message or a count. */
 static size_t redis_take(struct connection *connection, const char *at, size_t length) {
-    size_t used = line_length(at, length);
+    size_t used = redis_part_length(at, length);
     if (used == 0)
         return 0;
     for (int part = 0; *at == '*' && part < 3; part++) {
@@ -556,6 +565,12 @@ static size_t redis_take(struct connection *connection, const char *at, size_t l
     else if (!take_delivery(connection, at, used))
         become_ready(connection);
     return used;
+}
+
+/* A stream keeps what it gets; the answer is the new entry's id, a bulk string. */
+static void redis_write_entry_template(struct bytes *out, const char *payload) {
+    append_format(out, "*5\r\n$4\r\nXADD\r\n$%zu\r\n%s\r\n$1\r\n*\r\n$1\r\nm\r\n$%zu\r\n%s\r\n", strlen(options.topic),
+                  options.topic, strlen(payload), payload);
 }
 
 /* ---- dialect nats: NATS lines inside binary frames ---- */
@@ -599,6 +614,44 @@ static size_t nats_take(struct connection *connection, const char *at, size_t le
     else if (starts_with(at, line, "-ERR"))
         note_refusal(at, line);
     return line;
+}
+
+/* ---- dialect jetstream: NATS with a stream that keeps what it gets, and answers each publish with a message ---- */
+
+#define JETSTREAM_INBOX "_INBOX.load"
+
+/* To make the stream again as it is already is no error. */
+static void jetstream_join(struct connection *connection) {
+    char text[1024], stream[256];
+    snprintf(stream, sizeof stream, "{\"name\":\"bench\",\"subjects\":[\"%s\"],\"storage\":\"file\",\"max_msgs\":-1}",
+             options.topic);
+    snprintf(text, sizeof text,
+             "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"c\",\"version\":\"1\",\"protocol\":1}\r\n"
+             "SUB " JETSTREAM_INBOX ".%td 1\r\nPUB $JS.API.STREAM.CREATE.bench " JETSTREAM_INBOX ".%td %zu\r\n%s\r\n",
+             connection - clients.all, connection - clients.all, strlen(stream), stream);
+    say_text(connection, text);
+}
+
+/* The one publisher of a measurement is client 0: there are no subscribers. */
+static void jetstream_write_template(struct bytes *out, const char *payload) {
+    append_format(out, "PUB %s " JETSTREAM_INBOX ".0 %zu\r\n%s\r\n", options.topic, strlen(payload), payload);
+}
+
+static size_t jetstream_take(struct connection *connection, const char *at, size_t length) {
+    size_t line = line_length(at, length);
+    if (!starts_with(at, line, "MSG "))
+        return nats_take(connection, at, length);
+    const char *last_word = memrchr(at, ' ', line);
+    size_t whole = line + strtoul(last_word + 1, NULL, 10) + 2;
+    if (whole > length)
+        return 0;
+    if (contains(at + line, whole - line, "\"error\""))
+        note_refusal(at + line, whole - line);
+    else if (connection->phase == JOINING)
+        become_ready(connection);
+    else
+        note_acknowledgement(connection);
+    return whole;
 }
 
 /* ---- dialect mqtt: MQTT 3.1.1 inside binary frames ---- */
@@ -662,6 +715,9 @@ static const struct dialect dialects[] = {
     {.name = "pubsub", .framing = TEXT_MESSAGES, .subscriber_path = "/ws", .publisher_path = "/ws",
      .event_overhead = 139, .always_acknowledges = true, .prepare = pubsub_prepare, .join = pubsub_join,
      .write_template = pubsub_write_template, .take = pubsub_take},
+    {.name = "durable", .framing = TEXT_MESSAGES, .subscriber_path = "/ws", .publisher_path = "/ws",
+     .event_overhead = 139, .always_acknowledges = true, .prepare = pubsub_prepare_durable, .join = pubsub_join,
+     .write_template = pubsub_write_template, .take = pubsub_take},
     {.name = "raw", .framing = TEXT_MESSAGES, .subscriber_path = "/sub", .publisher_path = "/pub",
      .always_acknowledges = true, .join = raw_join, .write_template = raw_write_template, .take = raw_take},
     {.name = "nchan", .framing = TEXT_MESSAGES, .subscriber_path = "/sub", .publisher_path = "/pub",
@@ -671,8 +727,13 @@ static const struct dialect dialects[] = {
      .write_template = socketio_write_template, .take = socketio_take},
     {.name = "redis", .framing = BARE_TCP, .always_acknowledges = true, .join = redis_join,
      .write_template = redis_write_template, .take = redis_take},
+    {.name = "redis-stream", .framing = BARE_TCP, .always_acknowledges = true, .join = redis_join,
+     .write_template = redis_write_entry_template, .take = redis_take},
     {.name = "nats", .framing = STREAM_IN_FRAMES, .subscriber_path = "/", .publisher_path = "/",
      .join = nats_join, .write_template = nats_write_template, .take = nats_take},
+    {.name = "jetstream", .framing = STREAM_IN_FRAMES, .subscriber_path = "/", .publisher_path = "/",
+     .always_acknowledges = true, .join = jetstream_join, .write_template = jetstream_write_template,
+     .take = jetstream_take},
     {.name = "mqtt", .framing = STREAM_IN_FRAMES, .subscriber_path = "/mqtt", .publisher_path = "/mqtt",
      .subprotocol = "mqtt", .join = mqtt_join, .write_template = mqtt_write_template, .take = mqtt_take},
 };
@@ -1116,7 +1177,7 @@ static const char help[] =
     "options\n"
     "  --host ADDRESS         loopback only (127.0.0.1)\n"
     "  --port N\n"
-    "  --dialect NAME         pubsub, raw, nchan, socketio, redis, nats or mqtt (pubsub)\n"
+    "  --dialect NAME         pubsub, durable, raw, nchan, socketio, redis, redis-stream, nats, jetstream or mqtt\n"
     "  --topic NAME           (bench)\n"
     "  --subscribers N        (100; connect: 10000)\n"
     "  --publishers N         publish only (1)\n"

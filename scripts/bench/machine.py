@@ -67,6 +67,13 @@ def busy_seconds() -> float:
     return (user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND
 
 
+def is_in_memory(folder: Path) -> bool:
+    """Whether the file system of the folder is one without a disk."""
+    mounts = [line.split()[1:3] for line in (PROC / "mounts").read_text().splitlines()]
+    holding = [(len(point), kind) for point, kind in mounts if folder.resolve().is_relative_to(point)]
+    return max(holding)[1] in ("tmpfs", "ramfs")
+
+
 def describe() -> dict[str, str]:
     """What a reader needs to judge the figures; nothing that names this very machine."""
     cpu = _key_values(PROC / "cpuinfo")

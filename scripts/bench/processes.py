@@ -59,10 +59,10 @@ def running_load(program: Path, core: int, mode: str, options: Mapping[str, obje
 
 
 @contextmanager
-def running_server(launch: Launch, core: int) -> Iterator[tuple[int, int]]:
-    """Gives its process id and port. It has a folder of its own: no settings file of this repository counts."""
+def running_server(launch: Launch, core: int, disk: Path | None = None) -> Iterator[tuple[int, int]]:
+    """Gives its process id and port. Its folder, in `disk`, is its own: no settings file of this repository counts."""
     port = _free_port()
-    with tempfile.TemporaryDirectory() as folder, open(Path(folder, "output"), "w+") as output:
+    with tempfile.TemporaryDirectory(dir=disk) as folder, open(Path(folder, "output"), "w+") as output:
         Path(folder, "settings").write_text(_filled(launch.settings, port, folder))
         command = [_filled(word, port, folder) for word in launch.command]
         environment = {**os.environ, **launch.environment}
@@ -73,6 +73,17 @@ def running_server(launch: Launch, core: int) -> Iterator[tuple[int, int]]:
             yield server.pid, port
         finally:
             _stop(server)
+
+
+def run_alone(launch: Launch, core: int, disk: Path, *arguments: object) -> dict[str, Any]:
+    """What a program that measures itself has found out."""
+    with tempfile.TemporaryDirectory(dir=disk) as folder, machine.pinned(core):
+        command = [*(_filled(word, 0, folder) for word in launch.command), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise Failed("".join(done.stderr.splitlines()[-1:]))
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

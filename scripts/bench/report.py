@@ -6,9 +6,11 @@ from pathlib import Path
 
 from plot import Bar, bar_chart, line_chart, number
 from results import Results
+from standing import standing
 
 REFERENCE = "ours"
 """The peer that the others are compared with."""
+FIGURES_HEADING = "## The figures\n"
 
 
 def figure_text(results: Results, cell: str, peer: str, figure: str) -> str:
@@ -49,11 +51,16 @@ TABLES = (
     Table(
         "Latency in microseconds, from when a message was due",
         "latency",
-        {"p50_us": "p50", "p99_us": "p99", "p999_us": "p99.9", "max_us": "max"},
+        {"p50_us": "p50", "p99_us": "p99", "p999_us": "p99.9", "max_us": "max", "latest_send_us": "load late by"},
     ),
     Table(
         "Acknowledged publishes, connections x messages in flight",
         "publish",
+        {"publishes_per_s": "a second", "cpu_s_per_million": "CPU seconds for a million"},
+    ),
+    Table(
+        "Acknowledged publishes that are on disk, one connection",
+        "durable",
         {"publishes_per_s": "a second", "cpu_s_per_million": "CPU seconds for a million"},
     ),
     Table(
@@ -86,6 +93,7 @@ TABLES = (
 BAR_CHARTED = (
     ("latency", "p99_us", "p99 latency, microseconds"),
     ("publish", "cpu_s_per_million", "CPU seconds for a million acknowledged publishes"),
+    ("durable", "publishes_per_s", "Acknowledged publishes a second that are on disk"),
     ("connect", "rss_kib_per_connection", "KiB for each connection"),
 )
 LINE_CHARTED = (
@@ -98,14 +106,20 @@ LINE_CHARTED = (
 def markdown(results: Results) -> str:
     about = [f"- {key}: {value}" for key, value in results.about.items()]
     tables = [line for table in TABLES for line in _table_lines(results, table)]
-    return "\n".join([*about, *tables, "", *_notes(results), ""])
+    return "\n".join([*about, *standing(results), *tables, "", *_notes(results), ""])
+
+
+def write_into(page: Path, results: Results) -> None:
+    """Put the tables of a run behind the heading of the figures, in place of what stands there."""
+    prose, heading, _ = page.read_text().partition(FIGURES_HEADING)
+    page.write_text(f"{prose}{heading or FIGURES_HEADING}\n{markdown(results)}")
 
 
 def write_plots(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for group, figure, title in BAR_CHARTED:
         for cell in _cells(results, group, figure):
-            name = "".join(letter if letter.isalnum() else "-" for letter in cell)
+            name = "".join(letter if letter.isalnum() else "-" for letter in f"{group} {cell}")
             (folder / f"{name}.svg").write_text(bar_chart(f"{title} ({cell})", _bars(results, cell, figure)))
     for group, figure, title in LINE_CHARTED:
         if cells := _cells(results, group, figure):
@@ -140,7 +154,9 @@ def _table_lines(results: Results, table: Table) -> Iterator[str]:
         yield "| | " + " | ".join(f"{cell} {table.figures[figure]}".strip() for cell, figure in columns) + " |"
         yield "|---|" + "---|" * len(columns)
         for peer in results.peers:
-            yield f"| {peer} | " + " | ".join(table.text(results, c, peer, f) for c, f in columns) + " |"
+            texts = [table.text(results, cell, peer, figure) for cell, figure in columns]
+            if any(texts):
+                yield f"| {peer} | " + " | ".join(texts) + " |"
 
 
 def _notes(results: Results) -> Iterator[str]:

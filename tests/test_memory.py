@@ -1,0 +1,72 @@
+"""What pubsub/memory.py gives back, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+
+import pytest
+
+from pubsub import memory
+from pubsub.rest import CONNECTIONS
+from tests.harness import RawClient, eventually, run_server
+
+# 20 MiB in pieces that the C library keeps when they are freed, since the last of them is in use.
+FREED_PIECES = """
+from pathlib import Path
+from pubsub.memory import trim
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+pieces = [bytes(1000) for _ in range(20_000)]
+last = bytes(1000)
+del pieces
+before = resident()
+trim()
+print(before - resident())
+"""
+
+
+def test_trim_gives_back_what_was_freed() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED_PIECES], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 15_000_000
+
+
+async def test_memory_is_given_back_whenever_a_thousand_clients_have_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, looks = 0, 0
+    trimmed: list[int] = []
+
+    def look() -> int:
+        nonlocal looks
+        looks += 1
+        return left
+
+    async def some_looks() -> None:
+        before = looks
+        await eventually(lambda: looks > before + 5)
+
+    monkeypatch.setattr(memory, "trim", lambda: trimmed.append(left))
+    async with asynccontextmanager(memory.given_back)(look, period=0.001):
+        for number in (999, 1000, 1001, 1999, 2500):
+            left = number
+            await some_looks()
+    assert trimmed == [1000, 2500]
+
+
+async def test_a_client_that_ends_has_left() -> None:
+    async with run_server() as server:
+        client = await RawClient.connect(server.port)
+        await eventually(lambda: server.connections == 1)
+        assert server.app[CONNECTIONS].left == 0
+        client.close()
+        await eventually(lambda: server.app[CONNECTIONS].left == 1)
+
+
+async def test_it_ends_with_the_application() -> None:
+    before = asyncio.all_tasks()
+    async with asynccontextmanager(memory.given_back)(lambda: 0):
+        assert len(asyncio.all_tasks() - before) == 1
+    await eventually(lambda: asyncio.all_tasks() == before)
