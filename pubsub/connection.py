@@ -45,6 +45,8 @@ WRITE_BUFFER_LOW: Final = 64 * 1024
 REPLY_BYTES: Final = 64 * 1024  # answers are written at the end of the tick, or when they come to this
 CLOSE_WAIT: Final = 0.9  # seconds from the server's close frame to the end, whatever the client does
 
+NOTHING_TAKEN: Final = Uptake(0, behind=False)
+
 
 class Connection(asyncio.Protocol):
     """See the module. It takes over a transport whose handshake is done; :meth:`open` begins.
@@ -86,7 +88,7 @@ class Connection(asyncio.Protocol):
             identity=identity,
         )
         self._seen = self._opened = connections.now()
-        self._uptake = Uptake(0, behind=False)
+        self._uptake = NOTHING_TAKEN
         self._uptake_at = 0.0
         self._held = False  # the session waits
         self._claimed: str | None = None  # the client whose quota this connection is a part of

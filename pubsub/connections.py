@@ -176,6 +176,8 @@ class Connections:
     def _unschedule(self, connection: Connection) -> None:
         if slot := self._wheel.get(connection.slot):
             slot.pop(connection, None)
+            if not slot:
+                del self._wheel[connection.slot]
 
     def _tick(self) -> None:
         now = self.now()
