@@ -20,6 +20,7 @@ BINARY: Final = 0x2
 CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
+FIN_TEXT: Final = FIN | TEXT
 
 MAX_CONTROL_BYTES: Final = 125  # RFC 6455, 5.5
 # Close codes that may stand in a frame below 3000 (RFC 6455, 7.4.1; 1012 to 1014 by the IANA registry).
@@ -140,27 +141,33 @@ class Reader:
         """
         received = self._bytes
         position = self._position
-        while len(received) - position >= 2:
+        length = len(received)
+        while length - position >= 2:
             first = received[position]
             size = received[position + 1] - 128
-            if size < 0:
-                raise ProtocolFault(Goodbye.PROTOCOL_ERROR, "a frame is not masked")  # RFC 6455, 5.1
             start = position + 6
-            if size >= 126:
-                start = position + (8 if size == 126 else 14)
-                if len(received) < start - 4:
+            if size == 126:
+                start = position + 8
+                if length < position + 4:
                     break
-                size = int.from_bytes(received[position + 2 : start - 4], "big")
-            if first != FIN | TEXT or size > self._max_bytes or self._message is not None:
+                size = received[position + 2] << 8 | received[position + 3]
+            elif size == 127:
+                start = position + 14
+                if length < position + 10:
+                    break
+                size = int.from_bytes(received[position + 2 : position + 10], "big")
+            elif size < 0:
+                raise ProtocolFault(Goodbye.PROTOCOL_ERROR, "a frame is not masked")  # RFC 6455, 5.1
+            if first != FIN_TEXT or size > self._max_bytes or self._message is not None:
                 self._check(first, size)
             end = start + size
-            if end > len(received):
+            if end > length:
                 self._wait_for(end - position)
                 break
             payload = bytearray(received[start:end])
             self._unmask(received[start - 4 : start], payload)
             self._position = position = end
-            if first == FIN | TEXT:
+            if first == FIN_TEXT:
                 try:
                     return payload.decode()
                 except UnicodeDecodeError as error:
