@@ -124,14 +124,14 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, reader: Reader) -> None:
         """Serve what has come, for as long as the client takes what it is sent; in the end only look for its Close."""
-        outbox = self.outbox
+        outbox, read, receive = self.outbox, reader.read, self.session.receive
         fragments_before, frame_came, message_ended = reader.fragments_read, False, False
         try:
-            while (self._end_reason or not (outbox.blocked or self._held)) and (received := reader.read()) is not None:
+            while (self._end_reason or not (outbox.blocked or self._held)) and (received := read()) is not None:
                 frame_came = True
                 if type(received) is str and not self._end_reason:
                     message_ended = True
-                    self.session.receive(received)
+                    receive(received)
                 else:
                     message_ended = message_ended or type(received) is Binary
                     self._control(received)
