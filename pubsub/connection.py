@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._connections = connections
         self._reader: Reader | None = Reader(connections.limits.max_message_bytes, websocket_mask)
-        self._replies: list[bytes] = []
+        self._replies: list[bytes] | None = None  # those of this tick
         self._reply_bytes = 0
         self._end_reason = ""  # why, once the end has begun
         self._farewell: Goodbye | None = None  # at shutdown: to be said when nothing waits any more
@@ -203,7 +203,8 @@ class Connection(asyncio.Protocol):
 
     def reply(self, frame: bytes) -> None:
         """Send an answer with others of this tick (Replies)."""
-        if not self._replies:
+        if self._replies is None:
+            self._replies = []
             self._connections.defer(self.flush)
         self._replies.append(frame)
         self._reply_bytes += len(frame)
@@ -212,8 +213,8 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Send the answers that wait (Replies)."""
-        if self._replies:
-            replies, self._replies = self._replies, []
+        if self._replies is not None:
+            replies, self._replies = self._replies, None
             self._reply_bytes = 0
             self._transport.write(b"".join(replies))
 
@@ -354,7 +355,7 @@ class Connection(asyncio.Protocol):
         if self._abort_timer is not None:
             self._abort_timer.cancel()
         self._begin_end("connection reset" if exc else "connection lost")
-        self._replies.clear()
+        self._replies = None
         self.outbox.clear()
         if self._claimed is not None:
             self._connections.quotas.release(self._claimed)
