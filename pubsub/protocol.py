@@ -281,21 +281,30 @@ class Event(Struct, frozen=True, gc=False, tag_field="type", tag="event"):
 
 
 class Ack(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
-    """``seq`` and ``duplicate`` (its id was seen before) answer a publish; without a topic it answers an auth."""
+    """The answer to an unsubscribe; without a topic, that to an auth."""
 
     request_id: str | UnsetType = UNSET
     topic: str | UnsetType = UNSET
     status: str
-    seq: int | UnsetType = UNSET
-    duplicate: bool | UnsetType = UNSET
     ts: str
 
 
-class SubscribeAck(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
-    """The answer to a subscribe: where the topic is, and whether nothing is missing after a resume.
+class PublishAck(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack"):
+    """The answer to a publish. ``duplicate``: its id was seen before, and ``seq`` is that of the first.
 
-    Apart from Ack, since a publish pays for every field that its ack might have.
+    Apart from the others, and made by position: a publish pays for every field that its ack might have.
     """
+
+    request_id: str | UnsetType
+    topic: str
+    status: str
+    seq: int
+    ts: str
+    duplicate: bool | UnsetType = UNSET
+
+
+class SubscribeAck(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
+    """The answer to a subscribe: where the topic is, and whether nothing is missing after a resume."""
 
     request_id: str | UnsetType = UNSET
     topic: str
@@ -345,7 +354,7 @@ class HistoryReply(Struct, frozen=True, gc=False, tag_field="type", tag="history
     ts: str
 
 
-Reply = Event | Ack | SubscribeAck | Error | Pong | Info | HistoryReply
+Reply = Event | Ack | PublishAck | SubscribeAck | Error | Pong | Info | HistoryReply
 
 encode = msgspec.json.Encoder().encode
 

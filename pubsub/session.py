@@ -31,6 +31,7 @@ from pubsub.protocol import (
     Ping,
     Pong,
     Publish,
+    PublishAck,
     Reply,
     Subscribe,
     SubscribeAck,
@@ -157,7 +158,11 @@ class Session:
         """Serve one text message."""
         try:
             if self._rules is None:
-                self._serve(decode_request(text))
+                request = decode_request(text)
+                if type(request) is Publish:  # nearly all of them: the way round takes 0.15 µs
+                    self._broker.publish(request, self)
+                else:
+                    self._serve(request)
             else:
                 self._serve_by(self._rules, text)
         except Failure as failure:
@@ -179,15 +184,14 @@ class Session:
 
     def published(self, request: Publish, seq: int, ts: str) -> None:
         """A message of this client is in its topic (Publisher)."""
-        ack = Ack(request_id=request.request_id, topic=request.topic, status="ok", seq=seq, ts=ts)
-        frame = text_frame(encode(ack))
+        frame = text_frame(encode(PublishAck(request.request_id, request.topic, "ok", seq, ts)))
         if self._waiting:
             self._end_publish(request, frame)
         else:
             self._replies.reply(frame)
 
     def repeated(self, request: Publish, seq: int, ts: str) -> None:
-        ack = Ack(request_id=request.request_id, topic=request.topic, status="ok", seq=seq, duplicate=True, ts=ts)
+        ack = PublishAck(request.request_id, request.topic, "ok", seq, ts, duplicate=True)
         self._end_publish(request, text_frame(encode(ack)))
 
     def refused(self, request: Publish, failure: Failure) -> None:
