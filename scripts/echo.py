@@ -17,6 +17,7 @@ from aiohttp import web
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from pubsub.__main__ import fastest_loop
 from pubsub.app import create_app, listen, log_addresses
 from pubsub.frames import BINARY, FIN, text_frame
 from pubsub.logs import set_up_logs
@@ -67,8 +68,8 @@ def main() -> None:
         pong_wait_sec=DAY,
         reconnect_spread_sec=0,
     )
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(settings))
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=fastest_loop()) as runner:
+        runner.run(serve(settings))
 
 
 if __name__ == "__main__":

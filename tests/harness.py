@@ -373,9 +373,11 @@ class RawClient:
 class ServerProcess:
     """``python -m pubsub serve`` in a process of its own, ready to serve; ``log`` is what it has logged so far."""
 
+    program: ClassVar[tuple[str, ...]] = ("-m", "pubsub", "serve", "--host", "127.0.0.1")
+
     def __init__(self, *flags: str, environment: dict[str, str] | None = None, directory: Path | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", "0", *flags],
+            [sys.executable, *self.program, "--port", "0", *flags],
             cwd=directory or REPOSITORY,
             env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)} | (environment or {}),
             stderr=subprocess.PIPE,
@@ -422,6 +424,12 @@ class ServerProcess:
         assert self.process.stderr is not None
         self.process.stderr.close()
         self.process.wait()
+
+
+class EchoProcess(ServerProcess):
+    """The same connections with an echo behind them."""
+
+    program = (str(REPOSITORY / "scripts" / "echo.py"),)
 
 
 def clean_environment() -> dict[str, str]:
