@@ -44,8 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_serve(flags: list[str]) -> int:
     from pubsub.app import serve
-    from pubsub.logs import set_up_logs
+    from pubsub.logs import hold_standard_streams, set_up_logs
 
+    hold_standard_streams()
     settings = read_settings_apart(flags)
     set_up_logs(settings.least_level, settings.log_format)
     try:
