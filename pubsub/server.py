@@ -17,6 +17,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from pubsub.errors import error_body
+from pubsub.listener import Lobby, Visitor
 from pubsub.sockets import Uptake, uptake
 
 log = logging.getLogger(__name__)
@@ -39,13 +40,16 @@ class AccessLogger(AbstractAccessLogger):
         )
 
 
-class TimedRequestHandler(RequestHandler):
+class TimedRequestHandler(RequestHandler, Visitor):
     """One HTTP connection, until it ends or becomes a WebSocket. Times in seconds."""
 
-    __slots__ = ("_payload", "_read_timeout", "_read_timer", "_write_timeout", "_write_timer")
+    __slots__ = ("_lobby", "_payload", "_read_timeout", "_read_timer", "_write_timeout", "_write_timer")
 
-    def __init__(self, server: web.Server, *, read_timeout: float, write_timeout: float, **options: Any) -> None:
+    def __init__(
+        self, server: web.Server, lobby: Lobby, *, read_timeout: float, write_timeout: float, **options: Any
+    ) -> None:
         super().__init__(server, **options)
+        self._lobby = lobby
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
         self._read_timer: asyncio.TimerHandle | None = None  # while a request comes in
@@ -57,15 +61,22 @@ class TimedRequestHandler(RequestHandler):
         self._start_reading()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._lobby.leave(self)
         self._stop_reading()
         self._stop_writing()
         super().connection_lost(exc)
+
+    def make_way(self) -> None:
+        """End: another connection needs the descriptor (Visitor)."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._read_timer is None:
             self._start_reading()
         super().data_received(data)
         if self._messages:
+            self._lobby.stir(self)
             self._payload = self._messages[-1][1]
         if self._payload is not None and self._payload.is_eof():
             self._stop_reading()

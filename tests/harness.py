@@ -22,6 +22,7 @@ import aiohttp
 from aiohttp import web
 
 from pubsub.app import create_app, listen
+from pubsub.listener import Listener
 from pubsub.protocol import Publish, decode_request
 from pubsub.rest import BROKER, CONNECTIONS
 from pubsub.settings import Settings
@@ -128,7 +129,7 @@ async def run_server(*, send_buffer: int | None = None, **settings: Any) -> Asyn
             await runner.cleanup()
 
 
-def shrink_send_buffers(listener: asyncio.Server, size: int) -> None:
+def shrink_send_buffers(listener: Listener, size: int) -> None:
     """So that a client that does not read is felt at once: accepted connections inherit it."""
     for listening in listener.sockets:
         with socket.socket(fileno=os.dup(listening.fileno())) as duplicate:
@@ -375,9 +376,17 @@ class ServerProcess:
 
     program: ClassVar[tuple[str, ...]] = ("-m", "pubsub", "serve", "--host", "127.0.0.1")
 
-    def __init__(self, *flags: str, environment: dict[str, str] | None = None, directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        *flags: str,
+        environment: dict[str, str] | None = None,
+        directory: Path | None = None,
+        files: int | None = None,
+    ) -> None:
+        """``files``: how many it may open, of which it gets half unless it asks for more."""
+        limit = [] if files is None else ["prlimit", f"--nofile={files // 2}:{files}"]
         self.process = subprocess.Popen(
-            [sys.executable, *self.program, "--port", "0", *flags],
+            [*limit, sys.executable, *self.program, "--port", "0", *flags],
             cwd=directory or REPOSITORY,
             env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)} | (environment or {}),
             stderr=subprocess.PIPE,

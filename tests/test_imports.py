@@ -17,6 +17,7 @@ LAYERS = [
     ["pubsub.__main__"],
     ["pubsub.app", "pubsub.console", "pubsub.bench"],
     ["pubsub.rest", "pubsub.clients", "pubsub.websocket", "pubsub.server", "pubsub.logs", "pubsub.settings_reader"],
+    ["pubsub.listener"],
     [
         "pubsub.access",
         "pubsub.jwks",
@@ -29,6 +30,7 @@ LAYERS = [
     ],
     ["pubsub.session"],
     ["pubsub.broker", "pubsub.tokens", "pubsub.identity", "pubsub.permissions", "pubsub.limits"],
+    ["pubsub.descriptors"],
     ["pubsub.journal.memory", "pubsub.journal", "pubsub.outbox", "pubsub.topic"],
     ["pubsub.protocol", "pubsub.frames", "pubsub.clock"],
     ["pubsub.errors"],
