@@ -44,7 +44,7 @@ WRITE_BUFFER_HIGH: Final = 256 * 1024
 WRITE_BUFFER_LOW: Final = 64 * 1024
 REPLY_BYTES: Final = 64 * 1024  # answers are written at the end of the tick, or when they come to this
 # Frames that are served at a stretch; then it is the others' turn. One read may bring 40,000 of them, which take 50 ms.
-FRAMES_AT_A_STRETCH: Final = 100
+TURN: Final = range(100)
 CLOSE_WAIT: Final = 0.9  # seconds from the server's close frame to the end, whatever the client does
 
 
@@ -125,20 +125,23 @@ class Connection(asyncio.Protocol):
     def _serve(self, reader: Reader) -> None:
         """Serve what has come, for as long as the client takes what it is sent; in the end only look for its Close."""
         outbox = self.outbox
-        frames_left, message_ended = FRAMES_AT_A_STRETCH, False
+        frame_came = message_ended = more_to_come = False
         try:
-            while (
-                frames_left
-                and (self._end_reason or not (outbox.blocked or self._held))
-                and (received := reader.read()) is not None
-            ):
-                frames_left -= 1
+            for _ in TURN:
+                if (outbox.blocked or self._held) and not self._end_reason:
+                    break
+                received = reader.read()
+                if received is None:
+                    break
+                frame_came = True
                 if type(received) is str and not self._end_reason:
                     message_ended = True
                     self.session.receive(received)
                 elif type(received) is not Fragment:
                     message_ended = message_ended or type(received) is Binary
                     self._control(received)
+            else:
+                more_to_come = True
         except ProtocolFault as fault:
             self._fail(fault.goodbye, str(fault))
             return
@@ -146,20 +149,21 @@ class Connection(asyncio.Protocol):
             log.exception("Internal error at client %(client_id)s", {"client_id": self.session.client_id})
             self._fail(Goodbye.SERVER_FAILURE, "internal error")
             return
-        if frames_left < FRAMES_AT_A_STRETCH:
+        if frame_came:
             self._seen = self._connections.now()
             message_ended = message_ended or not reader.within_message
         if not reader.unfinished or outbox.blocked or self._held or self._end_reason:
             self._connections.end_message(self)
         else:
             self._connections.begin_message(self, anew=message_ended)
-        if not frames_left and not self._transport.is_closing():
+        if more_to_come:
             self._let_others()
 
     def _let_others(self) -> None:
         """Come back to what is left when everybody else has had a turn."""
-        self._transport.pause_reading()
-        self._connections.defer(self._read_on)
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._connections.defer(self._read_on)
 
     def _control(self, received: Received) -> None:
         if isinstance(received, Close):

@@ -75,11 +75,17 @@ class TimedRequestHandler(RequestHandler, Visitor):
         if self._read_timer is None:
             self._start_reading()
         super().data_received(data)
-        if self._messages:
+        if self._messages and self._messages[-1][1] is not self._payload:
             self._lobby.stir(self)
-            self._payload = self._messages[-1][1]
+            self._begin_body(self._messages[-1][1])
         if self._payload is not None and self._payload.is_eof():
             self._stop_reading()
+
+    def _begin_body(self, payload: StreamReader) -> None:
+        """What comes behind a body that has not ended is no request: aiohttp has refused it, but waits for the body."""
+        if self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(web.RequestPayloadError("chunks that are none"))
+        self._payload = payload
 
     def _start_reading(self) -> None:
         self._read_timer = self._loop.call_later(self._read_timeout, self._end_slow_request)
@@ -107,6 +113,8 @@ class TimedRequestHandler(RequestHandler, Visitor):
             return await super().finish_response(request, resp, start_time)
         self._stop_writing()
         self._start_writing(transport)
+        if isinstance(resp, web.HTTPException):  # of an Expect, which aiohttp answers before the Application
+            resp = error_response(resp.status, resp.reason.lower())
         finished = await super().finish_response(request, resp, start_time)
         if not transport.get_write_buffer_size():
             self._stop_writing()
@@ -145,8 +153,16 @@ class TimedRequestHandler(RequestHandler, Visitor):
             status, message = 431, "request line or header field too long"
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the response has been sent already")
-        response = web.Response(
-            status=status, body=error_body((message or "not HTTP").partition("\n")[0]), content_type="application/json"
-        )
-        response.force_close()
-        return response
+        return error_response(status, (message or "not HTTP").partition("\n")[0])
+
+    def log_exception(self, *text: Any, exc_info: BaseException | None = None, **options: Any) -> None:
+        """A body that is not what its header fields say is the client's affair."""
+        if not isinstance(exc_info, web.RequestPayloadError):
+            super().log_exception(*text, exc_info=exc_info, **options)
+
+
+def error_response(status: int, text: str) -> web.Response:
+    """What ends the connection, since what comes next may be no request."""
+    response = web.Response(status=status, body=error_body(text), content_type="application/json")
+    response.force_close()
+    return response
