@@ -217,18 +217,6 @@ async def test_who_waits_for_100_continue_gets_it(server: ServerProcess) -> None
 
 
 @on_one_loop
-async def test_row_20_nobody_is_believed_about_their_address() -> None:
-    with ServerProcess("--mode", "debug") as server:
-        client = await RawClient.connect_tcp(server.port)
-        names = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "CF-Connecting-IP")
-        await client.send(get(fields="Host: x\r\n" + "".join(f"{name}: 192.0.2.66\r\n" for name in names)))
-        assert (await client.read_response())[0] == 200
-        assert "127.0.0.1 GET" in server.read_log_until("GET /health").string
-        assert server.stop() == 0
-        assert "192.0.2.66" not in server.log
-
-
-@on_one_loop
 async def test_row_16_pipelined_requests_are_answered_in_order(server: ServerProcess) -> None:
     client = await RawClient.connect_tcp(server.port)
     await client.send((get() + get("/nowhere")) * 200)
