@@ -45,6 +45,7 @@ WRITE_BUFFER_LOW: Final = 64 * 1024
 REPLY_BYTES: Final = 64 * 1024  # answers are written at the end of the tick, or when they come to this
 # Frames that are served at a stretch; then it is the others' turn. One read may bring 40,000 of them, which take 50 ms.
 TURN: Final = range(100)
+FULL_READ: Final = 200_000  # bytes: there is more to read, and uvloop would read 31 times more before others' turn
 CLOSE_WAIT: Final = 0.9  # seconds from the server's close frame to the end, whatever the client does
 
 
@@ -117,6 +118,8 @@ class Connection(asyncio.Protocol):
         if self._reader is not None:
             self._reader.feed(data)
             self._serve(self._reader)
+            if len(data) >= FULL_READ:
+                self._let_others()
 
     def eof_received(self) -> bool:
         self._end("the client hung up")
@@ -161,7 +164,7 @@ class Connection(asyncio.Protocol):
 
     def _let_others(self) -> None:
         """Come back to what is left when everybody else has had a turn."""
-        if not self._transport.is_closing():
+        if self._reader is not None and not self._transport.is_closing():
             self._transport.pause_reading()
             self._connections.defer(self._read_on)
 
