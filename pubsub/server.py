@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
@@ -21,6 +21,13 @@ from pubsub.listener import Lobby, Visitor
 from pubsub.sockets import Uptake, uptake
 
 log = logging.getLogger(__name__)
+
+MAX_HEAD: Final = 64 * 1024  # bytes of a request's head; aiohttp limits its lines and their number, which is a megabyte
+_REFUSAL: Final = error_body("request head too large")
+HEAD_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json; charset=utf-8\r\n"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(_REFUSAL), _REFUSAL)
+)
 
 
 class AccessLogger(AbstractAccessLogger):
@@ -43,7 +50,7 @@ class AccessLogger(AbstractAccessLogger):
 class TimedRequestHandler(RequestHandler, Visitor):
     """One HTTP connection, until it ends or becomes a WebSocket. Times in seconds."""
 
-    __slots__ = ("_lobby", "_payload", "_read_timeout", "_read_timer", "_write_timeout", "_write_timer")
+    __slots__ = ("_head_bytes", "_lobby", "_payload", "_read_timeout", "_read_timer", "_write_timeout", "_write_timer")
 
     def __init__(
         self, server: web.Server, lobby: Lobby, *, read_timeout: float, write_timeout: float, **options: Any
@@ -52,6 +59,7 @@ class TimedRequestHandler(RequestHandler, Visitor):
         self._lobby = lobby
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
+        self._head_bytes = 0  # of a head that is not whole
         self._read_timer: asyncio.TimerHandle | None = None  # while a request comes in
         self._payload: StreamReader | None = None  # its body, once the head is whole
         self._write_timer: asyncio.TimerHandle | None = None  # while a response goes out
@@ -78,14 +86,24 @@ class TimedRequestHandler(RequestHandler, Visitor):
         if self._messages and self._messages[-1][1] is not self._payload:
             self._lobby.stir(self)
             self._begin_body(self._messages[-1][1])
+        elif self._payload is None:
+            self._limit_head(len(data))
         if self._payload is not None and self._payload.is_eof():
             self._stop_reading()
+
+    def _limit_head(self, more: int) -> None:
+        self._head_bytes += more
+        if self._head_bytes > MAX_HEAD and self.transport is not None:
+            if not self._request_in_progress:
+                self.transport.write(HEAD_TOO_LARGE)
+            self.force_close()
 
     def _begin_body(self, payload: StreamReader) -> None:
         """What comes behind a body that has not ended is no request: aiohttp has refused it, but waits for the body."""
         if self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(web.RequestPayloadError("chunks that are none"))
         self._payload = payload
+        self._head_bytes = 0
 
     def _start_reading(self) -> None:
         self._read_timer = self._loop.call_later(self._read_timeout, self._end_slow_request)

@@ -96,6 +96,7 @@ FIELDS: dict[str, Case] = {
     "a bad name": (get(fields="Host: x\r\nX@: a\r\n"), 400),
     "9 kB": (get(fields="Host: x\r\nX: " + "a" * 9000 + "\r\n"), 431),
     "300 of them": (get(fields="Host: x\r\n" + "".join(f"X{number}: a\r\n" for number in range(300))), 400),
+    "100 kB in all": (get(fields="Host: x\r\n" + ("X: " + "a" * 8000 + "\r\n") * 13)[:-2], 431),
     "an expectation": (get(fields="Host: x\r\nExpect: miracles\r\n"), 417),
     "another upgrade": (get(fields="Host: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n"), 200),
 }
