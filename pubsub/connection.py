@@ -321,8 +321,12 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _fail(self, goodbye: Goodbye, detail: str) -> None:
-        """The client broke the protocol: nothing that it sends from here on means anything."""
-        self._reader = None
+        """The client broke the protocol: nothing that it sends from here on means anything.
+
+        But its Close does, where frames can still be told apart: then both have said it, and need not wait.
+        """
+        if goodbye is not Goodbye.INVALID_TEXT:
+            self._reader = None
         if self._end_reason:
             return
         log.error(

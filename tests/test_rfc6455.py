@@ -351,6 +351,18 @@ async def test_row_8_a_message_too_long_is_refused_with_the_header_that_makes_it
 
 
 @on_one_loop
+async def test_after_1007_the_clients_close_ends_the_connection_at_once(echo: int) -> None:
+    """Thirty that were waited for would take 27 seconds."""
+    async with asyncio.timeout(PATIENCE):
+        for sent in [text(b"\xff"), masked_frame(TEXT, b"\xff"), goodbye(1000, b"\xff")] * 10:
+            client = await RawClient.connect(echo)
+            await client.send(sent)
+            assert await client.close_code() == 1007
+            await client.send(goodbye(1007))
+            assert await client.is_gone()
+
+
+@on_one_loop
 async def test_row_5_frames_after_the_servers_close_are_harmless(echo: int) -> None:
     client = await RawClient.connect(echo)
     other = await RawClient.connect(echo)
