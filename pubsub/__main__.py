@@ -49,8 +49,9 @@ def run_serve(flags: list[str]) -> int:
     with without_ca_certificates():
         from pubsub.app import serve
     from pubsub.journal import JournalError
-    from pubsub.logs import set_up_logs
+    from pubsub.logs import hold_standard_streams, set_up_logs
 
+    hold_standard_streams()
     settings = read_settings_apart(flags)
     set_up_logs(settings.least_level, settings.log_format)
     try:

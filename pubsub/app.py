@@ -22,10 +22,12 @@ from pubsub.broker import Broker
 from pubsub.clients import add_client_routes
 from pubsub.clock import Clock
 from pubsub.connections import Connections, Limits
+from pubsub.descriptors import connections_of_machine, raise_limit, sockets_of_machine
 from pubsub.identity import ApiKeys
 from pubsub.journal import DATABASE
 from pubsub.jwks import KeySet
 from pubsub.limits import Quotas, Rates
+from pubsub.listener import Listener, Lobby, bind
 from pubsub.memory import given_back
 from pubsub.rest import BROKER, CONNECTIONS, STATE, ServerState, add_routes, errors_as_json
 from pubsub.server import AccessLogger, TimedRequestHandler
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BACKLOG: Final = 4096  # with the usual 128 a burst of connects runs into retransmits: 170 to 370 a second, not 2,000
 SETTINGS: Final = web.AppKey("settings", Settings)
 
 
@@ -171,6 +172,11 @@ async def serve(settings: Settings) -> None:
         },
     )
     stop = stop_on_signals()
+    if files := raise_limit():
+        log.info(
+            "Open files: up to %(files)d, room for %(connections)d WebSocket connections",
+            {"files": files, "connections": connections_of_machine()},
+        )
     app = create_app(settings)
     certificate = load_certificate(settings)
     runner = web.AppRunner(app)
@@ -193,15 +199,17 @@ def load_certificate(settings: Settings) -> Certificate | None:
     return certificate
 
 
-async def listen(runner: web.AppRunner, settings: Settings, certificate: Certificate | None = None) -> asyncio.Server:
+async def listen(runner: web.AppRunner, settings: Settings, certificate: Certificate | None = None) -> Listener:
     """Accept connections, each into a request handler with time limits."""
     loop = asyncio.get_running_loop()
+    lobby = Lobby()
     server = runner.server
     assert server is not None, "the runner is set up"
 
     def make_handler() -> TimedRequestHandler:
         return TimedRequestHandler(
             server,
+            lobby,
             read_timeout=settings.read_timeout_sec,
             write_timeout=settings.write_timeout_sec,
             keepalive_timeout=settings.idle_timeout_sec,
@@ -211,17 +219,18 @@ async def listen(runner: web.AppRunner, settings: Settings, certificate: Certifi
             loop=loop,
         )
 
-    return await loop.create_server(
+    return Listener(
+        await bind(settings.host, settings.port),
         make_handler,
-        settings.host,
-        settings.port,
-        backlog=BACKLOG,
-        ssl=certificate.context if certificate else None,
-        ssl_handshake_timeout=settings.read_timeout_sec if certificate else None,
+        lobby=lobby,
+        others=runner.app[CONNECTIONS],
+        room=sockets_of_machine(),
+        tls=certificate.context if certificate else None,
+        tls_timeout=settings.read_timeout_sec,
     )
 
 
-def log_addresses(listener: asyncio.Server, scheme: str) -> None:
+def log_addresses(listener: Listener, scheme: str) -> None:
     for sock in listener.sockets:
         host, port = sock.getsockname()[:2]
         log.info(
@@ -272,7 +281,7 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
-async def shut_down(app: web.Application, runner: web.AppRunner, listener: asyncio.Server) -> None:
+async def shut_down(app: web.Application, runner: web.AppRunner, listener: Listener) -> None:
     """The contract's order: out of the load balancer, no new connections, goodbyes, then the rest of HTTP."""
     settings = app[SETTINGS]
     app[STATE].draining = True

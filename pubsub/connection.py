@@ -18,6 +18,7 @@ from pubsub.frames import (
     PONG,
     Binary,
     Close,
+    Fragment,
     Ping,
     ProtocolFault,
     Reader,
@@ -30,7 +31,6 @@ from pubsub.handover import websocket_mask
 from pubsub.identity import Identity
 from pubsub.outbox import Outbox
 from pubsub.protocol import Info, encode, error_reply
-from pubsub.session import Session
 from pubsub.sockets import Traffic, Uptake, traffic, uptake
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 WRITE_BUFFER_HIGH: Final = 256 * 1024
 WRITE_BUFFER_LOW: Final = 64 * 1024
 REPLY_BYTES: Final = 64 * 1024  # answers are written at the end of the tick, or when they come to this
+# Frames that are served at a stretch; then it is the others' turn. One read may bring 40,000 of them, which take 50 ms.
+TURN: Final = range(100)
+FULL_READ: Final = 200_000  # bytes: there is more to read, and uvloop would read 31 times more before others' turn
 CLOSE_WAIT: Final = 0.9  # seconds from the server's close frame to the end, whatever the client does
 
 NOTHING_TAKEN: Final = Uptake(0, behind=False)
@@ -77,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._farewell: Goodbye | None = None  # at shutdown: to be said when nothing waits any more
         self._abort_timer: asyncio.TimerHandle | None = None
         self.outbox = Outbox(transport.write, connections.limits.queue_size, connections.clock)
-        self.session = Session(
+        self.session = connections.session_type(
             connections.broker,
             self.outbox,
             self,
@@ -117,6 +120,8 @@ class Connection(asyncio.Protocol):
         if self._reader is not None:
             self._reader.feed(data)
             self._serve(self._reader)
+            if len(data) >= FULL_READ:
+                self._let_others()
 
     def eof_received(self) -> bool:
         self._end("the client hung up")
@@ -125,16 +130,23 @@ class Connection(asyncio.Protocol):
     def _serve(self, reader: Reader) -> None:
         """Serve what has come, for as long as the client takes what it is sent; in the end only look for its Close."""
         outbox, read, receive = self.outbox, reader.read, self.session.receive
-        fragments_before, frame_came, message_ended = reader.fragments_read, False, False
+        frame_came = message_ended = more_to_come = False
         try:
-            while (self._end_reason or not (outbox.blocked or self._held)) and (received := read()) is not None:
+            for _ in TURN:
+                if (outbox.blocked or self._held) and not self._end_reason:
+                    break
+                received = read()
+                if received is None:
+                    break
                 frame_came = True
                 if type(received) is str and not self._end_reason:
                     message_ended = True
                     receive(received)
-                else:
+                elif type(received) is not Fragment:
                     message_ended = message_ended or type(received) is Binary
                     self._control(received)
+            else:
+                more_to_come = True
         except ProtocolFault as fault:
             self._fail(fault.goodbye, str(fault))
             return
@@ -142,12 +154,21 @@ class Connection(asyncio.Protocol):
             log.exception("Internal error at client %(client_id)s", {"client_id": self.session.client_id})
             self._fail(Goodbye.SERVER_FAILURE, "internal error")
             return
-        if frame_came or reader.fragments_read != fragments_before:
+        if frame_came:
             self._seen = self._connections.now()
+            message_ended = message_ended or not reader.within_message
         if not reader.unfinished or outbox.blocked or self._held or self._end_reason:
             self._connections.end_message(self)
         else:
             self._connections.begin_message(self, anew=message_ended)
+        if more_to_come:
+            self._let_others()
+
+    def _let_others(self) -> None:
+        """Come back to what is left when everybody else has had a turn."""
+        if self._reader is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._connections.defer(self._read_on)
 
     def _control(self, received: Received) -> None:
         if isinstance(received, Close):
@@ -156,7 +177,7 @@ class Connection(asyncio.Protocol):
             if isinstance(received, Ping):
                 self.reply(control_frame(PONG, received.payload))
             elif isinstance(received, Binary):
-                self.session.receive_binary()
+                self.session.receive_binary(received.payload)
 
     def _answer_close(self, received: Close) -> None:
         self.flush()
@@ -192,12 +213,12 @@ class Connection(asyncio.Protocol):
         self._say(goodbye)
 
     def _read_on(self) -> None:
-        """Serve what has come, and read again as soon as the client takes what it is sent."""
-        if self._end_reason or self._reader is None:
+        """Read again, if the client takes what it is sent, and serve what has come."""
+        if self._reader is None or self._transport.is_closing():
             return
-        self._serve(self._reader)
-        if not self.outbox.blocked and not self._held and not self._transport.is_closing():
+        if self._end_reason or not (self.outbox.blocked or self._held):
             self._transport.resume_reading()
+        self._serve(self._reader)
 
     # Frames out
 
@@ -306,8 +327,12 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _fail(self, goodbye: Goodbye, detail: str) -> None:
-        """The client broke the protocol: nothing that it sends from here on means anything."""
-        self._reader = None
+        """The client broke the protocol: nothing that it sends from here on means anything.
+
+        But its Close does, where frames can still be told apart: then both have said it, and need not wait.
+        """
+        if goodbye is not Goodbye.INVALID_TEXT:
+            self._reader = None
         if self._end_reason:
             return
         log.error(

@@ -60,12 +60,14 @@ class Connections:
         *,
         rules: Rules | None = None,
         quotas: Quotas | None = None,
+        session_type: type[Session] = Session,
     ) -> None:
         self.broker = broker
         self.limits = limits
         self.clock = clock
         self.rules = rules
         self.quotas = quotas or Quotas(in_all=0, per_client=0)
+        self.session_type = session_type
         self.blocked: dict[Connection, None] = {}
         self.now: Callable[[], float] = loop.time
         self.defer: Callable[[Callable[[], None]], object] = loop.call_soon

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Final, NoReturn
 
+from pubsub.descriptors import connections_of_machine
 from pubsub.errors import Flooding, LimitExceeded, RateLimited, ServerFull
 
 # A client that waits as it is told loses a refusal for each pause, so only one that sends at more than twice its rate
@@ -76,12 +76,15 @@ class Rates:
 
 
 class Quotas:
-    """How many connections there may be in all, and how many of one client; 0 is no limit."""
+    """How many connections there may be in all, and how many of one client; 0 is no limit.
+
+    More than the machine has room for there are never.
+    """
 
     __slots__ = ("_claims", "_in_all", "_per_client")
 
     def __init__(self, *, in_all: int, per_client: int) -> None:
-        self._in_all = in_all or connections_of_machine()
+        self._in_all = min(filter(None, (in_all, connections_of_machine())), default=0)
         self._per_client = per_client
         self._claims: dict[str, int] = {}
 
@@ -105,13 +108,3 @@ class Quotas:
             self._claims[client] -= 1
             if not self._claims[client]:
                 del self._claims[client]
-
-
-def connections_of_machine() -> int:
-    """What the limit of open files leaves room for, with some for HTTP, files and what the process itself needs."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 0 if files == resource.RLIM_INFINITY else max(1, files - max(16, files // 16))

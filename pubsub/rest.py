@@ -184,6 +184,8 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return web.Response(status=499)  # to nobody: the client has left in the middle of its request
     except Failure as failure:
         response = render_failure(failure)
+    except web.RequestPayloadError:
+        response = render_failure(BadRequest("body: not encoded as its header fields say"))
     except web.HTTPException as error:
         if error.status < 400:
             raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
@@ -17,9 +17,17 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from pubsub.errors import error_body
+from pubsub.listener import Lobby, Visitor
 from pubsub.sockets import Uptake, uptake
 
 log = logging.getLogger(__name__)
+
+MAX_HEAD: Final = 64 * 1024  # bytes of a request's head; aiohttp limits its lines and their number, which is a megabyte
+_REFUSAL: Final = error_body("request head too large")
+HEAD_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json; charset=utf-8\r\n"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(_REFUSAL), _REFUSAL)
+)
 
 
 class AccessLogger(AbstractAccessLogger):
@@ -39,15 +47,19 @@ class AccessLogger(AbstractAccessLogger):
         )
 
 
-class TimedRequestHandler(RequestHandler):
+class TimedRequestHandler(RequestHandler, Visitor):
     """One HTTP connection, until it ends or becomes a WebSocket. Times in seconds."""
 
-    __slots__ = ("_payload", "_read_timeout", "_read_timer", "_write_timeout", "_write_timer")
+    __slots__ = ("_head_bytes", "_lobby", "_payload", "_read_timeout", "_read_timer", "_write_timeout", "_write_timer")
 
-    def __init__(self, server: web.Server, *, read_timeout: float, write_timeout: float, **options: Any) -> None:
+    def __init__(
+        self, server: web.Server, lobby: Lobby, *, read_timeout: float, write_timeout: float, **options: Any
+    ) -> None:
         super().__init__(server, **options)
+        self._lobby = lobby
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
+        self._head_bytes = 0  # of a head that is not whole
         self._read_timer: asyncio.TimerHandle | None = None  # while a request comes in
         self._payload: StreamReader | None = None  # its body, once the head is whole
         self._write_timer: asyncio.TimerHandle | None = None  # while a response goes out
@@ -57,18 +69,41 @@ class TimedRequestHandler(RequestHandler):
         self._start_reading()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._lobby.leave(self)
         self._stop_reading()
         self._stop_writing()
         super().connection_lost(exc)
+
+    def make_way(self) -> None:
+        """End: another connection needs the descriptor (Visitor)."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._read_timer is None:
             self._start_reading()
         super().data_received(data)
-        if self._messages:
-            self._payload = self._messages[-1][1]
+        if self._messages and self._messages[-1][1] is not self._payload:
+            self._lobby.stir(self)
+            self._begin_body(self._messages[-1][1])
+        elif self._payload is None:
+            self._limit_head(len(data))
         if self._payload is not None and self._payload.is_eof():
             self._stop_reading()
+
+    def _limit_head(self, more: int) -> None:
+        self._head_bytes += more
+        if self._head_bytes > MAX_HEAD and self.transport is not None:
+            if not self._request_in_progress:
+                self.transport.write(HEAD_TOO_LARGE)
+            self.force_close()
+
+    def _begin_body(self, payload: StreamReader) -> None:
+        """What comes behind a body that has not ended is no request: aiohttp has refused it, but waits for the body."""
+        if self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(web.RequestPayloadError("chunks that are none"))
+        self._payload = payload
+        self._head_bytes = 0
 
     def _start_reading(self) -> None:
         self._read_timer = self._loop.call_later(self._read_timeout, self._end_slow_request)
@@ -96,6 +131,8 @@ class TimedRequestHandler(RequestHandler):
             return await super().finish_response(request, resp, start_time)
         self._stop_writing()
         self._start_writing(transport)
+        if isinstance(resp, web.HTTPException):  # of an Expect, which aiohttp answers before the Application
+            resp = error_response(resp.status, resp.reason.lower())
         finished = await super().finish_response(request, resp, start_time)
         if not transport.get_write_buffer_size():
             self._stop_writing()
@@ -134,8 +171,16 @@ class TimedRequestHandler(RequestHandler):
             status, message = 431, "request line or header field too long"
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the response has been sent already")
-        response = web.Response(
-            status=status, body=error_body((message or "not HTTP").partition("\n")[0]), content_type="application/json"
-        )
-        response.force_close()
-        return response
+        return error_response(status, (message or "not HTTP").partition("\n")[0])
+
+    def log_exception(self, *text: Any, exc_info: BaseException | None = None, **options: Any) -> None:
+        """A body that is not what its header fields say is the client's affair."""
+        if not isinstance(exc_info, web.RequestPayloadError):
+            super().log_exception(*text, exc_info=exc_info, **options)
+
+
+def error_response(status: int, text: str) -> web.Response:
+    """What ends the connection, since what comes next may be no request."""
+    response = web.Response(status=status, body=error_body(text), content_type="application/json")
+    response.force_close()
+    return response

@@ -171,7 +171,7 @@ class Session:
             log.exception("Internal error at a request of client %(client_id)s", {"client_id": self.client_id})
             self._refuse(Internal(), request_id_of(text))
 
-    def receive_binary(self) -> None:
+    def receive_binary(self, payload: bytearray) -> None:
         """Refuse a binary message."""
         try:
             if self.lacks_identity:

@@ -22,6 +22,7 @@ import aiohttp
 from aiohttp import web
 
 from pubsub.app import create_app, listen
+from pubsub.listener import Listener
 from pubsub.protocol import Publish, decode_request
 from pubsub.rest import BROKER, CONNECTIONS
 from pubsub.settings import Settings
@@ -133,7 +134,7 @@ async def run_server(*, send_buffer: int | None = None, **settings: Any) -> Asyn
             await runner.cleanup()
 
 
-def shrink_send_buffers(listener: asyncio.Server, size: int) -> None:
+def shrink_send_buffers(listener: Listener, size: int) -> None:
     """So that a client that does not read is felt at once: accepted connections inherit it."""
     for listening in listener.sockets:
         with socket.socket(fileno=os.dup(listening.fileno())) as duplicate:
@@ -378,21 +379,19 @@ class RawClient:
 class ServerProcess:
     """``python -m pubsub serve`` in a process of its own, ready to serve; ``log`` is what it has logged so far."""
 
-    def __init__(self, *flags: str, environment: dict[str, str] | None = None, directory: Path | None = None) -> None:
+    program: ClassVar[tuple[str, ...]] = ("-m", "pubsub", "serve", "--host", "127.0.0.1", "--data-dir", NOWHERE)
+
+    def __init__(
+        self,
+        *flags: str,
+        environment: dict[str, str] | None = None,
+        directory: Path | None = None,
+        files: int | None = None,
+    ) -> None:
+        """``files``: how many it may open, of which it gets half unless it asks for more."""
+        limit = [] if files is None else ["prlimit", f"--nofile={files // 2}:{files}"]
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "pubsub",
-                "serve",
-                "--host",
-                "127.0.0.1",
-                "--port",
-                "0",
-                "--data-dir",
-                NOWHERE,
-                *flags,
-            ],
+            [*limit, sys.executable, *self.program, "--port", "0", *flags],
             cwd=directory or REPOSITORY,
             env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)} | (environment or {}),
             stderr=subprocess.PIPE,
@@ -439,6 +438,12 @@ class ServerProcess:
         assert self.process.stderr is not None
         self.process.stderr.close()
         self.process.wait()
+
+
+class EchoProcess(ServerProcess):
+    """The same connections with an echo behind them."""
+
+    program = (str(REPOSITORY / "scripts" / "echo.py"),)
 
 
 def clean_environment() -> dict[str, str]:

@@ -110,7 +110,7 @@ async def test_fragments_are_whole_frames_and_so_are_life() -> None:
         assert server.connections == 1
 
 
-async def test_slow_but_taking_data_is_alive() -> None:
+async def test_row_35_slow_but_taking_data_is_alive() -> None:
     """It sends nothing at all, and is behind with reading all the while; one that came later is dropped."""
     async with run_server(ping_period_sec=0.3, pong_wait_sec=1.5, send_buffer=1 << 16) as server:
         await server.create("orders")
@@ -140,7 +140,7 @@ BEGINNINGS = {"a frame": frame_header(FIN | TEXT, LIMIT, masked=True) + MASK}
 
 
 @pytest.mark.parametrize("kind", DRIBBLES)
-async def test_a_message_that_does_not_end_is_closed_with_1008(kind: str) -> None:
+async def test_row_13_a_message_that_does_not_end_is_closed_with_1008(kind: str) -> None:
     async with run_server(read_timeout_sec=0.4, max_message_bytes=LIMIT) as server:
         client = await RawClient.connect(server.port)
         await client.send(BEGINNINGS.get(kind, masked_frame(TEXT, b" ")))
@@ -327,7 +327,9 @@ async def test_nothing_is_served_after_the_clients_close(server: Server) -> None
 
 
 @pytest.mark.parametrize("answers", [True, False], ids=["answers", "never answers"])
-async def test_after_the_servers_close_the_connection_is_gone_within_a_second(server: Server, answers: bool) -> None:
+async def test_row_34_after_the_servers_close_the_connection_is_gone_within_a_second(
+    server: Server, answers: bool
+) -> None:
     client = await RawClient.connect(server.port)
     await client.send(masked_frame(FIN | 3, b""))
     assert await client.close_code() == 1002

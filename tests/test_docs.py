@@ -413,6 +413,16 @@ def log_calls() -> Iterator[tuple[str, str]]:
                     yield levels[method], text
 
 
+# docs/security.md
+
+
+def test_tests_that_are_named_exist() -> None:
+    tests = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "tests").glob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", read("docs/security.md")))
+    assert named
+    assert not {name for name in named if f"def {name}(" not in tests}
+
+
 # docs/design.md
 
 

@@ -17,6 +17,7 @@ from pubsub.frames import (
     PONG,
     Binary,
     Close,
+    Fragment,
     Ping,
     Pong,
     ProtocolFault,
@@ -47,6 +48,10 @@ def read_all(reader: Reader, *pieces: bytes) -> list[Received]:
     return found
 
 
+def without_fragments(received: list[Received]) -> list[Received]:
+    return [each for each in received if type(each) is not Fragment]
+
+
 MESSAGES: list[tuple[bytes, list[Received]]] = [
     (masked_frame(FIN_TEXT, b""), [""]),
     (masked_frame(FIN_TEXT, "grüß".encode()), ["grüß"]),
@@ -55,8 +60,8 @@ MESSAGES: list[tuple[bytes, list[Received]]] = [
     (masked_frame(TEXT, b"a") + masked_frame(CONTINUATION, b"") + masked_frame(FIN_CONTINUATION, b"b"), ["ab"]),
     (masked_frame(TEXT, "ü".encode()[:1]) + masked_frame(FIN_CONTINUATION, "ü".encode()[1:]), ["ü"]),
     (masked_frame(TEXT, b"a") + masked_frame(0x89, b"!") + masked_frame(FIN_CONTINUATION, b"b"), [Ping(b"!"), "ab"]),
-    (masked_frame(FIN_BINARY, b"\xff\x00"), [Binary(2)]),
-    (masked_frame(BINARY, b"\xff") + masked_frame(FIN_CONTINUATION, b"\x00"), [Binary(2)]),
+    (masked_frame(FIN_BINARY, b"\xff\x00"), [Binary(bytearray(b"\xff\x00"))]),
+    (masked_frame(BINARY, b"\xff") + masked_frame(FIN_CONTINUATION, b"\x00"), [Binary(bytearray(b"\xff\x00"))]),
     (masked_frame(0x89, b"") + masked_frame(0x8A, b"x" * 125), [Ping(b""), Pong(b"x" * 125)]),
     (masked_frame(0x88, b""), [Close(None, "")]),
     (masked_frame(0x88, b"\x03\xe8bye"), [Close(1000, "bye")]),
@@ -65,10 +70,10 @@ MESSAGES: list[tuple[bytes, list[Received]]] = [
 
 @pytest.mark.parametrize(("sent", "expected"), MESSAGES)
 def test_reads_messages_however_they_are_cut(sent: bytes, expected: list[Received]) -> None:
-    assert read_all(make_reader(), sent) == expected
-    assert read_all(make_reader(), *(sent[at : at + 1] for at in range(len(sent)))) == expected
+    assert without_fragments(read_all(make_reader(), sent)) == expected
+    assert without_fragments(read_all(make_reader(), *(sent[at : at + 1] for at in range(len(sent))))) == expected
     for cut in range(len(sent)):
-        assert read_all(make_reader(), sent[:cut], sent[cut:]) == expected
+        assert without_fragments(read_all(make_reader(), sent[:cut], sent[cut:])) == expected
 
 
 @given(st.lists(st.sampled_from(MESSAGES), max_size=5), st.lists(st.integers(0, 3000), max_size=10))
@@ -77,7 +82,7 @@ def test_any_stream_in_any_pieces(messages: list[tuple[bytes, list[Received]]], 
     edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
     pieces = [stream[start:end] for start, end in pairwise(edges)]
     reader = make_reader()
-    assert read_all(reader, *pieces) == [each for _, expected in messages for each in expected]
+    assert without_fragments(read_all(reader, *pieces)) == [each for _, expected in messages for each in expected]
     assert not reader.unfinished
 
 
@@ -138,18 +143,27 @@ def test_tells_a_message_that_has_begun() -> None:
         assert reader.unfinished
         assert read_all(reader, frame[cut:]) == ["hello"]
         assert not reader.unfinished
-    read_all(reader, masked_frame(TEXT, b""))
+    assert read_all(reader, masked_frame(TEXT, b"")) == [Fragment(0)]
     assert reader.unfinished
     assert read_all(reader, masked_frame(FIN_CONTINUATION, b"")) == [""]
     assert not reader.unfinished
 
 
-def test_counts_fragments_that_are_whole_and_only_those() -> None:
+def test_tells_of_fragments_that_are_whole_and_only_of_those() -> None:
     reader = make_reader()
-    read_all(reader, masked_frame(TEXT, b"a"), masked_frame(CONTINUATION, b"b")[:-1])
-    assert reader.fragments_read == 1
-    read_all(reader, masked_frame(CONTINUATION, b"b")[-1:])
-    assert reader.fragments_read == 2
+    assert read_all(reader, masked_frame(TEXT, b"a"), masked_frame(CONTINUATION, b"b")[:-1]) == [Fragment(1)]
+    assert reader.within_message
+    assert read_all(reader, masked_frame(CONTINUATION, b"b")[-1:]) == [Fragment(1)]
+    assert read_all(reader, masked_frame(FIN_CONTINUATION, b"")) == ["ab"]
+    assert not reader.within_message
+
+
+def test_text_is_refused_with_the_fragment_in_which_it_shows_to_be_none() -> None:
+    reader = make_reader()
+    whole, cut, invalid = masked_frame(TEXT, "€".encode()), masked_frame(CONTINUATION, b"\xf4"), b"\x90"
+    assert read_all(reader, whole, cut) == [Fragment(3), Fragment(1)]
+    with pytest.raises(ProtocolFault, match="at byte 3"):
+        read_all(reader, masked_frame(CONTINUATION, invalid))
 
 
 def test_can_be_left_at_any_message_and_taken_up_again() -> None:

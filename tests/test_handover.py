@@ -54,6 +54,8 @@ def make_handler() -> Any:
         ("handle_error", "server.py"),
         ("data_received", "server.py"),
         ("connection_made", "server.py"),
+        ("force_close", "server.py"),
+        ("log_exception", "server.py"),
     ],
 )
 async def test_the_request_handler_has_what_is_used(name: str, file: str) -> None:

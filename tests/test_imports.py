@@ -17,6 +17,7 @@ LAYERS = [
     ["pubsub.__main__"],
     ["pubsub.app", "pubsub.console", "pubsub.bench", "pubsub.journal.command"],
     ["pubsub.rest", "pubsub.clients", "pubsub.websocket", "pubsub.server", "pubsub.logs", "pubsub.settings_reader"],
+    ["pubsub.listener"],
     [
         "pubsub.access",
         "pubsub.jwks",
@@ -30,6 +31,7 @@ LAYERS = [
     ["pubsub.session"],
     ["pubsub.broker", "pubsub.tokens", "pubsub.identity", "pubsub.permissions", "pubsub.limits"],
     ["pubsub.journal", "pubsub.catchup", "pubsub.outbox", "pubsub.backlog", "pubsub.topic"],
+    ["pubsub.descriptors"],
     ["pubsub.protocol", "pubsub.frames", "pubsub.clock"],
     ["pubsub.errors"],
     ["pubsub"],

@@ -56,7 +56,7 @@ async def ask_for_ever(server: Server) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /health HT", REQUEST[:-2]], ids=["silent", "half a line", "half a head"])
-async def test_a_head_that_does_not_come_ends_the_connection(sent: bytes) -> None:
+async def test_row_14_a_head_that_does_not_come_ends_the_connection(sent: bytes) -> None:
     async with limited(read_timeout_sec=0.3) as server:
         client = await RawClient.connect_tcp(server.port)
         await client.send(sent)
@@ -72,7 +72,7 @@ async def dribble(client: RawClient, sent: bytes) -> None:
 
 
 @pytest.mark.parametrize("before", [b"", REQUEST], ids=["first request", "second request"])
-async def test_a_head_byte_by_byte_ends_the_connection(before: bytes) -> None:
+async def test_row_14_a_head_byte_by_byte_ends_the_connection(before: bytes) -> None:
     async with limited(read_timeout_sec=0.3) as server:
         client = await RawClient.connect_tcp(server.port)
         if before:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import time
@@ -94,7 +95,7 @@ async def test_the_server_leaves_at_once_when_nobody_is_there() -> None:
 
 
 @on_one_loop
-async def test_what_is_queued_comes_before_the_close() -> None:
+async def test_row_48_what_is_queued_comes_before_the_close() -> None:
     with ServerProcess("--subscriber-queue-size", str(STALLING)) as server:
         await server.create("orders")
         lagging = await subscriber(server.port, receive_buffer=1 << 16)
@@ -159,7 +160,7 @@ async def test_a_stalled_client_with_little_before_it_is_counted_too(caplog: pyt
 
 
 @on_one_loop
-async def test_while_it_shuts_down_it_takes_nobody_new_and_health_says_so() -> None:
+async def test_row_48_while_it_shuts_down_it_takes_nobody_new_and_health_says_so() -> None:
     with ServerProcess("--subscriber-queue-size", str(STALLING), "--shutdown-timeout-sec", "3") as server:
         await server.create("orders")
         await subscriber(server.port, "stalled", receive_buffer=4096)
@@ -205,7 +206,7 @@ async def test_with_drain_sec_it_goes_on_serving_first() -> None:
 
 @pytest.mark.parametrize(("phase", "number"), [("drain", SIGTERM), ("goodbyes", SIGINT)])
 @on_one_loop
-async def test_a_second_signal_ends_at_once(phase: str, number: Signals) -> None:
+async def test_row_48_a_second_signal_ends_at_once(phase: str, number: Signals) -> None:
     wait = ("--drain-sec", "10") if phase == "drain" else ("--shutdown-timeout-sec", "10")
     with ServerProcess("--subscriber-queue-size", str(STALLING), *wait) as server:
         await server.create("orders")
@@ -260,7 +261,7 @@ async def test_http_that_does_not_end_is_cut_off_in_time(kind: str) -> None:
 
 
 @on_one_loop
-async def test_a_client_that_floods_does_not_delay_it() -> None:
+async def test_row_48_a_client_that_floods_does_not_delay_it() -> None:
     with ServerProcess("--shutdown-timeout-sec", "2") as server:
         await server.create("orders")
         client = await RawClient.connect(server.port)
@@ -299,3 +300,38 @@ async def test_a_message_that_has_begun_does_not_delay_it() -> None:
         await read_goodbye(client_2)
         assert server.wait() == 0
         assert time.monotonic() - started < PATIENCE
+
+
+@on_one_loop
+async def test_row_48_under_load_nothing_that_was_acknowledged_is_lost() -> None:
+    with ServerProcess("--subscriber-queue-size", "100000", "--shutdown-timeout-sec", "20") as server:
+        await server.create("orders")
+        following = asyncio.ensure_future(read_goodbye(await subscriber(server.port)))
+        publishing = [asyncio.ensure_future(publish_till_closed(server.port)) for _ in range(4)]
+        await asyncio.to_thread(server.read_log_until, "Client connected: publisher")
+        probe = await RawClient.connect(server.port, path="/ws?client_id=probe")
+        await probe.subscribe("orders")
+        while (await probe.receive()).get("seq", 0) < 500:
+            pass
+        server.process.send_signal(SIGTERM)
+        acknowledged = [seq for seqs in await asyncio.gather(*publishing) for seq in seqs]
+        delivered = [message["seq"] for message in await following if message["type"] == "event"]
+        probe.close()
+        assert delivered == list(range(1, len(delivered) + 1))
+        assert max(acknowledged) <= len(delivered)
+        assert server.wait() == 0
+
+
+async def publish_till_closed(port: int) -> list[int]:
+    """Publish with ten in flight; the ``seq`` of each that was acknowledged."""
+    client = await RawClient.connect(port, path="/ws?client_id=publisher")
+    acknowledged: list[int] = []
+    for _ in range(10):
+        await client.send_text(publish_request("orders", "x"))
+    with contextlib.suppress(ConnectionError):
+        async for message in client.read_messages():
+            if message["type"] == "ack":
+                acknowledged.append(message["seq"])
+                await client.send_text(publish_request("orders", "x"))
+    client.close()
+    return acknowledged

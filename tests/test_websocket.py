@@ -121,7 +121,7 @@ REFUSED_HANDSHAKES = {
 
 
 @pytest.mark.parametrize("case", REFUSED_HANDSHAKES)
-async def test_a_handshake_that_is_wrong_is_refused_in_json(server: Server, case: str) -> None:
+async def test_row_15_a_handshake_that_is_wrong_is_refused_in_json(server: Server, case: str) -> None:
     sent, status = REFUSED_HANDSHAKES[case]
     client = await RawClient.connect_tcp(server.port)
     await client.send(sent)
@@ -136,7 +136,7 @@ async def test_a_handshake_that_is_wrong_is_refused_in_json(server: Server, case
     assert server.connections == 0
 
 
-async def test_other_methods_than_get_are_refused(server: Server) -> None:
+async def test_row_15_other_methods_than_get_are_refused(server: Server) -> None:
     async with server.http.post("/ws") as response:
         assert response.status == 405
         assert (await response.json()).keys() == {"error"}
@@ -319,7 +319,7 @@ async def test_what_is_no_json_object_is_refused(client: Client, text: str) -> N
 
 
 @pytest.mark.parametrize("payload", [b"", b'{"type":"ping"}', b"\xff" * 1000])
-async def test_a_binary_frame_is_refused_and_the_connection_stays(server: Server, payload: bytes) -> None:
+async def test_row_6_a_binary_frame_is_refused_and_the_connection_stays(server: Server, payload: bytes) -> None:
     client = await RawClient.connect(server.port)
     await client.send(masked_frame(FIN | BINARY, payload))
     assert (await client.receive())["error"]["code"] == "BAD_REQUEST"

@@ -1,0 +1,76 @@
+"""The server with an echo in place of publish/subscribe, for suites that test how a server speaks RFC 6455.
+
+``python scripts/echo.py --port 9001`` serves ``/ws`` by the server's own code, from the socket to the whole message;
+text comes back as text, binary as binary. There are no heartbeats, which such suites don't expect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from pubsub.__main__ import fastest_loop
+from pubsub.app import create_app, listen, log_addresses
+from pubsub.frames import BINARY, FIN, text_frame
+from pubsub.logs import set_up_logs
+from pubsub.rest import CONNECTIONS
+from pubsub.session import Session
+from pubsub.settings import DAY, Settings
+
+LARGEST_MESSAGE: Final = 16 << 20  # what the largest cases of Autobahn's suite send
+
+
+class Echo(Session):
+    """Sends back what it gets."""
+
+    def receive(self, text: str) -> None:
+        self._replies.reply(text_frame(text.encode()))
+
+    def receive_binary(self, payload: bytearray) -> None:
+        self._replies.reply(bytes((FIN | BINARY,)) + text_frame(bytes(payload))[1:])
+
+
+def create_echo(settings: Settings) -> web.Application:
+    app = create_app(settings)
+    app[CONNECTIONS].session_type = Echo
+    return app
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until it is cancelled."""
+    runner = web.AppRunner(create_echo(settings))
+    await runner.setup()
+    log_addresses(await listen(runner, settings), "http")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Serve /ws with an echo.")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one and logs it")
+    chosen = parser.parse_args()
+    set_up_logs("info", "text")
+    settings = Settings(
+        host="127.0.0.1",
+        port=chosen.port,
+        max_message_bytes=LARGEST_MESSAGE,
+        ping_period_sec=DAY,
+        pong_wait_sec=DAY,
+        reconnect_spread_sec=0,
+    )
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=fastest_loop()) as runner:
+        runner.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()
