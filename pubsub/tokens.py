@@ -124,7 +124,7 @@ class Tokens:
             raise Unauthorized(f"token: {error.claim}: required, but missing") from None
         except jwt.InvalidSignatureError:
             raise Unauthorized("token: the signature is not that of a key that is trusted here") from None
-        except (jwt.PyJWTError, UnicodeError):
+        except (jwt.PyJWTError, UnicodeError, OverflowError):  # the last for an exp beyond all floats
             raise Unauthorized("token: not a JWT that can be read") from None
 
     def _claims(self, token: str, header: dict[str, Any]) -> dict[str, Any]:
@@ -167,8 +167,9 @@ class Tokens:
 
     def _identity_of(self, claims: dict[str, Any]) -> Identity:
         client_id = claims["sub"]
-        if not 1 <= len(client_id) <= MAX_CLIENT_ID:
-            raise Unauthorized(f"token: sub: expected 1 to {MAX_CLIENT_ID} characters")
+        # It goes into a header, and into JSON, which can't hold a lone surrogate.
+        if not 1 <= len(client_id) <= MAX_CLIENT_ID or not client_id.isprintable():
+            raise Unauthorized(f"token: sub: expected 1 to {MAX_CLIENT_ID} printable characters")
         expires = float(claims["exp"])
         if expires <= self._now():
             raise Unauthorized("token: expired")
