@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         self.next_ping = 0.0
         self.number = 0
         self.slot = 0
-        if named or identity is not None:
+        if named and not self.session.lacks_identity:
             self._claim()
 
     def _claim(self) -> None:

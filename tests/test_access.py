@@ -10,22 +10,12 @@ import aiohttp
 import pytest
 
 from pubsub.access import is_own_origin
-from tests.credentials import API_KEYS, SECRET, make_token
+from tests.credentials import API_KEYS, HANDSHAKE, SECRET, bearer, make_token
 from tests.harness import Server, eventually, run_server
 from tests.test_tokens import BAD_TOKENS
 
 OPS = {"X-API-Key": "ops-key"}
 BOTH: dict[str, Any] = {"api_keys": API_KEYS, "jwt_secret": SECRET}
-HANDSHAKE = {
-    "Upgrade": "websocket",
-    "Connection": "Upgrade",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-}
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 async def ask(server: Server, method: str, path: str, headers: dict[str, str], **body: Any) -> tuple[int, Any]:

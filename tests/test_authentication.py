@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.credentials import SECRET, make_token
+from tests.credentials import SECRET, bearer, make_token
 from tests.harness import Client, Json, RawClient, Server, eventually, new_id, publish_request, run_server
 from tests.test_tokens import BAD_TOKENS
 
@@ -20,7 +20,7 @@ async def guarded(*topics: str, **settings: Any) -> AsyncIterator[Server]:
     """A server that takes tokens, with topics."""
     async with run_server(jwt_secret=SECRET, **settings) as server:
         for topic in topics:
-            headers = {"Authorization": f"Bearer {make_token('ops', admin=True)}"}
+            headers = bearer(make_token("ops", admin=True))
             async with server.http.post("/topics", json={"name": topic}, headers=headers) as response:
                 assert response.status == 201
         yield server
@@ -253,6 +253,21 @@ async def test_a_clients_connections_have_a_quota_for_the_first_message_too() ->
         await eventually(lambda: server.connections == 0)
         async with connected(server, make_token()) as client:
             assert (await authenticate(client, make_token()))["type"] == "ack"
+
+
+async def test_a_name_in_the_url_is_no_second_connection() -> None:
+    async with guarded(max_connections_per_client=1) as server, server.client("alice") as client:
+        assert (await authenticate(client, make_token("alice")))["type"] == "ack"
+        async with server.client("alice") as late:
+            assert code(await authenticate(late, make_token("alice"))) == "LIMIT_EXCEEDED"
+
+
+async def test_a_stranger_cannot_spend_the_connections_of_others() -> None:
+    """It has only said a name, and not yet shown that it is its own."""
+    async with guarded(max_connections_per_client=1, auth_wait_sec=60) as server:
+        async with server.client("alice"), server.client("alice"), connected(server, make_token("alice")) as alice:
+            await alice.sync()
+        await eventually(lambda: server.connections == 0)
 
 
 async def test_bad_tokens_leave_nothing_behind() -> None:
