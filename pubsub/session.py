@@ -18,6 +18,7 @@ from pubsub.errors import BadRequest, Failure, Forbidden, Goodbye, Internal, Lim
 from pubsub.frames import frame_payload, text_frame
 from pubsub.identity import Identity
 from pubsub.limits import Quotas, Rates
+from pubsub.permissions import allows
 from pubsub.protocol import (
     MAX_HISTORY_LIMIT,
     Ack,
@@ -143,10 +144,15 @@ class Session:
     def receive(self, text: str) -> None:
         """Serve one text message."""
         try:
-            if self._rules is None:
-                self._serve(decode_request(text))
-            else:
-                self._serve_by(self._rules, text)
+            rules = self._rules
+            if rules is not None:  # in this function: a call for each request would be 0.05 µs
+                if self.identity is None and rules.identify is not None:
+                    # It has no rate yet: it could spend that of the one it claims to be.
+                    self._serve(self._first_message(text))
+                    return
+                if rules.rates is not None and (wait := rules.rates.take(self.client_id)):
+                    rules.rates.refuse(self.client_id, wait)
+            self._serve(decode_request(text))
         except Failure as failure:
             self._refuse(failure, request_id_of(text))
         except Exception:
@@ -178,15 +184,6 @@ class Session:
         """The time of the client's token is over, or that for saying who it is."""
         self._refuse(Unauthorized("token: missing" if self.identity is None else "token: expired"), UNSET)
 
-    def _serve_by(self, rules: Rules, text: str) -> None:
-        """A stranger has no rate: it could spend that of the one it claims to be."""
-        if self.identity is None and rules.identify is not None:
-            self._serve(self._first_message(text))
-            return
-        if rules.rates is not None and (wait := rules.rates.take(self.client_id)):
-            rules.rates.refuse(self.client_id, wait)
-        self._serve(decode_request(text))
-
     def _first_message(self, text: str) -> Auth:
         """Raises Unauthorized for all but an auth message: who has said nothing yet gets no second try."""
         try:
@@ -202,8 +199,8 @@ class Session:
         identity = self.identity
         match request:
             case Publish():
-                if identity is not None:
-                    identity.require_publish(request.topic)
+                if identity is not None and not allows(identity.publishes, request.topic):  # 0.05 µs less than below
+                    identity.refuse_publish(request.topic)
                 self._broker.publish(request, self)
             case Subscribe():
                 if identity is not None:

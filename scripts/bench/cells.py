@@ -82,7 +82,7 @@ def take_sample(bench: Bench, cell: Cell, peer: Peer, launch: Launch) -> Sample:
     """A server of its own for each sample: nothing that an earlier one left behind counts."""
     with ExitStack() as stack:
         server, port = stack.enter_context(running_server(launch, bench.server_core))
-        common = {"port": port, "dialect": peer.dialect}
+        common = {"port": port, "dialect": peer.dialect, **launch.load_options}
 
         def start_load(mode: str, options: Mapping[str, object]) -> Load:
             load = stack.enter_context(running_load(bench.load_program, bench.load_core, mode, {**common, **options}))
