@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from ipaddress import IPv6Address, IPv6Network
+from typing import Final, NoReturn
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -23,9 +24,11 @@ from pubsub.tokens import Outcome, Tokens
 log = logging.getLogger(__name__)
 
 # Wrong keys and tokens from one address: so many at once and so many a second get 401 and a line in the log, the rest
-# 429. The right ones always pass: behind a proxy all clients have one address, and nobody may lock the others out.
+# 429, and that later. The right ones always pass at once: behind a proxy all clients have one address, and nobody may
+# lock the others out. First messages are counted together, as if from one.
 FAILURE_BURST: Final = 60
 FAILURES_PER_SEC: Final = 1.0
+FAILURE_PAUSE: Final = 1.0  # seconds
 
 ANYONE: Final = Identity(client_id="", subscribes=EVERYTHING, publishes=EVERYTHING, sees_all=True, admin=True)
 IDENTITY: Final = web.RequestKey("identity", Identity)
@@ -71,8 +74,7 @@ class Access:
             if (self._api_keys or self.tokens) and (token := bearer_token(request)):
                 return await self._identify_token(token)
         except Unauthorized as failure:
-            self._count_failure(request, failure)
-            raise
+            await self._refuse(request, failure)
         if self.rest_is_open:
             return ANYONE
         raise Unauthorized("expected an API key in X-API-Key, or a token in Authorization: Bearer")
@@ -85,8 +87,7 @@ class Access:
         try:
             return await self._identify_token(token)
         except Unauthorized as failure:
-            self._count_failure(request, failure)
-            raise
+            await self._refuse(request, failure)
 
     async def _identify_token(self, token: str) -> Identity:
         if self.tokens is None:
@@ -98,11 +99,30 @@ class Access:
             raise outcome
         return outcome
 
-    def _count_failure(self, request: web.Request, failure: Unauthorized) -> None:
-        wait = self._failures.take(request.remote or "")
-        if wait:
+    async def _refuse(self, request: web.Request, failure: Unauthorized) -> NoReturn:
+        if wait := self._count_failure(network_of(request.remote), failure):
+            await asyncio.sleep(FAILURE_PAUSE)
             raise RateLimited(wait) from None
-        log.warning("Not authenticated: %(address)s: %(reason)s", {"address": request.remote, "reason": str(failure)})
+        raise failure
+
+    def identify_message(self, token: str, answer: Callable[[Outcome], None]) -> None:
+        """Tokens.identify for a token that came in a message."""
+        assert self.tokens is not None, "only a server with tokens asks for them"
+
+        def pass_on(outcome: Outcome) -> None:
+            if isinstance(outcome, Unauthorized) and self._count_failure("a first message", outcome):
+                asyncio.get_running_loop().call_later(FAILURE_PAUSE, answer, outcome)
+            else:
+                answer(outcome)
+
+        self.tokens.identify(token, pass_on)
+
+    def _count_failure(self, source: str, failure: Unauthorized) -> float:
+        """0, or the seconds until the source may fail again."""
+        wait = self._failures.take(source)
+        if not wait:
+            log.warning("Not authenticated: %(source)s: %(reason)s", {"source": source, "reason": str(failure)})
+        return wait
 
     def count(self, request: web.Request, identity: Identity) -> None:
         """Raises RateLimited for a client over its rate. Who has no name is known by the address."""
@@ -133,6 +153,14 @@ def check_role(identity: Identity, method: str, path: str) -> None:
     reads = method in READING and (identity.sees_all or path in FOR_EVERY_TOKEN)
     if not reads and not identity.admin:
         raise Forbidden("not allowed with this key or token")
+
+
+def network_of(address: str | None) -> str:
+    """Of IPv6 the half that tells networks apart: who has one address there has all that begin like it."""
+    if not address or ":" not in address:
+        return address or ""
+    found = IPv6Address(address.partition("%")[0])
+    return str(found.ipv4_mapped or IPv6Network((found, 64), strict=False))
 
 
 def bearer_token(request: web.Request) -> str | None:

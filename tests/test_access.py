@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 from urllib.parse import quote
@@ -9,7 +10,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from pubsub.access import is_own_origin
+from pubsub.access import FAILURE_BURST, is_own_origin, network_of
 from tests.credentials import API_KEYS, HANDSHAKE, SECRET, bearer, make_token
 from tests.harness import Server, eventually, run_server
 from tests.test_tokens import BAD_TOKENS
@@ -206,15 +207,58 @@ def test_over_tls_the_scheme_is_known() -> None:
     assert not is_own_origin("http://", "", secure=True)
 
 
-async def test_row_26_wrong_keys_at_full_speed(caplog: pytest.LogCaptureFixture) -> None:
+async def test_row_26_wrong_keys_at_full_speed(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pubsub.access.FAILURE_PAUSE", 0.001)
     async with run_server(**BOTH) as server:
         answers = [await ask(server, "GET", "/topics", {"X-API-Key": f"guess-{number}"}) for number in range(100)]
-        assert answers[0][0] == 401
-        assert answers[-1] == (429, {"error": "too many requests"})
+        assert [status for status, _ in answers[:60]] == [401] * 60
+        assert answers.count((429, {"error": "too many requests"})) > 30
         assert (await ask(server, "GET", "/topics", OPS))[0] == 200
     assert "Not authenticated: 127.0.0.1: API key: unknown" in caplog.text
     assert caplog.text.count("Not authenticated") < 70
     assert "guess-" not in caplog.text
+
+
+async def test_row_26_who_is_wrong_again_and_again_waits_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By key, by token, by first message; the right ones from the same address are served meanwhile."""
+    monkeypatch.setattr("pubsub.access.FAILURE_PAUSE", 3)
+    wrong: list[dict[str, str]] = [{"X-API-Key": "wrong"}, bearer("wrong")]
+    async with run_server(**BOTH) as server, server.client(None) as late:
+        for number in range(FAILURE_BURST):
+            assert (await ask(server, "GET", "/stats", wrong[number % 2]))[0] == 401
+            async with server.client(None) as client:
+                await client.send({"type": "auth", "token": "wrong"})
+                assert await client.closed() == 4401
+        waiting: list[Any] = [asyncio.create_task(ask(server, "GET", "/stats", each)) for each in wrong]
+        waiting.append(asyncio.create_task(ask(server, "GET", "/ws?token=wrong", HANDSHAKE)))
+        await late.send({"type": "auth", "token": "wrong"})
+        await late.send({"type": "ping"})
+        assert await handshake(server, **bearer(make_token())) == (101, "")
+        assert (await ask(server, "GET", "/stats", OPS))[0] == 200
+        async with server.client(None) as client:
+            await client.ask({"type": "auth", "token": make_token()})
+            waiting.append(asyncio.create_task(late.closed()))
+            assert not any(each.done() for each in waiting)
+            *statuses, code = await asyncio.gather(*waiting)
+        assert [status for status, _ in statuses] == [429, 429, 429]
+        assert code == 4401
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_row_26_who_has_one_address_of_ipv6_has_all_of_the_network(address: str | None, network: str) -> None:
+    assert network_of(address) == network
 
 
 async def test_row_20_forwarded_addresses_are_not_believed() -> None:
