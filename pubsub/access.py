@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final, NoReturn
 
 from aiohttp import web
@@ -36,6 +37,7 @@ IDENTITY: Final = web.RequestKey("identity", Identity)
 WITHOUT_IDENTITY: Final = {"/health", "/ws"}  # the second has its own rules, in websocket.py
 # Routes that show each only what it may subscribe to. Any other GET is for who sees all, and the rest for admins.
 FOR_EVERY_TOKEN: Final = {"/topics", "/stats"}
+FOREIGN_SITES: Final = {"cross-site", "same-site"}  # of Sec-Fetch-Site, which says it where a browser hides the origin
 READING: Final = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -59,12 +61,27 @@ class Access:
     def check_origin(self, request: web.Request) -> None:
         """A page of a foreign site must not act for whoever reads it. Raises Forbidden."""
         origin = request.headers.get("Origin")
-        if (
-            origin is not None
-            and origin not in self._allowed_origins
-            and not is_own_origin(origin, request.headers.get("Host", ""), secure=request.secure)
-        ):
+        if origin is None:
+            foreign = request.headers.get("Sec-Fetch-Site") in FOREIGN_SITES
+        else:
+            foreign = origin not in self._allowed_origins and not is_own_origin(
+                origin, request.headers.get("Host", ""), secure=request.secure
+            )
+        if foreign:
             raise Forbidden("Origin: not allowed here (ALLOWED_ORIGINS)")
+
+    def check_host(self, request: web.Request) -> None:
+        """A page whose name was made to mean this machine (DNS rebinding) is of its own origin. Raises Forbidden.
+
+        Nobody else comes over loopback by a name of the Internet, a proxy aside: then the name must be listed.
+        """
+        host = request.headers.get("Host", "")
+        if (
+            came_over_loopback(request)
+            and not is_local_name(host)
+            and self._allowed_origins.isdisjoint((f"https://{host}", f"http://{host}"))
+        ):
+            raise Forbidden("Host: not a name of this machine (ALLOWED_ORIGINS)")
 
     async def identify(self, request: web.Request) -> Identity:
         """Who makes a REST request. Raises Unauthorized, RateLimited."""
@@ -81,7 +98,9 @@ class Access:
 
     async def identify_client(self, request: web.Request) -> Identity | None:
         """Who opens a WebSocket; None where nothing says so, or need. Raises Unauthorized, RateLimited."""
-        token = bearer_token(request) or request.query.get("token")
+        token = bearer_token(request)
+        if token is None:
+            token = request.query.get("token")
         if self.tokens is None or token is None:
             return None
         try:
@@ -141,6 +160,8 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
     access = request.app[ACCESS]
     if request.method not in READING:
         access.check_origin(request)
+    if path != "/health" and (access.tokens is None if path == "/ws" else access.rest_is_open):
+        access.check_host(request)  # who must bring a key or token is known by that
     if path not in WITHOUT_IDENTITY:
         request[IDENTITY] = identity = await access.identify(request)
         access.count(request, identity)
@@ -166,6 +187,25 @@ def network_of(address: str | None) -> str:
 def bearer_token(request: web.Request) -> str | None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
+
+
+def came_over_loopback(request: web.Request) -> bool:
+    own_end = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    return isinstance(own_end, tuple) and str(own_end[0]).removeprefix("::ffff:").startswith(("127.", "::1"))
+
+
+def is_local_name(host: str) -> bool:
+    """Whether nobody can make this name (or address) of a server mean another one: it does not stand in public DNS."""
+    name = re.sub(r":[0-9]*\Z", "", host).strip("[]").rstrip(".").lower()
+    return "." not in name or name.endswith(".localhost") or is_address(name)
+
+
+def is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_own_origin(origin: str, host: str, *, secure: bool) -> bool:

@@ -201,6 +201,89 @@ async def test_row_18_null_can_be_listed() -> None:
         assert (await handshake(server, Origin="null"))[0] == 101
 
 
+@pytest.mark.parametrize(
+    ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 201), ("none", 201)]
+)
+async def test_row_19_a_browser_that_keeps_the_origin_to_itself(site: str, status: int) -> None:
+    async with run_server() as server:
+        headers = {"Sec-Fetch-Site": site}
+        assert (await ask(server, "POST", "/topics", headers, data=b'{"name":"a"}'))[0] == status
+        assert (await handshake(server, **headers))[0] == (101 if status == 201 else 403)
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json"]
+)
+async def test_row_19_what_a_page_can_send_without_asking_first(kind: str) -> None:
+    """It carries an Origin. Without one it is curl, whose -d names the second."""
+    async with run_server() as server:
+        headers = {"Content-Type": kind}
+        for foreign in ("http://evil.example", "null"):
+            assert (await ask(server, "POST", "/topics", headers | {"Origin": foreign}, data=b'{"name":"a"}'))[0] == 403
+        async with server.http.options("/topics/a", headers={"Origin": "http://evil.example"}) as preflight:
+            assert preflight.status == 405
+            assert not [name for name in preflight.headers if name.startswith("Access-Control")]
+        assert (await ask(server, "POST", "/topics", headers, data=b'{"name":"a"}'))[0] == 201
+
+
+HOSTS = [
+    ("evil.example", 403),
+    ("evil.example:8080", 403),
+    ("127.0.0.1.evil.example", 403),
+    ("localhost.evil.example", 403),
+    ("[::1].evil.example", 403),
+    ("127.0.0.1", 200),
+    ("192.0.2.7:8080", 200),
+    ("[::1]:8080", 200),
+    ("localhost:8080", 200),
+    ("LOCALHOST.", 200),
+    ("app.localhost", 200),
+    ("pubsub:8080", 200),
+    ("events.example.com", 200),
+]
+
+
+@pytest.mark.parametrize(("host", "status"), HOSTS)
+async def test_row_19_a_name_that_a_stranger_has_pointed_here(host: str, status: int) -> None:
+    """DNS rebinding: a page of such a name is of its own origin, and reads what comes back."""
+    allowed = "https://events.example.com"
+    async with run_server(allowed_origins=allowed) as server:
+        headers = {"Host": host}
+        told = await ask(server, "GET", "/topics", headers)
+        assert told[0] == status
+        assert status == 200 or told[1] == {"error": "Host: not a name of this machine (ALLOWED_ORIGINS)"}
+        headers["Origin"] = f"http://{host}" if host != "events.example.com" else allowed
+        assert (await ask(server, "POST", "/topics", headers, json={"name": "a"}))[0] == (201 if status == 200 else 403)
+        assert (await handshake(server, **headers))[0] == (101 if status == 200 else 403)
+        assert (await ask(server, "GET", "/health", headers))[0] == 200
+    async with run_server(**BOTH) as server:  # such a page has no key and no token
+        assert (await ask(server, "GET", "/topics", {"Host": host, **OPS}))[0] == 200
+        assert (await ask(server, "GET", "/topics", {"Host": host}))[0] == 401
+        assert (await handshake(server, Host=host))[0] == 101
+
+
+async def test_a_bearer_without_a_token_is_none() -> None:
+    async with run_server(**BOTH) as server:
+        assert (await handshake(server, Authorization="Bearer"))[0] == 401
+        assert (await handshake(server, Authorization="Bearer "))[0] == 401
+        assert (await handshake(server, "?token="))[0] == 401
+        assert (await handshake(server, Authorization="Basic b3BzOm9wcy1rZXk="))[0] == 101  # of a proxy, perhaps
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-API-Key"])
+async def test_row_21_what_no_header_may_hold_is_refused_unread(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = "Bearer " + "swordfish" * 2500
+    async with run_server(mode="debug", **BOTH) as server:
+        for path in ("/topics", "/ws"):
+            async with server.http.get(path, headers=HANDSHAKE | {name: secret}) as response:
+                assert response.status == 431
+                assert await response.json() == {"error": "request line or header field too long"}
+        async with server.http.get(f"/ws?token={secret[7:]}", headers=HANDSHAKE) as response:
+            assert response.status == 431
+    assert "swordfish" not in caplog.text
+
+
 def test_over_tls_the_scheme_is_known() -> None:
     assert is_own_origin("https://a", "a", secure=True)
     assert not is_own_origin("http://a", "a", secure=True)
