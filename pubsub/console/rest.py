@@ -53,7 +53,7 @@ class Rest:
 
     async def _call(self, method: str, url: URL, body: dict[str, str] | None = None) -> bytes:
         try:
-            async with self._http.request(method, url, json=body) as response:
+            async with self._http.request(method, url, json=body, allow_redirects=False) as response:
                 text = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise Unreachable(f"cannot reach {without_password(url.origin())}: {cause_of(error)}") from None
