@@ -108,7 +108,7 @@ def run_health(flags: list[str]) -> int:
 
 def run_token(flags: list[str]) -> int:
     from pubsub.settings import listed
-    from pubsub.tokens import sign
+    from pubsub.tokens import secret_keys, sign
 
     parser = argparse.ArgumentParser("pubsub token", description="Make a token, signed with the first JWT_SECRET.")
     parser.add_argument("--sub", required=True, help="the client's id")
@@ -123,7 +123,7 @@ def run_token(flags: list[str]) -> int:
         return 2
     try:
         token = sign(
-            listed(settings.jwt_secret)[0],
+            secret_keys(settings.jwt_secret, listed(settings.jwt_algorithms))[0],
             sub=chosen.sub,
             subscribe=chosen.subscribe,
             publish=chosen.publish,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -190,7 +191,7 @@ class Tokens:
 
 
 def sign(
-    secret: str,
+    trusted: TrustedKey,
     *,
     sub: str,
     subscribe: Sequence[str],
@@ -200,9 +201,11 @@ def sign(
     audience: Sequence[str],
     issuer: Sequence[str],
 ) -> str:
-    """A token of our own, for development. Raises ValueError for what :class:`Tokens` would not take."""
+    """A token of our own, by a secret, for development. Raises ValueError for what :class:`Tokens` would not take."""
     import jwt
 
+    if not isfinite(ttl):
+        raise ValueError("ttl: expected a number of seconds")
     now = time.time()
     claims: dict[str, Any] = {
         "sub": sub,
@@ -212,9 +215,9 @@ def sign(
     }
     claims |= {"aud": audience[0]} if audience else {}
     claims |= {"iss": issuer[0]} if issuer else {}
-    token = jwt.encode(claims, secret.encode(), algorithm="HS256")
+    token = jwt.encode(claims, trusted.key, algorithm=trusted.algorithms[0])
     try:
-        Tokens(keys=secret_keys(secret, ()), audience=audience, issuer=issuer).verify(token)
+        Tokens(keys=[trusted], audience=audience, issuer=issuer).verify(token)
     except Unauthorized as failure:
         raise ValueError(str(failure)) from None
     return token

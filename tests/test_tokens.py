@@ -336,12 +336,13 @@ def test_no_key_is_fetched_for_what_no_key_could_mend(token: str) -> None:
 
 def test_signing() -> None:
     chosen: dict[str, Any] = {"subscribe": ["a.*"], "publish": [], "admin": False, "audience": ["us"], "issuer": ["me"]}
-    token = sign(SECRET, sub="alice", ttl=60, **chosen)
+    (trusted,) = secret_keys(SECRET, ())
+    token = sign(trusted, sub="alice", ttl=60, **chosen)
     assert by_secret(audience=["us"], issuer=["me"]).verify(token).subscribes == "a.*"
     mistakes: list[dict[str, Any]] = [{"sub": "alice", "ttl": 0}, {"sub": "", "ttl": 60}]
     for wrong in mistakes:
         with pytest.raises(ValueError, match="token"):
-            sign(SECRET, **chosen, **wrong)
+            sign(trusted, **chosen, **wrong)
 
 
 def test_algorithms_are_those_that_have_keys() -> None:
