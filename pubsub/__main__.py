@@ -97,12 +97,17 @@ def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def run_client(flags: list[str]) -> int:
     from pubsub.console import run_console
+    from pubsub.console.credentials import add_credential_flags, read_credentials
 
     parser = argparse.ArgumentParser("pubsub client", description="Talk to a server. Type help for the commands.")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the server (default: %(default)s)")
-    parser.add_argument("--client", help="your name (default: one that is made up)")
+    parser.add_argument("--client", help="your name (default: the token's, or one that is made up)")
+    add_credential_flags(parser)
     chosen = parser.parse_args(flags)
-    return run_console(url=chosen.url, client_id=chosen.client)
+    credentials = read_credentials(parser, chosen)
+    if chosen.client and credentials.client_id not in ("", chosen.client):
+        parser.error(f"--client: got {chosen.client!r}, but the token is that of {credentials.client_id!r}")
+    return run_console(url=chosen.url, client_id=chosen.client, credentials=credentials)
 
 
 def run_health(flags: list[str]) -> int:
@@ -132,7 +137,7 @@ def run_health(flags: list[str]) -> int:
 
 def run_token(flags: list[str]) -> int:
     from pubsub.settings import listed
-    from pubsub.tokens import sign
+    from pubsub.tokens import secret_keys, sign
 
     parser = argparse.ArgumentParser("pubsub token", description="Make a token, signed with the first JWT_SECRET.")
     parser.add_argument("--sub", required=True, help="the client's id")
@@ -147,7 +152,7 @@ def run_token(flags: list[str]) -> int:
         return 2
     try:
         token = sign(
-            listed(settings.jwt_secret)[0],
+            secret_keys(settings.jwt_secret, listed(settings.jwt_algorithms))[0],
             sub=chosen.sub,
             subscribe=chosen.subscribe,
             publish=chosen.publish,

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import Final, NoReturn
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -23,9 +25,11 @@ from pubsub.tokens import Outcome, Tokens
 log = logging.getLogger(__name__)
 
 # Wrong keys and tokens from one address: so many at once and so many a second get 401 and a line in the log, the rest
-# 429. The right ones always pass: behind a proxy all clients have one address, and nobody may lock the others out.
+# 429, and that later. The right ones always pass at once: behind a proxy all clients have one address, and nobody may
+# lock the others out. First messages are counted together, as if from one.
 FAILURE_BURST: Final = 60
 FAILURES_PER_SEC: Final = 1.0
+FAILURE_PAUSE: Final = 1.0  # seconds
 
 ANYONE: Final = Identity(client_id="", subscribes=EVERYTHING, publishes=EVERYTHING, sees_all=True, admin=True)
 IDENTITY: Final = web.RequestKey("identity", Identity)
@@ -33,6 +37,7 @@ IDENTITY: Final = web.RequestKey("identity", Identity)
 WITHOUT_IDENTITY: Final = {"/health", "/ws"}  # the second has its own rules, in websocket.py
 # Routes that show each only what it may subscribe to. Any other GET is for who sees all, and the rest for admins.
 FOR_EVERY_TOKEN: Final = {"/topics", "/topics/{name}", "/stats"}
+FOREIGN_SITES: Final = {"cross-site", "same-site"}  # of Sec-Fetch-Site, which says it where a browser hides the origin
 READING: Final = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -56,12 +61,29 @@ class Access:
     def check_origin(self, request: web.Request) -> None:
         """A page of a foreign site must not act for whoever reads it. Raises Forbidden."""
         origin = request.headers.get("Origin")
-        if (
-            origin is not None
-            and origin not in self._allowed_origins
-            and not is_own_origin(origin, request.headers.get("Host", ""), secure=request.secure)
-        ):
+        if origin is None:
+            foreign = request.headers.get("Sec-Fetch-Site") in FOREIGN_SITES
+        else:
+            foreign = origin not in self._allowed_origins and not is_own_origin(
+                origin, request.headers.get("Host", ""), secure=request.secure
+            )
+        if foreign:
             raise Forbidden("Origin: not allowed here (ALLOWED_ORIGINS)")
+
+    def check_host(self, request: web.Request) -> None:
+        """A page whose name was made to mean this machine (DNS rebinding) is of the server's own origin. Raises Forbidden.
+
+        Its origin is http: for https it would need a certificate. No other page comes over loopback by a name of the
+        Internet, but through a proxy that does not end TLS; then the name must be listed.
+        """
+        host = request.headers.get("Host", "")
+        if (
+            request.headers.get("Origin", "").startswith("http:")
+            and came_over_loopback(request)
+            and not is_local_name(host)
+            and self._allowed_origins.isdisjoint((f"https://{host}", f"http://{host}"))
+        ):
+            raise Forbidden("Host: not a name of this machine (ALLOWED_ORIGINS)")
 
     async def identify(self, request: web.Request) -> Identity:
         """Who makes a REST request. Raises Unauthorized, RateLimited."""
@@ -71,8 +93,7 @@ class Access:
             if (self._api_keys or self.tokens) and (token := bearer_token(request)):
                 return await self._identify_token(token)
         except Unauthorized as failure:
-            self._count_failure(request, failure)
-            raise
+            await self._refuse(request, failure)
         if self.rest_is_open:
             return ANYONE
         raise Unauthorized("expected an API key in X-API-Key, or a token in Authorization: Bearer")
@@ -81,14 +102,15 @@ class Access:
         """Who opens a WebSocket; None where nothing says so, or need. Raises Unauthorized, RateLimited."""
         if self.tokens is None:
             return None
-        token = bearer_token(request) or request.query.get("token")
+        token = bearer_token(request)
+        if token is None:
+            token = request.query.get("token")
         if token is None:
             return None
         try:
             return await self._identify_token(token)
         except Unauthorized as failure:
-            self._count_failure(request, failure)
-            raise
+            await self._refuse(request, failure)
 
     async def _identify_token(self, token: str) -> Identity:
         if self.tokens is None:
@@ -100,11 +122,30 @@ class Access:
             raise outcome
         return outcome
 
-    def _count_failure(self, request: web.Request, failure: Unauthorized) -> None:
-        wait = self._failures.take(request.remote or "")
-        if wait:
+    async def _refuse(self, request: web.Request, failure: Unauthorized) -> NoReturn:
+        if wait := self._count_failure(network_of(request.remote), failure):
+            await asyncio.sleep(FAILURE_PAUSE)
             raise RateLimited(wait) from None
-        log.warning("Not authenticated: %(address)s: %(reason)s", {"address": request.remote, "reason": str(failure)})
+        raise failure
+
+    def identify_message(self, token: str, answer: Callable[[Outcome], None]) -> None:
+        """Tokens.identify for a token that came in a message."""
+        assert self.tokens is not None, "only a server with tokens asks for them"
+
+        def pass_on(outcome: Outcome) -> None:
+            if isinstance(outcome, Unauthorized) and self._count_failure("a first message", outcome):
+                asyncio.get_running_loop().call_later(FAILURE_PAUSE, answer, outcome)
+            else:
+                answer(outcome)
+
+        self.tokens.identify(token, pass_on)
+
+    def _count_failure(self, source: str, failure: Unauthorized) -> float:
+        """0, or the seconds until the source may fail again."""
+        wait = self._failures.take(source)
+        if not wait:
+            log.warning("Not authenticated: %(source)s: %(reason)s", {"source": source, "reason": str(failure)})
+        return wait
 
     def count(self, request: web.Request, identity: Identity) -> None:
         """Raises RateLimited for a client over its rate. Who has no name is known by the address."""
@@ -123,6 +164,8 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
     access = request.app[ACCESS]
     if request.method not in READING:
         access.check_origin(request)
+    if path != "/health" and (access.tokens is None if path == "/ws" else access.rest_is_open):
+        access.check_host(request)  # who must bring a key or token is known by that
     if path not in WITHOUT_IDENTITY:
         request[IDENTITY] = identity = await access.identify(request)
         access.count(request, identity)
@@ -137,9 +180,36 @@ def check_role(identity: Identity, method: str, path: str) -> None:
         raise Forbidden("not allowed with this key or token")
 
 
+def network_of(address: str | None) -> str:
+    """Of IPv6 the half that tells networks apart: who has one address there has all that begin like it."""
+    if not address or ":" not in address:
+        return address or ""
+    found = IPv6Address(address.partition("%")[0])
+    return str(found.ipv4_mapped or IPv6Network((found, 64), strict=False))
+
+
 def bearer_token(request: web.Request) -> str | None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
+
+
+def came_over_loopback(request: web.Request) -> bool:
+    own_end = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    return isinstance(own_end, tuple) and str(own_end[0]).removeprefix("::ffff:").startswith(("127.", "::1"))
+
+
+def is_local_name(host: str) -> bool:
+    """Whether nobody can make this name (or address) of a server mean another one: it does not stand in public DNS."""
+    name = re.sub(r":[0-9]*\Z", "", host).strip("[]").rstrip(".").lower()
+    return "." not in name or name.endswith(".localhost") or is_address(name)
+
+
+def is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_own_origin(origin: str, host: str, *, secure: bool) -> bool:

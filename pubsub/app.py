@@ -65,13 +65,13 @@ def create_app(settings: Settings) -> web.Application:
     tokens = make_tokens(app, settings)
     rates = make_rates(settings)
     quotas = Quotas(in_all=settings.max_connections, per_client=settings.max_connections_per_client)
-    rules = make_rules(settings, tokens, rates, quotas)
     app[ACCESS] = Access(
         api_keys=ApiKeys(settings.api_keys),
         tokens=tokens,
         rates=rates,
         allowed_origins=listed(settings.allowed_origins),
     )
+    rules = make_rules(settings, app[ACCESS], rates, quotas)
     connections = app[CONNECTIONS] = Connections(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
     app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
     add_routes(app)
@@ -114,11 +114,12 @@ def make_rates(settings: Settings) -> Rates | None:
     return Rates(settings.rate_limit_msgs_per_sec, settings.rate_limit_burst, time.monotonic)
 
 
-def make_rules(settings: Settings, tokens: Tokens | None, rates: Rates | None, quotas: Quotas) -> Rules | None:
+def make_rules(settings: Settings, access: Access, rates: Rates | None, quotas: Quotas) -> Rules | None:
     """None where nothing is asked of a WebSocket client."""
-    if tokens is None and rates is None and not settings.max_subscriptions_per_connection:
+    if access.tokens is None and rates is None and not settings.max_subscriptions_per_connection:
         return None
-    return Rules(tokens.identify if tokens else None, rates, quotas, settings.max_subscriptions_per_connection)
+    identify = access.identify_message if access.tokens is not None else None
+    return Rules(identify, rates, quotas, settings.max_subscriptions_per_connection)
 
 
 def make_limits(settings: Settings) -> Limits:

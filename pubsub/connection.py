@@ -54,13 +54,12 @@ NOTHING_TAKEN: Final = Uptake(0, behind=False)
 class Connection(asyncio.Protocol):
     """See the module. It takes over a transport whose handshake is done; :meth:`open` begins.
 
-    ``number``, ``next_ping`` and ``slot`` belong to Connections, which keeps the time; at ``deadline`` the client's
-    token is over.
+    ``number``, ``next_ping`` and ``slot`` belong to Connections, which keeps the time.
     """
 
     __slots__ = ("_abort_timer", "_claimed", "_connections", "_end_reason", "_farewell", "_held", "_opened",
-                 "_reader", "_replies", "_reply_bytes", "_seen", "_transport", "_uptake", "_uptake_at", "deadline",
-                 "next_ping", "number", "outbox", "session", "slot")  # fmt: skip
+                 "_reader", "_replies", "_reply_bytes", "_seen", "_transport", "_uptake", "_uptake_at", "next_ping",
+                 "number", "outbox", "session", "slot")  # fmt: skip
 
     def __init__(
         self,
@@ -95,11 +94,10 @@ class Connection(asyncio.Protocol):
         self._uptake_at = 0.0
         self._held = False  # the session waits
         self._claimed: str | None = None  # the client whose quota this connection is a part of
-        self.deadline = connections.deadline(self.session)
         self.next_ping = 0.0
         self.number = 0
         self.slot = 0
-        if named or identity is not None:
+        if named and not self.session.lacks_identity:
             self._claim()
 
     def _claim(self) -> None:
@@ -200,7 +198,6 @@ class Connection(asyncio.Protocol):
 
     def identify(self, identity: Identity) -> None:
         self._claim()
-        self.deadline = self._connections.deadline(self.session)
         self._connections.reschedule(self)
 
     def part(self, goodbye: Goodbye) -> None:

@@ -95,7 +95,9 @@ class Connections:
         self._opened += 1
         connection.number = self._opened
         connection.next_ping = self.now() + self.limits.ping_period * (self._opened * _GOLDEN % 1)
-        self._schedule(connection, min(connection.next_ping, connection.deadline, self.now() + self.limits.pong_wait))
+        self._schedule(
+            connection, min(connection.next_ping, self.deadline(connection), self.now() + self.limits.pong_wait)
+        )
         if self._timer is None:
             self._ticks_done = self._tick_at(self.now())
             self._timer = self.call_later(TICK, self._tick)
@@ -121,16 +123,17 @@ class Connections:
             connection.disconnect()
         return len(found)
 
-    def deadline(self, session: Session) -> float:
-        """When a session's token is over; until there is one, when it must be there."""
+    def deadline(self, connection: Connection) -> float:
+        """When a client's token is over; until there is one, when it must be there. Not kept: 40 bytes for each."""
+        session = connection.session
         if session.identity is not None:
             return self.now() + session.identity.expires - time.time()
-        return self.now() + self.limits.auth_wait if session.lacks_identity else inf
+        return self.now() + self.limits.auth_wait - connection.age if session.lacks_identity else inf
 
     def reschedule(self, connection: Connection) -> None:
-        """Come back to the connection by its ``deadline``, which has changed."""
+        """Come back to the connection by its deadline, which has changed."""
         self._unschedule(connection)
-        self._schedule(connection, min(connection.next_ping, connection.deadline))
+        self._schedule(connection, min(connection.next_ping, self.deadline(connection)))
 
     def begin_message(self, connection: Connection, *, anew: bool) -> None:
         """A message has begun that is not whole. ``anew``: it is another one than that of the last call."""
@@ -215,7 +218,8 @@ class Connections:
 
     def _look_after(self, connection: Connection, now: float, frames: bytes) -> None:
         """Ping the connection or end it, and come back when the next of the two falls due."""
-        if now >= connection.deadline:
+        deadline = self.deadline(connection)
+        if now >= deadline:
             connection.session.expire()
             return
         end = connection.last_life(now) + self.limits.pong_wait
@@ -225,7 +229,7 @@ class Connections:
         if now >= connection.next_ping:
             connection.next_ping += self.limits.ping_period
             connection.beat(frames)
-        self._schedule(connection, min(connection.next_ping, connection.deadline, end))
+        self._schedule(connection, min(connection.next_ping, deadline, end))
 
 
 def _number_of(connection: Connection) -> int:

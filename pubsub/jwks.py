@@ -22,6 +22,7 @@ LEAST_PAUSE: Final = 30.0  # seconds between two requests, whatever key ids toke
 LONGEST_PAUSE: Final = 600.0  # seconds after which a key that the provider has withdrawn is no longer trusted
 PATIENCE: Final = 5.0  # seconds for an answer
 MAX_BYTES: Final = 1 << 20
+SLICE: Final = 20  # tokens that are looked at at a stretch once the keys are there: about 3 ms
 
 
 class KeySet:
@@ -60,13 +61,18 @@ class KeySet:
             await self._fetch()
             self._wanted.clear()
             self._resting = True
-            waiting, self._waiting = self._waiting, []
-            for then in waiting:
-                asyncio.get_running_loop().call_soon(then)
+            await self._tell_waiting()
             await asyncio.sleep(self._least_pause)
             self._resting = False
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), LONGEST_PAUSE - self._least_pause if self.keys else 0)
+
+    async def _tell_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for number, then in enumerate(waiting, 1):
+            asyncio.get_running_loop().call_soon(then)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
 
     async def _fetch(self) -> None:
         try:
@@ -76,6 +82,8 @@ class KeySet:
                 "Keys not renewed from %(url)s, %(count)d kept: %(error)s",
                 {"url": self._url, "count": len(self.keys), "error": str(error) or type(error).__name__},
             )
+        except Exception:  # of the libraries; without this task no key would ever be renewed again
+            log.exception("Internal error at the keys from %(url)s", {"url": self._url})
 
     async def _download(self) -> bytes:
         # Its own context: aiohttp's knows no CA in a server (__main__.without_ca_certificates). Loading them takes

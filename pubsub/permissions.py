@@ -7,10 +7,10 @@ parted by blanks: the least that a connection can hold, and the key of the two t
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
+
+from pubsub.protocol import check_topic
 
 MAX_PATTERNS: Final = 1000  # of one list
 EVERYTHING: Final = ">"
@@ -26,19 +26,27 @@ _is_pattern = re.compile(
 ).fullmatch
 
 
-def make_rights(patterns: Iterable[str]) -> Rights:
-    """Raises ValueError for what is neither a topic's name nor a pattern, and for too many of them."""
+@lru_cache(maxsize=256)
+def make_rights(patterns: tuple[str, ...]) -> Rights:
+    """Raises ValueError for what is neither a topic's name nor a pattern, and for too many of them.
+
+    Remembered, so that the tokens of many clients with the same rights share one text.
+    """
     wanted = sorted(set(patterns))
     if len(wanted) > MAX_PATTERNS:
         raise ValueError(f"expected at most {MAX_PATTERNS} names and patterns")
     if not all(map(_is_pattern, wanted)):
         raise ValueError("expected names of topics, or patterns: * for one segment, > at the end for one or more")
-    return sys.intern(" ".join(wanted))
+    return " ".join(wanted)
 
 
 @lru_cache(maxsize=4096)
 def allows(rights: Rights, topic: str) -> bool:
-    """Whether ``rights`` take in ``topic``: 0.1 µs for what was asked lately, 1 µs for the rest."""
+    """Whether ``rights`` take in ``topic``: 0.1 µs for what was asked lately, 2 µs for the rest.
+
+    Raises BadRequest for what is no topic's name, which is not remembered.
+    """
+    check_topic(topic)
     nodes = [_tree(rights)]
     for segment in topic.split("."):
         following: list[_Tree] = []

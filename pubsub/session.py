@@ -21,6 +21,7 @@ from pubsub.errors import BadRequest, Failure, Forbidden, Goodbye, Internal, Lim
 from pubsub.frames import frame_payload, text_frame
 from pubsub.identity import Identity
 from pubsub.limits import Quotas, Rates
+from pubsub.permissions import allows
 from pubsub.protocol import (
     Ack,
     AnyRequest,
@@ -157,14 +158,19 @@ class Session:
     def receive(self, text: str) -> None:
         """Serve one text message."""
         try:
-            if self._rules is None:
-                request = decode_request(text)
-                if type(request) is Publish:  # nearly all of them: the way round takes 0.15 µs
-                    self._broker.publish(request, self)
-                else:
-                    self._serve(request)
+            rules = self._rules
+            if rules is not None:  # in this function: a call for each request would be 0.05 µs
+                if self.identity is None and rules.identify is not None:
+                    # It has no rate yet: it could spend that of the one it claims to be.
+                    self._serve(self._first_message(text))
+                    return
+                if rules.rates is not None and (wait := rules.rates.take(self.client_id)):
+                    rules.rates.refuse(self.client_id, wait)
+            request = decode_request(text)
+            if type(request) is Publish and self.identity is None:  # the way round takes 0.15 µs
+                self._broker.publish(request, self)
             else:
-                self._serve_by(self._rules, text)
+                self._serve(request)
         except Failure as failure:
             self._refuse(failure, request_id_of(text))
         except Exception:
@@ -233,15 +239,6 @@ class Session:
         """The time of the client's token is over, or that for saying who it is."""
         self._refuse(Unauthorized("token: missing" if self.identity is None else "token: expired"), UNSET)
 
-    def _serve_by(self, rules: Rules, text: str) -> None:
-        """A stranger has no rate: it could spend that of the one it claims to be."""
-        if self.identity is None and rules.identify is not None:
-            self._serve(self._first_message(text))
-            return
-        if rules.rates is not None and (wait := rules.rates.take(self.client_id)):
-            rules.rates.refuse(self.client_id, wait)
-        self._serve(decode_request(text))
-
     def _first_message(self, text: str) -> Auth:
         """Raises Unauthorized for all but an auth message: who has said nothing yet gets no second try."""
         try:
@@ -257,8 +254,8 @@ class Session:
         identity = self.identity
         match request:
             case Publish():
-                if identity is not None:
-                    identity.require_publish(request.topic)
+                if identity is not None and not allows(identity.publishes, request.topic):  # 0.05 µs less than below
+                    identity.refuse_publish(request.topic)
                 self._broker.publish(request, self)
             case Subscribe():
                 if identity is not None:

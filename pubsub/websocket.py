@@ -22,30 +22,47 @@ class UpgradeRequired(web.HTTPClientError):
 
 async def open_websocket(request: web.Request) -> web.StreamResponse:
     """Answer the handshake, then hand the socket to a Connection. See ``handover`` for how."""
-    if request.app[STATE].closing:
-        raise Draining
     check_handshake(request)
     access, connections = request.app[ACCESS], request.app[CONNECTIONS]
     access.check_origin(request)
-    connections.quotas.check_room(len(connections))
-    client_id = request.query.get("client_id", "")
-    if len(client_id) > MAX_CLIENT_ID:
-        raise BadRequest(f"client_id: expected at most {MAX_CLIENT_ID} characters, got {len(client_id)}")
+    asked_name = read_client_id(request)
     identity = await access.identify_client(request)
     if identity is not None:
-        identity.require_client_id(client_id or identity.client_id)
+        identity.require_client_id(asked_name or identity.client_id)
     if came_early(request):
         raise BadRequest("frames came before the handshake was answered")
+    # One string: each connection keeps it.
+    name = identity.client_id if identity is not None else asked_name or f"client-{secrets.token_hex(6)}"
+    check_room(request, name, is_stranger=identity is None and access.tokens is not None)
     handshake = Handshake(compress=False)
-    name = client_id or (identity.client_id if identity is not None else f"client-{secrets.token_hex(6)}")
-    connections.quotas.check_claim(name)
-    if not client_id:
+    if not asked_name:
         handshake.headers["X-Client-Id"] = name
     await handshake.prepare(request)
     transport = detach(request)
-    named = bool(client_id) or identity is not None
+    named = bool(asked_name) or identity is not None
     Connection(transport, connections, client_id=name, named=named, identity=identity).open()
     return handshake
+
+
+def read_client_id(request: web.Request) -> str:
+    client_id = request.query.get("client_id", "")
+    if len(client_id) > MAX_CLIENT_ID:
+        raise BadRequest(f"client_id: expected at most {MAX_CLIENT_ID} characters, got {len(client_id)}")
+    return client_id
+
+
+def check_room(request: web.Request, name: str, *, is_stranger: bool) -> None:
+    """Asked last: who waited for the key of a token may find the server full, or closing.
+
+    A stranger's name is only a claim, and no part of a quota before it is shown to be true. Raises Draining,
+    ServerFull, LimitExceeded.
+    """
+    if request.app[STATE].closing:
+        raise Draining
+    connections = request.app[CONNECTIONS]
+    connections.quotas.check_room(len(connections))
+    if not is_stranger:
+        connections.quotas.check_claim(name)
 
 
 def check_handshake(request: web.Request) -> None:

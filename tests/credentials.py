@@ -11,6 +11,12 @@ import jwt
 
 SECRET = "a secret of more than thirty-two bytes"
 API_KEYS = "ops:admin:ops-key,shop:publish:shop-key,board:read:board-key"
+HANDSHAKE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 
 
 def claims(sub: str = "alice", **chosen: Any) -> dict[str, Any]:
@@ -23,6 +29,11 @@ def make_token(sub: str = "alice", *, subscribe: object = (), publish: object = 
     """A token that is signed with SECRET and may do what is said."""
     rights = {"subscribe": subscribe, "publish": publish, "admin": chosen.pop("admin", False)}
     return jwt.encode(claims(sub, **{"pubsub": rights} | chosen), SECRET, "HS256")
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header that brings a token."""
+    return {"Authorization": f"Bearer {token}"}
 
 
 def part(content: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 from urllib.parse import quote
@@ -9,23 +10,13 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from pubsub.access import is_own_origin
-from tests.credentials import API_KEYS, SECRET, make_token
+from pubsub.access import FAILURE_BURST, is_own_origin, network_of
+from tests.credentials import API_KEYS, HANDSHAKE, SECRET, bearer, make_token
 from tests.harness import Server, eventually, run_server
 from tests.test_tokens import BAD_TOKENS
 
 OPS = {"X-API-Key": "ops-key"}
 BOTH: dict[str, Any] = {"api_keys": API_KEYS, "jwt_secret": SECRET}
-HANDSHAKE = {
-    "Upgrade": "websocket",
-    "Connection": "Upgrade",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-}
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 async def ask(server: Server, method: str, path: str, headers: dict[str, str], **body: Any) -> tuple[int, Any]:
@@ -210,21 +201,154 @@ async def test_row_18_null_can_be_listed() -> None:
         assert (await handshake(server, Origin="null"))[0] == 101
 
 
+@pytest.mark.parametrize(
+    ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 201), ("none", 201)]
+)
+async def test_row_19_a_browser_that_keeps_the_origin_to_itself(site: str, status: int) -> None:
+    async with run_server() as server:
+        headers = {"Sec-Fetch-Site": site}
+        assert (await ask(server, "POST", "/topics", headers, data=b'{"name":"a"}'))[0] == status
+        assert (await handshake(server, **headers))[0] == (101 if status == 201 else 403)
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json"]
+)
+async def test_row_19_what_a_page_can_send_without_asking_first(kind: str) -> None:
+    """It carries an Origin. Without one it is curl, whose -d names the second."""
+    async with run_server() as server:
+        headers = {"Content-Type": kind}
+        for foreign in ("http://evil.example", "null"):
+            assert (await ask(server, "POST", "/topics", headers | {"Origin": foreign}, data=b'{"name":"a"}'))[0] == 403
+        async with server.http.options("/topics/a", headers={"Origin": "http://evil.example"}) as preflight:
+            assert preflight.status == 405
+            assert not [name for name in preflight.headers if name.startswith("Access-Control")]
+        assert (await ask(server, "POST", "/topics", headers, data=b'{"name":"a"}'))[0] == 201
+
+
+HOSTS = [
+    ("evil.example", 403),
+    ("evil.example:8080", 403),
+    ("127.0.0.1.evil.example", 403),
+    ("localhost.evil.example", 403),
+    ("[::1].evil.example", 403),
+    ("127.0.0.1", 200),
+    ("192.0.2.7:8080", 200),
+    ("[::1]:8080", 200),
+    ("localhost:8080", 200),
+    ("LOCALHOST.", 200),
+    ("app.localhost", 200),
+    ("pubsub:8080", 200),
+    ("events.example.com", 200),
+]
+
+
+@pytest.mark.parametrize(("host", "status"), HOSTS)
+async def test_row_19_a_name_that_a_stranger_has_pointed_here(host: str, status: int) -> None:
+    """DNS rebinding: a page of such a name is of its own origin, and reads what comes back."""
+    allowed = "https://events.example.com"
+    async with run_server(allowed_origins=allowed) as server:
+        headers = {"Host": host}
+        assert (await ask(server, "GET", "/topics", headers))[0] == 200, "a program, maybe through a proxy"
+        assert (await handshake(server, **headers))[0] == 101
+        headers["Origin"] = f"https://{host}"
+        assert (await handshake(server, **headers))[0] == 101, "through a proxy that ends TLS"
+        headers["Origin"] = f"http://{host}" if host != "events.example.com" else allowed
+        told = await ask(server, "GET", "/topics", headers)
+        assert told[0] == status
+        assert status == 200 or told[1] == {"error": "Host: not a name of this machine (ALLOWED_ORIGINS)"}
+        assert (await ask(server, "POST", "/topics", headers, json={"name": "a"}))[0] == (201 if status == 200 else 403)
+        assert (await handshake(server, **headers))[0] == (101 if status == 200 else 403)
+        assert (await ask(server, "GET", "/health", headers))[0] == 200
+    async with run_server(**BOTH) as server:  # such a page has no key and no token
+        assert (await ask(server, "GET", "/topics", {"Host": host, **OPS}))[0] == 200
+        assert (await ask(server, "GET", "/topics", {"Host": host}))[0] == 401
+        assert (await handshake(server, Host=host))[0] == 101
+
+
+async def test_a_bearer_without_a_token_is_none() -> None:
+    async with run_server(**BOTH) as server:
+        assert (await handshake(server, Authorization="Bearer"))[0] == 401
+        assert (await handshake(server, Authorization="Bearer "))[0] == 401
+        assert (await handshake(server, "?token="))[0] == 401
+        assert (await handshake(server, Authorization="Basic b3BzOm9wcy1rZXk="))[0] == 101  # of a proxy, perhaps
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-API-Key"])
+async def test_row_21_what_no_header_may_hold_is_refused_unread(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = "Bearer " + "swordfish" * 2500
+    async with run_server(mode="debug", **BOTH) as server:
+        for path in ("/topics", "/ws"):
+            async with server.http.get(path, headers=HANDSHAKE | {name: secret}) as response:
+                assert response.status == 431
+                assert await response.json() == {"error": "request line or header field too long"}
+        async with server.http.get(f"/ws?token={secret[7:]}", headers=HANDSHAKE) as response:
+            assert response.status == 431
+    assert "swordfish" not in caplog.text
+
+
 def test_over_tls_the_scheme_is_known() -> None:
     assert is_own_origin("https://a", "a", secure=True)
     assert not is_own_origin("http://a", "a", secure=True)
     assert not is_own_origin("http://", "", secure=True)
 
 
-async def test_row_26_wrong_keys_at_full_speed(caplog: pytest.LogCaptureFixture) -> None:
+async def test_row_26_wrong_keys_at_full_speed(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pubsub.access.FAILURE_PAUSE", 0.001)
+    monkeypatch.setattr("pubsub.access.FAILURES_PER_SEC", 1e-6)  # however slow this machine is
     async with run_server(**BOTH) as server:
         answers = [await ask(server, "GET", "/topics", {"X-API-Key": f"guess-{number}"}) for number in range(100)]
-        assert answers[0][0] == 401
-        assert answers[-1] == (429, {"error": "too many requests"})
+        assert [status for status, _ in answers] == [401] * FAILURE_BURST + [429] * (100 - FAILURE_BURST)
+        assert answers[-1][1] == {"error": "too many requests"}
         assert (await ask(server, "GET", "/topics", OPS))[0] == 200
     assert "Not authenticated: 127.0.0.1: API key: unknown" in caplog.text
-    assert caplog.text.count("Not authenticated") < 70
+    assert caplog.text.count("Not authenticated") == FAILURE_BURST
     assert "guess-" not in caplog.text
+
+
+async def test_row_26_who_is_wrong_again_and_again_waits_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By key, by token, by first message; the right ones from the same address are served meanwhile."""
+    monkeypatch.setattr("pubsub.access.FAILURE_PAUSE", 4)
+    monkeypatch.setattr("pubsub.access.FAILURES_PER_SEC", 1e-6)
+    monkeypatch.setattr("pubsub.access.FAILURE_BURST", 2)
+    wrong: list[dict[str, str]] = [{"X-API-Key": "wrong"}, bearer("wrong")]
+    async with run_server(**BOTH) as server, server.client(None) as late:
+        for number in range(2):
+            assert (await ask(server, "GET", "/stats", wrong[number % 2]))[0] == 401
+            async with server.client(None) as client:
+                await client.send({"type": "auth", "token": "wrong"})
+                assert await client.closed() == 4401
+        waiting: list[Any] = [asyncio.create_task(ask(server, "GET", "/stats", each)) for each in wrong]
+        waiting.append(asyncio.create_task(ask(server, "GET", "/ws?token=wrong", HANDSHAKE)))
+        await late.send({"type": "auth", "token": "wrong"})
+        await late.send({"type": "ping"})
+        assert await handshake(server, **bearer(make_token())) == (101, "")
+        assert (await ask(server, "GET", "/stats", OPS))[0] == 200
+        async with server.client(None) as client:
+            await client.ask({"type": "auth", "token": make_token()})
+            waiting.append(asyncio.create_task(late.closed()))
+            assert not any(each.done() for each in waiting)
+            *statuses, code = await asyncio.gather(*waiting)
+        assert [status for status, _ in statuses] == [429, 429, 429]
+        assert code == 4401
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_row_26_who_has_one_address_of_ipv6_has_all_of_the_network(address: str | None, network: str) -> None:
+    assert network_of(address) == network
 
 
 async def test_row_20_forwarded_addresses_are_not_believed() -> None:

@@ -125,12 +125,25 @@ def test_a_token(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert (identity.client_id, identity.subscribes, identity.publishes) == ("alice", "a.* b", "c")
 
 
+def test_a_token_has_an_algorithm_that_the_server_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = "x" * 64
+    monkeypatch.setenv("JWT_SECRET", secret)
+    monkeypatch.setenv("JWT_ALGORITHMS", "RS256,HS512")
+    assert main(["token", "--sub", "alice"]) == 0
+    assert Tokens(keys=secret_keys(secret, ("HS512",))).verify(capsys.readouterr().out.strip()).client_id == "alice"
+
+
 @pytest.mark.parametrize(
     ("secret", "flags", "told"),
     [
         ("", ["--sub", "a"], "JWT_SECRET is not set"),
         (SECRET, ["--sub", "a", "--publish", "a*"], "names of topics, or patterns"),
         (SECRET, ["--sub", "a", "--ttl", "-1"], "expired"),
+        (SECRET, ["--sub", "a", "--ttl", "inf"], "ttl: expected a number of seconds"),
+        (SECRET, ["--sub", "a", "--ttl", "nan"], "ttl: expected a number of seconds"),
+        (SECRET, ["--sub", "a\nb"], "sub: expected 1 to 255 printable characters"),
     ],
 )
 def test_a_token_that_would_not_do(

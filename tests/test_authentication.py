@@ -10,8 +10,19 @@ from typing import Any
 
 import pytest
 
-from tests.credentials import SECRET, make_token
-from tests.harness import Client, Json, RawClient, Server, eventually, new_id, publish_request, run_server
+from tests.credentials import API_KEYS, SECRET, bearer, make_token
+from tests.harness import (
+    Client,
+    Json,
+    RawClient,
+    Server,
+    ServerProcess,
+    eventually,
+    new_id,
+    on_one_loop,
+    publish_request,
+    run_server,
+)
 from tests.test_tokens import BAD_TOKENS
 
 
@@ -20,7 +31,7 @@ async def guarded(*topics: str, **settings: Any) -> AsyncIterator[Server]:
     """A server that takes tokens, with topics."""
     async with run_server(jwt_secret=SECRET, **settings) as server:
         for topic in topics:
-            headers = {"Authorization": f"Bearer {make_token('ops', admin=True)}"}
+            headers = bearer(make_token("ops", admin=True))
             async with server.http.post("/topics", json={"name": topic}, headers=headers) as response:
                 assert response.status == 201
         yield server
@@ -255,6 +266,21 @@ async def test_a_clients_connections_have_a_quota_for_the_first_message_too() ->
             assert (await authenticate(client, make_token()))["type"] == "ack"
 
 
+async def test_a_name_in_the_url_is_no_second_connection() -> None:
+    async with guarded(max_connections_per_client=1) as server, server.client("alice") as client:
+        assert (await authenticate(client, make_token("alice")))["type"] == "ack"
+        async with server.client("alice") as late:
+            assert code(await authenticate(late, make_token("alice"))) == "LIMIT_EXCEEDED"
+
+
+async def test_a_stranger_cannot_spend_the_connections_of_others() -> None:
+    """It has only said a name, and not yet shown that it is its own."""
+    async with guarded(max_connections_per_client=1, auth_wait_sec=60) as server:
+        async with server.client("alice"), server.client("alice"), connected(server, make_token("alice")) as alice:
+            await alice.sync()
+        await eventually(lambda: server.connections == 0)
+
+
 async def test_bad_tokens_leave_nothing_behind() -> None:
     async with guarded(auth_wait_sec=60) as server:
         for _ in range(50):
@@ -262,3 +288,50 @@ async def test_bad_tokens_leave_nothing_behind() -> None:
                 await client.send({"type": "auth", "token": "x"})
                 await client.closed()
         await eventually(lambda: server.connections == 0)
+
+
+@on_one_loop
+async def test_row_24_nothing_of_a_token_or_key_is_in_the_log_of_a_whole_process() -> None:
+    """In debug mode, with the debug modes of Python and asyncio, for good ones, bad ones and what is not even HTTP."""
+    good, bad = make_token(subscribe=["a"], filler="swordfish"), f"{make_token()[:-9]}swordfish"
+    secrets = {SECRET, "ops-key", "swordfish", good.split(".")[1], good.split(".")[2], bad.split(".")[1]}
+    environment = {
+        "JWT_SECRET": SECRET,
+        "API_KEYS": API_KEYS,
+        "MODE": "debug",
+        "PYTHONASYNCIODEBUG": "1",
+        "PYTHONDEVMODE": "1",
+    }
+    head = (
+        "Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    )
+    answers = b""
+    with ServerProcess(environment=environment) as server:
+
+        async def say(text: str) -> None:
+            nonlocal answers
+            client = await RawClient.connect_tcp(server.port)
+            await client.send(text.encode("utf-8", "surrogateescape"))
+            answers += await client.read_some()
+            client.close()
+
+        for token in (good, bad):
+            await say(f"GET /ws?token={token} HTTP/1.1\r\n{head}\r\n")
+            await say(f"GET /ws?x=1&token={token}%ff&token={token} HTTP/1.1\r\n{head}\r\n")
+            await say(f"GET /ws HTTP/1.1\r\n{head}Authorization: Bearer {token}\r\n\r\n")
+            await say(f"GET /topics?token={token} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n")
+            await say(f"GET /topics HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {token}\r\nX-API-Key: ops-key\r\n\r\n")
+            for broken in ("\x00", "\n ", "\x7f", "\udcff", "swordfish" * 2000):
+                await say(f"GET /ws HTTP/1.1\r\n{head}Authorization: Bearer {token}{broken}\r\n\r\n")
+                await say(f"GET /ws?token={token}{broken} HTTP/1.1\r\n{head}\r\n")
+                await say(f"GET /ws HTTP/1.1\r\n{head}Authorization {token}{broken}\r\n\r\n")
+            client = await RawClient.connect(server.port, path="/ws")
+            for each in (token, [token], bad):
+                await client.send_text({"type": "auth", "token": each})
+            assert await client.close_code() == 4401
+        assert server.stop() == 0
+    assert "Client connected: alice" in server.log
+    assert "/ws?token=***" in server.log
+    assert not [secret for secret in secrets if secret in server.log]
+    assert not [secret for secret in secrets if secret.encode() in answers]

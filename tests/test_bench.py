@@ -31,6 +31,7 @@ from pubsub.bench.run import Result
 from pubsub.bench.tape import MAX_FRAME_BYTES, TAPE_BYTES, Batch, Fault, Piece, Tape, read_frame, read_piece
 from pubsub.bench.wire import MAX_HEAD_BYTES, Wire
 from pubsub.console.address import Unreachable
+from pubsub.console.credentials import Credentials
 from pubsub.frames import text_frame
 from tests.harness import PATIENCE, REPOSITORY, Json, ServerProcess, free_port, on_one_loop
 from tests.test_docs import section
@@ -258,11 +259,11 @@ def test_flags_are_those_of_the_documentation(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         read_plan(["--help"])
     told = " ".join(capsys.readouterr().out.split())
-    assert [row[0].strip("`") for row in rows] == list(dict.fromkeys(re.findall(r"(?<=\[)--[a-z]+", told)))
+    assert [row[0].strip("`") for row in rows] == list(dict.fromkeys(re.findall(r"(?<=\[)--[a-z-]+", told)))
     for flag, default, allowed, _ in rows:
         assert re.search(rf"{flag.strip('`')} [A-Z]+ [^()]*\(default: (one that is )?{default}\)", told), flag
         with pytest.raises(SystemExit):
-            read_plan([flag.strip("`"), "?"])
+            read_plan([flag.strip("`"), "? "])
         assert allowed in capsys.readouterr().err
 
 
@@ -504,7 +505,7 @@ async def test_handshake_that_fails(answer: bytes, told: str) -> None:
         wire = Wire()
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(Unreachable, match=told):
-            await wire.open(URL(f"http://127.0.0.1:{port}/ws"))
+            await wire.open(URL(f"http://127.0.0.1:{port}/ws"), Credentials())
         assert wire.closed
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,9 +14,9 @@ import jwt
 import pytest
 from aiohttp import web
 
-from pubsub.jwks import KeySet
+from pubsub.jwks import SLICE, KeySet
 from pubsub.tokens import Outcome, Tokens
-from tests.credentials import claims
+from tests.credentials import HANDSHAKE, bearer, claims
 from tests.harness import PATIENCE, eventually, run_server
 from tests.test_tokens import P256, RSA, jwk
 
@@ -162,6 +163,55 @@ async def test_the_server_keeps_nobody_waiting_for_it() -> None:
                 source.may_answer.set()
                 assert [(await client.receive())["type"] for _ in range(2)] == ["ack", "pong"]
                 assert await opening == 101
+
+
+async def test_who_waited_for_a_key_may_find_the_server_full() -> None:
+    async with provider() as source:
+        source.may_answer.clear()
+        async with run_server(jwt_jwks_url=source.url, max_connections=1) as server:
+
+            async def by_header() -> int:
+                async with server.http.get("/ws", headers=HANDSHAKE | bearer(by_old())) as response:
+                    return response.status
+
+            opening = asyncio.create_task(by_header())
+            await eventually(lambda: source.asked == 1)
+            async with server.client(None):
+                source.may_answer.set()
+                assert await opening == 503
+
+
+async def test_row_49_who_waited_is_answered_in_slices() -> None:
+    """A thousand tokens at a stretch would hold everyone else up."""
+    async with provider() as source:
+        keys = KeySet(source.url, ())
+        served: list[int] = []  # for each token, the turn of the loop
+        turn = 0
+        for _ in range(5 * SLICE):
+            keys.refresh(lambda: served.append(turn))
+        async with keys.kept(), asyncio.timeout(PATIENCE):
+            while len(served) < 5 * SLICE:
+                await asyncio.sleep(0)
+                turn += 1
+        assert max(Counter(served).values()) <= SLICE
+
+
+async def test_a_failure_that_nobody_thought_of_does_not_end_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("nobody thought of it")
+
+    async with provider() as source:
+        keys = KeySet(source.url, (), least_pause=0.01)
+        tokens = Tokens(keys=(), source=keys)
+        monkeypatch.setattr("pubsub.jwks.jwks_keys", fail)
+        async with keys.kept():
+            assert "kid" in await identify(tokens, by_old())
+            monkeypatch.undo()
+            await eventually(lambda: bool(keys.keys))
+            assert await identify(tokens, by_old()) == "alice"
+    assert "nobody thought of it" in caplog.text
 
 
 async def test_who_waits_too_long_is_sent_away() -> None:

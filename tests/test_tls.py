@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import ipaddress
 import json
 import os
 import signal
@@ -37,14 +38,17 @@ from tests.harness import (
     publish_request,
 )
 
+LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
+
 
 def write_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A certificate for localhost and its key; ``name`` is its common name."""
+    """A certificate for 127.0.0.1 and its key; ``name`` is its common name."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(LOOPBACK)]), critical=False)
         .serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + datetime.timedelta(1))
         .sign(key, hashes.SHA256())
     )  # fmt: skip

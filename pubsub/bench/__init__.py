@@ -48,7 +48,11 @@ async def _bench(plan: Plan) -> int:
     run = Run(plan)
     signals = _stop_at_signals(run)
     try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REST_WAIT_SEC)) as http:
+        async with aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=REST_WAIT_SEC),
+            headers=plan.credentials.headers,
+            connector=plan.credentials.connector(),
+        ) as http:
             await _measure(run, Rest(http, plan.base))
     except (Refused, Unreachable) as error:
         remark("; ".join([str(error), *run.faults]))

@@ -4,12 +4,13 @@ import argparse
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from yarl import URL
 
 from pubsub.console.address import server_url
+from pubsub.console.credentials import Credentials, add_credential_flags, read_credentials
 
 # A run ends by itself, and takes no more than a machine has: the most of each figure.
 MAX_SUBSCRIBERS: Final = 10_000
@@ -45,6 +46,7 @@ class Plan:
     window: int  # messages without ack at a time, where the rate is 0
     size: int  # of a payload, in bytes
     duration: float  # seconds
+    credentials: Credentials = field(default_factory=Credentials)
 
     @property
     def most_in_flight(self) -> int:
@@ -67,6 +69,7 @@ def read_plan(flags: list[str]) -> Plan:
         window=chosen.window,
         size=chosen.size,
         duration=chosen.duration,
+        credentials=read_credentials(parser, chosen),
     )
 
 
@@ -89,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how long to publish (default: %(default)g)")  # fmt: skip
     add("--topic", type=_topic, metavar="NAME",
         help="name of the topic, which must not exist yet (default: one that is made up)")  # fmt: skip
+    add_credential_flags(parser)
     return parser
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from yarl import URL
-
 from pubsub.bench.clients import Publisher, Subscriber, Tally
 from pubsub.bench.pace import SECOND, Pace, Scheduled, Windowed
 from pubsub.bench.plan import Plan
+from pubsub.bench.wire import Wire
 from pubsub.console.address import Unreachable
 
 CONNECTORS: Final = 50
@@ -162,7 +161,7 @@ class Run:
         self._refill()
 
     async def _connect_all(self) -> None:
-        await self._publisher.open(self._url(f"{self.plan.topic}-publisher"))
+        await self._open(self._publisher, self._name("publisher"))
         numbers = iter(range(self.plan.subscribers))
         try:
             async with asyncio.TaskGroup() as group:
@@ -173,15 +172,19 @@ class Run:
 
     async def _connect_each(self, numbers: Iterator[int]) -> None:
         for number in numbers:
-            client_id = f"{self.plan.topic}-{number}"
+            client_id = self._name(str(number))
             subscriber = Subscriber(self._tally)
             self.subscribers.append(subscriber)
-            await subscriber.open(self._url(client_id))
+            await self._open(subscriber, client_id)
             await subscriber.subscribe(self.plan.topic, client_id)
             self.connected += 1
 
-    def _url(self, client_id: str) -> URL:
-        return (self.plan.base / "ws").with_query(client_id=client_id)
+    def _name(self, role: str) -> str:
+        """A token allows no name but its own."""
+        return self.plan.credentials.client_id or f"{self.plan.topic}-{role}"
+
+    async def _open(self, wire: Wire, client_id: str) -> None:
+        await wire.open((self.plan.base / "ws").with_query(client_id=client_id), self.plan.credentials)
 
     async def _unless_over(self, step: Coroutine[None, None, None]) -> None:
         """Await ``step``, or leave it when the run is over."""

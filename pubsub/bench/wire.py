@@ -14,7 +14,8 @@ from yarl import URL
 
 from pubsub.bench.tape import CLOSE, PING, PONG, TEXT, Fault, Frame, read_frame
 from pubsub.console.address import Unreachable, cause_of, without_password
-from pubsub.console.endings import ending_of
+from pubsub.console.credentials import Credentials
+from pubsub.console.endings import ending_of, refusal_text
 from pubsub.handover import websocket_mask
 
 ANSWER_WAIT_SEC: Final = 10.0
@@ -57,16 +58,15 @@ class Wire(asyncio.Protocol):
     def closed(self) -> bool:
         return self._transport is None
 
-    async def open(self, url: URL) -> None:
+    async def open(self, url: URL, credentials: Credentials) -> None:
         """Connect to ``url``; raises Unreachable."""
         loop = asyncio.get_running_loop()
         self._open = loop.create_future()
         try:
             async with asyncio.timeout(ANSWER_WAIT_SEC):
-                await loop.create_connection(
-                    lambda: self, str(url.host), int(url.port or 0), ssl=url.scheme == "https" or None
-                )
-                self.write(self._request(url))
+                tls = (credentials.tls or True) if url.scheme == "https" else None
+                await loop.create_connection(lambda: self, str(url.host), int(url.port or 0), ssl=tls)
+                self.write(self._request(url, credentials))
                 await self._open
         except OSError as error:
             raise Unreachable(f"cannot reach {without_password(url.origin())}: {cause_of(error)}") from None
@@ -133,9 +133,10 @@ class Wire(asyncio.Protocol):
 
     # The handshake
 
-    def _request(self, url: URL) -> bytes:
+    def _request(self, url: URL, credentials: Credentials) -> bytes:
         host = url.raw_authority.rpartition("@")[2]
         head = f"GET {url.raw_path_qs} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in credentials.headers.items())
         return head.encode() + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + self._key + b"\r\n\r\n"
 
     def _read_head(self, received: bytes) -> bytes:
@@ -156,7 +157,7 @@ class Wire(asyncio.Protocol):
         if status is None:
             raise Fault("the server's answer is none of HTTP")
         if status[1] != b"101":
-            raise Fault(f"the server refused the connection with status {status[1].decode()}")
+            raise Fault(refusal_text(int(status[1])))
         accept = base64.b64encode(hashlib.sha1(self._key + _RFC_6455_UUID, usedforsecurity=False).digest())
         if not re.search(rb"\r\nsec-websocket-accept: *" + re.escape(accept) + rb" *(\r|\Z)", head, re.IGNORECASE):
             raise Fault("the server's answer is none of WebSocket")

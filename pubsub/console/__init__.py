@@ -13,6 +13,7 @@ from yarl import URL
 
 from pubsub.console.address import Unreachable, server_url
 from pubsub.console.console import Console
+from pubsub.console.credentials import Credentials
 from pubsub.console.plain import run_plain
 from pubsub.console.screen import ScreenGone, is_interactive
 
@@ -21,7 +22,7 @@ __all__ = ["run_console"]
 REST_WAIT_SEC = 10.0
 
 
-def run_console(*, url: str, client_id: str | None) -> int:
+def run_console(*, url: str, client_id: str | None, credentials: Credentials) -> int:
     """Converse with the server at ``url`` until the person or the script has done; the result is the exit status.
 
     0: all went well · 1: a command failed, or the server could not be reached · 2: ``url`` is none · 130: Ctrl-C.
@@ -32,13 +33,18 @@ def run_console(*, url: str, client_id: str | None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        return asyncio.run(_converse(base, client_id or f"console-{secrets.token_hex(6)}"))
+        name = client_id or credentials.client_id or f"console-{secrets.token_hex(6)}"
+        return asyncio.run(_converse(base, name, credentials))
     except KeyboardInterrupt:
         return 130
 
 
-async def _converse(base: URL, client_id: str) -> int:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REST_WAIT_SEC)) as http:
+async def _converse(base: URL, client_id: str, credentials: Credentials) -> int:
+    async with aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=REST_WAIT_SEC),
+        headers=credentials.headers,
+        connector=credentials.connector(),
+    ) as http:
         console = Console(http, base, client_id)
         run = _way_to_run(console)
         status = 1

@@ -1,6 +1,7 @@
 """Where the server is, and why it could not be reached."""
 
 import os
+import ssl
 
 from yarl import URL
 
@@ -29,7 +30,11 @@ def without_password(url: URL) -> str:
 
 def cause_of(error: Exception) -> str:
     """A failure to connect in the system's plain words, without aiohttp's account of its attempts."""
-    cause = getattr(error, "os_error", error)
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {cause.verify_message} (--ca names other certificates to trust)"
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS failed: {cause.reason or cause}"
     if not isinstance(cause, OSError):
         return str(error)
     if cause.errno and cause.errno > 0:

@@ -43,7 +43,11 @@ def ending_of(code: int, reason: str) -> Ending:
 def refusal_of(error: aiohttp.WSServerHandshakeError) -> Ending:
     """What an answer other than 101 means: a 4xx is for a person to mend, 429 aside; the rest may pass."""
     permanent = 400 <= error.status < 500 and error.status != 429
-    return Ending(f"the server refused the connection with status {error.status}", returns=not permanent)
+    return Ending(refusal_text(error.status), returns=not permanent)
+
+
+def refusal_text(status: int) -> str:
+    return f"the server refused the connection with status {status}{': it wants another token' * (status == 401)}"
 
 
 def pauses(longest: float = LONGEST_PAUSE_SEC) -> Iterator[float]:

@@ -54,7 +54,7 @@ class Rest:
 
     async def _call(self, method: str, url: URL, body: Mapping[str, object] | None = None) -> bytes:
         try:
-            async with self._http.request(method, url, json=body) as response:
+            async with self._http.request(method, url, json=body, allow_redirects=False) as response:
                 text = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise Unreachable(f"cannot reach {without_password(url.origin())}: {cause_of(error)}") from None

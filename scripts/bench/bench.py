@@ -17,7 +17,7 @@ from pathlib import Path
 
 import machine
 from catalog import PEERS, ROOT, Launch, Peer
-from cells import Bench, Cell, curve_cells, full_cells, quick_cells, take_sample
+from cells import Bench, Cell, curve_cells, flood_cells, full_cells, quick_cells, take_sample
 from install import HERE, Cache, Missing
 from processes import Failed
 from report import markdown, write_into, write_plots
@@ -101,6 +101,7 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measures this server and its peers side by side.")
     parser.add_argument("--quick", action="store_true", help="a few figures in a minute")
     parser.add_argument("--curves", action="store_true", help="what idle topics and subscribers cost, instead")
+    parser.add_argument("--flood", action="store_true", help="what bad tokens cost others, instead: --peers guarded")
     parser.add_argument("--peers", type=peers_named, help=f"all, or some: {DEFAULT_PEERS}; quick: {QUICK_PEERS}")
     parser.add_argument("--cells", default="", help="only those with one of these in the name, as fanout,10000")
     parser.add_argument("--rounds", type=int, default=3, help="samples of each peer in each cell: %(default)s")
@@ -118,10 +119,11 @@ def read_options() -> argparse.Namespace:
 
 
 def chosen_cells(options: argparse.Namespace) -> list[Cell]:
+    choices = ((options.curves, curve_cells), (options.flood, flood_cells))
     if options.quick:
         cells = quick_cells()
     else:
-        cells = curve_cells(options.seconds) if options.curves else full_cells(options.seconds)
+        cells = next((make for chosen, make in choices if chosen), full_cells)(options.seconds)
     words = options.cells.split(",")
     return [cell for cell in cells if any(word in f"{cell.group} {cell.name}" for word in words)]
 

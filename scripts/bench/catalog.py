@@ -1,6 +1,7 @@
 """The peers: what each is, which of the load generator's dialects it speaks, and how it is started."""
 
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -19,9 +20,12 @@ ON_DISK = frozenset({"durable"})
 
 @dataclass(frozen=True, slots=True)
 class Launch:
+    """`load_options`: what the load generator is told beside the usual."""
+
     command: tuple[str, ...]
     settings: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    load_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,38 @@ class Peer:
 def ours(_cache: Cache) -> Launch:
     command = (sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", PORT)
     return Launch(command, environment={"PYTHONPATH": str(ROOT), "DATA_DIR": "data"})
+
+
+SECRET = "a secret for nothing but measurements"
+GUARDED = {
+    "API_KEYS": "ops:admin:a-key-for-measurements",
+    "JWT_SECRET": SECRET,
+    "RATE_LIMIT_MSGS_PER_SEC": "1000000",
+    "MAX_CONNECTIONS": "16000",
+    "MAX_CONNECTIONS_PER_CLIENT": "10",
+    "MAX_SUBSCRIPTIONS_PER_CONNECTION": "10",
+    "MAX_TOPICS": "20000",
+}
+"""All that can be asked of clients, with rates and quotas that none of them reaches."""
+TOKENS = 10_010
+"""For 10,000 subscribers and their publishers."""
+
+
+def ours_guarded(cache: Cache) -> Launch:
+    plain = ours(cache)
+    cache.root.mkdir(parents=True, exist_ok=True)
+    tokens = cache.root / "tokens"
+    tokens.write_text("".join(f"{token_of(number)}\n" for number in range(TOKENS)))
+    return Launch(plain.command, environment={**plain.environment, **GUARDED}, load_options={"tokens": str(tokens)})
+
+
+def token_of(number: int) -> str:
+    """Each client has grants of its own, the first all."""
+    import jwt
+
+    own = f"load-{number}"
+    rights = {"subscribe": ["bench", f"{own}.>"], "publish": ["bench", f"{own}.*"], "admin": number == 0}
+    return jwt.encode({"sub": own, "exp": int(time.time()) + 86_400, "pubsub": rights}, SECRET, "HS256")
 
 
 def floor(cache: Cache) -> Launch:
@@ -155,6 +191,7 @@ def nchan(cache: Cache) -> Launch:
 
 PEERS = (
     Peer("ours", "this server; a topic in memory", "pubsub", ours, IN_MEMORY | ON_DISK),
+    Peer("guarded", "this server with tokens, permissions, rates and quotas", "pubsub", ours_guarded),
     Peer("floor", "a bare loop in C that only writes the same bytes to the same sockets", "pubsub", floor),
     Peer("socketify", "uWebSockets (C++) from Python; no JSON", "raw", python_script("socketify_broadcast.py")),
     Peer("redis", "Redis pub/sub (C); no WebSocket, no JSON", "redis", redis),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import machine
 from catalog import ALONE, ON_DISK, Launch, Peer
-from processes import Failed, Load, run_alone, running_load, running_server
+from processes import Failed, Load, run_alone, running_flood, running_load, running_server
 
 SETTLE_SECONDS = 1.0
 """From the last connect until memory is read: what only connecting needed has been given back by then."""
@@ -41,7 +41,10 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One measurement, in every round or `once`. `topics` and `idle` are such that stand about without taking part."""
+    """One measurement, in every round or `once`. `topics` and `idle` are such that stand about without taking part.
+
+    `flood`: the way in which someone else brings bad tokens meanwhile.
+    """
 
     group: str
     name: str
@@ -49,6 +52,7 @@ class Cell:
     options: Mapping[str, float] = field(default_factory=dict)
     topics: int = 0
     idle: int = 0
+    flood: str = ""
     hold_seconds: float = 0
     once: bool = False
 
@@ -95,7 +99,7 @@ def take_sample(bench: Bench, cell: Cell, peer: Peer, launch: Launch) -> Sample:
         return take_sample_alone(bench, cell, launch, disk)
     with ExitStack() as stack:
         server, port = stack.enter_context(running_server(launch, bench.server_core, disk))
-        common = {"port": port, "dialect": peer.dialect}
+        common = {"port": port, "dialect": peer.dialect, **launch.load_options}
 
         def start_load(mode: str, options: Mapping[str, object]) -> Load:
             load = stack.enter_context(running_load(bench.load_program, bench.load_core, mode, {**common, **options}))
@@ -109,8 +113,12 @@ def take_sample(bench: Bench, cell: Cell, peer: Peer, launch: Launch) -> Sample:
             idle.go_on()
             idle.read()
         load = start_load(cell.mode, cell.options)
+        flood = stack.enter_context(running_flood(cell.flood, port, bench.load_core)) if cell.flood else None
         meter = Meter(server, load.process.pid)
-        return Sample(FIGURES[cell.mode](load, meter, cell), meter.disturbance())
+        figures = FIGURES[cell.mode](load, meter, cell)
+        if flood is not None:
+            figures["refused_per_s"] = flood.end() / meter.elapsed()
+        return Sample(figures, meter.disturbance())
 
 
 def take_sample_alone(bench: Bench, cell: Cell, launch: Launch, disk: Path) -> Sample:
@@ -239,6 +247,12 @@ def curve_cells(seconds: float) -> list[Cell]:
     """What idle topics and idle subscribers cost a publish: it should be nothing."""
     topics = [beside_topics(count, seconds) for count in (1, 10, 100, 1000, 10000)]
     return topics + [beside_idle(count, seconds) for count in (1, 10, 100, 1000, 10000)]
+
+
+def flood_cells(seconds: float) -> list[Cell]:
+    """What somebody who brings bad tokens or keys as fast as they are refused costs the others: not much."""
+    calm = replace(latency(100, 100, 3 * seconds), group="flood", name="none")
+    return [calm, *(replace(calm, name=f"by {way}", flood=way) for way in ("header", "message", "key"))]
 
 
 def quick_cells() -> list[Cell]:

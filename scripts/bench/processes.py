@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import IO, Any
 
 import machine
 from catalog import FOLDER, PORT, SETTINGS, Launch
+from install import HERE
 
 START_SECONDS = 20
 STOP_SECONDS = 10
@@ -56,6 +58,32 @@ def running_load(program: Path, core: int, mode: str, options: Mapping[str, obje
             yield Load(process, errors)
         finally:
             _stop(process)
+
+
+class Flood:
+    """Somebody who brings bad tokens."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def end(self) -> int:
+        """How many were refused."""
+        answer, _ = self._process.communicate()
+        if not answer:
+            raise Failed("the flood of bad tokens was not refused as it should be")
+        refused: int = json.loads(answer)["refused"]
+        return refused
+
+
+@contextmanager
+def running_flood(way: str, port: int, core: int) -> Iterator[Flood]:
+    with machine.pinned(core):
+        command = [sys.executable, str(HERE / "flood.py"), way, str(port)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield Flood(process)
+    finally:
+        _stop(process)
 
 
 @contextmanager

@@ -54,6 +54,11 @@ TABLES = (
         {"p50_us": "p50", "p99_us": "p99", "p999_us": "p99.9", "max_us": "max", "latest_send_us": "load late by"},
     ),
     Table(
+        "Latency in microseconds, while someone else brings bad tokens or keys as fast as they are refused",
+        "flood",
+        {"p50_us": "p50", "p99_us": "p99", "max_us": "max", "refused_per_s": "refused a second"},
+    ),
+    Table(
         "Acknowledged publishes, connections x messages in flight",
         "publish",
         {"publishes_per_s": "a second", "cpu_s_per_million": "CPU seconds for a million"},

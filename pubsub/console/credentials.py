@@ -1,0 +1,81 @@
+"""Who a client is, and which certificates it trusts: from flags and from the environment. Shows nothing of a secret."""
+
+import argparse
+import base64
+import os
+import ssl
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+import msgspec
+
+TOKEN_VARIABLE: Final = "PUBSUB_TOKEN"
+API_KEY_VARIABLE: Final = "PUBSUB_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """``headers`` go with every request; ``client_id`` is the one that the token allows, empty without a token.
+
+    ``tls`` is None for the certificates that the system trusts.
+    """
+
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    client_id: str = ""
+    tls: ssl.SSLContext | None = None
+
+    def connector(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(ssl=self.tls or True)
+
+
+def add_credential_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--token", metavar="JWT", default=os.environ.get(TOKEN_VARIABLE, ""),
+        help=f"who you are; in the environment it is not seen by others (default: {TOKEN_VARIABLE})")  # fmt: skip
+    add("--api-key", metavar="KEY", default=os.environ.get(API_KEY_VARIABLE, ""),
+        help=f"for topics, if the token does not do (default: {API_KEY_VARIABLE})")  # fmt: skip
+    add("--ca", metavar="FILE", help="certificates to trust, in PEM (default: the system's)")
+
+
+def read_credentials(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> Credentials:
+    """Of what the flags above gave; what makes no sense ends the program with status 2 and a line that says why."""
+    headers: dict[str, str] = {}
+    try:
+        client_id = _sub_of(chosen.token) if chosen.token else ""
+        if chosen.token:
+            headers["Authorization"] = f"Bearer {_sendable('--token', chosen.token)}"
+        if chosen.api_key:
+            headers["X-API-Key"] = _sendable("--api-key", chosen.api_key)
+        return Credentials(headers, client_id, _tls_of(chosen.ca))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _sendable(flag: str, secret: str) -> str:
+    if not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise ValueError(f"{flag}: expected printable ASCII characters without blanks")
+    return secret
+
+
+def _sub_of(token: str) -> str:
+    """The ``sub`` that a token says it has; whether that is true is the server's to find out."""
+    try:
+        _, payload, _ = token.split(".")
+        claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=_Claims)
+    except ValueError:  # msgspec's is one of them
+        raise ValueError("--token: expected a JWT, which is three parts with dots between them, with a sub") from None
+    return claims.sub
+
+
+class _Claims(msgspec.Struct):
+    sub: str
+
+
+def _tls_of(ca_file: str | None) -> ssl.SSLContext | None:
+    if ca_file is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one of them
+        raise ValueError(f"--ca: got {ca_file!r}, {error.strerror or error}") from None
