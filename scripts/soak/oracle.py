@@ -44,10 +44,14 @@ class Record:
 
 @dataclass
 class Subscription:
-    """How far a subscriber is in one life of a topic; ``next_seq`` is None until the first event tells."""
+    """How far a subscriber is in one life of a topic; ``next_seq`` is None until the first event tells.
+
+    ``recovered``: whether the server said that nothing is missing since where it was resumed.
+    """
 
     epoch: str
     next_seq: int | None
+    recovered: bool = False
     events: int = 0
     gaps: list[range] = field(default_factory=list)
 
@@ -154,7 +158,7 @@ class Ledger:
             next_seq = resumed["seq"] + 1 if known else None
         else:
             next_seq = self._first_replayed(request.get("last_n", 0), newest)
-        self.subscriptions[topic] = Subscription(epoch, next_seq)
+        self.subscriptions[topic] = Subscription(epoch, next_seq, ack.get("recovered") is True)
 
     def _first_replayed(self, last_n: int, newest: int) -> int | None:
         if not last_n:
