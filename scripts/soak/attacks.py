@@ -1,4 +1,4 @@
-"""The bad clients, each kind by name, in a process of their own that yields to all others. Paced: malice, not a benchmark.
+"""The bad clients, each kind by name, in a process of their own that yields to all others. Paced: it is no benchmark.
 
 Run by itself: ``python attacks.py --port N --topic T --seconds S kind=count …``
 """

@@ -1,4 +1,4 @@
-"""The good clients: publishers and subscribers that keep up, wanderers that come and go, a probe that asks for an answer.
+"""The good clients: publishers and subscribers that keep up, wanderers that come and go, a probe that wants an answer.
 
 Each has a Ledger. What a ledger finds broken is told to the Findings, with the name of the client.
 """
@@ -139,7 +139,7 @@ class Subscriber:
 
     async def join(self, place: Place) -> None:
         """Connect and subscribe; what came meanwhile is fetched, if the topic's life is the same."""
-        before = self.member and self.member.ledger.subscriptions.get(self.topic)
+        before = self.member.ledger.subscriptions.get(self.topic) if self.member is not None else None
         member = Member(place, self.name)
         await member.join()
         if before is None or before.next_seq is None:

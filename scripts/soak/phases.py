@@ -18,7 +18,7 @@ import attacks
 from members import Member, Place, Wanderer, probe
 from population import RATE, SUBSCRIBERS, Population
 from verdict import Figures, Verdict, percentile
-from victim import Sample, Victim
+from victim import Sample, Victim, until
 
 from pubsub.console.address import Unreachable
 
@@ -69,14 +69,8 @@ class Stage:
 @asynccontextmanager
 async def under_attack(stage: Stage, orders: list[attacks.Order], seconds: float) -> AsyncIterator[list[float]]:
     """Bad clients in a process of their own; meanwhile a new client asks for an answer twice a second: the waits."""
-    victim = stage.victim
-    token = stage.place.token("attacker")
-    command = [sys.executable, str(Path(__file__).with_name("attacks.py")), "--port", str(victim.port)]
-    command += ["--topic", "plain.0", "--seconds", str(seconds), "--seed", str(stage.random.getrandbits(32))]
-    command += [f"{order.kind}={order.count}" for order in orders]
     waits: list[float] = []
-    with open(victim.folder / "attackers", "ab") as log:
-        process = subprocess.Popen(command, env={**os.environ, "ATTACKERS_TOKEN": token}, stdout=log, stderr=log)
+    process = start_attackers(stage, orders, seconds)
     probing = asyncio.create_task(probe_often(stage, waits))
     try:
         yield waits
@@ -86,7 +80,17 @@ async def under_attack(stage: Stage, orders: list[attacks.Order], seconds: float
         process.terminate()
         await asyncio.to_thread(process.wait)
         if early:
-            raise RuntimeError((victim.folder / "attackers").read_text()[-3000:])
+            raise RuntimeError((stage.victim.folder / "attackers").read_text()[-3000:])
+
+
+def start_attackers(stage: Stage, orders: list[attacks.Order], seconds: float) -> subprocess.Popen[bytes]:
+    victim = stage.victim
+    command = [sys.executable, str(Path(__file__).with_name("attacks.py")), "--port", str(victim.port)]
+    command += ["--topic", "plain.0", "--seconds", str(seconds), "--seed", str(stage.random.getrandbits(32))]
+    command += [f"{order.kind}={order.count}" for order in orders]
+    environment = {**os.environ, "ATTACKERS_TOKEN": stage.place.token("attacker")}
+    with open(victim.folder / "attackers", "ab") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
 async def probe_often(stage: Stage, waits: list[float]) -> None:
@@ -183,11 +187,13 @@ async def at_rest(stage: Stage) -> Sample:
 async def check_gone(stage: Stage) -> int:
     """Wait until the server has forgotten who has gone, but not for ever: the subscribers that it counts."""
     wanted = len(stage.population.everyone)
-    deadline = time.monotonic() + 30
-    while (found := (await stage.victim.get("/health"))["subscribers"]) != wanted and time.monotonic() < deadline:
-        await asyncio.sleep(0.1)
+    await until(lambda: has_subscribers(stage.victim, wanted), 30)
     await asyncio.sleep(1.2)  # a server's last wait for a client that has said its goodbye
-    return int(found)
+    return int((await stage.victim.get("/health"))["subscribers"])
+
+
+async def has_subscribers(victim: Victim, wanted: int) -> bool:
+    return bool((await victim.get("/health"))["subscribers"] == wanted)
 
 
 async def check_counts(stage: Stage, phase: str) -> None:
@@ -252,7 +258,7 @@ COMMON = 16 * MIB  # what is being worked on, and the allocator's own
 
 
 async def ceilings(stage: Stage) -> Figures:
-    """Each attack by itself, with many of its kind: the server's memory at its highest, and whether it serves others."""
+    """Each attack by itself, with many of its kind: the server's memory at its highest, whether others are served."""
     figures: Figures = {}
     for kind, each in CEILINGS.items():
         figures |= await ceiling(stage, kind, each)

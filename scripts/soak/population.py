@@ -1,4 +1,4 @@
-"""The good clients together, over all restarts of the server: topics, publishers, subscribers, and when all is settled."""
+"""The good clients together, over all restarts of the server: topics, publishers, subscribers, and when all is done."""
 
 from __future__ import annotations
 

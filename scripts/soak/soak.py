@@ -31,7 +31,7 @@ from oracle import Record
 from phases import Stage
 from population import Population
 from verdict import Figures, Verdict
-from victim import Victim
+from victim import Victim, until
 from yarl import URL
 
 Phase = Callable[[Stage], Awaitable[Figures]]
@@ -117,9 +117,8 @@ class Soak:
         await phases.drop_foreign_topics(stage)
         for topic in stage.population.topics:
             await self._victim.ask("DELETE", f"/topics/{topic}")
-        deadline = time.monotonic() + 20
-        while (health := await self._victim.get("/health"))["subscribers"] and time.monotonic() < deadline:
-            await asyncio.sleep(0.1)
+        await until(lambda: phases.has_subscribers(self._victim, 0), 20)
+        health = await self._victim.get("/health")
         counts = {name: health[name] for name in ("topics", "subscribers")}
         stage.check("end", "no topic and no subscriber is left", not any(counts.values()), counts)
         clients = (await self._victim.get("/clients"))["clients"]

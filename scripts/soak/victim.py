@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,17 +65,18 @@ class Victim:
         """Wait until it serves. ``guarded``: it asks its WebSocket clients for tokens."""
         self.port = self.port or free_port()
         self.guarded = guarded
-        environment = {**os.environ, **SETTINGS, "PORT": str(self.port), "PYTHONPATH": str(REPOSITORY)}
-        if guarded:
-            environment["JWT_SECRET"] = self.secret
+        self._launch({"JWT_SECRET": self.secret} if guarded else {})
+        self.starts += 1
+        self.samples = []
+        await self._until_it_serves()
+
+    def _launch(self, settings: Mapping[str, str]) -> None:
+        environment = {**os.environ, **SETTINGS, "PORT": str(self.port), "PYTHONPATH": str(REPOSITORY), **settings}
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pubsub", "serve"], cwd=self.folder, env=environment, stdout=log, stderr=log,
                 preexec_fn=None if self.core is None else self._pin,
             )  # fmt: skip
-        self.starts += 1
-        self.samples = []
-        await self._until_it_serves()
 
     def _pin(self) -> None:
         assert self.core is not None
@@ -138,3 +139,13 @@ class Victim:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+    """Wait for ``condition``, but not for ever; whether it came."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.1)
+    return True
