@@ -13,7 +13,7 @@ STEPS = 400
 
 
 @pytest.mark.parametrize("block", range(4))
-def test_row_39_and_43_hold_in_any_order_of_callbacks(block: int) -> None:
+def test_row_39_40_and_43_hold_in_any_order_of_callbacks(block: int) -> None:
     lives = int(os.environ.get("RACES", LIVES)) // 4
     for seed in range(block * lives, (block + 1) * lives):
         try:

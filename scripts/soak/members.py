@@ -34,14 +34,23 @@ class Findings:
 
     broken: list[str] = field(default_factory=list)
     latencies: array[float] = field(default_factory=lambda: array("d"))
+    own_lags: array[float] = field(default_factory=lambda: array("d"))
     deliveries: int = 0
     acks: int = 0
     gaps: int = 0
     resumes: int = 0
 
-    def take_latencies(self) -> list[float]:
-        taken, self.latencies = sorted(self.latencies), array("d")
+    def take_latencies(self) -> tuple[list[float], list[float]]:
+        """In order: how late events came, and by how much this process itself was late, which is in all of them."""
+        taken = sorted(self.latencies), sorted(self.own_lags)
+        self.latencies, self.own_lags = array("d"), array("d")
         return taken
+
+    async def watch_own_lag(self) -> None:
+        while True:
+            due = time.monotonic() + 0.01
+            await asyncio.sleep(0.01)
+            self.own_lags.append((time.monotonic() - due) * 1000)
 
 
 @dataclass(frozen=True)
@@ -238,7 +247,7 @@ class Wanderer:
             topic = self._random.choice(self._topics)
             match self._random.randrange(4):
                 case 0 | 1:
-                    member.request("subscribe", topic=topic)
+                    member.request("subscribe", topic=topic, last_n=self._random.choice([0, 0, 5]))
                 case 2:
                     member.request("unsubscribe", topic=topic)
                 case 3:
