@@ -222,3 +222,14 @@ async def test_row_38_health_and_lists_with_ten_thousand_topics() -> None:
             assert len(listing.result()["topics"]) == rows
             assert answered > 1
         assert (await server.get("/health"))["topics"] == 10_000
+
+
+async def test_row_30_markup_in_names_is_never_sent_as_a_page() -> None:
+    """Whatever a browser is made to ask for, the answer that repeats it is JSON."""
+    markup = "%3Cscript%3Ealert(1)%3C%2Fscript%3E"
+    async with run_server() as server:
+        for path in (f"/topics/{markup}", f"/{markup}", f"/topics?x={markup}", f"/ws?client_id={markup}"):
+            for method in ("GET", "DELETE", "POST"):
+                async with server.http.request(method, path, data="{}") as response:
+                    assert response.content_type == "application/json"
+                    await response.json()
