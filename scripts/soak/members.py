@@ -251,7 +251,7 @@ class Wanderer:
                 case 2:
                     member.request("unsubscribe", topic=topic)
                 case 3:
-                    member.publish(topic, time.monotonic())
+                    member.publish(topic, due=0)  # replays of it would count as late
             await asyncio.sleep(self._random.expovariate(1 / self._calm))
         if self._random.random() < 0.5:
             await member.answered()

@@ -124,6 +124,11 @@ class Victim:
         self.samples.append(found)
         return found
 
+    def cpu_seconds(self) -> float:
+        """User and system time of the present life."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
     def faults_logged(self) -> list[str]:
         return [line for line in self.log.read_text(errors="replace").splitlines() if any(map(line.count, FAULTS))]
 
