@@ -158,7 +158,7 @@ ALLOWED_IN_LOGS = re.compile(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u
 
 @pytest.mark.parametrize("form", ["text", "json"])
 @on_one_loop
-async def test_row_30_what_clients_choose_is_escaped_in_logs(form: str) -> None:
+async def test_what_clients_choose_is_escaped(form: str) -> None:
     with ServerProcess("--log-format", form, "--log-level", "debug") as server:
         await server.create("orders")
         for text in HOSTILE:

@@ -121,9 +121,8 @@ async def quiet(stage: Stage) -> Figures:
     stage.place.findings.take_latencies()
     begun = stage.victim.cpu_seconds()
     await asyncio.sleep(seconds := stage.seconds * 0.08)
-    figures = stage.latency("quiet", P99_BOUND_MS) | {
-        "cpu_percent": 100 * (stage.victim.cpu_seconds() - begun) / seconds
-    }
+    figures = stage.latency("quiet", P99_BOUND_MS)
+    figures["cpu_percent"] = 100 * (stage.victim.cpu_seconds() - begun) / seconds
     stage.quiet_p99 = figures["p99_ms"]
     stage.check_findings("quiet")
     return figures
