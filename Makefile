@@ -1,11 +1,12 @@
 # The verbs of this repository. The first that needs it makes .venv from a lock file; PYTHON names the interpreter for it,
 # ARGS is handed on: make run ARGS="--port 9000", make test ARGS="-k shutdown", make lock ARGS=--upgrade.
 PYTHON ?= python3
+MINUTES ?= 2
 python := .venv/bin/python
 runtime := .venv/requirements.lock
 dev := .venv/requirements-dev.lock
 compile := .venv/bin/uv pip compile setup.cfg --quiet --universal --python-version 3.11 --generate-hashes --extra all
-verbs := help run test lint format bench docker lock clean
+verbs := help run test lint format bench fuzz soak docker lock clean
 
 .PHONY: $(verbs)
 .DELETE_ON_ERROR:
@@ -18,7 +19,10 @@ help:  ## list the verbs
 run: $(runtime)  ## start the server
 	$(python) -m pubsub serve $(ARGS)
 
+# Clocks that step need a package of Debian's; without it, and without root, their tests are skipped and say so.
 test: $(dev)  ## run the tests
+	@[ -n "$(wildcard /usr/lib/*/faketime/libfaketime.so.1)" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+		(apt-get update && apt-get install --yes --no-install-recommends faketime) >/dev/null || true
 	$(python) -m pytest $(ARGS)
 
 lint: $(dev)  ## check style, format and types
@@ -29,6 +33,12 @@ format: $(dev)  ## format the code, mend what ruff can mend
 
 bench: $(dev)  ## measure throughput and memory
 	$(python) scripts/bench/bench.py $(ARGS)
+
+fuzz: $(dev)  ## feed what takes input from strangers: make fuzz ARGS="--seconds 600"
+	$(python) scripts/fuzz.py $(ARGS)
+
+soak: $(dev)  ## mix good load and every attack, and check what must hold: make soak MINUTES=20
+	$(python) scripts/soak/soak.py --minutes $(MINUTES) $(ARGS)
 
 docker:  ## build the image
 	docker build --tag pubsub .

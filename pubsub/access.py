@@ -71,9 +71,9 @@ class Access:
             raise Forbidden("Origin: not allowed here (ALLOWED_ORIGINS)")
 
     def check_host(self, request: web.Request) -> None:
-        """A page whose name was made to mean this machine (DNS rebinding) is of the server's own origin. Raises Forbidden.
+        """A page whose name was made to mean this machine (DNS rebinding) is of its own origin. Raises Forbidden.
 
-        Its origin is http: for https it would need a certificate. No other page comes over loopback by a name of the
+        That origin is http: for https it would need a certificate. No other page comes over loopback by a name of the
         Internet, but through a proxy that does not end TLS; then the name must be listed.
         """
         host = request.headers.get("Host", "")

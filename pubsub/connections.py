@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -127,7 +126,7 @@ class Connections:
         """When a client's token is over; until there is one, when it must be there. Not kept: 40 bytes for each."""
         session = connection.session
         if session.identity is not None:
-            return self.now() + session.identity.expires - time.time()
+            return session.identity.expires
         return self.now() + self.limits.auth_wait - connection.age if session.lacks_identity else inf
 
     def reschedule(self, connection: Connection) -> None:

@@ -24,7 +24,8 @@ _DIGEST: Final = "sha256:"
 
 
 class Identity(Struct, frozen=True, gc=False, kw_only=True):
-    """``client_id`` is the only one that this client may use. ``expires`` is Unix time.
+    """``client_id`` is the only one that this client may use. ``expires``: by the monotonic clock, so that nobody
+    who sets the time of day makes a connection last longer.
 
     ``sees_all``: may read what is about others too. ``admin``: may change everything.
     """

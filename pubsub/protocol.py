@@ -246,24 +246,39 @@ class _Bare(Struct):
 
 
 _decode_bare = msgspec.json.Decoder(_Bare).decode
-# Possessive, and tried at one place after the other: linear in whatever a client sends.
-_next_token = re.compile(r'[^"{}\[\]:,]*+("(?:[^"\\]++|\\.)*+"|[{}\[\]:,])', re.DOTALL).match
+_MAX_KEYS: Final = 1000  # places where a text says request_id, outermost or not, that are looked at: 1 µs each
 
 
 def _find_request_id(text: str) -> object:
-    """The value at the top of an object that is nested too deep to decode; of two the last, as everywhere."""
-    depth, key, previous, value = 0, "", "", None
-    found = _next_token(text)
-    while found:
-        token = found[1]
-        if depth == 1 and token == ":":
-            key = previous
-        elif depth == 1 and previous == ":" and _decode_string(key) == "request_id":
-            value = _decode_string(token)
-        depth += (token in "{[") - (token in "}]")
-        previous = token
-        found = _next_token(text, found.end())
-    return value
+    """The value at the top of an object that is nested too deep to decode; of two the last, as everywhere.
+
+    In steps that each run in C: a MiB takes 35 ms at worst, and 100 with escapes, where a look at each token took 400.
+    """
+    quotes_only_at_ends = text.replace("\\\\", "\0\0").replace('\\"', "\0\0")  # at the same places as in the text
+    parts = quotes_only_at_ends.split('"')
+    outside, strings = parts[::2], parts[1::2]
+    keys = strings if "\\u" not in quotes_only_at_ends else [_respelled(string) for string in strings]
+    depth, start, found = 0, 0, None
+    for _ in range(_MAX_KEYS):
+        try:
+            at = keys.index("request_id", start)
+        except ValueError:
+            break
+        between = "".join(outside[start : at + 1])
+        depth += sum(map(between.count, "{[")) - sum(map(between.count, "}]"))
+        if depth == 1 and outside[at].rstrip()[-1:] in ("{", ",") and at + 1 < len(strings):
+            found = at + 1 if outside[at + 1].strip() == ":" else None
+        start = at + 1
+    if found is None or not text.lstrip().startswith("{"):
+        return None
+    begin = sum(map(len, parts[: 2 * found + 1])) + 2 * found
+    return _decode_string(text[begin : begin + len(strings[found]) + 2])
+
+
+def _respelled(string: str) -> object:
+    """A string without its escapes, where it may be the key that is looked for: each escape is five longer."""
+    could_be = len(string) == len("request_id") + 5 * string.count("\\u")
+    return _decode_string(f'"{string}"') if could_be else string
 
 
 def _decode_string(token: str) -> object:

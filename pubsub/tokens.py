@@ -84,6 +84,7 @@ class Tokens:
         audience: Sequence[str] = (),
         issuer: Sequence[str] = (),
         now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         import jwt  # noqa: F401 - 0.2 s and 8 MiB: at the start, not when the first client comes
 
@@ -92,6 +93,7 @@ class Tokens:
         self._audience = list(audience) or None
         self._issuer = list(issuer) or None
         self._now = now
+        self._monotonic = monotonic
 
     def identify(self, token: str, answer: Callable[[Outcome], None]) -> None:
         """Call ``answer`` with the token's Identity, or with why it has none: at once, or once its key was fetched."""
@@ -173,8 +175,8 @@ class Tokens:
         # It goes into a header, and into JSON, which can't hold a lone surrogate.
         if not 1 <= len(client_id) <= MAX_CLIENT_ID or not client_id.isprintable():
             raise Unauthorized(f"token: sub: expected 1 to {MAX_CLIENT_ID} printable characters")
-        expires = float(claims["exp"])
-        if expires <= self._now():
+        left = float(claims["exp"]) - self._now()
+        if left <= 0:
             raise Unauthorized("token: expired")
         try:
             granted = msgspec.convert(claims.get("pubsub", {}), Claims)
@@ -184,7 +186,7 @@ class Tokens:
                 publishes=make_rights(granted.publish),
                 sees_all=granted.admin,
                 admin=granted.admin,
-                expires=expires,
+                expires=self._monotonic() + left,
             )
         except ValueError as error:  # msgspec's own is one of them
             raise Unauthorized(f"token: pubsub: {error}") from None

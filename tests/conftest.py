@@ -1,4 +1,7 @@
-"""Every test that needs an event loop runs on uvloop and on asyncio's own; no setting comes from the environment."""
+"""Every test that needs an event loop runs on uvloop and on asyncio's own; no setting comes from the environment.
+
+asyncio's runs in its debug mode: callbacks from a wrong thread, what was never awaited and what was never closed fail.
+"""
 
 from __future__ import annotations
 
@@ -15,4 +18,10 @@ for name in [name for name in os.environ if is_setting(name)]:
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+    return {"uvloop": uvloop.new_event_loop, "asyncio": new_debug_loop}
+
+
+def new_debug_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_debug(True)
+    return loop

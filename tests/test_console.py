@@ -578,7 +578,7 @@ def test_script_from_a_file(server: ServerProcess, tmp_path: Path) -> None:
     assert done.stdout.startswith(b"ping  ")
 
 
-def test_escape_sequences_of_others_are_inert(server: ServerProcess, topic: str) -> None:
+def test_row_30_escape_sequences_of_others_are_inert(server: ServerProcess, topic: str) -> None:
     """A publisher's JSON may hold C1, DEL and bidi controls unescaped."""
     script = f'create {topic}\nsub {topic}\npub {topic} "\x9b2J\x7f\u202e"\nsub \x1b[2J\nxy\x1bz\n'
     done = run_script(server.url, script)

@@ -301,7 +301,7 @@ async def check(port: int, case: Case) -> None:
 
 @cases(framing=FRAMING, pings=PINGS, fragments=FRAGMENTS, utf8=UTF8, closes=CLOSES, long=LONG)
 @on_one_loop
-async def test_row_1_frames_mean_what_the_rfc_says(echo: int, case: Case) -> None:
+async def test_row_1_and_4_frames_mean_what_the_rfc_says(echo: int, case: Case) -> None:
     await check(echo, case)
 
 

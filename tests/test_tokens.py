@@ -159,9 +159,9 @@ def test_signed_nonsense_is_an_identity_or_refused(payload: object) -> None:
 
 
 def test_a_good_token() -> None:
-    expires = NOW + 36_000
-    assert by_secret().verify(make_token(subscribe=["b.*", "a"], publish=["c"], exp=expires)) == Identity(
-        client_id="alice", subscribes="a b.*", publishes="c", expires=expires
+    tokens = by_secret(now=lambda: NOW, monotonic=lambda: 5.0)
+    assert tokens.verify(make_token(subscribe=["b.*", "a"], publish=["c"], exp=NOW + 36_000)) == Identity(
+        client_id="alice", subscribes="a b.*", publishes="c", expires=36_005
     )
 
 

@@ -1,0 +1,274 @@
+"""The good clients: publishers and subscribers that keep up, wanderers that come and go, a probe that wants an answer.
+
+Each has a Ledger. What a ledger finds broken is told to the Findings, with the name of the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import msgspec
+from oracle import Broken, Json, Ledger, Record, Subscription
+from yarl import URL
+
+from pubsub.bench.tape import Frame
+from pubsub.bench.wire import Wire
+from pubsub.console.address import Unreachable
+from pubsub.console.credentials import Credentials
+
+PATIENCE = 20.0  # seconds in which what must happen has happened
+
+_decode = msgspec.json.Decoder().decode
+
+
+@dataclass
+class Findings:
+    """What broke, and how late events came, in milliseconds from when they were due to be published."""
+
+    broken: list[str] = field(default_factory=list)
+    latencies: array[float] = field(default_factory=lambda: array("d"))
+    own_lags: array[float] = field(default_factory=lambda: array("d"))
+    deliveries: int = 0
+    acks: int = 0
+    gaps: int = 0
+    resumes: int = 0
+
+    def take_latencies(self) -> tuple[list[float], list[float]]:
+        """In order: how late events came, and by how much this process itself was late, which is in all of them."""
+        taken = sorted(self.latencies), sorted(self.own_lags)
+        self.latencies, self.own_lags = array("d"), array("d")
+        return taken
+
+    async def watch_own_lag(self) -> None:
+        while True:
+            due = time.monotonic() + 0.01
+            await asyncio.sleep(0.01)
+            self.own_lags.append((time.monotonic() - due) * 1000)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where members connect to, and what they share. ``token`` makes one for a client's id, or none."""
+
+    url: URL
+    token: Callable[[str], str]
+    record: Record
+    findings: Findings
+    resumes: bool
+
+    def address(self, client_id: str) -> URL:
+        query = {"client_id": client_id}
+        if token := self.token(client_id):
+            query["token"] = token
+        return self.url.with_path("/ws").with_query(query)
+
+
+class Member(Wire):
+    """One connection of a good client. ``lost`` is set at its end, whoever ended it."""
+
+    def __init__(self, place: Place, name: str, *, tolerant: bool = False) -> None:
+        super().__init__()
+        self.place = place
+        self.name = name
+        self.ledger = Ledger(place.record, tolerant=tolerant)
+        self.ended = asyncio.Event()
+        self.told = asyncio.Event()  # set at each answer
+        self.histories: list[Json] = []
+        self._asked = 0
+
+    async def join(self) -> None:
+        await self.open(self.place.address(self.name), Credentials())
+
+    def request(self, kind: str, **fields: Any) -> None:
+        self._asked += 1
+        asked = {"type": kind, "client_id": self.name, "request_id": f"{self.name}-{self._asked}", **fields}
+        self.ledger.ask(asked)
+        self.send(json.dumps(asked).encode())
+
+    def publish(self, topic: str, due: float, padding: str = "") -> None:
+        message = {"id": str(uuid.uuid4()), "payload": {"due": due, "padding": padding}}
+        self.request("publish", topic=topic, message=message)
+
+    async def answered(self) -> None:
+        """Wait until nothing is unanswered, or the connection has ended."""
+        async with asyncio.timeout(PATIENCE):
+            while self.ledger.unanswered and not self.ended.is_set():
+                self.told.clear()
+                await self.told.wait()
+
+    def take(self, received: bytes, frame: Frame) -> None:
+        message = _decode(received[frame.start : frame.end])
+        try:
+            self.ledger.take(message)
+        except Broken as broken:
+            self.place.findings.broken.append(f"{self.name}: {broken}")
+        match message["type"]:
+            case "event":
+                self._measure(message)
+            case "ack" | "pong" | "error" | "history":
+                self.place.findings.acks += message["type"] == "ack"
+                if message["type"] == "history":
+                    self.histories.append(message)
+                self.told.set()
+
+    def _measure(self, event: Json) -> None:
+        self.place.findings.deliveries += 1
+        payload = event["message"]["payload"]
+        if isinstance(payload, dict) and (due := payload.get("due")):
+            self.place.findings.latencies.append((time.monotonic() - due) * 1000)
+
+    def fail(self, reason: str) -> None:
+        self.ended.set()
+        self.told.set()
+
+    def vanish(self) -> None:
+        """Without a goodbye."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+        self.ended.set()
+        self.told.set()
+
+
+class Subscriber:
+    """Stays subscribed to a topic over all ends of its connection, and misses nothing that it could have."""
+
+    def __init__(self, topic: str, name: str, *, durable: bool) -> None:
+        self.topic = topic
+        self.name = name
+        self.durable = durable
+        self.member: Member | None = None
+
+    async def join(self, place: Place) -> None:
+        """Connect and subscribe; what came meanwhile is fetched, if the topic's life is the same."""
+        before = self.member.ledger.subscriptions.get(self.topic) if self.member is not None else None
+        member = Member(place, self.name)
+        await member.join()
+        if before is None or before.next_seq is None:
+            member.request("subscribe", topic=self.topic)
+            await member.answered()
+        else:
+            await self._come_back(member, before, before.next_seq - 1)
+        self.member = member
+
+    async def _come_back(self, member: Member, before: Subscription, seen: int) -> None:
+        findings = member.place.findings
+        findings.resumes += 1
+        if member.place.resumes:
+            resume = {self.topic: {"epoch": before.epoch, "seq": seen}}
+            member.request("subscribe", topic=self.topic, resume=resume)
+            await member.answered()
+        else:
+            await self._catch_up(member, before.epoch, seen)
+        now = member.ledger.subscriptions.get(self.topic)
+        if self.durable and now is not None and (now.epoch != before.epoch or not now.recovered):
+            findings.broken.append(f"{self.name}: {self.topic} of {before.epoch} {seen} is now {now}")
+
+    async def _catch_up(self, member: Member, epoch: str, seen: int) -> None:
+        member.request("subscribe", topic=self.topic)
+        await member.answered()
+        subscription = member.ledger.subscriptions.get(self.topic)
+        if subscription is None or subscription.epoch != epoch or subscription.next_seq is None:
+            return
+        joined_at = subscription.next_seq
+        member.request("history", topic=self.topic, after=seen)
+        await member.answered()
+        if not member.histories:
+            return  # the connection has ended
+        history = member.histories.pop()
+        fetched = [event["seq"] for event in history["messages"]]
+        reaches = not history["complete"] or seen + len(fetched) >= joined_at - 1
+        if fetched != list(range(seen + 1, seen + 1 + len(fetched))) or not reaches:
+            member.place.findings.broken.append(f"{self.name}: history after {seen} gave {fetched[:3]}…{fetched[-3:]}")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has all that anybody has seen of the topic's present life."""
+        assert self.member is not None
+        ledger = self.member.ledger
+        return self.topic in ledger.subscriptions and ledger.is_complete(self.topic)
+
+
+class Publisher(Subscriber):
+    """A subscriber that also publishes, at times that no slowness puts off."""
+
+    def __init__(self, topic: str, name: str, rate: float, *, durable: bool) -> None:
+        super().__init__(topic, name, durable=durable)
+        self._pause = 1 / rate
+
+    async def publish(self, running: asyncio.Event) -> None:
+        """Go on until cancelled, as long as ``running`` is set and the connection stands."""
+        due = time.monotonic()
+        while True:
+            due += self._pause
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if not running.is_set() or self.member is None or self.member.closed:
+                due = time.monotonic()
+                await asyncio.sleep(0.01)
+            else:
+                self.member.publish(self.topic, due, "x" * 200)
+
+
+class Wanderer:
+    """Comes, subscribes, publishes and vanishes at random, for as long as it is let."""
+
+    def __init__(self, place: Place, name: str, topics: list[str], random: Random, calm: float) -> None:
+        self._place = place
+        self._name = name
+        self._topics = topics
+        self._random = random
+        self._calm = calm  # mean pause between two deeds, in seconds
+        self.visits = 0
+
+    async def wander(self) -> None:
+        while True:
+            member = Member(self._place, self._name)
+            try:
+                await asyncio.sleep(self._random.expovariate(1 / self._calm))
+                await member.join()
+                self.visits += 1
+                await self._visit(member)
+            except (Unreachable, TimeoutError) as failure:
+                self._place.findings.broken.append(f"{self._name}: {failure!r}")
+                await asyncio.sleep(1)
+            finally:
+                leave = self._random.choice([member.vanish, member.close])
+                leave()
+
+    async def _visit(self, member: Member) -> None:
+        for _ in range(self._random.randint(1, 8)):
+            topic = self._random.choice(self._topics)
+            match self._random.randrange(4):
+                case 0 | 1:
+                    member.request("subscribe", topic=topic, last_n=self._random.choice([0, 0, 5]))
+                case 2:
+                    member.request("unsubscribe", topic=topic)
+                case 3:
+                    member.publish(topic, due=0)  # replays of it would count as late
+            await asyncio.sleep(self._random.expovariate(1 / self._calm))
+        if self._random.random() < 0.5:
+            await member.answered()
+
+
+async def probe(place: Place, name: str) -> float:
+    """Seconds until a new client has its answer; it gives up after PATIENCE."""
+    began = time.monotonic()
+    member = Member(place, name)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await member.join()
+            member.request("ping")
+            await member.answered()
+    except (Unreachable, TimeoutError):
+        return PATIENCE
+    finally:
+        member.close()
+    return time.monotonic() - began

@@ -1,0 +1,378 @@
+"""What a soak goes through, one phase after the other. Each brings figures, and what must hold at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import aiohttp
+import attacks
+from members import Member, Place, Wanderer, probe
+from population import RATE, SUBSCRIBERS, Population
+from verdict import Figures, Verdict, percentile
+from victim import Sample, Victim, until
+
+from pubsub.console.address import Unreachable
+
+KIB, MIB = 1 << 10, 1 << 20
+STALLED = HOSTILE = 50
+P99_FACTOR, P99_NOISE_MS = 2.0, 10.0  # twice what it was without bad clients; below the second nothing is told apart
+P99_BOUND_MS = 250.0  # throughout, restarts aside
+ANSWER_SECONDS = 1.0
+FLAT_BYTES = 4 * MIB  # what memory may differ by and still be flat: the allocator's grain
+CONNECTS = 10_000
+CROWD = 1000
+NAMES = 10_000
+LARGE_BYTES, LARGE_RATE = 20_000, 150  # of the flood that fills stalled readers' buffers
+
+
+@dataclass
+class Stage:
+    """What all phases share. ``seconds``: those of the whole soak. ``timed``: times are judged, not only told."""
+
+    victim: Victim
+    verdict: Verdict
+    population: Population
+    random: Random
+    seconds: float
+    timed: bool = True
+    quiet_p99: float = 0.0
+
+    @property
+    def place(self) -> Place:
+        return self.population.place
+
+    def check(self, phase: str, name: str, holds: bool, found: object = "") -> None:
+        self.verdict.check(phase, name, holds, found)
+
+    def check_findings(self, phase: str) -> None:
+        findings = self.place.findings
+        self.check(phase, "nothing lost, doubled or out of order", not findings.broken, "; ".join(findings.broken[:3]))
+        findings.broken.clear()
+        thrown_out = self.population.unasked_ends()
+        self.check(phase, "no good client was thrown out", not thrown_out, ", ".join(thrown_out[:3]))
+
+    def latency(self, phase: str, bound: float) -> Figures:
+        taken, own = self.place.findings.take_latencies()
+        p99 = percentile(taken, 0.99)
+        if self.timed:
+            self.check(phase, f"p99 of good clients at most {bound:.0f} ms", p99 <= bound, f"{p99:.1f} ms")
+        figures = {"events": len(taken), "p50_ms": percentile(taken, 0.5), "p99_ms": p99}
+        return figures | {"driver_p99_ms": percentile(own, 0.99)}
+
+    def check_waits(self, phase: str, waits: list[float]) -> None:
+        if self.timed:
+            longest = max(waits)
+            name = "a new client is answered within a second"
+            self.check(phase, name, longest <= ANSWER_SECONDS, f"{longest:.2f} s")
+
+
+@asynccontextmanager
+async def under_attack(stage: Stage, orders: list[attacks.Order], seconds: float) -> AsyncIterator[list[float]]:
+    """Bad clients in a process of their own; meanwhile a new client asks for an answer twice a second: the waits."""
+    waits: list[float] = []
+    process = start_attackers(stage, orders, seconds)
+    probing = asyncio.create_task(probe_often(stage, waits))
+    try:
+        yield waits
+    finally:
+        probing.cancel()
+        early = process.poll()
+        process.terminate()
+        await asyncio.to_thread(process.wait)
+        if early:
+            raise RuntimeError((stage.victim.folder / "attackers").read_text()[-3000:])
+
+
+def start_attackers(stage: Stage, orders: list[attacks.Order], seconds: float) -> subprocess.Popen[bytes]:
+    victim = stage.victim
+    command = [sys.executable, str(Path(__file__).with_name("attacks.py")), "--port", str(victim.port)]
+    command += ["--topic", "plain.0", "--seconds", str(seconds), "--seed", str(stage.random.getrandbits(32))]
+    command += [f"{order.kind}={order.count}" for order in orders]
+    environment = {**os.environ, "ATTACKERS_TOKEN": stage.place.token("attacker")}
+    with open(victim.folder / "attackers", "ab") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+
+async def probe_often(stage: Stage, waits: list[float]) -> None:
+    while True:
+        waits.append(await probe(stage.place, "probe"))
+        await asyncio.sleep(0.5)
+
+
+def a_few_of_each() -> list[attacks.Order]:
+    """HOSTILE bad clients, as even as it comes."""
+    each, more = divmod(HOSTILE, len(attacks.HOSTILE))
+    return [attacks.Order(kind, each + (number < more)) for number, kind in enumerate(attacks.HOSTILE)]
+
+
+async def quiet(stage: Stage) -> Figures:
+    """Good clients alone."""
+    await asyncio.sleep(1)
+    stage.place.findings.take_latencies()
+    begun = stage.victim.cpu_seconds()
+    await asyncio.sleep(seconds := stage.seconds * 0.08)
+    figures = stage.latency("quiet", P99_BOUND_MS)
+    figures["cpu_percent"] = 100 * (stage.victim.cpu_seconds() - begun) / seconds
+    stage.quiet_p99 = figures["p99_ms"]
+    stage.check_findings("quiet")
+    return figures
+
+
+async def crowd(stage: Stage) -> Figures:
+    """The same with stalled and hostile clients."""
+    seconds = stage.seconds * 0.15
+    async with under_attack(stage, [attacks.Order("stall", STALLED), *a_few_of_each()], seconds + 30) as waits:
+        await asyncio.sleep(2)
+        stage.place.findings.take_latencies()
+        begun = stage.victim.cpu_seconds()
+        await asyncio.sleep(seconds)
+        bound = max(P99_FACTOR * stage.quiet_p99, P99_NOISE_MS)
+        figures = stage.latency("crowd", bound)
+        figures["cpu_percent"] = 100 * (stage.victim.cpu_seconds() - begun) / seconds
+    figures["longest_wait_of_a_new_client_ms"] = 1000 * max(waits)
+    stage.check_waits("crowd", waits)
+    await stage.population.pause()
+    stage.check_findings("crowd")
+    stage.population.go_on()
+    return figures
+
+
+async def connects(stage: Stage) -> Figures:
+    """Clients that connect, subscribe and go, half of them without a goodbye: nothing of them stays."""
+    count = min(CONNECTS, int(stage.seconds * 80))
+    await connect_and_go(stage, count // 5)
+    before = await at_rest(stage)
+    began = time.monotonic()
+    await connect_and_go(stage, count)
+    seconds = time.monotonic() - began
+    after = await at_rest(stage)
+    grown = after.rss - before.rss
+    stage.check(
+        "connects",
+        f"memory within {FLAT_BYTES // MIB} MiB of what it was",
+        grown <= FLAT_BYTES,
+        f"{grown / KIB:+,.0f} KiB",
+    )
+    stage.check("connects", "descriptors as before", after.descriptors == before.descriptors, after.descriptors)
+    await check_counts(stage, "connects")
+    stage.check_findings("connects")
+    return {"connects": count, "a_second": count / seconds, "grown_kib": grown / KIB}
+
+
+async def connect_and_go(stage: Stage, count: int) -> None:
+    batch = 100
+    for start in range(0, count, batch):
+        await asyncio.gather(*(visit(stage, number) for number in range(start, min(start + batch, count))))
+
+
+async def visit(stage: Stage, number: int) -> None:
+    member = Member(stage.place, f"visitor-{number}")
+    try:
+        await member.join()
+        member.request("subscribe", topic="plain.1")
+        await member.answered()
+    except (Unreachable, TimeoutError) as failure:
+        stage.place.findings.broken.append(f"a visitor: {failure!r}")
+    (member.vanish if number % 2 else member.close)()
+
+
+async def at_rest(stage: Stage) -> Sample:
+    """How much the server has once nobody but the good clients is there and nothing is under way."""
+    await stage.population.pause()
+    await check_gone(stage)
+    sample = stage.victim.sample()
+    assert sample is not None, "the server runs"
+    stage.population.go_on()
+    return sample
+
+
+async def check_gone(stage: Stage) -> int:
+    """Wait until the server has forgotten who has gone, but not for ever: the subscribers that it counts."""
+    wanted = len(stage.population.everyone)
+    await until(lambda: has_subscribers(stage.victim, wanted), 30)
+    await asyncio.sleep(1.2)  # a server's last wait for a client that has said its goodbye
+    return int((await stage.victim.get("/health"))["subscribers"])
+
+
+async def has_subscribers(victim: Victim, wanted: int) -> bool:
+    return bool((await victim.get("/health"))["subscribers"] == wanted)
+
+
+async def check_counts(stage: Stage, phase: str) -> None:
+    found = await check_gone(stage)
+    wanted = len(stage.population.everyone)
+    stage.check(phase, "subscribers as before", found == wanted, f"{found} of {wanted}")
+    rows = (await stage.victim.get("/topics"))["topics"]
+    counts = {row["name"]: row["subscribers"] for row in rows if row["name"] in stage.population.topics}
+    right = set(counts.values()) == {SUBSCRIBERS + 1}
+    stage.check(phase, "each topic's subscribers as before", right, "" if right else counts)
+
+
+async def wander(stage: Stage) -> Figures:
+    """Clients that publish, subscribe and vanish at random, all at the same time."""
+    topics = [f"wander.{number}" for number in range(20)]
+    for topic in topics:
+        await stage.victim.ask("POST", "/topics", {"name": topic})
+    crowd_of = min(CROWD, int(stage.seconds * 8))
+    wanderers = [
+        Wanderer(stage.place, f"wanderer-{number}", topics, Random(stage.random.getrandbits(64)), calm=crowd_of / 100)
+        for number in range(crowd_of)
+    ]
+    tasks = [asyncio.create_task(each.wander()) for each in wanderers]
+    seconds = stage.seconds * 0.25
+    await asyncio.sleep(seconds / 2)
+    halfway = len(stage.victim.samples)
+    await asyncio.sleep(seconds / 2)
+    samples = stage.victim.samples[halfway:]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    figures = {"clients": crowd_of, "visits": sum(each.visits for each in wanderers), "seconds": seconds}
+    figures |= stage.latency("wander", P99_BOUND_MS)
+    growth = mean_rss(samples[-len(samples) // 3 :]) - mean_rss(samples[: len(samples) // 3])
+    stage.check("wander", "memory is flat", growth <= FLAT_BYTES, f"{growth / KIB:+,.0f} KiB")
+    for topic in topics:
+        await stage.victim.ask("DELETE", f"/topics/{topic}")
+    await check_counts(stage, "wander")
+    stage.check_findings("wander")
+    return figures | {"grown_kib": growth / KIB}
+
+
+def mean_rss(samples: list[Sample]) -> float:
+    return sum(sample.rss for sample in samples) / max(1, len(samples))
+
+
+# What each kind may cost the server at most, in bytes for one bad client: docs/security.md, Ceilings.
+WRITE_BUFFER = 320 * KIB
+CEILINGS: dict[str, int] = {
+    "ask": WRITE_BUFFER + 1000 * 600,  # and one answer of the most that history gives
+    "pings": WRITE_BUFFER,
+    "fragment": MIB + MIB // 4,
+    "largest": MIB + MIB // 4,
+    "nonsense": WRITE_BUFFER,
+    "subscribes": WRITE_BUFFER,
+    "topics": 50 * 4 * KIB,
+    "crawl": 64 * KIB,
+    "silent": 64 * KIB,
+    "stall": WRITE_BUFFER + 100 * KIB,  # the last, since it fills a topic with large messages
+}
+COMMON = 16 * MIB  # what is being worked on, and the allocator's own
+
+
+async def ceilings(stage: Stage) -> Figures:
+    """Each attack by itself, with many of its kind: the server's memory at its highest, whether others are served."""
+    figures: Figures = {}
+    for kind, each in CEILINGS.items():
+        figures |= await ceiling(stage, kind, each)
+    await stage.population.pause()
+    stage.check_findings("ceilings")
+    stage.population.go_on()
+    stage.place.findings.take_latencies()
+    return figures
+
+
+async def ceiling(stage: Stage, kind: str, each: int) -> Figures:
+    before = await at_rest(stage)
+    large = len(stage.victim.samples)
+    allowed = HOSTILE * each + COMMON
+    if kind == "stall":
+        allowed += 1000 * LARGE_BYTES  # the ring of the topic that is flooded
+    async with under_attack(stage, [attacks.Order(kind, HOSTILE)], stage.seconds) as waits:
+        await asyncio.gather(asyncio.sleep(stage.seconds * 0.02 + 2), *([flood(stage)] if kind == "stall" else []))
+    peak = max(sample.rss for sample in stage.victim.samples[large:]) - before.rss
+    phase = f"ceilings: {kind}"
+    stage.check(phase, f"at most {allowed / MIB:.0f} MiB more", peak <= allowed, f"{peak / MIB:.1f} MiB")
+    stage.check_waits(phase, waits)
+    await drop_foreign_topics(stage)
+    return {f"{kind}_mib": peak / MIB}
+
+
+async def flood(stage: Stage) -> None:
+    """Large messages to the topic of the stalled, until their buffers in the kernel are full and long after."""
+    (publisher,) = (each.member for each in stage.population.publishers if each.topic == "plain.0")
+    assert publisher is not None
+    for _ in range(LARGE_RATE * 4):
+        publisher.publish("plain.0", 0, "x" * LARGE_BYTES)
+        await asyncio.sleep(1 / LARGE_RATE)
+
+
+async def drop_foreign_topics(stage: Stage) -> None:
+    for row in (await stage.victim.get("/topics"))["topics"]:
+        if row["name"] not in stage.population.topics:
+            await stage.victim.ask("DELETE", f"/topics/{row['name']}")
+
+
+async def names(stage: Stage) -> Figures:
+    """Topics without end, with the longest names, all of them subscribed to by one connection; then none; and again."""
+    count = min(NAMES, int(stage.seconds * 80))
+    every = [f"{number:05}{'.x' * 125}" for number in range(count)]
+    before = await at_rest(stage)
+    stage.place.findings.take_latencies()
+    figures = await make_all_and_drop_all(stage, every)
+    at_peak = max(sample.rss for sample in stage.victim.samples if sample.at > before.at) - before.rss
+    first = await at_rest(stage)
+    await make_all_and_drop_all(stage, every)
+    second = await at_rest(stage)
+    allowed = count * 3 * KIB + COMMON
+    stage.check("names", f"at most {allowed / MIB:.0f} MiB more", at_peak <= allowed, f"{at_peak / MIB:.1f} MiB")
+    grown = second.rss - first.rss
+    stage.check("names", "the second time grows nothing", grown <= FLAT_BYTES, f"{grown / KIB:+,.0f} KiB")
+    await check_counts(stage, "names")
+    stage.check_findings("names")
+    return {"topics": count, "mib": at_peak / MIB, "grown_kib": grown / KIB, **figures} | stage.latency(
+        "names", P99_BOUND_MS
+    )
+
+
+async def make_all_and_drop_all(stage: Stage, every: list[str]) -> Figures:
+    member = Member(stage.place, "collector")
+    await member.join()
+    await make_and_join(stage, member, every)
+    began = time.monotonic()
+    for path in ("/stats", "/topics", "/health"):
+        await stage.victim.get(path)
+    listing = time.monotonic() - began
+    member.vanish()
+    await drop_foreign_topics(stage)
+    return {"three_listings_ms": 1000 * listing}
+
+
+async def make_and_join(stage: Stage, member: Member, every: list[str]) -> None:
+    async with aiohttp.ClientSession(stage.victim.url) as http:
+        for number, name in enumerate(every):
+            async with http.post("/topics", json={"name": name}) as answer:
+                assert answer.status == 201, await answer.text()
+            member.request("subscribe", topic=name)
+            if number % 200 == 0:
+                await member.answered()
+    await member.answered()
+
+
+async def storm(stage: Stage, restart: Callable[[signal.Signals], Awaitable[None]]) -> Figures:
+    """Everything at once, while the server is restarted again and again, by the rules and by force."""
+    ends = time.monotonic() + stage.seconds * 0.25
+    restarts = 0
+    while time.monotonic() < ends:
+        async with under_attack(stage, [attacks.Order("stall", 20), *a_few_of_each()], stage.seconds):
+            await asyncio.sleep(3)
+            await stage.population.reconnect_some(share=4)
+            await asyncio.sleep(3)
+        await stage.population.settle()
+        stage.check_findings(f"storm {restarts + 1}")
+        await restart(signal.SIGKILL if restarts % 3 == 2 else signal.SIGTERM)
+        restarts += 1
+    await stage.population.pause()
+    stage.check_findings("storm")
+    stage.population.go_on()
+    stage.place.findings.take_latencies()
+    return {"restarts": restarts, "resumes": stage.place.findings.resumes, "publish_rate": RATE}

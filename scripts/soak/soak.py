@@ -1,0 +1,185 @@
+"""`make soak MINUTES=20`: good clients and every kind of bad one at a server of its own, judged by an oracle.
+
+Prints a table for people and one line of JSON; --markdown names a file for the figures of docs/reliability.md. The exit
+status is 1 when anything that must hold is broken. The server runs on the first core, all clients on the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import platform
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import jwt
+import phases
+import uvloop
+from members import Findings, Place
+from oracle import Record
+from phases import Stage
+from population import Population
+from verdict import Figures, Verdict
+from victim import Victim, until
+from yarl import URL
+
+Phase = Callable[[Stage], Awaitable[Figures]]
+PHASES: dict[str, Phase] = {
+    "quiet": phases.quiet,
+    "crowd": phases.crowd,
+    "connects": phases.connects,
+    "wander": phases.wander,
+    "ceilings": phases.ceilings,
+    "names": phases.names,
+}
+STORM = "storm"
+
+
+class Soak:
+    """One run. ``guarded``: whether the present life of the server asks for tokens; it changes at each restart."""
+
+    def __init__(self, victim: Victim, verdict: Verdict, random: Random, *, seconds: float, timed: bool) -> None:
+        self._victim = victim
+        self._verdict = verdict
+        self._random = random
+        self._seconds = seconds
+        self._timed = timed
+        self._record = Record()
+        self._findings = Findings()
+        self._durable = False
+
+    async def run(self, chosen: list[str]) -> None:
+        await self._victim.start(guarded=False)
+        watching = [asyncio.create_task(each) for each in (self._victim.watch(), self._findings.watch_own_lag())]
+        self._durable = await self._offers_durable_topics()
+        population = Population(self._victim, self._place(), durable=self._durable)
+        stage = Stage(self._victim, self._verdict, population, self._random, self._seconds, self._timed)
+        try:
+            await population.arrive()
+            gc.collect()
+            gc.freeze()
+            for name in chosen:
+                await self._go_through(name, stage)
+            await self._end(stage)
+        finally:
+            for task in watching:
+                task.cancel()
+            await population.leave()
+
+    async def _go_through(self, name: str, stage: Stage) -> None:
+        print(f"{name} …", file=sys.stderr, flush=True)
+
+        async def restart(number: signal.Signals) -> None:
+            await self._restart(stage.population, number)
+
+        figures = await (phases.storm(stage, restart) if name == STORM else PHASES[name](stage))
+        peak = max((sample.rss for sample in self._victim.samples), default=0)
+        self._verdict.figures[name] = figures | {"rss_mib": peak / phases.MIB}
+
+    async def _offers_durable_topics(self) -> bool:
+        status, _ = await self._victim.ask("POST", "/topics", {"name": "probe", "durable": True})
+        if status == 201:
+            await self._victim.ask("DELETE", "/topics/probe")
+        return status == 201
+
+    def _place(self) -> Place:
+        token = self._make_token if self._victim.guarded else lambda client_id: ""
+        return Place(URL(self._victim.url), token, self._record, self._findings, resumes=self._durable)
+
+    def _make_token(self, client_id: str) -> str:
+        rights = {"subscribe": [">"], "publish": [">"], "admin": False}
+        claims = {"sub": client_id, "exp": int(time.time()) + 36_000, "pubsub": rights}
+        return jwt.encode(claims, self._victim.secret, "HS256")
+
+    async def _restart(self, population: Population, number: signal.Signals) -> None:
+        status = await self._victim.end(number)
+        kindly = number is signal.SIGTERM
+        self._verdict.check(STORM, f"exit status after {number.name}", status == (0 if kindly else -number), status)
+        await population.lose_the_server(kindly=kindly)
+        await self._victim.start(guarded=not self._victim.guarded)
+        population.place = self._place()
+        await population.arrive()
+
+    async def _end(self, stage: Stage) -> None:
+        """All leave, all topics go: nothing is left but an empty server with a clean log."""
+        await stage.population.pause()
+        stage.check_findings("end")
+        await stage.population.leave()
+        await phases.drop_foreign_topics(stage)
+        for topic in stage.population.topics:
+            await self._victim.ask("DELETE", f"/topics/{topic}")
+        await until(lambda: phases.has_subscribers(self._victim, 0), 20)
+        health = await self._victim.get("/health")
+        counts = {name: health[name] for name in ("topics", "subscribers")}
+        stage.check("end", "no topic and no subscriber is left", not any(counts.values()), counts)
+        clients = (await self._victim.get("/clients"))["clients"]
+        stage.check("end", "no connection is left", not clients, len(clients))
+        status = await self._victim.end()
+        stage.check("end", "exit status 0", status == 0, status)
+        faults = self._victim.faults_logged()
+        stage.check("end", "no traceback in the log", not faults, "; ".join(faults[:3]))
+        self._verdict.figures["all"] = {
+            "deliveries": self._findings.deliveries,
+            "acks": self._findings.acks,
+            "resumes": self._findings.resumes,
+            "lives_of_the_server": self._victim.starts,
+            "durable_topics": "yes" if self._durable else "no",
+        }
+
+
+@asynccontextmanager
+async def a_victim(core: int | None) -> AsyncIterator[Victim]:
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        victim = Victim(Path(folder), core, secrets.token_hex(32))
+        try:
+            yield victim
+        finally:
+            victim.kill()
+
+
+async def soak(minutes: float, seed: int, chosen: list[str], *, timed: bool) -> Verdict:
+    about = {"minutes": minutes, "seed": seed, "python": platform.python_version(), "cores": os.cpu_count()}
+    verdict = Verdict(about)
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        os.sched_setaffinity(0, set(cores[1:]))
+    async with a_victim(cores[0] if len(cores) > 1 else None) as victim:
+        await Soak(victim, verdict, Random(seed), seconds=minutes * 60, timed=timed).run(chosen)
+    return verdict
+
+
+def main() -> int:
+    every = [*PHASES, STORM]
+    parser = argparse.ArgumentParser(description="Soak a server of its own.")
+    parser.add_argument(
+        "--minutes", type=float, default=2, help="about how long it takes; 20 or more reaches all figures"
+    )
+    parser.add_argument("--seed", type=int, help="that of an earlier run, to repeat it")
+    parser.add_argument("--phases", nargs="+", choices=every, default=every)
+    parser.add_argument("--untimed", action="store_true", help="tell times, but judge none: for a busy machine")
+    parser.add_argument("--markdown", type=Path, help="a file for the result")
+    chosen = parser.parse_args()
+    seed = secrets.randbits(32) if chosen.seed is None else chosen.seed
+    print(f"seed {seed}", file=sys.stderr, flush=True)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        verdict = runner.run(soak(chosen.minutes, seed, chosen.phases, timed=not chosen.untimed))
+    print(verdict.as_table(), file=sys.stderr)
+    print(verdict.as_json())
+    if chosen.markdown:
+        chosen.markdown.write_text(verdict.as_markdown())
+    return 0 if verdict.holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The server under test, as a process on a core of its own: started, ended, sampled, and its log read to the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from oracle import Json
+
+REPOSITORY = Path(__file__).parents[2]
+SETTINGS: Mapping[str, str] = {
+    "HOST": "127.0.0.1",
+    "RING_BUFFER_SIZE": "1000",
+    "PING_PERIOD_SEC": "5",
+    "PONG_WAIT_SEC": "15",
+    "WRITE_WAIT_SEC": "5",
+    "READ_TIMEOUT_SEC": "5",
+    "RECONNECT_SPREAD_SEC": "1",
+    "LOG_LEVEL": "warn",
+}
+FAULTS = ("Traceback", "never retrieved", "Internal error", "exception ignored", "unhandled")
+SAMPLE_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    at: float
+    rss: int  # bytes
+    descriptors: int
+
+
+@dataclass
+class Victim:
+    """``core`` None pins nothing. All lives of the server share a port, a folder and a log."""
+
+    folder: Path
+    core: int | None
+    secret: str
+    port: int = 0
+    guarded: bool = False
+    starts: int = 0
+    samples: list[Sample] = field(default_factory=list)
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    async def start(self, *, guarded: bool) -> None:
+        """Wait until it serves. ``guarded``: it asks its WebSocket clients for tokens."""
+        self.port = self.port or free_port()
+        self.guarded = guarded
+        self._launch({"JWT_SECRET": self.secret} if guarded else {})
+        self.starts += 1
+        self.samples = []
+        await self._until_it_serves()
+
+    def _launch(self, settings: Mapping[str, str]) -> None:
+        environment = {**os.environ, **SETTINGS, "PORT": str(self.port), "PYTHONPATH": str(REPOSITORY), **settings}
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pubsub", "serve"], cwd=self.folder, env=environment, stdout=log, stderr=log,
+                preexec_fn=None if self.core is None else self._pin,
+            )  # fmt: skip
+
+    def _pin(self) -> None:
+        assert self.core is not None
+        os.sched_setaffinity(0, {self.core})
+
+    async def _until_it_serves(self) -> None:
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await self.get("/health")
+                    return
+                except aiohttp.ClientError:
+                    assert self.process.poll() is None, self.log.read_text()[-2000:]
+                    await asyncio.sleep(0.05)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "it was started"
+        return self._process
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal; the exit status."""
+        self.process.send_signal(number)
+        return await asyncio.to_thread(self.process.wait, 30)
+
+    def kill(self) -> None:
+        """Whatever happened, nothing is left running."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    async def watch(self) -> None:
+        """Sample it until cancelled, over all of its lives."""
+        while True:
+            self.sample()
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    def sample(self) -> Sample | None:
+        proc = Path(f"/proc/{self.process.pid}")
+        try:
+            rss = int((proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            found = Sample(time.monotonic(), rss, len(os.listdir(proc / "fd")))
+        except (OSError, IndexError):
+            return None  # between two lives
+        self.samples.append(found)
+        return found
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the present life."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    def faults_logged(self) -> list[str]:
+        return [line for line in self.log.read_text(errors="replace").splitlines() if any(map(line.count, FAULTS))]
+
+    async def get(self, path: str) -> Json:
+        return (await self.ask("GET", path))[1]
+
+    async def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Json]:
+        sent = None if body is None else json.dumps(body)
+        async with aiohttp.ClientSession(self.url) as http, http.request(method, path, data=sent) as answer:
+            return answer.status, await answer.json()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+    """Wait for ``condition``, but not for ever; whether it came."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.1)
+    return True

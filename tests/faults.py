@@ -1,0 +1,102 @@
+"""A line with faults: a TCP proxy between a client and the server that delays, throttles, stalls, swallows and cuts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Self
+
+PIECE = 4096  # bytes that are passed on at a time
+KERNEL_BUFFER = 1 << 15  # small, so that a fault is felt soon
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+@dataclass
+class FaultyLine:
+    """A proxy whose faults may change at any time. ``delay`` in seconds, ``rate`` in bytes a second (0 is no limit).
+
+    ``swallows``: what comes is taken and thrown away, so that both sides think the other takes all and says nothing.
+    """
+
+    target: int
+    delay: float = 0.0
+    rate: float = 0.0
+    swallows: bool = False
+    port: int = 0
+    _passing: asyncio.Event = field(default_factory=asyncio.Event)
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _server: asyncio.Server | None = None
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def to(cls, port: int, *, delay: float = 0.0, rate: float = 0.0) -> AsyncIterator[Self]:
+        """A line to the server at ``port``."""
+        line = cls(port, delay, rate)
+        line.heal()
+        await line._open()
+        try:
+            yield line
+        finally:
+            await line._close()
+
+    def stall(self) -> None:
+        """Nothing passes, nothing is taken: a partition, for connections that stand and for new ones."""
+        self._passing.clear()
+
+    def heal(self) -> None:
+        self._passing.set()
+        self.swallows = False
+
+    def cut(self) -> None:
+        """Reset all connections that stand, on both sides."""
+        for writer in self._writers:
+            if not writer.transport.is_closing():
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                writer.transport.abort()
+        self._writers.clear()
+
+    async def _open(self) -> None:
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BUFFER)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)
+        self._server = await asyncio.start_server(self._accept, sock=listening, limit=PIECE)
+        self.port = listening.getsockname()[1]
+
+    async def _close(self) -> None:
+        assert self._server is not None, "it is open"
+        self._server.close()
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BUFFER)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.target))
+        far_reader, far_writer = await asyncio.open_connection(sock=sock, limit=PIECE)
+        self._writers |= {writer, far_writer}
+        for source, sink in ((reader, far_writer), (far_reader, writer)):
+            task = asyncio.create_task(self._pass_on(source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await self._passing.wait()
+                piece = await source.read(PIECE)
+                if not piece:
+                    break
+                await asyncio.sleep(self.delay + (len(piece) / self.rate if self.rate else 0))
+                await self._passing.wait()
+                if not self.swallows:
+                    sink.write(piece)
+                    await sink.drain()
+        sink.close()

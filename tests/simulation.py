@@ -1,0 +1,364 @@
+"""The server's own Connections, Sessions and Broker on a loop and on transports that a seed drives: no socket, no time.
+
+Whatever may happen in any order in a real loop happens here in an order that the seed chooses: which callback runs
+first, how much of what a client sends has come, how much it takes of what it is sent, when it vanishes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from random import Random
+from typing import Any, cast
+
+from oracle import Broken, Json, Ledger, Record
+
+from pubsub.broker import Broker
+from pubsub.clock import Clock
+from pubsub.connection import Connection
+from pubsub.connections import Connections, Limits
+from pubsub.errors import Failure
+from tests.harness import masked_frame
+
+RING = 8
+QUEUE = 6
+MAX_MESSAGE_BYTES = 4096
+BUFFER = 3000  # bytes that a transport takes before its client is blocked
+
+
+class Loop:
+    """The part of an event loop that the server's own classes use, step by step."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._now = 0.0
+        self._ready: list[Callable[[], object]] = []
+        self._timers: list[tuple[float, Timer]] = []
+
+    def time(self) -> float:
+        return self._now
+
+    def call_soon(self, callback: Callable[..., object], *arguments: object) -> None:
+        self._ready.append(lambda: callback(*arguments))
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        timer = Timer(callback)
+        self._timers.append((self._now + delay, timer))
+        return timer
+
+    def end_tick(self) -> None:
+        """Run what is ready, in any order."""
+        ready, self._ready = self._ready, []
+        self._random.shuffle(ready)
+        for callback in ready:
+            callback()
+
+    def pass_time(self, seconds: float) -> None:
+        self._now += seconds
+        due = [timer for moment, timer in self._timers if moment <= self._now]
+        self._timers = [(moment, timer) for moment, timer in self._timers if moment > self._now]
+        self._random.shuffle(due)
+        for timer in due:
+            timer.fire()
+
+    def run_out(self) -> None:
+        while self._ready:
+            self.end_tick()
+
+
+class Timer:
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self._callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        self._callback = None
+
+    def fire(self) -> None:
+        if self._callback is not None:
+            self._callback()
+
+
+class Transport(asyncio.Transport):
+    """Holds what is written until :meth:`drain`, and blocks its protocol at BUFFER bytes."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__()
+        self._loop = loop
+        self._buffer = bytearray()
+        self._blocked = False
+        self.connection: Connection | None = None
+        self.reading = True
+        self.closing = False
+        self.lost = False
+
+    def write(self, data: Any) -> None:
+        if self.closing:
+            return
+        self._buffer += data
+        if len(self._buffer) > BUFFER and not self._blocked:
+            self._blocked = True
+            self._protocol().pause_writing()
+
+    def drain(self, size: int) -> bytes:
+        """What the client takes now."""
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        if self._blocked and len(self._buffer) <= BUFFER // 4:
+            self._blocked = False
+            self._protocol().resume_writing()
+        if self.closing and not self._buffer:
+            self._lose()
+        return taken
+
+    def vanish(self) -> None:
+        """The client is gone without a word."""
+        self.closing = True
+        self._buffer.clear()
+        self._lose()
+
+    def close(self) -> None:
+        self.closing = True
+        self.reading = False
+        if not self._buffer:
+            self._loop.call_soon(self._lose)
+
+    def abort(self) -> None:
+        self.closing = True
+        self._buffer.clear()
+        self._loop.call_soon(self._lose)
+
+    def _lose(self) -> None:
+        if not self.lost:
+            self.lost = True
+            self._protocol().connection_lost(None)
+
+    def _protocol(self) -> Connection:
+        assert self.connection is not None, "a transport serves its connection"
+        return self.connection
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = not self.closing
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_write_buffer_size(self) -> int:
+        return len(self._buffer)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, Connection)
+        self.connection = protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return NoSocket() if name == "socket" else default
+
+
+class NoSocket:
+    def getsockopt(self, *asked: object) -> bytes:
+        raise OSError("there is no kernel behind it")
+
+
+class Parts:
+    """What a server is made of, without a socket."""
+
+    def __init__(self, random: Random) -> None:
+        self.loop = Loop(random)
+        clock = Clock(lambda: 0)
+        epochs = iter(range(1_000_000))
+        self.broker = Broker(
+            defer=self.loop.call_soon, clock=clock, ring_size=RING, new_epoch=lambda: f"e{next(epochs)}"
+        )
+        limits = Limits(
+            ping_period=30,
+            pong_wait=1000,
+            write_wait=1000,
+            read_timeout=1000,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            queue_size=QUEUE,
+        )
+        self.connections = Connections(self.broker, limits, clock, cast(asyncio.AbstractEventLoop, self.loop))
+
+    def connect(self, client_id: str) -> Transport:
+        transport = Transport(self.loop)
+        Connection(transport, self.connections, client_id=client_id, named=True).open()
+        return transport
+
+
+class Frames:
+    """Reads a server's frames out of bytes that come in pieces of any size: text as JSON, the rest by opcode."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+
+    def feed(self, received: bytes) -> list[Json | int]:
+        self._received += received
+        found: list[Json | int] = []
+        while (frame := self._take()) is not None:
+            first, payload = frame
+            found.append(json.loads(payload) if first == 0x81 else first)
+        return found
+
+    def _take(self) -> tuple[int, bytes] | None:
+        received = self._received
+        if len(received) < 2:
+            return None
+        extended = {126: 2, 127: 8}.get(received[1], 0)
+        start = 2 + extended
+        size = int.from_bytes(received[2:start], "big") if extended else received[1]
+        if len(received) < start + size:
+            return None
+        frame = received[0], bytes(received[start : start + size])
+        del received[: start + size]
+        return frame
+
+
+class Client:
+    """A client whose bytes go back and forth in pieces; its ledger checks all that it is told."""
+
+    def __init__(self, parts: Parts, record: Record, name: str) -> None:
+        self.transport = parts.connect(name)
+        self.ledger = Ledger(record, tolerant=True, ring=RING)
+        self._frames = Frames()
+        self._unsent = bytearray()
+        self._asked = 0
+
+    def ask(self, **request: Any) -> None:
+        self._asked += 1
+        request = request | {"client_id": "c", "request_id": f"r{self._asked}"}
+        self.ledger.ask(request)
+        self._unsent += masked_frame(0x81, json.dumps(request).encode())
+
+    @property
+    def is_served(self) -> bool:
+        return not self._unsent and not self.ledger.unanswered
+
+    def send(self, size: int) -> None:
+        """Some of what it asks reaches the server, if that reads."""
+        if self.transport.reading and not self.transport.closing and self._unsent:
+            sent = bytes(self._unsent[:size])
+            del self._unsent[:size]
+            assert self.transport.connection is not None
+            self.transport.connection.data_received(sent)
+
+    def take(self, size: int) -> None:
+        """It takes some of what it is sent."""
+        for message in self._frames.feed(self.transport.drain(size)):
+            if isinstance(message, dict):
+                self.ledger.take(message)
+
+
+class World:
+    """A random life of clients and topics, by a seed. Raises Broken or AssertionError where something does not hold."""
+
+    TOPICS = ("a", "b", "c")
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+        self.parts = Parts(self._random)
+        self.record = Record()
+        self.clients: list[Client] = []
+        self._born = 0
+        self._published = 0
+        self._steps: list[tuple[Callable[[], None], int]] = [
+            (self._ask, 30),
+            (self._move_bytes, 60),
+            (self.parts.loop.end_tick, 20),
+            (self._come_or_go, 4),
+            (self._make_or_delete, 3),
+            (lambda: self.parts.loop.pass_time(self._random.choice([0.05, 0.5, 5])), 2),
+        ]
+
+    def live(self, steps: int) -> None:
+        actions, weights = zip(*self._steps, strict=True)
+        for action in self._random.choices(actions, weights, k=steps):
+            action()
+
+    def settle(self) -> None:
+        """Everyone sends and takes all that there is; then the account must be complete."""
+        for _ in range(10_000):
+            self.parts.loop.run_out()
+            for client in self.clients:
+                client.send(1 << 20)
+                client.take(1 << 20)
+            self.parts.loop.run_out()
+            if all(client.is_served and not client.transport.get_write_buffer_size() for client in self.clients):
+                break
+        else:
+            raise Broken("a client is never answered")
+        self._check_all()
+
+    def end(self) -> None:
+        """All leave; nothing of them stays behind."""
+        for client in self.clients:
+            client.transport.vanish()
+        self.parts.loop.run_out()
+        assert len(self.parts.connections) == 0
+        assert not self.parts.connections.blocked
+        assert self.parts.broker.subscriber_count == 0
+        assert [topic.subscribers for topic in self.parts.broker.topics] == [0] * self.parts.broker.topic_count
+
+    def _check_all(self) -> None:
+        for topic in self.parts.broker.topics:
+            subscribed = [client.ledger for client in self.clients if topic.name in client.ledger.subscriptions]
+            assert topic.subscribers == len(subscribed)
+            for ledger in subscribed:
+                subscription = ledger.subscriptions[topic.name]
+                assert (subscription.epoch, subscription.next_seq) == (topic.epoch, topic.seq + 1)
+        gone = {name for client in self.clients for name in client.ledger.subscriptions}
+        assert gone <= {topic.name for topic in self.parts.broker.topics}
+
+    def _client(self) -> Client | None:
+        return self._random.choice(self.clients) if self.clients else None
+
+    def _ask(self) -> None:
+        if (client := self._client()) is None:
+            return
+        topic = self._random.choice(self.TOPICS)
+        match self._random.randrange(10):
+            case 0 | 1:
+                client.ask(type="subscribe", topic=topic, last_n=self._random.choice([0, 0, 3, 20]))
+            case 2:
+                client.ask(type="unsubscribe", topic=topic)
+            case 3:
+                client.ask(type=self._random.choice(["ping", "nonsense"]))
+            case 4:
+                client.ask(type="history", topic=topic, last_n=3)
+            case _:
+                for _ in range(self._random.choice([1, 1, 5])):
+                    self._publish(client, topic)
+
+    def _publish(self, client: Client, topic: str) -> None:
+        self._published += 1
+        message_id = f"{self._published:08x}-0000-4000-8000-000000000000"
+        padding = "x" * self._random.choice([0, 100, 1000])
+        client.ask(type="publish", topic=topic, message={"id": message_id, "payload": padding})
+
+    def _move_bytes(self) -> None:
+        if (client := self._client()) is not None:
+            move = self._random.choice([client.send, client.take])
+            move(self._random.choice([1, 7, 100, 1000, 10_000]))
+
+    def _come_or_go(self) -> None:
+        if self.clients and self._random.random() < 0.4:
+            client = self.clients.pop(self._random.randrange(len(self.clients)))
+            client.transport.vanish()
+        elif len(self.clients) < 6:
+            self._born += 1
+            self.clients.append(Client(self.parts, self.record, f"client-{self._born}"))
+
+    def _make_or_delete(self) -> None:
+        topic = self._random.choice(self.TOPICS)
+        try:
+            self.parts.broker.create_topic(topic)
+        except Failure:
+            if self._random.random() < 0.3:
+                self.parts.broker.delete_topic(topic)
+                for client in self.clients:
+                    client.ledger.renew(topic)

@@ -1,0 +1,76 @@
+"""Anything as input: the corpus, and what hypothesis makes up, the same in every run. `make fuzz` tries more."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import example, given, settings
+
+from tests.fuzzing import CORPUS, TARGETS, corpus_of
+from tests.harness import REPOSITORY, clean_environment, masked_frame
+
+WORDS = st.sampled_from(
+    [
+        "type",
+        "subscribe",
+        "unsubscribe",
+        "publish",
+        "ping",
+        "history",
+        "auth",
+        "topic",
+        "client_id",
+        "last_n",
+        "after",
+        "limit",
+        "request_id",
+        "message",
+        "id",
+        "payload",
+        "token",
+        "a",
+        "550e8400-e29b-41d4-a716-446655440000",
+    ]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | WORDS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(), inner, max_size=6),
+    max_leaves=20,
+)
+REQUESTS = JSON.map(lambda value: json.dumps(value).encode())
+FRAMES = st.lists(
+    st.builds(masked_frame, st.sampled_from([0x81, 0x01, 0x00, 0x80, 0x82, 0x88, 0x89, 0x8A, 0xC1]), REQUESTS),
+    max_size=5,
+)
+STREAMS = st.builds(lambda cut, frames: bytes((cut,)) + b"".join(frames), st.integers(0, 255), FRAMES)
+NAMES = st.lists(st.text("ab.*>~", max_size=8), min_size=1, max_size=4).map(lambda lines: "\n".join(lines).encode())
+INPUTS = {"requests": REQUESTS, "frames": STREAMS, "connection": STREAMS, "patterns": NAMES, "topics": NAMES}
+EXAMPLES = {"settings": 60}  # of the others 150: a look at the settings takes 10 ms
+
+
+@pytest.mark.parametrize(("target", "name"), [(target, path.name) for target in TARGETS for path in corpus_of(target)])
+def test_row_31_the_corpus(target: str, name: str) -> None:
+    TARGETS[target]((CORPUS / target / name).read_bytes())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_row_31_anything_at_all(target: str) -> None:
+    @settings(max_examples=EXAMPLES.get(target, 150), derandomize=True, database=None, deadline=None)
+    @given(st.binary(max_size=400) | INPUTS.get(target, st.nothing()))
+    @example(b"")
+    def run(given_bytes: bytes) -> None:
+        TARGETS[target](given_bytes)
+
+    run()
+
+
+def test_row_31_make_fuzz_runs() -> None:
+    """A second for one target, as `make fuzz` does it for all."""
+    command = [sys.executable, "scripts/fuzz.py", "--seconds", "1", "topics"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "topics" in done.stdout

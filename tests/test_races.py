@@ -1,0 +1,25 @@
+"""The same rules in many orders of callbacks, pieces of bytes and departures, by a seed, which a failure names."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.simulation import World
+
+LIVES = 300  # seeds for each of the tests below; RACES=5000 tries more
+STEPS = 400
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_row_39_40_and_43_hold_in_any_order_of_callbacks(block: int) -> None:
+    lives = int(os.environ.get("RACES", LIVES)) // 4
+    for seed in range(block * lives, (block + 1) * lives):
+        try:
+            world = World(seed)
+            world.live(STEPS)
+            world.settle()
+            world.end()
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {error!r}") from error
