@@ -166,10 +166,10 @@ class Broker:
             answer(Start(topic, max(0, topic.seq - last_n)))
         elif position.epoch != topic.epoch or position.seq > topic.seq:
             answer(Start(topic, 0, told=0, recovered=False))
-        elif topic.expiring and not topic.in_ring(position.seq):
-            topic.journal.find_expired(topic, position.seq, lambda found: answer(_start(topic, position.seq, found)))
-        else:
+        elif topic.in_ring(position.seq):
             answer(_start(topic, position.seq, topic.expiring and self._has_expired(topic, position.seq)))
+        else:  # the disk may have let go of messages, and the news of it be on its way
+            topic.journal.find_missing(topic, position.seq, lambda found: answer(_start(topic, position.seq, found)))
 
     def subscribe(self, start: Start, outbox: Outbox) -> CatchUp:
         """Make ``outbox`` a subscriber of the topic, once, from ``start`` on. Raises TopicNotFound if it has ended.
@@ -275,12 +275,13 @@ class Broker:
         elif topic.in_ring(after) or len(found) >= limit:
             answer(_kept(topic, asked, limit, found))
         else:
+            asked_to = topic.seq - len(topic.ring)  # what leaves the ring meanwhile may be on no page that is empty
 
             def go_on(page: Sequence[StoredEvent] | Failure) -> None:
                 if isinstance(page, Failure):
                     answer(page)
                     return
-                end = page[-1].seq if page else topic.seq - len(topic.ring)
+                end = page[-1].seq if page else asked_to
                 self._gather(topic, asked, end, limit, [*found, *page], answer)
 
             topic.journal.read(topic, after, limit - len(found), go_on)
@@ -299,11 +300,11 @@ class Broker:
         publisher.published(request, event.seq, ts)
 
 
-def _start(topic: Topic, seq: int, expired: bool | Failure) -> Start | Failure:
+def _start(topic: Topic, seq: int, missing: bool | Failure) -> Start | Failure:
     """To go on after ``seq``."""
-    if isinstance(expired, Failure):
-        return expired
-    return Start(topic, seq, told=seq, recovered=not expired and seq + 1 >= topic.oldest)
+    if isinstance(missing, Failure):
+        return missing
+    return Start(topic, seq, told=seq, recovered=not missing and seq + 1 >= topic.oldest)
 
 
 def _kept(topic: Topic, asked: int, limit: int, found: list[StoredEvent]) -> Kept:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET, Struct, UnsetType
@@ -57,9 +58,10 @@ class CatchUp:
         if topic.in_ring(self._after):
             self._arrive()
         else:
-            topic.journal.read(topic, self._after, PAGE, self._take)
+            topic.journal.read(topic, self._after, PAGE, partial(self._take, topic.seq - len(topic.ring)))
 
-    def _take(self, page: Sequence[StoredEvent] | Failure) -> None:
+    def _take(self, asked_to: int, page: Sequence[StoredEvent] | Failure) -> None:
+        """``asked_to``: where the ring began when the page was asked for; what left it since is on no such page."""
         topic = self._topic
         if not topic.lane.is_arriving(self._outbox, self):
             return
@@ -70,7 +72,7 @@ class CatchUp:
             self._outbox.replay(topic, page, after=self._told, until=page[-1].seq)
             self._after = self._told = page[-1].seq
         else:
-            self._after = topic.seq - len(topic.ring)
+            self._after = asked_to
         self._outbox.call_when_ready(self.go_on)
 
     def _arrive(self) -> None:

@@ -365,3 +365,19 @@ async def test_a_bug_in_the_writer_refuses_its_group_and_is_logged(
         assert "ZeroDivisionError" in caplog.text
         assert (await client.publish("t", 2))["seq"] == 1
         assert payloads(await kept(server)) == [2]
+
+
+async def test_a_resume_knows_what_the_disk_let_go_of_before_the_news_of_it_came(data_dir: str) -> None:
+    async with run_server(data_dir=data_dir) as server:
+        await create(server, history=1000)
+        async with server.client() as client:
+            await publish_many(client, "t", 300)
+            epoch = (await server.get("/topics/t"))["epoch"]
+            with sqlite3.connect(Path(data_dir) / "journal.db") as disk:
+                disk.execute("DELETE FROM events WHERE key IN (SELECT key FROM events ORDER BY key LIMIT 50)")
+            await client.send(
+                {"type": "subscribe", "topic": "t", "client_id": "c", "resume": {"t": {"epoch": epoch, "seq": 20}}}
+            )
+            assert (await client.receive())["recovered"] is False
+            gap = await client.receive()
+            assert (gap["msg"], gap["from_seq"], gap["to_seq"]) == ("dropped", 21, 50)

@@ -86,8 +86,8 @@ class Journal(Protocol):
         """The oldest ``limit`` events that follow ``after`` and have not expired; fewer where they fill a page."""
         ...
 
-    def find_expired(self, topic: Topic, after: int, done: Callable[[bool | Failure], None]) -> None:
-        """Whether any of the events that follow ``after`` has expired."""
+    def find_missing(self, topic: Topic, after: int, done: Callable[[bool | Failure], None]) -> None:
+        """Whether any of the events that follow ``after``, of which there are some, has expired or is gone."""
         ...
 
     def call_after(self, callback: Callable[[], None]) -> None:

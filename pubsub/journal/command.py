@@ -160,10 +160,10 @@ def open_topic(writer: Writer, name: str, history: int) -> Topic:
     """The topic that messages go to, made where it is not there."""
     for row in writer.open().topics():
         if row.name == name:
-            topic = make_topic(row.name, row.options)
+            topic = make_topic(row.name, row.epoch, row.options)
             topic.number = row.number
             return topic
-    topic = make_topic(name, TopicOptions(history=history, durable=True))
+    topic = make_topic(name, random_epoch(), TopicOptions(history=history, durable=True))
     creation = Create(topic, lambda failure: None)
     result = writer.write([creation])
     if result.failure:
@@ -172,8 +172,8 @@ def open_topic(writer: Writer, name: str, history: int) -> Topic:
     return topic
 
 
-def make_topic(name: str, options: TopicOptions) -> Topic:
-    return Topic(name, random_epoch(), options, MemoryJournal(Clock()), ring_size=0)
+def make_topic(name: str, epoch: str, options: TopicOptions) -> Topic:
+    return Topic(name, epoch, options, MemoryJournal(Clock()), ring_size=0)
 
 
 def read_groups(topic: Topic, lines: TextIO) -> Iterator[list[Append]]:

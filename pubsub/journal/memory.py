@@ -64,7 +64,7 @@ class MemoryJournal:
     ) -> None:
         raise AssertionError("all that is kept is in the ring")
 
-    def find_expired(self, topic: Topic, after: int, done: Callable[[bool | Failure], None]) -> None:
+    def find_missing(self, topic: Topic, after: int, done: Callable[[bool | Failure], None]) -> None:
         raise AssertionError("all that is kept is in the ring")
 
     def call_after(self, callback: Callable[[], None]) -> None:

@@ -102,9 +102,9 @@ class SqliteJournal:
 
         self._read(read, done)
 
-    def find_expired(self, topic: Topic, after: int, done: Callable[[bool | Failure], None]) -> None:
+    def find_missing(self, topic: Topic, after: int, done: Callable[[bool | Failure], None]) -> None:
         number = topic.number
-        self._read(lambda store: store.has_expired(number, after, self._now()), done)
+        self._read(lambda store: store.is_missing(number, after, self._now()), done)
 
     # Start and end
 

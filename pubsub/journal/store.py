@@ -249,6 +249,14 @@ class Store:
         )
         return bool(found)
 
+    def is_missing(self, number: int, after: int, now: float) -> bool:
+        """Whether any event that follows ``after`` has expired or, as the oldest do, been deleted."""
+        # In this order: what is deleted between the two statements is seen by the second.
+        key = event_key(number, after + 1)
+        return self.has_expired(number, after, now) or not self._value(
+            "SELECT EXISTS (SELECT 1 FROM events WHERE key = ?)", (key,)
+        )
+
     def first_alive(self, number: int, first: int, limit: int, now: float) -> int:
         """The ``seq`` of the first event from ``first`` on that has not expired, among ``limit``; else what follows."""
         key = self._value(

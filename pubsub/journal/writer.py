@@ -83,6 +83,7 @@ class State(Struct):
     ``tidy_at``: when to look for what has expired, in Unix time.
     """
 
+    epoch: str
     options: TopicOptions
     seq: int
     first: int
@@ -186,7 +187,7 @@ class Writer:
 
     def _append(self, operation: Append) -> None:
         topic, request = operation.topic, operation.request
-        state = self._states.get(topic.number)
+        state = self._state_of(topic)
         if state is None:
             operation.failure = TopicNotFound(topic.name)
             return
@@ -220,22 +221,30 @@ class Writer:
         except sqlite3.IntegrityError:
             operation.failure = TopicExists(topic.name)
             return
-        self._states[operation.number] = self._make_state(topic.name, topic.options, seq=0, first=1, size=0)
+        self._states[operation.number] = self._make_state(
+            topic.name, topic.epoch, topic.options, seq=0, first=1, size=0
+        )
 
     def _delete(self, store: Store, operation: Delete) -> None:
         number = operation.topic.number
-        if self._states.pop(number, None) is None:
+        if self._state_of(operation.topic) is None:
             operation.failure = TopicNotFound(operation.topic.name)
             return
+        del self._states[number]
         self._touched.discard(number)
         store.delete(number)
 
-    def _make_state(self, name: str, options: TopicOptions, *, seq: int, first: int, size: int) -> State:
+    def _state_of(self, topic: Topic) -> State | None:
+        """None where the topic has been deleted; its number may be that of another by now."""
+        state = self._states.get(topic.number)
+        return state if state is not None and state.epoch == topic.epoch else None
+
+    def _make_state(self, name: str, epoch: str, options: TopicOptions, *, seq: int, first: int, size: int) -> State:
         seen = None if options.dedup_sec is None else Seen(name, options.dedup_sec)
-        return State(options, seq, first, size, seen, tidy_at=self._next_tidy(options))
+        return State(epoch, options, seq, first, size, seen, tidy_at=self._next_tidy(options))
 
     def _restore(self, store: Store, row: TopicRow) -> State:
-        state = self._make_state(row.name, row.options, seq=row.seq, first=row.first, size=row.bytes)
+        state = self._make_state(row.name, row.epoch, row.options, seq=row.seq, first=row.first, size=row.bytes)
         if state.seen is not None:
             for key, seq, end in store.seen(row.number, self._now()):
                 state.seen.restore(key, seq, end)

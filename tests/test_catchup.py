@@ -1,0 +1,90 @@
+"""A subscriber's way through the journal, with a journal whose pages come when the test says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from msgspec import Raw
+
+from pubsub.broker import Broker, Kept
+from pubsub.catchup import Start
+from pubsub.clock import Clock
+from pubsub.errors import Failure
+from pubsub.journal import Done
+from pubsub.journal.memory import MemoryJournal
+from pubsub.outbox import Outbox
+from pubsub.protocol import Message, Publish, TopicOptions
+from pubsub.topic import StoredEvent, Topic
+from tests.harness import new_id
+
+RING = 10
+
+
+class SlowJournal(MemoryJournal):
+    """It holds everything; what is read comes when :meth:`answer` is called."""
+
+    def __init__(self) -> None:
+        super().__init__(Clock())
+        self.kept: list[StoredEvent] = []
+        self.asked: list[tuple[int, Callable[[Sequence[StoredEvent] | Failure], None]]] = []
+
+    def create(self, topic: Topic, done: Done) -> None:
+        topic.first = 1
+        done(None)
+
+    def read(
+        self, topic: Topic, after: int, limit: int, done: Callable[[Sequence[StoredEvent] | Failure], None]
+    ) -> None:
+        self.asked.append((after, done))
+
+    def answer(self, *, expired: bool = False) -> None:
+        """The oldest of what was asked for; of all that there was up to now, nothing where it has expired."""
+        after, done = self.asked.pop(0)
+        done([] if expired else [event for event in self.kept if event.seq > after])
+
+
+class Publisher:
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+class Bench:
+    """A broker with one topic on a slow journal."""
+
+    def __init__(self) -> None:
+        self.journal = SlowJournal()
+        self.broker = Broker(
+            defer=lambda callback: None, clock=Clock(), ring_size=RING, make_durable=lambda: self.journal
+        )
+        self.broker.create_topic("t", TopicOptions(history=1000, durable=True))
+        self.topic = self.broker.topic("t")
+
+    def publish(self, count: int) -> None:
+        for _ in range(count):
+            self.broker.publish(Publish(topic="t", message=Message(new_id(), Raw(b"1"))), Publisher())
+            self.journal.kept.append(self.topic.ring[-1])
+        self.broker.flush()
+
+
+def test_what_leaves_the_ring_while_an_empty_page_is_read_is_replayed_all_the_same() -> None:
+    bench, got = Bench(), bytearray()
+    bench.publish(50)
+    bench.broker.subscribe(Start(bench.topic, 0), Outbox(got.extend, 100, Clock())).go_on()
+    bench.publish(30)
+    bench.journal.answer(expired=True)
+    bench.journal.answer()
+    bench.publish(1)
+    assert bytes(got) == b"".join(event.frame for event in bench.journal.kept[-41:])
+
+
+def test_what_leaves_the_ring_while_an_empty_page_is_read_is_in_the_history_all_the_same() -> None:
+    bench, answers = Bench(), list[Kept | Failure]()
+    bench.publish(50)
+    bench.broker.history_after("t", 0, 1000, answers.append)
+    bench.publish(30)
+    bench.journal.answer(expired=True)
+    bench.journal.answer()
+    (kept,) = answers
+    assert isinstance(kept, Kept)
+    assert [event.seq for event in kept.events] == list(range(41, 81))
+    assert not kept.complete
