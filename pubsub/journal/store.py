@@ -98,7 +98,7 @@ class Store:
         if read_only and not self.path.exists():
             raise JournalError(f"{directory}: there is no journal ({DATABASE})")
         before = count_commits(self.path)
-        self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        self._connection = self._connect(read_only=read_only)
         try:
             self._prepare(read_only=read_only)
             if not read_only:
@@ -112,6 +112,11 @@ class Store:
             self._connection.close()
             raise
 
+    def _connect(self, *, read_only: bool) -> sqlite3.Connection:
+        """The last connection to close deletes the log, and with it any trace of damage; one that only reads can't."""
+        address = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+
     def _prepare(self, *, read_only: bool) -> None:
         found = self._value("PRAGMA application_id"), self._value("PRAGMA user_version")
         if found[0] != APPLICATION_ID and self._value("SELECT count(*) FROM sqlite_schema"):
@@ -119,7 +124,6 @@ class Store:
         if found[1] > VERSION:
             raise JournalError(f"{self.path}: version {found[1]} of the journal, this server knows {VERSION}")
         if read_only:
-            self._connection.execute("PRAGMA query_only = ON")
             return
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
@@ -137,6 +141,9 @@ class Store:
         _, frames, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         lost = sum(commit > frames for commit in before)
         if lost > 1:
+            with contextlib.closing(self._connect(read_only=True)) as reader:
+                reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+                self._connection.close()  # not as the last one: whoever tries again is to find the log
             raise JournalError(
                 f"{self.path}-wal: damaged: the last {lost} commits can't be read. Restore a copy, or export what is "
                 "left of it and import that into an empty DATA_DIR"
