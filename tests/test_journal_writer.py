@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from msgspec import Raw
 
 from pubsub.clock import Clock
 from pubsub.errors import TopicNotFound
 from pubsub.journal.memory import MemoryJournal
+from pubsub.journal.store import Store
 from pubsub.journal.writer import Append, Create, Delete, Operation, Writer
 from pubsub.protocol import Message, Publish, TopicOptions
 from pubsub.topic import Topic, random_epoch
@@ -58,4 +63,47 @@ def test_what_comes_late_for_a_deleted_topic_does_not_reach_the_one_that_has_its
     assert [type(each.failure) for each in late] == [TopicNotFound, TopicNotFound]
     assert first.event is not None
     assert first.seq == 1
+    writer.close()
+
+
+@contextlib.contextmanager
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The log is written, but ``fsync`` says that it failed: what was refused is found there by who opens it next."""
+    original = Store.transaction
+
+    @contextlib.contextmanager
+    def transaction(store: Store) -> Iterator[None]:
+        with original(store):
+            yield
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "transaction", transaction)
+        yield
+
+
+def test_what_was_refused_is_taken_back_where_the_disk_has_it_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = make_writer(tmp_path)
+    topic = create(writer, make_topic("t", history=1, dedup_sec=60))
+    gone = create(writer, make_topic("gone"))
+    coming = make_topic("coming")
+    write(writer, append(topic), append(gone))
+    refused = [append(topic) for _ in range(100)]
+    with unsynced(monkeypatch):
+        for _ in range(2):
+            assert writer.write([*refused, append(gone), delete(gone), Create(coming, lambda _: None)]).failure
+            assert all(each.failure is not None and each.event is None for each in refused)
+    again = Append(topic, refused[0].request, None, "2026-01-01T00:00:00Z")
+    result = writer.write([again])
+    assert again.event is not None
+    assert again.seq == 2
+    assert {extent.number for extent in result.extents} == {topic.number, gone.number}
+    rows = {row.name: row for row in writer.open().topics()}
+    assert {name: row.seq for name, row in rows.items()} == {"t": 2, "gone": 1}
+    assert rows["t"].bytes == sum(
+        len(event.text) for event in writer.open().read(topic.number, 0, 10, 1_000_000, now=0)
+    )
+    create(writer, coming)
     writer.close()

@@ -272,6 +272,22 @@ class Store:
         )
         return first + limit if key is None else int(key & MAX_SEQ)
 
+    def cut(self, number: int, seq: int) -> None:
+        """Take back what a topic has beyond ``seq``, where it has anything there."""
+        span = event_key(number, seq + 1), event_key(number, MAX_SEQ)
+        for table in ("events", "seen"):
+            self._connection.execute(f"DELETE FROM {table} WHERE key BETWEEN ? AND ?", span)
+        self._connection.execute(
+            "UPDATE topics SET seq = ?, first = min(first, ?), "
+            "bytes = (SELECT ifnull(sum(length(event)), 0) FROM events WHERE key BETWEEN ? AND ?) "
+            "WHERE number = ? AND seq > ?",
+            (seq, seq + 1, *_keys(number), number, seq),
+        )
+
+    def rename(self, number: int, epoch: str, name: str) -> None:
+        """Give a topic the name back that :meth:`delete` took away."""
+        self._connection.execute("UPDATE topics SET name = ? WHERE number = ? AND epoch = ?", (name, number, epoch))
+
     def trim(self, number: int, first: int, end: int) -> int:
         """Delete the events from ``first`` to before ``end``; the bytes that they had."""
         span = event_key(number, first), event_key(number, end) - 1

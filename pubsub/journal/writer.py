@@ -10,6 +10,7 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -61,10 +62,11 @@ class Create(Struct):
 
 
 class Delete(Struct):
-    """The end of a topic. It may have ``failure``."""
+    """The end of a topic. It is ``applied`` once it stands in a commit, or may have ``failure``."""
 
     topic: Topic
     done: Done
+    applied: bool = False
     failure: Failure | None = None
 
 
@@ -118,6 +120,9 @@ class Writer:
         self._store: Store | None = None
         self._states: dict[int, State] = {}
         self._failing = False
+        # What was refused may be on the disk all the same, where the log was written and could not be synced.
+        self._cuts: dict[int, int] = {}  # by topic: the last seq that was not refused
+        self._undo: list[Callable[[Store], None]] = []
         self._rows: list[tuple[int, bytes, float | None]] = []
         self._ids: list[tuple[int, bytes, float]] = []
         self._touched: set[int] = set()
@@ -129,7 +134,14 @@ class Writer:
             if self._lock is None:
                 self._lock = DirectoryLock(self._directory)
             store = Store(self._directory)
-            self._states = {row.number: self._restore(store, row) for row in store.topics()}
+            try:
+                self._take_back(store)
+                self._states = {row.number: self._restore(store, row) for row in store.topics()}
+            except BaseException:
+                store.close()
+                raise
+            self._touched = self._cuts.keys() & self._states.keys()
+            self._cuts, self._undo = {}, []
             self._store = store
         return self._store
 
@@ -173,6 +185,15 @@ class Writer:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def _take_back(self, store: Store) -> None:
+        """Take back what was refused."""
+        if self._cuts or self._undo:
+            with store.transaction():
+                for undo in self._undo:
+                    undo(store)
+                for number, seq in self._cuts.items():
+                    store.cut(number, seq)
 
     def _apply(self, store: Store, operation: Operation) -> None:
         match operation:
@@ -231,6 +252,7 @@ class Writer:
             operation.failure = TopicNotFound(operation.topic.name)
             return
         del self._states[number]
+        operation.applied = True
         self._touched.discard(number)
         store.delete(number)
 
@@ -312,12 +334,22 @@ class Writer:
             log.error("Internal error in the journal", exc_info=error)
         self._failing = True
         for operation in group:
+            self._remember_to_undo(operation)
             if not isinstance(operation, Mark):
                 operation.failure = NotStored()
             if isinstance(operation, Append):
                 operation.event = None
         self._drop_store()
         return Result([], failure=str(error) or type(error).__name__)
+
+    def _remember_to_undo(self, operation: Operation) -> None:
+        match operation:
+            case Append(event=StoredEvent()):
+                self._cuts.setdefault(operation.topic.number, operation.seq - 1)
+            case Create(number=number, failure=None) if number:
+                self._undo.append(partial(Store.forget, number=number))
+            case Delete(topic=topic, applied=True):
+                self._undo.append(partial(Store.rename, number=topic.number, epoch=topic.epoch, name=topic.name))
 
     def _drop_store(self) -> None:
         store, self._store, self._states = self._store, None, {}
