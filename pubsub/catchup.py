@@ -39,9 +39,12 @@ class Start(Struct, frozen=True):
 
 
 class CatchUp:
-    """See the module. The subscriber stands in the topic's lane meanwhile, as one that arrives."""
+    """See the module. The subscriber stands in the topic's lane meanwhile, as one that arrives.
 
-    __slots__ = ("_after", "_clock", "_outbox", "_told", "_topic")
+    ``recovered``: that of its start, if it is still so; a subscriber that takes nothing may have kept it waiting.
+    """
+
+    __slots__ = ("_after", "_clock", "_outbox", "_told", "_topic", "recovered")
 
     def __init__(self, start: Start, outbox: Outbox, clock: Clock) -> None:
         self._topic = start.topic
@@ -49,6 +52,9 @@ class CatchUp:
         self._told = start.told
         self._outbox = outbox
         self._clock = clock
+        self.recovered = start.recovered
+        if start.recovered is True:
+            self.recovered = start.after + 1 >= start.topic.oldest
 
     def go_on(self) -> None:
         """Send what comes next, unless the subscription has ended meanwhile."""

@@ -380,7 +380,7 @@ class Session:
                 status="ok",
                 epoch=topic.epoch,
                 seq=topic.seq,
-                recovered=start.recovered,
+                recovered=catch_up.recovered,
                 ts=self._clock.timestamp(),
             )
         )

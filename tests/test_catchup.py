@@ -13,7 +13,7 @@ from pubsub.errors import Failure
 from pubsub.journal import Done
 from pubsub.journal.memory import MemoryJournal
 from pubsub.outbox import Outbox
-from pubsub.protocol import Message, Publish, TopicOptions
+from pubsub.protocol import Message, Position, Publish, TopicOptions
 from pubsub.topic import StoredEvent, Topic
 from tests.harness import new_id
 
@@ -75,6 +75,20 @@ def test_what_leaves_the_ring_while_an_empty_page_is_read_is_replayed_all_the_sa
     bench.journal.answer()
     bench.publish(1)
     assert bytes(got) == b"".join(event.frame for event in bench.journal.kept[-41:])
+
+
+def test_a_subscription_that_had_to_wait_is_not_said_to_be_whole_when_a_part_has_gone_meanwhile() -> None:
+    bench, starts = Bench(), list[Start | Failure]()
+    bench.publish(50)
+    bench.broker.find_start("t", 0, Position(bench.topic.epoch, 45), starts.append)
+    (start,) = starts
+    assert isinstance(start, Start)
+    outbox = Outbox(lambda frame: None, 100, Clock())
+    assert bench.broker.subscribe(start, outbox).recovered is True
+    bench.publish(30)
+    assert bench.broker.subscribe(start, outbox).recovered is True
+    bench.topic.first = 60
+    assert bench.broker.subscribe(start, outbox).recovered is False
 
 
 def test_what_leaves_the_ring_while_an_empty_page_is_read_is_in_the_history_all_the_same() -> None:
