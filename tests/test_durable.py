@@ -381,3 +381,15 @@ async def test_a_resume_knows_what_the_disk_let_go_of_before_the_news_of_it_came
             assert (await client.receive())["recovered"] is False
             gap = await client.receive()
             assert (gap["msg"], gap["from_seq"], gap["to_seq"]) == ("dropped", 21, 50)
+
+
+async def test_a_damaged_event_is_an_error_and_keeps_nobody_waiting(data_dir: str) -> None:
+    async with run_server(data_dir=data_dir) as server:
+        await create(server, history=1000)
+        async with server.client() as client:
+            await publish_many(client, "t", 300)
+            with sqlite3.connect(Path(data_dir) / "journal.db") as disk:
+                disk.execute("UPDATE events SET event = x'1e' WHERE key = (SELECT min(key) FROM events)")
+            error = await client.ask({"type": "history", "topic": "t", "after": 0})
+            assert error["error"]["code"] == "INTERNAL"
+            assert (await client.ask({"type": "ping"}))["type"] == "pong"

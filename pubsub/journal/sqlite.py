@@ -243,7 +243,9 @@ class SqliteJournal:
             if self._read_store is None:
                 self._read_store = Store(self._directory, read_only=True)
             return read(self._read_store)
-        except (sqlite3.Error, OSError, JournalError) as error:
+        except Exception as error:  # somebody waits for an answer, whatever it is
+            if not isinstance(error, sqlite3.Error | OSError | JournalError):
+                log.error("Internal error in the journal", exc_info=error)
             log.error("Journal can't be read: %(reason)s", {"reason": str(error)})
             store, self._read_store = self._read_store, None
             if store is not None:
