@@ -6,7 +6,7 @@ python := .venv/bin/python
 runtime := .venv/requirements.lock
 dev := .venv/requirements-dev.lock
 compile := .venv/bin/uv pip compile setup.cfg --quiet --universal --python-version 3.11 --generate-hashes --extra all
-verbs := help run test lint format bench fuzz soak docker lock clean
+verbs := help run test lint format bench fuzz soak docs docker lock clean
 
 .PHONY: $(verbs)
 .DELETE_ON_ERROR:
@@ -39,6 +39,9 @@ fuzz: $(dev)  ## feed what takes input from strangers: make fuzz ARGS="--seconds
 
 soak: $(dev)  ## mix good load and every attack, and check what must hold: make soak MINUTES=20
 	$(python) scripts/soak/soak.py --minutes $(MINUTES) $(ARGS)
+
+docs: $(dev)  ## check the documentation against the code, and run its examples
+	$(python) -m pytest tests/test_docs.py tests/test_reliability.py $(ARGS)
 
 docker:  ## build the image
 	docker build --tag pubsub .

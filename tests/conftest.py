@@ -9,12 +9,18 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 
+import hypothesis
 import uvloop
 
 from tests.harness import is_setting
 
 for name in [name for name in os.environ if is_setting(name)]:
     del os.environ[name]
+
+
+# No test is judged by its time: on a busy machine a deadline says nothing of what is tested.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -113,8 +113,8 @@ def names(rows: list[list[str]]) -> list[str]:
     "name", [name for name in DOCS if any(each.kind == "console" or each.is_session for each in blocks(name))]
 )
 @on_one_loop
-async def test_commands_and_sessions_do_what_is_shown(name: str) -> None:
-    with ServerProcess() as server:
+async def test_commands_and_sessions_do_what_is_shown(name: str, tmp_path: Path) -> None:
+    with ServerProcess("--data-dir", str(tmp_path)) as server:
         for block in blocks(name):
             if block.kind == "console":
                 run_block(block, server)

@@ -59,7 +59,7 @@ def test_row_31_the_corpus(target: str, name: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_row_31_anything_at_all(target: str) -> None:
-    @settings(max_examples=EXAMPLES.get(target, 150), derandomize=True, database=None, deadline=None)
+    @settings(max_examples=EXAMPLES.get(target, 150), derandomize=True, database=None)
     @given(st.binary(max_size=400) | INPUTS.get(target, st.nothing()))
     @example(b"")
     def run(given_bytes: bytes) -> None:

@@ -311,17 +311,22 @@ def test_row_46_a_file_that_is_no_database_is_refused(tmp_path: Path, content: b
     assert (tmp_path / "journal.db").read_bytes() == content
 
 
-@on_one_loop
-async def test_row_46_a_copy_taken_at_any_moment_opens_with_all_that_was_committed(tmp_path: Path) -> None:
-    """Power loss: the files as they are in one moment, with the end of the log cut off anywhere."""
-    with serve(tmp_path / "data") as server:
+async def copy_of_a_stopped_server(directory: Path, name: str, *, messages: int) -> None:
+    """The files after so many messages, each acknowledged, and so committed, before the next."""
+    with serve(directory / "data") as server:
         await make_topic(server)
         client = await RawClient.connect(server.port)
-        for number in range(40):
+        for number in range(messages):
             await client.send_text(publish_request("t", f"{number}") | {"request_id": "r"})
             assert (await client.receive())["type"] == "ack"
         server.process.send_signal(signal.SIGSTOP)
-        shutil.copytree(tmp_path / "data", tmp_path / "whole")
+        shutil.copytree(directory / "data", directory / name)
+
+
+@on_one_loop
+async def test_row_46_a_copy_taken_at_any_moment_opens_with_all_that_was_committed(tmp_path: Path) -> None:
+    """Power loss: the files as they are in one moment, with the end of the log cut off anywhere."""
+    await copy_of_a_stopped_server(tmp_path, "whole", messages=40)
     whole = tmp_path / "whole" / "journal.db-wal"
     size = whole.stat().st_size
     for number in range(6):
@@ -337,14 +342,7 @@ async def test_row_46_a_copy_taken_at_any_moment_opens_with_all_that_was_committ
 
 @on_one_loop
 async def test_row_46_a_damaged_log_is_refused_unless_the_damage_may_be_its_unfinished_end(tmp_path: Path) -> None:
-    with serve(tmp_path / "data") as server:
-        await make_topic(server)
-        client = await RawClient.connect(server.port)
-        for number in range(20):
-            await client.send_text(publish_request("t", f"{number}") | {"request_id": "r"})
-            assert (await client.receive())["type"] == "ack"
-        server.process.send_signal(signal.SIGSTOP)
-        shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    await copy_of_a_stopped_server(tmp_path, "copy", messages=20)
     log = tmp_path / "copy" / "journal.db-wal"
     healthy = log.read_bytes()
     commits = count_commits(log.with_name("journal.db"))

@@ -68,7 +68,7 @@ def test_row_31_any_call_is_answered_in_json(method: str, path: str, mode: str, 
     strategy = operation.as_strategy(generation_mode=GenerationMode(mode))
 
     @hypothesis.settings(
-        max_examples=EXAMPLES, derandomize=True, database=None, deadline=None,
+        max_examples=EXAMPLES, derandomize=True, database=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )  # fmt: skip
     @hypothesis.given(strategy)

@@ -76,6 +76,7 @@ class DirectoryLock:
     def __init__(self, directory: Path) -> None:
         self._connection = sqlite3.connect(directory / LOCK, timeout=0, isolation_level=None, check_same_thread=False)
         try:
+            self._connection.execute("PRAGMA journal_mode = OFF")  # nothing is ever written
             self._connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
             self._connection.close()

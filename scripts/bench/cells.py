@@ -17,6 +17,8 @@ SETTLE_SECONDS = 1.0
 DISTURBED_ABOVE = 0.05
 """Cores taken by others during a measurement: more is said beside its figures."""
 CONNECT_SECONDS = 120
+IDLE_SECONDS = 12
+"""For which clients stay idle while the server's CPU is measured; the heartbeats of 30 s are spread evenly."""
 
 Figures = dict[str, float]
 
@@ -240,7 +242,14 @@ def beside_idle(idle: int, seconds: float) -> Cell:
 def full_cells(seconds: float) -> list[Cell]:
     grid = [fanout(subscribers, window, seconds) for subscribers in (1, 10, 100, 1000) for window in (1, 20, 200)]
     kept = [durable(window, seconds) for window in (512, 32, 1)]
-    return [*grid, latency(100, 100, 3 * seconds), publish(1, 100, seconds), *kept, connect(1000), connect(10000, 30)]
+    return [
+        *grid,
+        latency(100, 100, 3 * seconds),
+        publish(1, 100, seconds),
+        *kept,
+        connect(1000),
+        connect(10000, IDLE_SECONDS),
+    ]
 
 
 def curve_cells(seconds: float) -> list[Cell]:

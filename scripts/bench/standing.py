@@ -7,6 +7,8 @@ from plot import number
 from results import Results
 
 OURS, FLOOR = "ours", "floor"
+OWN = frozenset({OURS, "guarded", "ours-durable"})
+"""This server in other circumstances: no peers of its own."""
 SAME_WORK = frozenset({"go", "baseline"})
 """Peers that parse, check, number, keep and acknowledge each message as this server does."""
 FLOOR_AIM = 1.35
@@ -61,7 +63,7 @@ def _fanout_row(results: Results, cell: str) -> str:
     own = results.spread(cell, OURS, "cpu_s_per_million")
     if own is None:
         return ""
-    others = [peer for peer in results.peers if peer not in (OURS, FLOOR)]
+    others = [peer for peer in results.peers if peer not in OWN and peer != FLOOR]
     columns = ([FLOOR], others, [peer for peer in others if peer in SAME_WORK])
     return f"| {cell} | " + " | ".join(_ratio(results, cell, own.median, peers) for peers in columns) + " |"
 
