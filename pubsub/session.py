@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
+
+# Answers to publishes that wait for the end of an earlier one: then the client is read no further.
+MAX_WAITING: Final = 10_000
 
 
 class Replies(Protocol):
@@ -213,7 +216,8 @@ class Session:
         self._replies.hold()
 
     def go_on(self) -> None:
-        self._replies.go_on()
+        if not self._waiting or len(self._waiting) < MAX_WAITING:
+            self._replies.go_on()
 
     def _end_publish(self, request: Publish, frame: bytes) -> None:
         """Answer a publish, but not before those that came earlier. A journal ends them in their order, so the first
@@ -221,14 +225,21 @@ class Session:
         waiting = self._waiting
         if not waiting:
             self._replies.reply(frame)
-            return
-        if waiting[0].request is not request:
+        elif waiting[0].request is not request:
             waiting.append(Waiting(request, frame))
-            return
-        waiting[0].answer = frame
+            if len(waiting) == MAX_WAITING:
+                self._replies.hold()
+        else:
+            waiting[0].answer = frame
+            self._answer_waiting(waiting)
+
+    def _answer_waiting(self, waiting: deque[Waiting]) -> None:
+        was_full = len(waiting) >= MAX_WAITING
         while waiting and (answer := waiting[0].answer) is not None:
             self._replies.reply(answer)
             waiting.popleft()
+        if was_full and len(waiting) < MAX_WAITING:
+            self._replies.go_on()
 
     def end(self) -> None:
         """The client is gone, or about to be sent away: it gets no new event and no further answer."""

@@ -393,3 +393,32 @@ async def test_a_damaged_event_is_an_error_and_keeps_nobody_waiting(data_dir: st
             error = await client.ask({"type": "history", "topic": "t", "after": 0})
             assert error["error"]["code"] == "INTERNAL"
             assert (await client.ask({"type": "ping"}))["type"] == "pong"
+
+
+async def test_answers_that_wait_for_an_earlier_publish_are_bounded(
+    data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One publish that the disk holds up, and a flood of others that could be answered at once."""
+    monkeypatch.setattr("pubsub.session.MAX_WAITING", 50)
+    disk_works = threading.Event()
+    write = Writer.write
+
+    def write_when_the_disk_works(writer: Writer, group: Sequence[Operation]) -> Result:
+        assert disk_works.wait(PATIENCE)
+        return write(writer, group)
+
+    async with run_server(data_dir=data_dir) as server:
+        await create(server)
+        await server.create("memory")
+        monkeypatch.setattr(Writer, "write", write_when_the_disk_works)
+        async with server.client() as client:
+            await client.send(publish_request("t", 0) | {"request_id": "0"})
+            for number in range(1, 200):
+                await client.send(publish_request("memory", number) | {"request_id": str(number)})
+            topic = server.app[BROKER].find_topic("memory")
+            await eventually(lambda: topic.seq == 49)
+            await server.get("/health")
+            assert topic.seq == 49, "nothing more is read"
+            disk_works.set()
+            answers = await client.receive_many(200)
+    assert [answer["request_id"] for answer in answers] == [str(number) for number in range(200)]

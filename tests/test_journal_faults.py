@@ -19,7 +19,7 @@ import pytest
 
 from pubsub.journal import JournalError
 from pubsub.journal.store import VERSION, Store
-from pubsub.journal.wal import count_commits
+from pubsub.journal.wal import read_frames
 from tests.harness import (
     PATIENCE,
     REPOSITORY,
@@ -345,13 +345,14 @@ async def test_row_46_a_damaged_log_is_refused_unless_the_damage_may_be_its_unfi
     await copy_of_a_stopped_server(tmp_path, "copy", messages=20)
     log = tmp_path / "copy" / "journal.db-wal"
     healthy = log.read_bytes()
-    commits = count_commits(log.with_name("journal.db"))
+    commits = [number for number, each in enumerate(read_frames(log.with_name("journal.db")), 1) if each.commits]
     frame = (len(healthy) - 32) // commits[-1]
     for commit in (commits[5], commits[-2]):
         damaged = bytearray(healthy)
         damaged[32 + (commit - 1) * frame + 100] ^= 0xFF
         log.write_bytes(damaged)
         assert run_journal("stats", tmp_path / "copy").returncode == 0
+        assert "commits can't be read" in run_journal("check", tmp_path / "copy").stdout
         for _ in range(2):  # as a supervisor does
             assert "damaged" in refusal(tmp_path / "copy")
         assert log.read_bytes() == damaged

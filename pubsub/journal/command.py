@@ -21,6 +21,7 @@ from pubsub.errors import BadRequest
 from pubsub.journal import DATABASE, JournalError
 from pubsub.journal.memory import MemoryJournal
 from pubsub.journal.store import DirectoryLock, EventRow, Store, TopicRow
+from pubsub.journal.wal import lost_commits
 from pubsub.journal.writer import TRIM_ROWS, Append, Create, Writer
 from pubsub.protocol import Message, Publish, TopicOptions, check_message, check_topic
 from pubsub.topic import Topic, random_epoch
@@ -82,6 +83,8 @@ def check(directory: Path, _: argparse.Namespace) -> int:
     """Exit status 0 where nothing is wrong."""
     store = Store(directory, read_only=True)
     problems = store.problems()
+    if (lost := lost_commits(store.path)) > 1:
+        problems.append(f"{store.path}-wal: the last {lost} commits can't be read")
     messages = 0
     with store.snapshot():
         topics = store.topics()

@@ -160,7 +160,7 @@ class SqliteJournal:
         self._submit(self._writing, lambda: self._writer.write(group), lambda result: self._end_group(group, result))
 
     def _end_group(self, group: Sequence[Operation], result: Result) -> None:
-        if self._waiting:
+        if self._waiting and not self._closed:
             self._write()  # first: the disk is not to wait for what follows
         else:
             self._busy = False
@@ -168,10 +168,9 @@ class SqliteJournal:
         for operation in group:
             self._end(operation)
         self._begin_to_tidy()
-        if self._waiting_bytes <= WAITING_BYTES:
-            paused, self._paused = self._paused, []
-            for publisher in paused:
-                publisher.go_on()
+        paused, self._paused = self._paused, []
+        for publisher in paused:
+            publisher.go_on()
 
     def _end(self, operation: Operation) -> None:
         match operation:

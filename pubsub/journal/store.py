@@ -17,7 +17,6 @@ import msgspec
 from msgspec import Struct
 
 from pubsub.journal import DATABASE, JournalError
-from pubsub.journal.wal import count_commits
 from pubsub.protocol import TopicOptions
 
 LOCK: Final = "journal.lock"
@@ -98,12 +97,9 @@ class Store:
         self.path = directory / DATABASE
         if read_only and not self.path.exists():
             raise JournalError(f"{directory}: there is no journal ({DATABASE})")
-        before = count_commits(self.path)
         self._connection = self._connect(read_only=read_only)
         try:
             self._prepare(read_only=read_only)
-            if not read_only:
-                self._check_log(before)
         except sqlite3.DatabaseError as error:
             self._connection.close()
             if error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
@@ -114,7 +110,7 @@ class Store:
             raise
 
     def _connect(self, *, read_only: bool) -> sqlite3.Connection:
-        """The last connection to close deletes the log, and with it any trace of damage; one that only reads can't."""
+        """The last connection to close deletes the log; one that only reads can't."""
         address = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
         return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
 
@@ -132,23 +128,6 @@ class Store:
         for version in range(found[1], VERSION):
             steps = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version + 1}"
             self._connection.executescript(f"BEGIN; {MIGRATIONS[version]} {steps}; COMMIT")
-
-    def _check_log(self, before: Sequence[int]) -> None:
-        """The log of a server that was killed holds what it had committed: see that all of it was read.
-
-        The last commit may not have come to the disk in whole, and nobody was told of it. What can't be read
-        before it is damage: to go on would be to lose acknowledged messages, and to give their ``seq`` out again.
-        """
-        _, frames, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        lost = sum(commit > frames for commit in before)
-        if lost > 1:
-            with contextlib.closing(self._connect(read_only=True)) as reader:
-                reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-                self._connection.close()  # not as the last one: whoever tries again is to find the log
-            raise JournalError(
-                f"{self.path}-wal: damaged: the last {lost} commits can't be read. Restore a copy, or export what is "
-                "left of it and import that into an empty DATA_DIR"
-            )
 
     def close(self) -> None:
         self._connection.close()

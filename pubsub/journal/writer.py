@@ -19,9 +19,10 @@ from msgspec import Struct
 
 from pubsub.errors import Failure, NotStored, TopicExists, TopicNotFound
 from pubsub.frames import text_frame
-from pubsub.journal import JournalError, lifetime
+from pubsub.journal import DATABASE, JournalError, lifetime
 from pubsub.journal.seen import Seen, id_key
 from pubsub.journal.store import DirectoryLock, Store, event_key
+from pubsub.journal.wal import lost_commits
 from pubsub.protocol import Event, Publish, TopicOptions, encode
 from pubsub.topic import StoredEvent
 
@@ -132,7 +133,7 @@ class Writer:
         if self._store is None:
             self._directory.mkdir(parents=True, exist_ok=True)
             if self._lock is None:
-                self._lock = DirectoryLock(self._directory)
+                self._lock = self._lock_directory()
             store = Store(self._directory)
             try:
                 self._take_back(store)
@@ -144,6 +145,23 @@ class Writer:
             self._cuts, self._undo = {}, []
             self._store = store
         return self._store
+
+    def _lock_directory(self) -> DirectoryLock:
+        """The log of a server that was killed holds what it had committed: see that all of it can be read.
+
+        The last commit may not have come to the disk in whole, and nobody was told of it. What can't be read
+        before it is damage: to go on would be to lose acknowledged messages, and to give their ``seq`` out again.
+        SQLite would do so, and delete the log.
+        """
+        lock = DirectoryLock(self._directory)
+        lost = lost_commits(self._directory / DATABASE)
+        if lost > 1:
+            lock.release()
+            raise JournalError(
+                f"{self._directory / DATABASE}-wal: damaged: the last {lost} commits can't be read. Restore a copy, or "
+                "export what is left of it and import that into an empty DATA_DIR"
+            )
+        return lock
 
     def write(self, group: Sequence[Operation]) -> Result:
         """Bring a group to the disk, all of it or nothing; each operation gets its outcome."""
