@@ -29,7 +29,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
-    database.execute("CREATE TABLE event (topic INTEGER, seq INTEGER, frame BLOB, PRIMARY KEY (topic, seq))")
+    database.execute("CREATE TABLE event (seq INTEGER PRIMARY KEY, event BLOB NOT NULL, expires REAL) STRICT")
     return database
 
 
@@ -37,9 +37,9 @@ def commit_for(database: sqlite3.Connection, number: int, rows: int, seconds: fl
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         database.execute("BEGIN")
-        database.executemany("INSERT INTO event VALUES (1, ?, ?)", [(number + row, EVENT) for row in range(rows)])
+        database.executemany("INSERT INTO event VALUES (?, ?, NULL)", [(number + row, EVENT) for row in range(rows)])
         number += rows
-        database.execute("DELETE FROM event WHERE topic = 1 AND seq < ?", (number - KEPT,))
+        database.execute("DELETE FROM event WHERE seq < ?", (number - KEPT,))
         database.execute("COMMIT")
 
 
