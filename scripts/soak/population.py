@@ -53,6 +53,13 @@ class Population:
         self._tasks = self._tasks or [asyncio.create_task(each.publish(self._running)) for each in self.publishers]
         self._running.set()
 
+    def publish_bursts(self, count: int) -> None:
+        """To each durable topic, all at once."""
+        for each in self.publishers:
+            if each.durable and each.member is not None:
+                for _ in range(count):
+                    each.member.publish(each.topic, time.monotonic(), "x" * 200)
+
     async def pause(self) -> None:
         """No one publishes, and all is answered and delivered; what is not in time is found broken."""
         self._running.clear()
@@ -86,6 +93,11 @@ class Population:
 
     def members(self) -> Iterator[Member]:
         return (each.member for each in self.everyone if each.member is not None)
+
+    @property
+    def unanswered(self) -> int:
+        """Requests of all of them."""
+        return sum(member.ledger.unanswered for member in self.members())
 
     async def reconnect_some(self, share: int) -> None:
         """Every ``share``-th subscriber vanishes and comes back to where it was."""
