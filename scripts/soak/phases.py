@@ -25,7 +25,9 @@ from pubsub.console.address import Unreachable
 
 KIB, MIB = 1 << 10, 1 << 20
 STALLED = HOSTILE = 50
-P99_FACTOR, P99_NOISE_MS = 2.0, 10.0  # twice what it was without bad clients; below the second nothing is told apart
+# Twice what it was without bad clients. Below the second nothing is told apart: `quiet` alone is at 5 to 29 ms, by how
+# long the disk takes, and the crowd's four that send the largest messages do so at the same moment.
+P99_FACTOR, P99_NOISE_MS = 2.0, 25.0
 P99_BOUND_MS = 250.0  # throughout, restarts aside
 ANSWER_SECONDS = 1.0
 FLAT_BYTES = 4 * MIB  # what memory may differ by and still be flat: the allocator's grain
