@@ -396,7 +396,7 @@ async def kill(stage: Stage, restart: Restart) -> Figures:
     for _ in range(stage.rounds):
         await asyncio.sleep(stage.random.uniform(0, 0.3))
         stage.population.publish_bursts(BURST)
-        await asyncio.sleep(stage.random.uniform(0, 0.03))
+        await asyncio.sleep(stage.random.uniform(0, 0.015))
         cut_off += stage.population.unanswered
         await restart(signal.SIGKILL)
         await stage.population.settle()
