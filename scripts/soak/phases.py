@@ -382,6 +382,7 @@ async def storm(stage: Stage, restart: Restart) -> Figures:
         await restart(signal.SIGKILL if restarts % 3 == 2 else signal.SIGTERM)
         restarts += 1
     await stage.population.pause()
+    await stage.population.read_again()
     stage.check_findings("storm")
     stage.population.go_on()
     stage.place.findings.take_latencies()
@@ -402,6 +403,7 @@ async def kill(stage: Stage, restart: Restart) -> Figures:
         await stage.population.settle()
         stage.check_findings("kill")
     await stage.population.pause()
+    await stage.population.read_again()
     stage.check_findings("kill")
     stage.population.go_on()
     findings.take_latencies()

@@ -81,6 +81,24 @@ class Population:
                 return
             await asyncio.sleep(0.05)
 
+    async def read_again(self) -> None:
+        """Durable topics still have everything from the first message on, also what nobody needs any more."""
+        for each in self.publishers:
+            if each.durable and each.member is not None:
+                epoch = each.member.ledger.subscriptions[each.topic].epoch
+                await self._read_again(Member(self.place, f"reader-{each.topic}"), each.topic, epoch)
+
+    async def _read_again(self, reader: Member, topic: str, epoch: str) -> None:
+        await reader.join()
+        reader.request("subscribe", topic=topic, resume={topic: {"epoch": epoch, "seq": 0}})
+        await reader.answered()
+        deadline = time.monotonic() + PATIENCE
+        while not reader.ledger.is_complete(topic) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        if not reader.ledger.is_complete(topic) or not reader.ledger.subscriptions[topic].recovered:
+            self.place.findings.broken.append(f"{topic} is no longer whole: {reader.ledger.subscriptions[topic]}")
+        reader.close()
+
     async def lose_the_server(self, *, kindly: bool) -> None:
         """Its connections end; after a shutdown by the rules everyone has got all that was acknowledged."""
         for member in self.members():
