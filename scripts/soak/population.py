@@ -93,10 +93,13 @@ class Population:
         reader.request("subscribe", topic=topic, resume={topic: {"epoch": epoch, "seq": 0}})
         await reader.answered()
         deadline = time.monotonic() + PATIENCE
-        while not reader.ledger.is_complete(topic) and time.monotonic() < deadline:
+        while not reader.ledger.is_complete(topic):
+            if time.monotonic() > deadline:
+                self.place.findings.broken.append(f"{topic} is not whole: {reader.ledger.subscriptions[topic]}")
+                break
             await asyncio.sleep(0.05)
-        if not reader.ledger.is_complete(topic) or not reader.ledger.subscriptions[topic].recovered:
-            self.place.findings.broken.append(f"{topic} is no longer whole: {reader.ledger.subscriptions[topic]}")
+        if not reader.ledger.subscriptions[topic].recovered:
+            self.place.findings.broken.append(f"{topic} was not recovered: {reader.ledger.subscriptions[topic]}")
         reader.close()
 
     async def lose_the_server(self, *, kindly: bool) -> None:
