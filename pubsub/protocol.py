@@ -30,11 +30,10 @@ Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]
 Overflow = Literal["drop_oldest", "drop_newest", "latest", "disconnect"]
 
 _is_topic = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9_\-:~]+(?:\.[A-Za-z0-9_\-:~]+)*", re.ASCII).fullmatch
-# Spelled out: a repeated group takes 0.05 µs more.
-_is_uuid = re.compile("[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}").fullmatch
 # CPython's own json refuses integers with more digits (sys.set_int_max_str_digits), and with it most Python clients.
 _MAX_DIGITS: Final = 4300
-_has_many_digits = re.compile(rb"[0-9]{%d}" % (_MAX_DIGITS + 1)).search
+_TOO_MANY_DIGITS: Final = b"0" * (_MAX_DIGITS + 1)
+_DIGITS_AS_ZERO: Final = bytes.maketrans(b"123456789", b"0" * 9)
 
 
 class Request(Struct, frozen=True, gc=False, tag_field="type", kw_only=True):
@@ -156,6 +155,11 @@ def _check_large_payload(payload: bytes) -> None:
             json.loads(payload)
         except ValueError:
             raise BadRequest(f"message.payload: expected numbers of at most {_MAX_DIGITS} digits") from None
+
+
+def _has_many_digits(payload: bytes) -> bool:
+    """In a string or in a number. 1 to 3 ms for a MiB; a regular expression takes 3 s where digits almost suffice."""
+    return len(payload) > _MAX_DIGITS and _TOO_MANY_DIGITS in payload.translate(_DIGITS_AS_ZERO)
 
 
 def _depth(payload: bytes) -> int:

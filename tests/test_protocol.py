@@ -198,6 +198,15 @@ def test_hostile_text_is_searched_in_one_pass(tail: str) -> None:
     request_id_of('{"a":' + "[" * 5000 + tail)  # in quadratic time it would run into the test's time limit
 
 
+def test_a_payload_of_numbers_as_long_as_they_may_be_is_searched_in_one_pass() -> None:
+    """A backtracking search takes 3 s for a MiB of them, and with this many runs into the test's time limit."""
+    numbers = "[" + ",".join(["9" * 4300] * 6000) + "]"
+    request = decode_request(publish_text(numbers))
+    assert isinstance(request, Publish)
+    assert bytes(request.message.payload) == numbers.encode()
+    assert "at most 4300 digits" in refusal(publish_text(numbers[:-1] + ",-" + "12345678909" * 391 + "]"))
+
+
 @pytest.mark.parametrize("name", ["a", "orders", "orders.eu-1", "A_b:c~9.x", "x" * 255, "-", "1.2.3"])
 def test_takes_topic_names(name: str) -> None:
     check_topic(name)

@@ -10,7 +10,7 @@ from tests.harness import REPOSITORY
 from tests.test_docs import section, table
 
 SHOWN = table(section("docs/reliability.md", "What has been tried"), "Row", "Tried")
-PHASES = {*soak.PHASES, soak.STORM}
+PHASES = {*soak.PHASES, *soak.RESTARTING}
 LAST_ROW = 55
 TESTS = {
     name

@@ -99,23 +99,27 @@ def test_a_verdict_is_told_in_three_ways() -> None:
     verdict = Verdict({"minutes": 1})
     verdict.figures["quiet"] = {"events": 12345, "p99_ms": 1.25}
     verdict.check("quiet", "nothing lost", True)
+    verdict.check("quiet", "nothing lost", True)
     assert verdict.holds
     verdict.check("storm", "nothing doubled", False, "seq 7")
+    verdict.check("storm", "nothing doubled", True, "seq 8")
     assert not verdict.holds
     assert json.loads(verdict.as_json())["ok"] is False
     assert "events 12,345, p99 ms 1.2" in verdict.as_table()
-    assert "| storm | nothing doubled | **broken** | seq 7 |" in verdict.as_markdown()
+    assert "| storm | nothing doubled, 2 times | **broken** | seq 7 |" in verdict.as_markdown()
 
 
 @pytest.mark.timeout(120)
 def test_row_39_40_and_55_a_short_soak_breaks_nothing(tmp_path: Path) -> None:
     """Real sockets and processes: good and bad clients, wanderers, and a restart with the kind of clients changed."""
     command = [sys.executable, "scripts/soak/soak.py", "--minutes", "0.1", "--untimed", "--seed", "8"]
-    command += ["--markdown", str(tmp_path / "figures.md"), "--phases", "quiet", "wander", "storm"]
+    command += ["--markdown", str(tmp_path / "figures.md"), "--rounds", "2"]
+    command += ["--phases", "quiet", "wander", "storm", "kill"]
     done = subprocess.run(command, cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     assert result["ok"] is True
     assert result["phases"]["storm"]["restarts"] >= 1
+    assert result["phases"]["kill"]["publishes_cut_off"] > 0
     assert result["phases"]["all"]["deliveries"] > 100
     assert (tmp_path / "figures.md").read_text().startswith("Run: minutes 0.1")

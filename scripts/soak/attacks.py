@@ -27,6 +27,7 @@ MASK = b"\x12\x34\x56\x78"
 TEXT, CONTINUATION, PING = 0x81, 0x00, 0x89
 PAUSE = 0.1  # between two bursts
 LARGEST = 1 << 20  # MAX_MESSAGE_BYTES of the server under test
+LONGEST_NUMBER = 10**4300 - 1
 
 
 class Attacker:
@@ -155,10 +156,11 @@ async def flood_nonsense(bad: Attacker) -> None:
 
 
 async def send_the_largest(bad: Attacker) -> None:
-    """Requests as large as they may be, to a topic that is not there."""
+    """Requests as large as they may be, to a topic that is not there: of text, or of numbers as long as they may be."""
     await bad.shake_hands()
     reading = asyncio.create_task(bad.read_all())
-    frame = bad.ask(type="publish", topic="none", message={"id": str(uuid.uuid4()), "payload": "x" * (LARGEST - 300)})
+    payload = bad.random.choice(["x" * (LARGEST - 300), [LONGEST_NUMBER] * (LARGEST // 4400)])
+    frame = bad.ask(type="publish", topic="none", message={"id": str(uuid.uuid4()), "payload": payload})
     try:
         while True:
             await bad.send(frame)

@@ -169,7 +169,8 @@ class Subscriber:
         else:
             await self._catch_up(member, before.epoch, seen)
         now = member.ledger.subscriptions.get(self.topic)
-        if self.durable and now is not None and (now.epoch != before.epoch or not now.recovered):
+        must_recover = self.durable or (member.place.resumes and now is not None and now.epoch == before.epoch)
+        if must_recover and now is not None and (now.epoch != before.epoch or not now.recovered):
             findings.broken.append(f"{self.name}: {self.topic} of {before.epoch} {seen} is now {now}")
 
     async def _catch_up(self, member: Member, epoch: str, seen: int) -> None:

@@ -53,6 +53,13 @@ class Population:
         self._tasks = self._tasks or [asyncio.create_task(each.publish(self._running)) for each in self.publishers]
         self._running.set()
 
+    def publish_bursts(self, count: int) -> None:
+        """To each durable topic, all at once."""
+        for each in self.publishers:
+            if each.durable and each.member is not None:
+                for _ in range(count):
+                    each.member.publish(each.topic, time.monotonic(), "x" * 200)
+
     async def pause(self) -> None:
         """No one publishes, and all is answered and delivered; what is not in time is found broken."""
         self._running.clear()
@@ -74,6 +81,27 @@ class Population:
                 return
             await asyncio.sleep(0.05)
 
+    async def read_again(self) -> None:
+        """Durable topics still have everything from the first message on, also what nobody needs any more."""
+        for each in self.publishers:
+            if each.durable and each.member is not None:
+                epoch = each.member.ledger.subscriptions[each.topic].epoch
+                await self._read_again(Member(self.place, f"reader-{each.topic}"), each.topic, epoch)
+
+    async def _read_again(self, reader: Member, topic: str, epoch: str) -> None:
+        await reader.join()
+        reader.request("subscribe", topic=topic, resume={topic: {"epoch": epoch, "seq": 0}})
+        await reader.answered()
+        deadline = time.monotonic() + PATIENCE
+        while not reader.ledger.is_complete(topic):
+            if time.monotonic() > deadline:
+                self.place.findings.broken.append(f"{topic} is not whole: {reader.ledger.subscriptions[topic]}")
+                break
+            await asyncio.sleep(0.05)
+        if not reader.ledger.subscriptions[topic].recovered:
+            self.place.findings.broken.append(f"{topic} was not recovered: {reader.ledger.subscriptions[topic]}")
+        reader.close()
+
     async def lose_the_server(self, *, kindly: bool) -> None:
         """Its connections end; after a shutdown by the rules everyone has got all that was acknowledged."""
         for member in self.members():
@@ -86,6 +114,11 @@ class Population:
 
     def members(self) -> Iterator[Member]:
         return (each.member for each in self.everyone if each.member is not None)
+
+    @property
+    def unanswered(self) -> int:
+        """Requests of all of them."""
+        return sum(member.ledger.unanswered for member in self.members())
 
     async def reconnect_some(self, share: int) -> None:
         """Every ``share``-th subscriber vanishes and comes back to where it was."""

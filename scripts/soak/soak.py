@@ -43,33 +43,35 @@ PHASES: dict[str, Phase] = {
     "ceilings": phases.ceilings,
     "names": phases.names,
 }
-STORM = "storm"
+RESTARTING = {"storm": phases.storm, "kill": phases.kill}
 
 
 class Soak:
     """One run. ``guarded``: whether the present life of the server asks for tokens; it changes at each restart."""
 
-    def __init__(self, victim: Victim, verdict: Verdict, random: Random, *, seconds: float, timed: bool) -> None:
+    def __init__(self, victim: Victim, verdict: Verdict, random: Random, chosen: argparse.Namespace) -> None:
         self._victim = victim
         self._verdict = verdict
         self._random = random
-        self._seconds = seconds
-        self._timed = timed
+        self._chosen = chosen
         self._record = Record()
         self._findings = Findings()
         self._durable = False
 
-    async def run(self, chosen: list[str]) -> None:
+    async def run(self) -> None:
         await self._victim.start(guarded=False)
         watching = [asyncio.create_task(each) for each in (self._victim.watch(), self._findings.watch_own_lag())]
         self._durable = await self._offers_durable_topics()
         population = Population(self._victim, self._place(), durable=self._durable)
-        stage = Stage(self._victim, self._verdict, population, self._random, self._seconds, self._timed)
+        stage = Stage(
+            self._victim, self._verdict, population, self._random, self._chosen.minutes * 60, self._chosen.rounds,
+            timed=not self._chosen.untimed,
+        )  # fmt: skip
         try:
             await population.arrive()
             gc.collect()
             gc.freeze()
-            for name in chosen:
+            for name in self._chosen.phases:
                 await self._go_through(name, stage)
             await self._end(stage)
         finally:
@@ -81,9 +83,9 @@ class Soak:
         print(f"{name} …", file=sys.stderr, flush=True)
 
         async def restart(number: signal.Signals) -> None:
-            await self._restart(stage.population, number)
+            await self._restart(name, stage.population, number)
 
-        figures = await (phases.storm(stage, restart) if name == STORM else PHASES[name](stage))
+        figures = await (RESTARTING[name](stage, restart) if name in RESTARTING else PHASES[name](stage))
         peak = max((sample.rss for sample in self._victim.samples), default=0)
         self._verdict.figures[name] = figures | {"rss_mib": peak / phases.MIB}
 
@@ -102,10 +104,10 @@ class Soak:
         claims = {"sub": client_id, "exp": int(time.time()) + 36_000, "pubsub": rights}
         return jwt.encode(claims, self._victim.secret, "HS256")
 
-    async def _restart(self, population: Population, number: signal.Signals) -> None:
+    async def _restart(self, phase: str, population: Population, number: signal.Signals) -> None:
         status = await self._victim.end(number)
         kindly = number is signal.SIGTERM
-        self._verdict.check(STORM, f"exit status after {number.name}", status == (0 if kindly else -number), status)
+        self._verdict.check(phase, f"exit status after {number.name}", status == (0 if kindly else -number), status)
         await population.lose_the_server(kindly=kindly)
         await self._victim.start(guarded=not self._victim.guarded)
         population.place = self._place()
@@ -148,32 +150,32 @@ async def a_victim(core: int | None) -> AsyncIterator[Victim]:
             victim.kill()
 
 
-async def soak(minutes: float, seed: int, chosen: list[str], *, timed: bool) -> Verdict:
-    about = {"minutes": minutes, "seed": seed, "python": platform.python_version(), "cores": os.cpu_count()}
+async def soak(seed: int, chosen: argparse.Namespace) -> Verdict:
+    about = {"minutes": chosen.minutes, "seed": seed, "python": platform.python_version(), "cores": os.cpu_count()}
     verdict = Verdict(about)
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) > 1:
         os.sched_setaffinity(0, set(cores[1:]))
     async with a_victim(cores[0] if len(cores) > 1 else None) as victim:
-        await Soak(victim, verdict, Random(seed), seconds=minutes * 60, timed=timed).run(chosen)
+        await Soak(victim, verdict, Random(seed), chosen).run()
     return verdict
 
 
 def main() -> int:
-    every = [*PHASES, STORM]
     parser = argparse.ArgumentParser(description="Soak a server of its own.")
     parser.add_argument(
         "--minutes", type=float, default=2, help="about how long it takes; 20 or more reaches all figures"
     )
     parser.add_argument("--seed", type=int, help="that of an earlier run, to repeat it")
-    parser.add_argument("--phases", nargs="+", choices=every, default=every)
+    parser.add_argument("--phases", nargs="+", choices=[*PHASES, *RESTARTING], default=[*PHASES, "storm"])
+    parser.add_argument("--rounds", type=int, default=200, help="of the phase kill, which runs only where it is named")
     parser.add_argument("--untimed", action="store_true", help="tell times, but judge none: for a busy machine")
     parser.add_argument("--markdown", type=Path, help="a file for the result")
     chosen = parser.parse_args()
     seed = secrets.randbits(32) if chosen.seed is None else chosen.seed
     print(f"seed {seed}", file=sys.stderr, flush=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        verdict = runner.run(soak(chosen.minutes, seed, chosen.phases, timed=not chosen.untimed))
+        verdict = runner.run(soak(seed, chosen))
     print(verdict.as_table(), file=sys.stderr)
     print(verdict.as_json())
     if chosen.markdown:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Figures = dict[str, Any]
@@ -15,6 +15,11 @@ class Invariant:
     name: str
     holds: bool
     found: str
+    times: int = 1
+
+    @property
+    def named(self) -> str:
+        return self.name if self.times == 1 else f"{self.name}, {self.times} times"
 
 
 @dataclass
@@ -26,7 +31,13 @@ class Verdict:
     invariants: list[Invariant] = field(default_factory=list)
 
     def check(self, phase: str, name: str, holds: bool, found: object = "") -> None:
-        self.invariants.append(Invariant(phase, name, holds, str(found)))
+        """What was checked before is told once: what was found first where it broke, else what was found last."""
+        new = Invariant(phase, name, holds, str(found))
+        for place, old in enumerate(self.invariants):
+            if (old.phase, old.name) == (phase, name):
+                self.invariants[place] = replace(new if old.holds else old, times=old.times + 1)
+                return
+        self.invariants.append(new)
 
     @property
     def holds(self) -> bool:
@@ -34,7 +45,7 @@ class Verdict:
 
     def as_json(self) -> str:
         invariants = [
-            {"phase": each.phase, "name": each.name, "holds": each.holds, "found": each.found}
+            {"phase": each.phase, "name": each.name, "holds": each.holds, "found": each.found, "times": each.times}
             for each in self.invariants
         ]
         return json.dumps({"ok": self.holds, **self.about, "phases": self.figures, "invariants": invariants})
@@ -43,7 +54,7 @@ class Verdict:
         lines = [f"{phase:<22}{told(figures)}" for phase, figures in self.figures.items()]
         lines += [""]
         lines += [
-            f"{'holds' if each.holds else 'BROKEN':<8}{each.phase}: {each.name}"
+            f"{'holds' if each.holds else 'BROKEN':<8}{each.phase}: {each.named}"
             + (f" ({each.found})" if each.found else "")
             for each in self.invariants
         ]
@@ -53,7 +64,7 @@ class Verdict:
         about = ", ".join(f"{name} {value}" for name, value in self.about.items())
         rows = [f"| {phase} | {told(figures)} |" for phase, figures in self.figures.items()]
         checks = [
-            f"| {each.phase} | {each.name} | {'holds' if each.holds else '**broken**'} | {each.found} |"
+            f"| {each.phase} | {each.named} | {'holds' if each.holds else '**broken**'} | {each.found} |"
             for each in self.invariants
         ]
         return "\n".join(
