@@ -17,7 +17,7 @@ SETTLE_SECONDS = 1.0
 DISTURBED_ABOVE = 0.05
 """Cores taken by others during a measurement: more is said beside its figures."""
 CONNECT_SECONDS = 120
-IDLE_SECONDS = 12
+IDLE_SECONDS = 5
 """For which clients stay idle while the server's CPU is measured; the heartbeats of 30 s are spread evenly."""
 
 Figures = dict[str, float]
