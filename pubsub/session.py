@@ -160,6 +160,7 @@ class Session:
 
     def receive(self, text: str) -> None:
         """Serve one text message."""
+        request: AnyRequest | None = None
         try:
             rules = self._rules
             if rules is not None:  # in this function: a call for each request would be 0.05 µs
@@ -170,15 +171,18 @@ class Session:
                 if rules.rates is not None and (wait := rules.rates.take(self.client_id)):
                     rules.rates.refuse(self.client_id, wait)
             request = decode_request(text)
-            if type(request) is Publish and self.identity is None:  # the way round takes 0.15 µs
+            if isinstance(request, Publish):  # nearly all of them: the way round by _serve takes 0.15 µs
+                identity = self.identity
+                if identity is not None and not allows(identity.publishes, request.topic):
+                    identity.refuse_publish(request.topic)
                 self._broker.publish(request, self)
             else:
                 self._serve(request)
         except Failure as failure:
-            self._refuse(failure, request_id_of(text))
+            self._refuse(failure, request_id_of(text) if request is None else request.request_id)
         except Exception:
             log.exception("Internal error at a request of client %(client_id)s", {"client_id": self.client_id})
-            self._refuse(Internal(), request_id_of(text))
+            self._refuse(Internal(), request_id_of(text) if request is None else request.request_id)
 
     def receive_binary(self, payload: bytearray) -> None:
         """Refuse a binary message."""
@@ -260,14 +264,10 @@ class Session:
             raise Unauthorized("expected an auth message first")
         return request
 
-    def _serve(self, request: AnyRequest) -> None:
-        """Rights are asked for here and nowhere else, before anything is done or looked up."""
+    def _serve(self, request: Subscribe | Unsubscribe | History | Ping | Auth) -> None:
+        """Rights are asked for here, and for a publish in :meth:`receive`, before anything is done or looked up."""
         identity = self.identity
         match request:
-            case Publish():
-                if identity is not None and not allows(identity.publishes, request.topic):  # 0.05 µs less than below
-                    identity.refuse_publish(request.topic)
-                self._broker.publish(request, self)
             case Subscribe():
                 if identity is not None:
                     identity.require_client_id(request.client_id)

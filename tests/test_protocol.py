@@ -207,6 +207,13 @@ def test_a_payload_of_numbers_as_long_as_they_may_be_is_searched_in_one_pass() -
     assert "at most 4300 digits" in refusal(publish_text(numbers[:-1] + ",-" + "12345678909" * 391 + "]"))
 
 
+@pytest.mark.parametrize("before", [0, 1, 2, 4296, 4297, 4298, 4299, 4300, 8597, 20_000])
+def test_a_number_too_long_is_found_wherever_it_stands(before: int) -> None:
+    text = f'["{"x" * before}",{{}}]'
+    assert "at most 4300 digits" in refusal(publish_text(text.format("7" * 4301)))
+    assert isinstance(decode_request(publish_text(text.format("7" * 4300))), Publish)
+
+
 @pytest.mark.parametrize("name", ["a", "orders", "orders.eu-1", "A_b:c~9.x", "x" * 255, "-", "1.2.3"])
 def test_takes_topic_names(name: str) -> None:
     check_topic(name)
