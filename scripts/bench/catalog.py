@@ -13,7 +13,7 @@ PORT, FOLDER, SETTINGS = "@PORT@", "@FOLDER@", "@SETTINGS@"
 ALONE = "alone"
 """In place of a dialect: a program that is no server, gets the cell's window and seconds, and measures itself."""
 
-IN_MEMORY = frozenset({"fanout", "latency", "publish", "connect", "topics", "idle"})
+IN_MEMORY = frozenset({"fanout", "latency", "publish", "connect", "topics", "idle", "flood"})
 ON_DISK = frozenset({"durable"})
 """Groups of cells: those for who keeps messages in memory, at most, and those for who acknowledges what is on disk."""
 
