@@ -195,7 +195,16 @@ def bearer_token(request: web.Request) -> str | None:
 
 def came_over_loopback(request: web.Request) -> bool:
     own_end = request.transport.get_extra_info("sockname") if request.transport is not None else None
-    return isinstance(own_end, tuple) and str(own_end[0]).removeprefix("::ffff:").startswith(("127.", "::1"))
+    return isinstance(own_end, tuple) and is_loopback(own_end[0])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or ``localhost``, is reached from this machine alone; also one of IPv4 within IPv6."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def is_local_name(host: str) -> bool:

@@ -11,13 +11,12 @@ import signal
 import sys
 import time
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from pubsub.access import ACCESS, Access, check_access
+from pubsub.access import ACCESS, Access, check_access, is_loopback
 from pubsub.broker import Broker
 from pubsub.clients import add_client_routes
 from pubsub.clock import Clock
@@ -250,13 +249,6 @@ def warn_of_open_doors(app: web.Application, settings: Settings) -> None:
         log.warning(
             "Anyone who reaches %(host)s may create and delete topics: API_KEYS is not set", {"host": settings.host}
         )
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def tune_collector() -> None:

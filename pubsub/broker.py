@@ -267,8 +267,9 @@ class Broker:
         """Read on from ``after``, from the journal and then the ring, until all is found that was asked for."""
         if topic.in_ring(after):
             found += topic.after(after, limit - len(found), self._clock.monotonic())
-        if sum(len(event.frame) for event in found) > MAX_ANSWER and len(found) > 1:
-            fitting = MAX_ANSWER * len(found) // sum(len(event.frame) for event in found)
+        size = sum(len(event.frame) for event in found)
+        if size > MAX_ANSWER and len(found) > 1:
+            fitting = MAX_ANSWER * len(found) // size
             answer(
                 LimitExceeded(f"the answer would have more than {MAX_ANSWER} bytes: ask for about {fitting} messages")
             )

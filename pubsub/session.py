@@ -166,7 +166,8 @@ class Session:
             if rules is not None:  # in this function: a call for each request would be 0.05 µs
                 if self.identity is None and rules.identify is not None:
                     # It has no rate yet: it could spend that of the one it claims to be.
-                    self._serve(self._first_message(text))
+                    request = self._first_message(text)
+                    self._serve(request)
                     return
                 if rules.rates is not None and (wait := rules.rates.take(self.client_id)):
                     rules.rates.refuse(self.client_id, wait)

@@ -11,7 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pubsub.__main__ import main
-from pubsub.app import create_app, is_loopback, warn_of_open_doors
+from pubsub.access import is_loopback
+from pubsub.app import create_app, warn_of_open_doors
 from pubsub.identity import ApiKeys
 from pubsub.settings_reader import find_mistakes, read_settings
 from pubsub.tokens import ALGORITHMS, Tokens, secret_keys
@@ -155,6 +156,7 @@ def test_a_token_that_would_not_do(
 
 
 @pytest.mark.parametrize(("host", "loopback"), [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True),
+                         ("::ffff:127.0.0.1", True), ("::1234", False), ("::ffff:192.0.2.1", False),
                          ("localhost", True), ("0.0.0.0", False), ("::", False), ("example.com", False)])  # fmt: skip
 def test_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback

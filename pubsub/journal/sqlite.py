@@ -222,10 +222,9 @@ class SqliteJournal:
         if not self._closed:
             self._submit(self._writing, self._writer.tidy, self._end_tidy)
 
-    def _end_tidy(self, found: tuple[Result, bool]) -> None:
-        result, more = found
+    def _end_tidy(self, result: Result) -> None:
         self._take(result)
-        if more:
+        if result.more:
             self._defer(self._tidy)  # behind a group that waits for its turn
         else:
             self._tidies = False

@@ -104,10 +104,14 @@ class Extent(Struct, frozen=True):
 
 
 class Result(Struct):
-    """What came of a group. ``failure``: why nothing of it is on disk, in words for the operator."""
+    """What came of a group, or of tidying, of which there may be ``more`` to do.
+
+    ``failure``: why nothing of it is on disk, in words for the operator.
+    """
 
     extents: list[Extent]
     failure: str = ""
+    more: bool = False
 
 
 class Writer:
@@ -181,8 +185,8 @@ class Writer:
         self._failing = False
         return Result(extents)
 
-    def tidy(self) -> tuple[Result, bool]:
-        """Delete some of what has expired or was deleted; and whether there is more."""
+    def tidy(self) -> Result:
+        """Delete some of what has expired or was deleted."""
         try:
             store = self.open()
             with store.transaction():
@@ -191,11 +195,11 @@ class Writer:
                 more = self._purge_deleted(store) | self._purge_expired(store)
                 extents = [self._update(store, number) for number in self._touched]
         except Exception as error:
-            return self._fail((), error), False
+            return self._fail((), error)
         finally:
             self._touched = set()
         self._failing = False
-        return Result(extents), more
+        return Result(extents, more=more)
 
     def close(self) -> None:
         """Free the directory for another server."""
