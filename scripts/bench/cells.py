@@ -58,6 +58,14 @@ class Cell:
     hold_seconds: float = 0
     once: bool = False
 
+    @property
+    def load_options(self) -> Mapping[str, float]:
+        """Awake all the time: who has to wake the load pays for it, and a quick server has to at each write.
+
+        Not where somebody else needs its core, nor where clients only stand about.
+        """
+        return self.options if self.flood or self.mode == "connect" else {**self.options, "sleep": 0}
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -114,7 +122,7 @@ def take_sample(bench: Bench, cell: Cell, peer: Peer, launch: Launch) -> Sample:
             idle = start_load("connect", {"topic": "idle", "subscribers": cell.idle, "seconds": CONNECT_SECONDS})
             idle.go_on()
             idle.read()
-        load = start_load(cell.mode, cell.options)
+        load = start_load(cell.mode, cell.load_options)
         flood = stack.enter_context(running_flood(cell.flood, port, bench.load_core)) if cell.flood else None
         meter = Meter(server, load.process.pid)
         figures = FIGURES[cell.mode](load, meter, cell)
