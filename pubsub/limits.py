@@ -12,6 +12,10 @@ from pubsub.errors import Flooding, LimitExceeded, RateLimited, ServerFull
 # ever comes to the end of its patience, which is so many bursts.
 PATIENCE: Final = 2
 
+# A connection counts its requests by the hundredth of a burst, so that to ask costs the quick ones little: 0.05 µs
+# instead of 0.3. The last ones before the limit are counted one by one.
+DRAWS_PER_BURST: Final = 100
+
 _SWEEP_FROM: Final = 1024  # owners; what is idle is forgotten when there are twice as many as the last time
 _ROUNDING: Final = 1e-6
 
@@ -19,25 +23,32 @@ _ROUNDING: Final = 1e-6
 class TokenBuckets:
     """A bucket of ``burst`` tokens for each owner, that fills at ``rate`` a second.
 
-    ``take(owner)`` takes a token: 0, or the seconds until there is one. A bucket is one number, the moment at which it
-    is full again (the generic cell rate algorithm): 0.15 µs to ask, 100 bytes an owner, and nothing for an owner whose
-    bucket is full.
+    ``take(owner, count=1)`` takes tokens, all or none: 0, or the seconds until there are as many. A bucket is one
+    number, the moment at which it is full again (the generic cell rate algorithm): 0.15 µs to ask, 100 bytes an owner,
+    and nothing for an owner whose bucket is full.
     """
 
-    __slots__ = ("_full_at", "_sweep_at", "take")
+    __slots__ = ("_full_at", "_interval", "_sweep_at", "take")
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float]) -> None:
         self._full_at: dict[str, float] = {}
+        self._interval = 1 / rate
         self._sweep_at = _SWEEP_FROM
-        self.take = self._make_take(1 / rate, burst, now)
+        self.take = self._make_take(burst, now)
 
-    def _make_take(self, interval: float, burst: float, now: Callable[[], float]) -> Callable[[str], float]:
+    def give_back(self, owner: str, count: int) -> None:
+        """Tokens that were taken and not used."""
+        if owner in self._full_at:
+            self._full_at[owner] -= count * self._interval
+
+    def _make_take(self, burst: float, now: Callable[[], float]) -> Callable[..., float]:
         """A function with all that it needs at hand, which each request pays a fifth less for than for a method."""
-        slack = (burst - 1) * interval + _ROUNDING
+        interval = self._interval
+        slack = burst * interval + _ROUNDING
         full_at_of = self._full_at
         known = full_at_of.get
 
-        def take(owner: str) -> float:
+        def take(owner: str, count: int = 1) -> float:
             moment = now()
             full_at = known(owner)
             if full_at is None:  # idle, forgotten, or never seen
@@ -46,9 +57,10 @@ class TokenBuckets:
                 full_at = moment
             elif full_at < moment:
                 full_at = moment
-            elif full_at - moment > slack:
+            full_at += count * interval
+            if full_at - moment > slack:
                 return full_at - moment - slack
-            full_at_of[owner] = full_at + interval
+            full_at_of[owner] = full_at
             return 0.0
 
         return take
@@ -60,25 +72,37 @@ class TokenBuckets:
 
 
 class Rates:
-    """The rate that each client has for its requests, over all its connections.
+    """The rate that each client has for its requests, over all its connections."""
 
-    ``take`` counts a request: 0, or the seconds to wait; who has to wait is told by :meth:`refuse`.
-    """
-
-    __slots__ = ("_refusals", "take")
+    __slots__ = ("_buckets", "_draws", "_refusals")
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float]) -> None:
         burst = max(1.0, burst or rate)
-        self.take = TokenBuckets(rate, burst, now).take  # a call less for each request
+        self._buckets = TokenBuckets(rate, burst, now)
         self._refusals = TokenBuckets(rate, PATIENCE * burst, now)
+        self._draws = sorted({1, max(1, int(burst / DRAWS_PER_BURST))}, reverse=True)
 
     def count(self, client: str) -> None:
-        """Both in one. Raises RateLimited, Flooding."""
-        if wait := self.take(client):
-            self.refuse(client, wait)
+        """A request. Raises RateLimited; Flooding for who has been refused ``PATIENCE`` bursts at a stretch."""
+        if wait := self._buckets.take(client):
+            self._refuse(client, wait)
 
-    def refuse(self, client: str, wait: float) -> NoReturn:
-        """Raises RateLimited; Flooding for who has been refused ``PATIENCE`` bursts at a stretch."""
+    def draw(self, client: str) -> int:
+        """Count a request and, while the client is far from its limit, some that may follow: how many of those.
+
+        What of them does not come is to be given back. Raises RateLimited, Flooding.
+        """
+        wait = 0.0
+        for count in self._draws:
+            wait = self._buckets.take(client, count)
+            if not wait:
+                return count - 1
+        self._refuse(client, wait)
+
+    def give_back(self, client: str, count: int) -> None:
+        self._buckets.give_back(client, count)
+
+    def _refuse(self, client: str, wait: float) -> NoReturn:
         raise (Flooding if self._refusals.take(client) else RateLimited)(wait)
 
 

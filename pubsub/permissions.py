@@ -40,7 +40,7 @@ def make_rights(patterns: tuple[str, ...]) -> Rights:
     return " ".join(wanted)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2048)
 def allows(rights: Rights, topic: str) -> bool:
     """Whether ``rights`` take in ``topic``: 0.1 µs for what was asked lately, 2 µs for the rest.
 

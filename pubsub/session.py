@@ -128,7 +128,8 @@ class Session:
     nothing spent on asking.
     """
 
-    __slots__ = ("_broker", "_clock", "_named", "_outbox", "_replies", "_rules", "_waiting", "client_id", "identity")
+    __slots__ = ("_broker", "_clock", "_drawn", "_named", "_outbox", "_replies", "_rules", "_waiting", "client_id",
+                 "identity")  # fmt: skip
 
     def __init__(
         self,
@@ -148,6 +149,7 @@ class Session:
         self._clock = clock
         self._named = named
         self._rules = rules
+        self._drawn = 0  # requests to come that are counted already
         # Publishes in their order, from the first on whose end is yet to come; made when first needed.
         self._waiting: deque[Waiting] | None = None
         self.client_id = client_id
@@ -169,8 +171,10 @@ class Session:
                     request = self._first_message(text)
                     self._serve(request)
                     return
-                if rules.rates is not None and (wait := rules.rates.take(self.client_id)):
-                    rules.rates.refuse(self.client_id, wait)
+                if self._drawn:
+                    self._drawn -= 1
+                elif rules.rates is not None:
+                    self._drawn = rules.rates.draw(self.client_id)
             request = decode_request(text)
             if isinstance(request, Publish):  # nearly all of them: the way round by _serve takes 0.15 µs
                 identity = self.identity
@@ -250,6 +254,9 @@ class Session:
         """The client is gone, or about to be sent away: it gets no new event and no further answer."""
         self._broker.leave(self._outbox)
         self._replies = _NO_REPLIES
+        if self._drawn and self._rules is not None and self._rules.rates is not None:
+            self._rules.rates.give_back(self.client_id, self._drawn)
+        self._drawn = 0
 
     def expire(self) -> None:
         """The time of the client's token is over, or that for saying who it is."""

@@ -232,6 +232,17 @@ async def test_row_36_a_client_has_one_rate_over_all_its_connections() -> None:
             await bob.sync()
 
 
+async def test_row_36_what_a_connection_has_drawn_and_not_used_is_its_client_s_again() -> None:
+    """Of a burst of 1,000 a connection draws ten requests at a time."""
+    async with guarded(rate_limit_msgs_per_sec=0.1, rate_limit_burst=1000) as server:
+        for _ in range(150):
+            async with connected(server, make_token()) as client:
+                await client.sync()
+            await eventually(lambda: server.connections == 0)
+        async with connected(server, make_token()) as client:
+            await client.sync()
+
+
 async def test_a_stranger_cannot_spend_the_rate_of_others() -> None:
     async with guarded(rate_limit_msgs_per_sec=0.1, rate_limit_burst=1) as server:
         for _ in range(5):

@@ -18,23 +18,28 @@ class Time:
         return self.now
 
 
-@given(st.lists(st.floats(0, 3), max_size=60), st.integers(1, 50), st.integers(1, 20))
-def test_a_bucket_is_a_bucket(pauses: list[float], rate: int, burst: int) -> None:
-    """Against the plain one, which counts its tokens."""
+Steps = st.lists(st.tuples(st.floats(0, 3), st.integers(1, 4), st.booleans()), max_size=60)
+
+
+@given(Steps, st.integers(1, 50), st.integers(4, 20))
+def test_a_bucket_is_a_bucket(steps: list[tuple[float, int, bool]], rate: int, burst: int) -> None:
+    """Against the plain one, which counts its tokens. Some of what is taken is given back at once."""
     time = Time()
     buckets = TokenBuckets(rate, burst, time)
     tokens = float(burst)
-    for pause in pauses:
+    for pause, count, unused in steps:
         time.now += pause
         tokens = min(burst, tokens + pause * rate)
-        if abs(tokens - 1) < 1e-3:
+        if abs(tokens - count) < 1e-3:
             continue  # which of the two rounds how is of no interest
-        wait = buckets.take("alice")
-        assert (wait == 0) == (tokens >= 1)
+        wait = buckets.take("alice", count)
+        assert (wait == 0) == (tokens >= count)
         if wait:
-            assert wait == pytest.approx((1 - tokens) / rate, abs=1e-4)
+            assert wait == pytest.approx((count - tokens) / rate, abs=1e-4)
+        elif unused:
+            buckets.give_back("alice", count)
         else:
-            tokens -= 1
+            tokens -= count
 
 
 def test_each_has_a_bucket_of_its_own() -> None:
@@ -98,6 +103,34 @@ def test_a_burst_is_a_second_unless_it_is_said() -> None:
     with pytest.raises(RateLimited):
         rates.count("alice")
     Rates(0.1, 0, Time()).count("alice")
+
+
+@pytest.mark.parametrize("burst", [1, 99, 100, 250, 1000])
+def test_row_36_who_counts_in_draws_gets_its_burst_to_the_last_request(burst: int) -> None:
+    rates, drawn = Rates(10, burst, Time()), 0
+    for _ in range(burst):
+        drawn = drawn - 1 if drawn else rates.draw("alice")
+    assert not drawn
+    with pytest.raises(RateLimited):
+        rates.draw("alice")
+
+
+def test_what_was_drawn_and_not_used_is_not_lost() -> None:
+    rates = Rates(10, 1000, Time())
+    for _ in range(1000):
+        rates.give_back("alice", rates.draw("alice"))
+    with pytest.raises(RateLimited):
+        rates.draw("alice")
+
+
+def test_of_who_is_forgotten_nothing_is_given_back() -> None:
+    time = Time()
+    rates = Rates(10, 2, time)
+    rates.give_back("alice", 1000)
+    for _ in range(2):
+        rates.count("alice")
+    with pytest.raises(RateLimited):
+        rates.count("alice")
 
 
 def test_quotas() -> None:
