@@ -98,6 +98,24 @@ class Close(NamedTuple):
     reason: str
 
 
+class Fragments:
+    """A fragmented message that has begun."""
+
+    __slots__ = ("opcode", "payload", "valid")
+
+    def __init__(self, opcode: int, payload: bytearray) -> None:
+        self.opcode = opcode
+        self.payload = payload
+        self.valid = 0  # how many of its bytes are known to be UTF-8
+
+    def check_text(self) -> None:
+        """Each byte is looked at once, those of a character that goes on in the next fragment up to four times."""
+        try:
+            self.valid += utf_8_decode(self.payload[self.valid :], "strict", False)[1]
+        except UnicodeDecodeError as error:
+            raise _invalid_text(self.valid + error.start) from None
+
+
 Received = str | Binary | Fragment | Ping | Pong | Close
 
 
@@ -113,8 +131,7 @@ class Reader:
     ``unmask`` is ``(mask: bytes, payload: bytearray) -> None`` and changes ``payload`` in place.
     """
 
-    __slots__ = ("_bytes", "_gathered", "_max_bytes", "_message", "_opcode", "_position", "_size_needed", "_unmask",
-                 "_valid")  # fmt: skip
+    __slots__ = ("_bytes", "_gathered", "_max_bytes", "_message", "_position", "_size_needed", "_unmask")
 
     def __init__(self, max_bytes: int, unmask: Callable[[bytes, bytearray], None]) -> None:
         self._max_bytes = max_bytes
@@ -123,9 +140,7 @@ class Reader:
         self._position = 0
         self._gathered: bytearray | None = None  # a long frame, while its bytes come in
         self._size_needed = 0
-        self._opcode = CONTINUATION  # of the fragmented message that has begun
-        self._message: bytearray | None = None  # its fragments
-        self._valid = 0  # how many of its bytes are known to be UTF-8
+        self._message: Fragments | None = None
 
     @property
     def unfinished(self) -> bool:
@@ -201,7 +216,7 @@ class Reader:
             return
         if (opcode == CONTINUATION) != (self._message is not None):
             raise ProtocolFault(Goodbye.PROTOCOL_ERROR, "fragments are out of order")
-        begun = len(self._message) if self._message is not None else 0
+        begun = len(self._message.payload) if self._message is not None else 0
         if begun + size > self._max_bytes:
             raise ProtocolFault(Goodbye.TOO_BIG, f"a message has more than {self._max_bytes} bytes")
 
@@ -229,29 +244,18 @@ class Reader:
             case 0xA:
                 return Pong(bytes(payload))
             case 0x1 | 0x2 as opcode:
-                self._opcode = opcode
-                self._message = payload
-                self._valid = 0
+                message = Fragments(opcode, payload)
             case _:
                 assert self._message is not None, "_check lets no continuation through without a beginning"
-                self._message += payload
+                message = self._message
+                message.payload += payload
         if first & FIN:
-            return self._finish()
-        if self._opcode == TEXT:
-            self._check_text(self._message)
+            self._message = None
+            return _decode(message.payload) if message.opcode == TEXT else Binary(message.payload)
+        self._message = message
+        if message.opcode == TEXT:
+            message.check_text()
         return Fragment(len(payload))
-
-    def _check_text(self, begun: bytearray) -> None:
-        """Each byte is looked at once, those of a character that goes on in the next fragment up to four times."""
-        try:
-            self._valid += utf_8_decode(begun[self._valid :], "strict", False)[1]
-        except UnicodeDecodeError as error:
-            raise _invalid_text(self._valid + error.start) from None
-
-    def _finish(self) -> Received:
-        message, self._message = self._message, None
-        assert message is not None, "a message ends that has not begun"
-        return _decode(message) if self._opcode == TEXT else Binary(message)
 
 
 def _decode(payload: bytearray) -> str:

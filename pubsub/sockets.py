@@ -17,10 +17,14 @@ _BYTES_NOT_SENT = struct.Struct("@144xI")
 
 
 class Uptake(NamedTuple):
-    """``taken``: a figure that changes whenever the other side takes data. ``behind``: it has not taken all."""
+    """``taken``: a figure that changes whenever the other side takes data. ``behind``: it has not taken all.
+
+    ``at``: when it was last seen to take some.
+    """
 
     taken: int
     behind: bool
+    at: float = 0.0
 
 
 def uptake(transport: asyncio.Transport) -> Uptake:
