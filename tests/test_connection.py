@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 from collections.abc import AsyncIterator
+from random import Random
 
 import pytest
 
 from pubsub.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT
-from tests.harness import PATIENCE, RawClient, Server, eventually, frame_header, masked_frame, run_server
+from tests.harness import (
+    PATIENCE,
+    RawClient,
+    Server,
+    eventually,
+    frame_header,
+    masked_frame,
+    publish_request,
+    run_server,
+)
+from tests.simulation import Parts
 
 MASK = b"\x12\x34\x56\x78"
 PING_REQUEST = b'{"type":"ping"}'
@@ -353,6 +365,46 @@ async def test_who_floods_after_the_servers_close_is_gone_too(server: Server) ->
         with pytest.raises(ConnectionError):
             await send_for_ever(client, MESSAGE * 100)
     await eventually(lambda: server.connections == 0)
+
+
+@pytest.mark.parametrize(("step", "served"), [(0, 90), (0.0001, 48), (0.01, 8)], ids=["quick", "slow", "very slow"])
+def test_a_turn_ends_after_so_much_time_or_so_many_frames(step: float, served: int) -> None:
+    """``step``: what the clock goes on by whenever it is looked at: once at first, then after every eighth frame."""
+    parts, clock = Parts(Random(1)), itertools.count()
+    parts.connections.now = lambda: next(clock) * step
+    parts.broker.create_topic("a")
+    transport = parts.connect("busy")
+    request = json.dumps(publish_request("a", 1)).encode()
+    assert transport.connection is not None
+    transport.connection.data_received(masked_frame(FIN | TEXT, request) * 90)
+    assert parts.broker.topic("a").seq == served
+    assert transport.reading == (served == 90), "nothing more comes before the others had their turn"
+    for _ in range(90):
+        parts.loop.run_out()
+        transport.drain(1 << 20)
+    assert parts.broker.topic("a").seq == 90
+    assert transport.reading
+
+
+def test_who_waits_for_the_server_is_not_taken_for_dead() -> None:
+    """As a publisher whose journal's disk stands still: what it sends, pongs too, is not read meanwhile."""
+    parts = Parts(Random(1))
+    patience = int(parts.connections.limits.pong_wait)
+    transport = parts.connect("publisher")
+
+    def pass_seconds(count: int) -> bool:
+        for _ in range(count):
+            parts.loop.pass_time(1)
+            parts.loop.run_out()
+            transport.drain(1 << 20)
+        return not transport.closing
+
+    assert transport.connection is not None
+    transport.connection.hold()
+    assert pass_seconds(2 * patience)
+    transport.connection.go_on()
+    assert pass_seconds(patience - 60), "it has all of its time again"
+    assert not pass_seconds(120)
 
 
 async def test_a_half_closed_client_gets_its_answers(server: Server) -> None:
