@@ -108,6 +108,9 @@ class Soak:
         status = await self._victim.end(number)
         kindly = number is signal.SIGTERM
         self._verdict.check(phase, f"exit status after {number.name}", status == (0 if kindly else -number), status)
+        if self._durable:
+            faults = await self._victim.check_journal()
+            self._verdict.check(phase, f"a whole journal after {number.name}", not faults, faults)
         await population.lose_the_server(kindly=kindly)
         await self._victim.start(guarded=not self._victim.guarded)
         population.place = self._place()

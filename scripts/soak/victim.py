@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from oracle import Json
 REPOSITORY = Path(__file__).parents[2]
 SETTINGS: Mapping[str, str] = {
     "HOST": "127.0.0.1",
+    "DATA_DIR": "data",
     "RING_BUFFER_SIZE": "1000",
     "PING_PERIOD_SEC": "5",
     "PONG_WAIT_SEC": "15",
@@ -101,6 +103,22 @@ class Victim:
         """Send a signal; the exit status."""
         self.process.send_signal(number)
         return await asyncio.to_thread(self.process.wait, 30)
+
+    async def check_journal(self) -> str:
+        """What `pubsub journal check` has against the journal that the last life left; empty: nothing.
+
+        It looks at a copy: to repair the journal is up to the next life of the server.
+        """
+        copy = self.folder / "copy"
+        await asyncio.to_thread(shutil.copytree, self.folder / SETTINGS["DATA_DIR"], copy)
+        checking = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pubsub", "journal", "check", "--data-dir", str(copy),
+            cwd=self.folder, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await checking.communicate()
+        await asyncio.to_thread(shutil.rmtree, copy)
+        return output.decode() if checking.returncode else ""
 
     def kill(self) -> None:
         """Whatever happened, nothing is left running."""
