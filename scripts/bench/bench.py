@@ -111,7 +111,12 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--markdown", type=Path, help="where to write the tables, which are printed too")
     parser.add_argument("--page", type=Path, help="a page whose last part, The figures, is to hold the tables")
     parser.add_argument("--plots", type=Path, help="a folder for SVG plots")
-    parser.add_argument("--cache", type=lambda name: Path(name).resolve(), default=ROOT / ".cache" / "bench", help="a folder for programs")
+    parser.add_argument(
+        "--cache",
+        type=lambda name: Path(name).resolve(),
+        default=ROOT / ".cache" / "bench",
+        help="a folder for programs",
+    )
     options = parser.parse_args()
     options.peers = options.peers or peers_named(QUICK_PEERS if options.quick else DEFAULT_PEERS)
     options.cells = chosen_cells(options)
