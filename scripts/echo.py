@@ -31,8 +31,9 @@ LARGEST_MESSAGE: Final = 16 << 20  # what the largest cases of Autobahn's suite 
 class Echo(Session):
     """Sends back what it gets."""
 
-    def receive(self, text: str) -> None:
+    def receive(self, text: str) -> bool:
         self._replies.reply(text_frame(text.encode()))
+        return False
 
     def receive_binary(self, payload: bytearray) -> None:
         self._replies.reply(bytes((FIN | BINARY,)) + text_frame(bytes(payload))[1:])
