@@ -395,7 +395,7 @@ def test_a_turn_has_fewer_requests_of_those_that_take_longer(request_: Json, ser
     assert transport.reading
 
 
-def test_who_waits_for_the_server_is_not_taken_for_dead() -> None:
+def test_row_37_who_waits_for_the_server_is_not_taken_for_dead() -> None:
     """As a publisher whose journal's disk stands still: what it sends, pongs too, is not read meanwhile."""
     parts = Parts(Random(1))
     patience = int(parts.connections.limits.pong_wait)
