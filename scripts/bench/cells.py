@@ -62,9 +62,9 @@ class Cell:
     def load_options(self) -> Mapping[str, float]:
         """Awake all the time: who has to wake the load pays for it, and a quick server has to at each write.
 
-        Not where somebody else needs its core, nor where clients only stand about.
+        Not where somebody else needs its core, nor in what is compared with that, nor where clients only stand about.
         """
-        return self.options if self.flood or self.mode == "connect" else {**self.options, "sleep": 0}
+        return self.options if self.group == "flood" or self.mode == "connect" else {**self.options, "sleep": 0}
 
 
 @dataclass(frozen=True, slots=True)
