@@ -141,12 +141,12 @@ class Connection(asyncio.Protocol):
                 if type(received) is str and not self._end_reason:
                     message_ended = True
                     dear += receive(received)
+                    if dear == DEAR:
+                        more_to_come = True
+                        break
                 elif type(received) is not Fragment:
                     message_ended = message_ended or type(received) is Binary
                     self._control(received)
-                if dear == DEAR:
-                    more_to_come = True
-                    break
             else:
                 more_to_come = True
         except ProtocolFault as fault:

@@ -98,7 +98,7 @@ class Close(NamedTuple):
     reason: str
 
 
-class Fragments:
+class BegunMessage:
     """A fragmented message that has begun."""
 
     __slots__ = ("opcode", "payload", "valid")
@@ -140,7 +140,7 @@ class Reader:
         self._position = 0
         self._gathered: bytearray | None = None  # a long frame, while its bytes come in
         self._size_needed = 0
-        self._message: Fragments | None = None
+        self._message: BegunMessage | None = None
 
     @property
     def unfinished(self) -> bool:
@@ -244,7 +244,7 @@ class Reader:
             case 0xA:
                 return Pong(bytes(payload))
             case 0x1 | 0x2 as opcode:
-                message = Fragments(opcode, payload)
+                message = BegunMessage(opcode, payload)
             case _:
                 assert self._message is not None, "_check lets no continuation through without a beginning"
                 message = self._message

@@ -52,7 +52,7 @@ class Stage:
     seconds: float
     rounds: int
     timed: bool = True
-    quiet_p99: dict[str, float] = field(default_factory=dict)
+    quiet: Figures = field(default_factory=dict)  # those of good clients alone
 
     @property
     def place(self) -> Place:
@@ -134,7 +134,7 @@ async def quiet(stage: Stage) -> Figures:
     await asyncio.sleep(seconds := stage.seconds * 0.08)
     figures = stage.latency("quiet")
     figures["cpu_percent"] = 100 * (stage.victim.cpu_seconds() - begun) / seconds
-    stage.quiet_p99 = {kind: float(figures.get(f"{kind}_p99_ms", 0)) for kind in ("plain", "durable")}
+    stage.quiet = figures
     stage.check_findings("quiet")
     return figures
 
@@ -147,7 +147,9 @@ async def crowd(stage: Stage) -> Figures:
         stage.place.findings.take_latencies()
         begun = stage.victim.cpu_seconds()
         await asyncio.sleep(seconds)
-        figures = stage.latency("crowd", lambda kind: max(P99_FACTOR * stage.quiet_p99.get(kind, 0), P99_NOISE_MS))
+        figures = stage.latency(
+            "crowd", lambda kind: max(P99_FACTOR * stage.quiet.get(f"{kind}_p99_ms", 0), P99_NOISE_MS)
+        )
         figures["cpu_percent"] = 100 * (stage.victim.cpu_seconds() - begun) / seconds
     figures["longest_wait_of_a_new_client_ms"] = 1000 * max(waits)
     stage.check_waits("crowd", waits)
