@@ -19,6 +19,7 @@ from pubsub.frames import (
     Binary,
     Close,
     Fragment,
+    LongText,
     Ping,
     ProtocolFault,
     Reader,
@@ -145,7 +146,7 @@ class Connection(asyncio.Protocol):
                         more_to_come = True
                         break
                 elif type(received) is not Fragment:
-                    message_ended = message_ended or type(received) is Binary
+                    message_ended = message_ended or type(received) in (Binary, LongText)
                     self._control(received)
             else:
                 more_to_come = True
@@ -180,6 +181,20 @@ class Connection(asyncio.Protocol):
                 self.reply(control_frame(PONG, received.payload))
             elif isinstance(received, Binary):
                 self.session.receive_binary(received.payload)
+            elif isinstance(received, LongText):
+                self.hold()
+                self._connections.take_turns(lambda: self._receive_long(received))
+
+    def _receive_long(self, message: LongText) -> None:
+        """Serve a long message, alone: nothing of this client's was served since, and no other's in this tick."""
+        self._held = False
+        try:
+            if not self._end_reason:
+                self.session.receive(message.decode())
+        except ProtocolFault as fault:
+            self._fail(fault.goodbye, str(fault))
+        if not self._held:
+            self.go_on()
 
     def _answer_close(self, received: Close) -> None:
         self.flush()

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import random
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -71,6 +72,7 @@ class Connections:
         self.now: Callable[[], float] = loop.time
         self.defer: Callable[[Callable[[], None]], object] = loop.call_soon
         self.call_later = loop.call_later
+        self._turns: deque[Callable[[], None]] = deque()
         self._open: dict[Connection, None] = {}
         self._opened = 0
         self._wheel: dict[int, dict[Connection, None]] = {}  # by tick: whose heartbeat is due
@@ -133,6 +135,23 @@ class Connections:
         """Come back to the connection by its deadline, which has changed."""
         self._unschedule(connection)
         self._schedule(connection, min(connection.next_ping, self.deadline(connection)))
+
+    def take_turns(self, work: Callable[[], None]) -> None:
+        """Call what takes long in a tick of its own, so that what others have sent is read in between.
+
+        Calls of ``defer`` are all made in the next tick.
+        """
+        self._turns.append(work)
+        if len(self._turns) == 1:
+            self.defer(self._do_next)
+
+    def _do_next(self) -> None:
+        try:
+            self._turns[0]()
+        finally:
+            self._turns.popleft()
+            if self._turns:
+                self.defer(self._do_next)
 
     def begin_message(self, connection: Connection, *, anew: bool) -> None:
         """A message has begun that is not whole. ``anew``: it is another one than that of the last call."""

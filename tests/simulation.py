@@ -168,7 +168,7 @@ class NoSocket:
 class Parts:
     """What a server is made of, without a socket."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self.loop = Loop(random)
         clock = Clock(lambda: 0)
         epochs = iter(range(1_000_000))
@@ -180,7 +180,7 @@ class Parts:
             pong_wait=1000,
             write_wait=1000,
             read_timeout=1000,
-            max_message_bytes=MAX_MESSAGE_BYTES,
+            max_message_bytes=max_message_bytes,
             queue_size=QUEUE,
         )
         self.connections = Connections(self.broker, limits, clock, cast(asyncio.AbstractEventLoop, self.loop))

@@ -7,12 +7,14 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from random import Random
 from uuid import UUID
 
 import pytest
 
-from pubsub.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT
+from pubsub.errors import Goodbye
+from pubsub.frames import BINARY, CLOSE, CONTINUATION, FIN, LONG, PING, PONG, TEXT
 from tests.harness import (
     PATIENCE,
     Json,
@@ -23,7 +25,7 @@ from tests.harness import (
     masked_frame,
     run_server,
 )
-from tests.simulation import Frames, Parts
+from tests.simulation import Frames, Parts, Transport
 
 MASK = b"\x12\x34\x56\x78"
 PING_REQUEST = b'{"type":"ping"}'
@@ -393,6 +395,60 @@ def test_a_turn_has_fewer_requests_of_those_that_take_longer(request_: Json, ser
         more += len(frames.feed(transport.drain(1 << 20)))
     assert served + more == 90
     assert transport.reading
+
+
+def long_publish(*, fragments: bool, payload: bytes = b"x" * LONG) -> bytes:
+    message = b'{"id":"%s","payload":"%s"}' % (str(UUID(int=1)).encode(), payload)
+    text = b'{"type":"publish","topic":"a","message":%s}' % message
+    if fragments:
+        return masked_frame(TEXT, text[:-9]) + masked_frame(FIN | CONTINUATION, text[-9:])
+    return masked_frame(FIN | TEXT, text)
+
+
+@pytest.mark.parametrize("fragments", [False, True])
+def test_long_messages_of_many_clients_are_served_one_in_a_tick_and_before_what_came_behind_them(
+    fragments: bool,
+) -> None:
+    parts = Parts(Random(1), max_message_bytes=2 * LONG)
+    parts.broker.create_topic("a")
+    clients = {parts.connect(f"busy{number}"): Frames() for number in range(3)}
+    for transport in clients:
+        assert transport.connection is not None
+        transport.connection.data_received(long_publish(fragments=fragments) + masked_frame(FIN | TEXT, PING_REQUEST))
+        assert not transport.reading, "nothing more comes before it is served"
+    answers: dict[Transport, list[object]] = {transport: [] for transport in clients}
+    acks = [0]
+    while not all("pong" in each for each in answers.values()):
+        parts.loop.end_tick()
+        for transport, frames in clients.items():
+            answers[transport] += [each["type"] for each in frames.feed(transport.drain(1 << 20)) if type(each) is dict]
+        acks.append(sum("ack" in each for each in answers.values()))
+    assert [more - before for before, more in pairwise(acks) if more > before] == [1, 1, 1]
+    assert list(answers.values()) == [["ack", "pong"]] * 3
+    assert all(transport.reading for transport in clients)
+
+
+def test_a_long_message_that_is_no_text_is_not_served_and_ends_the_connection() -> None:
+    parts = Parts(Random(1), max_message_bytes=2 * LONG)
+    parts.broker.create_topic("a")
+    transport = parts.connect("busy")
+    assert transport.connection is not None
+    transport.connection.data_received(long_publish(fragments=False, payload=b"x" * LONG + b"\xff"))
+    parts.loop.run_out()
+    assert transport.drain(1 << 20)[:4] == b"\x88" + bytes([len(Goodbye.INVALID_TEXT.reason) + 2]) + b"\x03\xef"
+    assert parts.broker.find_topic("a").seq == 0
+
+
+def test_a_long_message_of_a_client_that_is_sent_away_meanwhile_is_not_served() -> None:
+    parts = Parts(Random(1), max_message_bytes=2 * LONG)
+    parts.broker.create_topic("a")
+    transport = parts.connect("busy")
+    assert transport.connection is not None
+    transport.connection.data_received(long_publish(fragments=False))
+    transport.connection.disconnect()
+    parts.loop.run_out()
+    assert parts.broker.find_topic("a").seq == 0
+    assert transport.reading, "its Close is waited for"
 
 
 def test_row_37_who_waits_for_the_server_is_not_taken_for_dead() -> None:

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from pubsub.errors import Goodbye
 from pubsub.frames import (
     CLOSE,
+    LONG,
     PING,
     PONG,
     Binary,
     Close,
     Fragment,
+    LongText,
     Ping,
     Pong,
     ProtocolFault,
@@ -74,6 +76,21 @@ def test_reads_messages_however_they_are_cut(sent: bytes, expected: list[Receive
     assert without_fragments(read_all(make_reader(), *(sent[at : at + 1] for at in range(len(sent))))) == expected
     for cut in range(len(sent)):
         assert without_fragments(read_all(make_reader(), sent[:cut], sent[cut:])) == expected
+
+
+@pytest.mark.parametrize("size", [*range(LONG - 15, LONG + 17), 5 * LONG])
+def test_reads_long_messages_however_they_are_cut(size: int) -> None:
+    content = bytes(range(33, 97)) * (size // 64) + b"x" * (size % 64)
+    text = LongText(bytearray(content)) if size > LONG else content.decode()
+    fragments = masked_frame(TEXT, content[:-100]) + masked_frame(FIN_CONTINUATION, content[-100:])
+    sent = masked_frame(FIN_TEXT, content) + masked_frame(FIN_TEXT, b"short") + masked_frame(FIN_BINARY, content)
+    expected = [text, "short", Binary(bytearray(content)), text, "short"]
+    sent += fragments + masked_frame(FIN_TEXT, b"short")
+    for step in (1500, 40_000, len(sent)):
+        reader = Reader(5 * LONG, websocket_mask)
+        pieces = [sent[at : at + step] for at in range(0, len(sent), step)]
+        assert without_fragments(read_all(reader, *pieces)) == expected
+        assert not reader.unfinished
 
 
 @given(st.lists(st.sampled_from(MESSAGES), max_size=5), st.lists(st.integers(0, 3000), max_size=10))

@@ -172,6 +172,41 @@ def test_takes_any_spelling_that_is_json(payload: str) -> None:
     decode_request(publish_text(payload))
 
 
+nested = st.recursive(
+    st.sampled_from(["1", '"x"', '"["', '"]}"', '"\\\\"', '"\\"["', '""', "[]", "{}"]),
+    lambda inner: (
+        st.lists(inner, max_size=5).map(lambda values: f"[{','.join(values)}]")
+        | st.lists(st.tuples(st.sampled_from(['"a":', '"[":', '"}\\"":']), inner).map("".join), max_size=3).map(
+            lambda members: f"{{{','.join(members)}}}"
+        )
+    ),
+    max_leaves=30,
+)  # fmt: skip
+
+
+@given(nested, st.sampled_from([1, 2, 300]), st.integers(500, 512))
+def test_payloads_are_as_deep_as_a_look_at_each_character_says(inner: str, width: int, around: int) -> None:
+    payload = "[" * around + ",".join([inner] * width) + "]" * around
+    if depth_of(payload) > 512:
+        assert "512 levels" in refusal(publish_text(payload))
+    else:
+        assert isinstance(decode_request(publish_text(payload)), Publish)
+
+
+def depth_of(text: str) -> int:
+    depth = deepest = 0
+    within = escaped = False
+    for character in text:
+        if within:
+            within = escaped or character != '"'
+            escaped = character == "\\" and not escaped
+        else:
+            within = character == '"'
+            depth += (character in "[{") - (character in "]}")
+            deepest = max(deepest, depth)
+    return deepest
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
