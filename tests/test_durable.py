@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pubsub.catchup import PAGE
-from pubsub.journal.sqlite import WAITING_BYTES, SqliteJournal
+from pubsub.journal.sqlite import UNWRITTEN_BYTES, SqliteJournal
 from pubsub.journal.writer import Operation, Result, Writer
 from pubsub.rest import BROKER
 from tests.harness import (
@@ -333,7 +333,7 @@ async def test_row_37_a_disk_that_stands_still_holds_its_publishers_and_no_one_e
             sending = asyncio.create_task(send_many(publisher, count, text))
             await eventually(lambda: bool(journal._paused))
             assert not sending.done(), "the server no longer reads from who publishes"
-            assert WAITING_BYTES < journal._waiting_bytes < WAITING_BYTES + 2 * len(text)
+            assert UNWRITTEN_BYTES < journal._unwritten_bytes < UNWRITTEN_BYTES + 2 * len(text)
             await other.subscribe("memory")
             await other.publish("memory", 1)
             assert (await server.get("/health"))["topics"] == 2

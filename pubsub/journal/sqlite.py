@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import inf
@@ -34,9 +35,13 @@ Found = TypeVar("Found")
 
 TIDY_PERIOD: Final = 1.0  # seconds
 PAGE_BYTES: Final = 256 * 1024  # read at a time, and one event more
-# What waits for the disk: beyond it, who publishes to durable topics is not read from.
-WAITING_BYTES: Final = 16 * 1024 * 1024
+# What is not on the disk yet: beyond it, who publishes to durable topics is not read from.
+UNWRITTEN_BYTES: Final = 16 * 1024 * 1024
 APPEND_BYTES: Final = 500  # what a publish takes beside its payload
+
+
+def _size(request: Publish) -> int:
+    return APPEND_BYTES + len(request.message.payload)
 
 
 class SqliteJournal:
@@ -69,8 +74,8 @@ class SqliteJournal:
         self._reading = ThreadPoolExecutor(1, "journal-reader")
         self._read_store: Store | None = None
         self._topics: dict[int, Topic] = {}
-        self._waiting: list[Operation] = []
-        self._waiting_bytes = 0
+        self._waiting: deque[Operation] = deque()  # the writing thread takes from it
+        self._unwritten_bytes = 0
         self._paused: list[Publisher] = []
         self._busy = False  # a group is being written, or will be at the end of the tick
         self._tidies = False
@@ -87,8 +92,8 @@ class SqliteJournal:
     def append(self, topic: Topic, request: Publish, publisher: Publisher) -> None:
         publisher.wait(request)
         self._add(Append(topic, request, publisher, self._clock.timestamp()))
-        self._waiting_bytes += APPEND_BYTES + len(request.message.payload)
-        if self._waiting_bytes > WAITING_BYTES:
+        self._unwritten_bytes += _size(request)
+        if self._unwritten_bytes > UNWRITTEN_BYTES:
             publisher.pause()
             self._paused.append(publisher)
 
@@ -155,9 +160,12 @@ class SqliteJournal:
             self._defer(self._write)
 
     def _write(self) -> None:
-        """Hand over what waits, all of it as one group."""
-        group, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        self._submit(self._writing, lambda: self._writer.write(group), lambda result: self._end_group(group, result))
+        self._submit(self._writing, self._write_waiting, lambda written: self._end_group(*written))
+
+    def _write_waiting(self) -> tuple[list[Operation], Result]:
+        """In the writing thread: all that waits by now is one group, also what came after the loop had called."""
+        group = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        return group, self._writer.write(group)
 
     def _end_group(self, group: Sequence[Operation], result: Result) -> None:
         if self._waiting and not self._closed:
@@ -190,6 +198,7 @@ class SqliteJournal:
 
     def _end_append(self, operation: Append) -> None:
         publisher, request = operation.publisher, operation.request
+        self._unwritten_bytes -= _size(request)
         assert publisher is not None, "append was given one"
         if operation.event is not None:
             topic = operation.topic
