@@ -50,7 +50,9 @@ def run_serve(flags: list[str]) -> int:
         from pubsub.app import serve
     from pubsub.journal import JournalError
     from pubsub.logs import hold_standard_streams, set_up_logs
+    from pubsub.memory import keep_freed
 
+    keep_freed()
     hold_standard_streams()
     settings = read_settings_apart(flags)
     set_up_logs(settings.least_level, settings.log_format)

@@ -35,6 +35,36 @@ def test_trim_gives_back_what_was_freed() -> None:
     assert int(done.stdout) > 15_000_000
 
 
+# Blocks as a long message takes them, one after the other; then the page faults of a thousand, and what stays of 64 MiB.
+LARGE_BLOCKS = """
+import sys
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from pubsub.memory import KEPT, keep_freed
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+keep_freed()
+block = bytes(1 << 20)
+before = getrusage(RUSAGE_SELF).ru_minflt
+for _ in range(1000):
+    block = [b"x" * (1 << 20) for _ in range(3)]
+print(getrusage(RUSAGE_SELF).ru_minflt - before)
+before = resident()
+block = [b"x" * (1 << 20) for _ in range(64)]
+del block
+print(resident() - before - KEPT)
+"""
+
+
+def test_large_blocks_are_used_again_and_few_of_them_kept() -> None:
+    done = subprocess.run([sys.executable, "-c", LARGE_BLOCKS], capture_output=True, text=True, check=True)
+    faults, kept_beyond = map(int, done.stdout.split())
+    assert faults < 10_000, "with fresh pages for each it would be 768,000"
+    assert kept_beyond <= 0
+
+
 async def test_memory_is_given_back_whenever_a_thousand_clients_have_left(monkeypatch: pytest.MonkeyPatch) -> None:
     left, looks = 0, 0
     trimmed: list[int] = []
