@@ -35,6 +35,8 @@ from pubsub.protocol import Info, encode, error_reply
 from pubsub.sockets import Traffic, Uptake, traffic, uptake
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pubsub.connections import Connections
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ WRITE_BUFFER_LOW: Final = 64 * 1024
 REPLY_BYTES: Final = 64 * 1024  # answers are written at the end of the tick, or when they come to this
 # Frames that are served at a stretch; then it is the others' turn. One read may bring 40,000 of them, which take 50 ms.
 TURN: Final = range(100)
-DEAR: Final = 20  # of them may be other than publishes that are taken in: those take 20 to 40 µs
+DEAR: Final = 5  # of them may be other than publishes that are taken in: those take 20 to 40 µs, and wait their turn
 FULL_READ: Final = 200_000  # bytes: there is more to read, and uvloop would read 31 times more before others' turn
 CLOSE_WAIT: Final = 0.9  # seconds from the server's close frame to the end, whatever the client does
 
@@ -120,7 +122,7 @@ class Connection(asyncio.Protocol):
             self._reader.feed(data)
             self._serve(self._reader)
             if len(data) >= FULL_READ:
-                self._let_others()
+                self._let_others(self._connections.defer)
 
     def eof_received(self) -> bool:
         self._end("the client hung up")
@@ -143,7 +145,6 @@ class Connection(asyncio.Protocol):
                     message_ended = True
                     dear += receive(received)
                     if dear == DEAR:
-                        more_to_come = True
                         break
                 elif type(received) is not Fragment:
                     message_ended = message_ended or type(received) in (Binary, LongText)
@@ -164,14 +165,16 @@ class Connection(asyncio.Protocol):
             self._connections.end_message(self)
         else:
             self._connections.begin_message(self, anew=message_ended)
-        if more_to_come:
-            self._let_others()
+        if dear == DEAR:
+            self._let_others(self._connections.take_turns)
+        elif more_to_come:
+            self._let_others(self._connections.defer)
 
-    def _let_others(self) -> None:
+    def _let_others(self, later: Callable[[Callable[[], None]], object]) -> None:
         """Come back to what is left when everybody else has had a turn."""
         if self._reader is not None and not self._transport.is_closing():
             self._transport.pause_reading()
-            self._connections.defer(self._read_on)
+            later(self._read_on)
 
     def _control(self, received: Received) -> None:
         if isinstance(received, Close):

@@ -373,9 +373,9 @@ async def test_who_floods_after_the_servers_close_is_gone_too(server: Server) ->
     ("request_", "served"),
     [
         ({"type": "publish", "topic": "a", "message": {"id": str(UUID(int=1)), "payload": 1}}, 90),
-        ({"type": "publish", "topic": "b", "message": {"id": str(UUID(int=1)), "payload": 1}}, 20),
-        ({"type": "subscribe", "topic": "a", "client_id": "busy"}, 20),
-        ({"type": "nonsense"}, 20),
+        ({"type": "publish", "topic": "b", "message": {"id": str(UUID(int=1)), "payload": 1}}, 5),
+        ({"type": "subscribe", "topic": "a", "client_id": "busy"}, 5),
+        ({"type": "nonsense"}, 5),
     ],
     ids=["publish", "refused publish", "subscribe", "nonsense"],
 )
@@ -395,6 +395,23 @@ def test_a_turn_has_fewer_requests_of_those_that_take_longer(request_: Json, ser
         more += len(frames.feed(transport.drain(1 << 20)))
     assert served + more == 90
     assert transport.reading
+
+
+def test_many_clients_with_requests_that_take_longer_have_one_turn_in_a_tick() -> None:
+    parts = Parts(Random(1))
+    clients = {parts.connect(f"busy{number}"): Frames() for number in range(4)}
+    for transport in clients:
+        assert transport.connection is not None
+        transport.connection.data_received(masked_frame(FIN | TEXT, b'{"type":"nonsense"}') * 20)
+    parts.loop.end_tick()
+    served: list[int] = []
+    while not served or served[-1]:
+        served.append(sum(len(frames.feed(transport.drain(1 << 20))) for transport, frames in clients.items()))
+        parts.loop.end_tick()
+    assert sum(served) == 4 * 20
+    assert max(served[1:]) == 5
+    parts.loop.run_out()
+    assert all(transport.reading for transport in clients)
 
 
 def long_publish(*, fragments: bool, payload: bytes = b"x" * LONG) -> bytes:
