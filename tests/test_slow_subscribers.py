@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pubsub.connection import WRITE_BUFFER_HIGH
 from pubsub.rest import BROKER
 from tests.harness import (
     PATIENCE,
@@ -195,6 +196,34 @@ async def test_full_and_taking_nothing_is_cut_with_1013(caplog: pytest.LogCaptur
         assert time.monotonic() - cut < 2, "gone within a second, and a second for a busy machine"
         assert (await server.get("/stats"))["topics"]["orders"]["subscribers"] == 1
         await flood(healthy, "orders", 1)
+
+
+async def test_row_33_what_waits_for_500_stalled_subscribers_is_held_once() -> None:
+    """Each has a full queue, which with messages of its own would be 80 MB; asyncio's loop copies what it buffers."""
+    count, queue, size = 500, 20, len(PAYLOAD)
+    on_uvloop = type(asyncio.get_running_loop()).__module__.startswith("uvloop")
+    copied = 0 if on_uvloop else count * (WRITE_BUFFER_HIGH + 4 * size)
+    async with (
+        run_server(subscriber_queue_size=queue, send_buffer=SMALL_BUFFER, ring_buffer_size=10) as server,
+        server.client() as healthy,
+    ):
+        await server.create("orders")
+        await healthy.subscribe("orders")
+        stalled = [await stalled_subscriber(server, "orders", name=f"s{number}") for number in range(count)]
+        before = resident_bytes()
+        await flood(healthy, "orders", STALLING)
+        grown = resident_bytes() - before
+        rows = (await server.get(f"/clients?limit={count + 1}"))["clients"]
+        assert sum(row["queued"] == queue and row["dropped"] > 0 for row in rows) == count
+        assert grown < copied + count * queue * size / 4
+        for each in stalled[::100]:
+            delivery = Delivery("orders")
+            await delivery.follow(each, STALLING)
+            assert len(delivery.gaps) == 1
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 async def test_the_close_of_a_slow_consumer_is_1013() -> None:
