@@ -35,7 +35,7 @@ def test_trim_gives_back_what_was_freed() -> None:
     assert int(done.stdout) > 15_000_000
 
 
-# Blocks as a long message takes them, one after the other; then the page faults of a thousand, and what stays of 64 MiB.
+# Blocks as long messages take them: the page faults of a thousand messages, and what stays of 64 MiB.
 LARGE_BLOCKS = """
 import sys
 from pathlib import Path
