@@ -171,8 +171,11 @@ class Connection(asyncio.Protocol):
             self._let_others(self._connections.defer)
 
     def _let_others(self, later: Callable[[Callable[[], None]], object]) -> None:
-        """Come back to what is left when everybody else has had a turn."""
-        if self._reader is not None and not self._transport.is_closing():
+        """Come back to what is left when everybody else has had a turn.
+
+        Who is not read from already is come back to for that reason, and has no second turn.
+        """
+        if self._reader is not None and self._transport.is_reading() and not self._transport.is_closing():
             self._transport.pause_reading()
             later(self._read_on)
 

@@ -145,14 +145,6 @@ class Connections:
         if len(self._turns) == 1:
             self.defer(self._do_next)
 
-    def _do_next(self) -> None:
-        try:
-            self._turns[0]()
-        finally:
-            self._turns.popleft()
-            if self._turns:
-                self.defer(self._do_next)
-
     def begin_message(self, connection: Connection, *, anew: bool) -> None:
         """A message has begun that is not whole. ``anew``: it is another one than that of the last call."""
         if anew:
@@ -188,6 +180,14 @@ class Connections:
             late += connection.is_behind
             connection.abort("cut off at shutdown")
         return late
+
+    def _do_next(self) -> None:
+        try:
+            self._turns[0]()
+        finally:
+            self._turns.popleft()
+            if self._turns:
+                self.defer(self._do_next)
 
     def _tick_at(self, moment: float) -> int:
         return int((moment - self._started) / TICK)

@@ -143,6 +143,9 @@ class Transport(asyncio.Transport):
     def resume_reading(self) -> None:
         self.reading = not self.closing
 
+    def is_reading(self) -> bool:
+        return self.reading
+
     def is_closing(self) -> bool:
         return self.closing
 

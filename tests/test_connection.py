@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 
+from pubsub.connection import FULL_READ
 from pubsub.errors import Goodbye
 from pubsub.frames import BINARY, CLOSE, CONTINUATION, FIN, LONG, PING, PONG, TEXT
 from tests.harness import (
@@ -397,12 +398,14 @@ def test_a_turn_has_fewer_requests_of_those_that_take_longer(request_: Json, ser
     assert transport.reading
 
 
-def test_many_clients_with_requests_that_take_longer_have_one_turn_in_a_tick() -> None:
-    parts = Parts(Random(1))
+@pytest.mark.parametrize("padding", [0, FULL_READ // 20], ids=["short", "full read"])
+def test_many_clients_with_requests_that_take_longer_have_one_turn_in_a_tick(padding: int) -> None:
+    parts = Parts(Random(1), max_message_bytes=FULL_READ)
     clients = {parts.connect(f"busy{number}"): Frames() for number in range(4)}
     for transport in clients:
         assert transport.connection is not None
-        transport.connection.data_received(masked_frame(FIN | TEXT, b'{"type":"nonsense"}') * 20)
+        nonsense = b'{"type":"nonsense","padding":"%s"}' % (b"x" * padding)
+        transport.connection.data_received(masked_frame(FIN | TEXT, nonsense) * 20)
     parts.loop.end_tick()
     served: list[int] = []
     while not served or served[-1]:
