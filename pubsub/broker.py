@@ -100,6 +100,11 @@ class Broker:
         """The journal of durable topics, once there is one."""
         return self._durable
 
+    def give_way(self) -> None:
+        """Let durable messages on their way to the disk go on, before work that takes longer than a publish."""
+        if self._durable is not None:
+            self._durable.give_way()
+
     def topic(self, name: str) -> Topic:
         """Raises TopicNotFound, BadRequest."""
         topic = self._topics.get(name)

@@ -141,6 +141,7 @@ class Connections:
 
         Calls of ``defer`` are all made in the next tick.
         """
+        self.broker.give_way()
         self._turns.append(work)
         if len(self._turns) == 1:
             self.defer(self._do_next)
@@ -182,6 +183,7 @@ class Connections:
         return late
 
     def _do_next(self) -> None:
+        self.broker.give_way()
         try:
             self._turns[0]()
         finally:

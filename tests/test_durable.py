@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import subprocess
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pubsub.catchup import PAGE
+from pubsub.frames import LONG
 from pubsub.journal.sqlite import UNWRITTEN_BYTES, SqliteJournal
 from pubsub.journal.writer import Operation, Result, Writer
 from pubsub.rest import BROKER
@@ -23,6 +26,7 @@ from tests.harness import (
     RawClient,
     Server,
     eventually,
+    masked_frame,
     publish_request,
     run_server,
 )
@@ -342,6 +346,72 @@ async def test_row_37_a_disk_that_stands_still_holds_its_publishers_and_no_one_e
             await sending
         assert [answer["request_id"] for answer in answers] == [str(number) for number in range(count)]
         assert {answer["type"] for answer in answers} == {"ack"}
+
+
+# A thread that never rests, of which no lock is taken, and the writing thread beside it; both on one core.
+ONE_CORE = """
+import os, sys, time
+from pathlib import Path
+from pubsub.clock import Clock
+from pubsub.journal.sqlite import SqliteJournal
+from pubsub.protocol import TopicOptions
+from pubsub.topic import Topic
+
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+posted = []
+journal = SqliteJournal(
+    Path(sys.argv[1]),
+    Clock(),
+    post=posted.append,
+    defer=lambda callback: callback(),
+    call_later=lambda delay, callback: None,
+)
+
+def create(name):
+    journal.create(Topic(name, "e", TopicOptions(durable=True, history=1), journal, ring_size=1), print)
+
+create("starts-the-thread")
+while not posted:
+    time.sleep(0.001)
+posted.pop()()
+sys.setswitchinterval(1000)
+create("t")
+ends = time.monotonic() + float(sys.argv[2])
+while not posted and time.monotonic() < ends:
+    journal.give_way()
+posted.pop()()
+"""
+
+
+def test_a_loop_that_never_rests_lets_the_writing_thread_have_lock_and_core(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_CORE, str(tmp_path), str(PATIENCE)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "None\nNone\n"
+
+
+async def test_the_writing_thread_is_let_through_before_work_that_takes_long(
+    data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with run_server(data_dir=data_dir) as server, server.client() as client:
+        await create(server)
+        raw = await RawClient.connect(server.port)
+        calls: list[SqliteJournal] = []
+        monkeypatch.setattr(SqliteJournal, "give_way", lambda journal: calls.append(journal))
+        ping = masked_frame(0x81, b'{"type":"ping","client_id":"raw"}')
+
+        async def calls_of(work: Awaitable[object]) -> int:
+            before = len(calls)
+            await work
+            return len(calls) - before
+
+        assert await calls_of(server.get("/health")) == 1
+        assert await calls_of(client.publish("t", "x" * LONG)) == 2
+        assert await calls_of(client.publish("t", "x")) == 0
+        await raw.send(ping * 20)
+        for _ in range(20):
+            await raw.receive()
+        assert len(calls) >= 7, "once for five"
 
 
 async def send_many(client: Client, count: int, payload: str) -> None:

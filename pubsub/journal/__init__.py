@@ -94,6 +94,10 @@ class Journal(Protocol):
         """Call it once everything that was begun up to here has ended."""
         ...
 
+    def give_way(self) -> None:
+        """Called before work that takes long: what is on its way to the disk goes on first."""
+        ...
+
     def close(self) -> None:
         """Let go of files and threads; may wait for the disk."""
         ...

@@ -70,5 +70,8 @@ class MemoryJournal:
     def call_after(self, callback: Callable[[], None]) -> None:
         callback()
 
+    def give_way(self) -> None:
+        pass
+
     def close(self) -> None:
         pass

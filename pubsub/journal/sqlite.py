@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pubsub.clock import Clock
+from pubsub.cores import SharedCore
 from pubsub.errors import Failure, NotStored
 from pubsub.frames import text_frame
 from pubsub.journal import JournalError
@@ -73,6 +74,7 @@ class SqliteJournal:
         self._writing = ThreadPoolExecutor(1, "journal-writer")
         self._reading = ThreadPoolExecutor(1, "journal-reader")
         self._read_store: Store | None = None
+        self._core = SharedCore()
         self._topics: dict[int, Topic] = {}
         self._waiting: deque[Operation] = deque()  # the writing thread takes from it
         self._unwritten_bytes = 0
@@ -141,6 +143,11 @@ class SqliteJournal:
             self._add(Mark(callback))
         else:
             callback()
+
+    def give_way(self) -> None:
+        """Where the writing thread has but the loop's core, it waits for it three times in a commit."""
+        if self._busy:
+            self._core.offer()
 
     def close(self) -> None:
         """Takes as long as the disk takes."""
