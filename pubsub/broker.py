@@ -287,6 +287,9 @@ class Broker:
                 if isinstance(page, Failure):
                     answer(page)
                     return
+                if self._topics.get(topic.name) is not topic:  # its place on the disk may be another's by now
+                    answer(TopicNotFound(topic.name))
+                    return
                 end = page[-1].seq if page else asked_to
                 self._gather(topic, asked, end, limit, [*found, *page], answer)
 

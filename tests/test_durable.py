@@ -17,6 +17,7 @@ import pytest
 from pubsub.catchup import PAGE
 from pubsub.frames import LONG
 from pubsub.journal.sqlite import UNWRITTEN_BYTES, SqliteJournal
+from pubsub.journal.store import EventRow, Store
 from pubsub.journal.writer import Operation, Result, Writer
 from pubsub.rest import BROKER
 from tests.harness import (
@@ -195,6 +196,59 @@ async def test_row_40_a_long_replay_is_read_from_disk_and_meets_what_is_live_wit
             events = await subscriber.receive_many(4 * PAGE)
     assert [event["seq"] for event in events] == list(range(1, 4 * PAGE + 1))
     assert payloads(events) == list(range(1, 4 * PAGE + 1))
+
+
+async def test_row_40_what_is_on_the_disk_and_not_yet_delivered_is_not_read(
+    data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that reads sees a group before the loop knows of it: nobody gets its messages twice, or too early."""
+    async with run_server(data_dir=data_dir, ring_buffer_size=10) as server:
+        await create(server, history=1000)
+        async with server.client("p") as publisher, server.client("s") as subscriber:
+            await publish_many(publisher, "t", 100)
+            epoch = (await server.get("/topics/t"))["epoch"]
+            journal = server.app[BROKER].durable_journal
+            assert isinstance(journal, SqliteJournal)
+            held: list[tuple[Sequence[Operation], Result]] = []
+            with monkeypatch.context() as holding:
+                holding.setattr(journal, "_end_group", lambda group, result: held.append((group, result)))
+                await publisher.send(publish_request("t", 101))
+                await eventually(lambda: bool(held))
+                ack = await subscriber.subscribe("t", resume={"t": {"epoch": epoch, "seq": 50}})
+                assert (ack["seq"], ack["recovered"]) == (100, True)
+                answer = await subscriber.ask({"type": "history", "topic": "t", "after": 50})
+                assert payloads(answer["messages"]) == list(range(51, 101))
+                assert answer["complete"] is True
+                replayed, subscriber.others = subscriber.others, []
+                assert payloads(replayed) == list(range(51, 101))
+            journal._end_group(*held[0])
+            assert (await subscriber.receive())["seq"] == 101
+            await subscriber.ask({"type": "ping"})
+            assert subscriber.others == []
+
+
+async def test_a_history_that_the_end_of_its_topic_overtakes_finds_no_topic(
+    data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the disk has at that place by now may be another topic's."""
+    reading, disk_works = threading.Event(), threading.Event()
+    read = Store.read
+
+    def read_when_the_disk_works(store: Store, *arguments: Any) -> list[EventRow]:
+        reading.set()
+        assert disk_works.wait(PATIENCE)
+        return read(store, *arguments)
+
+    async with run_server(data_dir=data_dir, ring_buffer_size=10) as server, server.client() as client:
+        await create(server, history=1000)
+        await publish_many(client, "t", 100)
+        monkeypatch.setattr(Store, "read", read_when_the_disk_works)
+        asking = asyncio.create_task(client.ask({"type": "history", "topic": "t", "after": 0}))
+        await eventually(reading.is_set)
+        async with server.http.delete("/topics/t") as response:
+            assert response.status == 200
+        disk_works.set()
+        assert (await asking)["error"]["code"] == "TOPIC_NOT_FOUND"
 
 
 async def test_a_subscriber_that_takes_its_long_replay_slowly_costs_no_memory_and_gets_all_of_it(data_dir: str) -> None:

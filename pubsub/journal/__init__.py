@@ -83,11 +83,17 @@ class Journal(Protocol):
     def read(
         self, topic: Topic, after: int, limit: int, done: Callable[[Sequence[StoredEvent] | Failure], None]
     ) -> None:
-        """The oldest ``limit`` events that follow ``after`` and have not expired; fewer where they fill a page."""
+        """The oldest ``limit`` events that follow ``after`` and have not expired; fewer where they fill a page.
+
+        None beyond the ``seq`` that the topic has at this moment: what was not delivered yet will be.
+        """
         ...
 
     def find_missing(self, topic: Topic, after: int, done: Callable[[bool | Failure], None]) -> None:
-        """Whether any of the events that follow ``after``, of which there are some, has expired or is gone."""
+        """Whether any of the events that follow ``after``, of which there are some, has expired or is gone.
+
+        Of those up to the ``seq`` that the topic has at this moment.
+        """
         ...
 
     def call_after(self, callback: Callable[[], None]) -> None:

@@ -20,7 +20,7 @@ from pubsub.clock import Clock
 from pubsub.errors import BadRequest
 from pubsub.journal import DATABASE, JournalError
 from pubsub.journal.memory import MemoryJournal
-from pubsub.journal.store import DirectoryLock, EventRow, Store, TopicRow
+from pubsub.journal.store import MAX_SEQ, DirectoryLock, EventRow, Store, TopicRow
 from pubsub.journal.wal import lost_commits
 from pubsub.journal.writer import TRIM_ROWS, Append, Create, Writer
 from pubsub.protocol import Message, Publish, TopicOptions, check_message, check_topic
@@ -220,7 +220,7 @@ def trim(directory: Path, chosen: argparse.Namespace) -> int:
 def all_events(store: Store, row: TopicRow) -> Iterator[EventRow]:
     """Those that have expired too."""
     after = row.first - 1
-    while page := store.read(row.number, after, PAGE, PAGE_BYTES, now=0):
+    while page := store.read(row.number, after, MAX_SEQ, PAGE, PAGE_BYTES, now=0):
         yield from page
         after = page[-1].seq
 

@@ -102,16 +102,16 @@ class SqliteJournal:
     def read(
         self, topic: Topic, after: int, limit: int, done: Callable[[Sequence[StoredEvent] | Failure], None]
     ) -> None:
-        after, number = max(after, topic.oldest - 1), topic.number
+        after, until, number = max(after, topic.oldest - 1), topic.seq, topic.number
 
         def read(store: Store) -> Sequence[StoredEvent]:
-            return self._events(store.read(number, after, limit, PAGE_BYTES, self._now()))
+            return self._events(store.read(number, after, until, limit, PAGE_BYTES, self._now()))
 
         self._read(read, done)
 
     def find_missing(self, topic: Topic, after: int, done: Callable[[bool | Failure], None]) -> None:
-        number = topic.number
-        self._read(lambda store: store.is_missing(number, after, self._now()), done)
+        number, until = topic.number, topic.seq
+        self._read(lambda store: store.is_missing(number, after, until, self._now()), done)
 
     # Start and end
 
@@ -130,10 +130,10 @@ class SqliteJournal:
 
     def _restore(self, store: Store, row: TopicRow, topic: Topic) -> None:
         topic.number, topic.seq, topic.first, topic.stored_bytes = row.number, row.seq, row.first, row.bytes
-        topic.expiring = topic.expiring or store.has_expired(row.number, 0, inf)
+        topic.expiring = topic.expiring or store.has_expired(row.number, 0, row.seq, inf)
         after = max(row.seq - (topic.ring.maxlen or 0), topic.oldest - 1)
         # Those that have expired too: the ring has no holes.
-        while page := self._events(store.read(row.number, after, row.seq - after, PAGE_BYTES, now=0)):
+        while page := self._events(store.read(row.number, after, row.seq, row.seq - after, PAGE_BYTES, now=0)):
             topic.ring.extend(page)
             after = page[-1].seq
         self._topics[row.number] = topic

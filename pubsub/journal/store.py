@@ -207,10 +207,10 @@ class Store:
                 self._connection.execute(statement, values)
                 start += size
 
-    def read(self, number: int, after: int, limit: int, max_bytes: int, now: float) -> list[EventRow]:
-        """The oldest events that follow ``after`` and have not expired by ``now``: at most ``limit``, and at most one
-        beyond ``max_bytes``."""
-        start, end = event_key(number, after) + 1, event_key(number, MAX_SEQ)
+    def read(self, number: int, after: int, until: int, limit: int, max_bytes: int, now: float) -> list[EventRow]:
+        """The oldest events from ``after`` + 1 to ``until`` that have not expired by ``now``: at most ``limit``, and at
+        most one beyond ``max_bytes``."""
+        start, end = event_key(number, after) + 1, event_key(number, until)
         last = self._value(
             "SELECT max(key) FROM (SELECT key, size, sum(size) OVER (ORDER BY key) AS total FROM ("
             "SELECT key, length(event) AS size FROM events WHERE key BETWEEN ? AND ? "
@@ -228,19 +228,19 @@ class Store:
         parts = zip(keys.split(","), events.encode().split(SEPARATOR.encode()), ends.split(","), strict=True)
         return [EventRow(int(key) & MAX_SEQ, event, float(end) if end else None) for key, event, end in parts]
 
-    def has_expired(self, number: int, after: int, now: float) -> bool:
-        """Whether any event that follows ``after`` has expired by ``now``."""
+    def has_expired(self, number: int, after: int, until: int, now: float) -> bool:
+        """Whether any event from ``after`` + 1 to ``until`` has expired by ``now``."""
         found = self._value(
             "SELECT EXISTS (SELECT 1 FROM events WHERE expires IS NOT NULL AND expires <= ? AND key BETWEEN ? AND ?)",
-            (now, event_key(number, after) + 1, event_key(number, MAX_SEQ)),
+            (now, event_key(number, after) + 1, event_key(number, until)),
         )
         return bool(found)
 
-    def is_missing(self, number: int, after: int, now: float) -> bool:
-        """Whether any event that follows ``after`` has expired or, as the oldest do, been deleted."""
+    def is_missing(self, number: int, after: int, until: int, now: float) -> bool:
+        """Whether any event from ``after`` + 1 to ``until`` has expired or, as the oldest do, been deleted."""
         # In this order: what is deleted between the two statements is seen by the second.
         key = event_key(number, after + 1)
-        return self.has_expired(number, after, now) or not self._value(
+        return self.has_expired(number, after, until, now) or not self._value(
             "SELECT EXISTS (SELECT 1 FROM events WHERE key = ?)", (key,)
         )
 
