@@ -178,7 +178,8 @@ async def connects(stage: Stage) -> Figures:
     stage.check("connects", "descriptors as before", after.descriptors == before.descriptors, after.descriptors)
     await check_counts(stage, "connects")
     stage.check_findings("connects")
-    return {"connects": count, "a_second": count / seconds, "grown_kib": grown / KIB}
+    figures = {"connects": count, "a_second": count / seconds, "grown_kib": grown / KIB}
+    return figures | stage.latency("connects")
 
 
 async def connect_and_go(stage: Stage, count: int) -> None:
