@@ -141,7 +141,7 @@ class Connections:
 
         Calls of ``defer`` are all made in the next tick.
         """
-        self.broker.give_way()
+        self.broker.give_way()  # here too: the caller has often served some of the same already
         self._turns.append(work)
         if len(self._turns) == 1:
             self.defer(self._do_next)

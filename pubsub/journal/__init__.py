@@ -85,7 +85,7 @@ class Journal(Protocol):
     ) -> None:
         """The oldest ``limit`` events that follow ``after`` and have not expired; fewer where they fill a page.
 
-        None beyond the ``seq`` that the topic has at this moment: what was not delivered yet will be.
+        Nothing beyond the ``seq`` that the topic has at this moment: what was not delivered yet will be.
         """
         ...
 
