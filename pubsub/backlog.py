@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 
 class Rest(Struct):
-    """A batch of which the first ``skipped`` events have been dropped."""
+    """A batch of which the first ``skipped`` events have been dropped. ``replayed``: it has room beyond the limit."""
 
     batch: Batch
     skipped: int
+    replayed: bool
 
 
 class Notice(Struct, frozen=True):
@@ -81,7 +82,7 @@ class Backlog:
         self._clock = clock
         self._queue: deque[Entry] = deque()
         self._queued = 0  # events in batches
-        self._replayed = 0  # room beyond the limit for a replay, as long as it waits
+        self._replayed = 0  # of them in a replay, which has room beyond the limit
         self._gaps: dict[Topic, Gap] = {}  # to be told before what comes next of a topic
         self._tails: dict[Topic, Gap] = {}  # at the end of a topic's part of the queue, and still growing
         self._newest: dict[Topic, Newest] = {}
@@ -117,7 +118,7 @@ class Backlog:
     def replay(self, batch: Batch) -> None:
         """Queue kept events. However many they are, none is dropped to make room for another of them."""
         self._replayed += len(batch.events)
-        self._append(batch)
+        self._append(Rest(batch, 0, replayed=True))
 
     def notify(self, topic: Topic, frame: bytes) -> None:
         self._queue.append(Notice(topic, frame))
@@ -137,31 +138,38 @@ class Backlog:
     def _excess(self) -> int:
         return self._queued - self._limit - self._replayed
 
-    def _append(self, batch: Batch) -> None:
+    def _append(self, entry: Batch | Rest) -> None:
+        batch = entry.batch if isinstance(entry, Rest) else entry
         self._tails.pop(batch.topic, None)
-        self._queue.append(batch)
+        self._queue.append(entry)
         self._queued += len(batch.events)
 
     def _drop_oldest(self) -> None:
-        """Drop what is too much from the oldest batches whose topics allow that; all else keeps its place."""
+        """Drop what is too much from the oldest batches whose topics allow that; all else keeps its place.
+
+        A replay's events take the room that they had beyond the limit with them: that is felt at the next offer.
+        """
         passed: list[Entry] = []
-        while (excess := self._excess) > 0 and self._queue:
+        least = self._queued - self._excess
+        while self._queued > least and self._queue:
             entry = self._queue.popleft()
-            left = self._drop(entry, excess) if isinstance(entry, Batch | Rest) else entry
+            left = self._drop(entry, self._queued - least) if isinstance(entry, Batch | Rest) else entry
             if left is not None:
                 passed.append(left)
         self._queue.extendleft(reversed(passed))
 
     def _drop(self, entry: Batch | Rest, excess: int) -> Batch | Rest | None:
         """Drop up to ``excess`` events; what is left of the entry."""
-        batch, skipped = (entry, 0) if isinstance(entry, Batch) else (entry.batch, entry.skipped)
+        rest = Rest(entry, 0, replayed=False) if isinstance(entry, Batch) else entry
+        batch, skipped = rest.batch, rest.skipped
         if batch.topic.options.overflow != "drop_oldest":
             return entry
         end = min(len(batch.events), skipped + excess)
         self._miss(batch.topic, batch.events[skipped].seq, batch.events[end - 1].seq)
         self._queued -= end - skipped
+        self._replayed -= (end - skipped) * rest.replayed
         self.dropped += end - skipped
-        return Rest(batch, end) if end < len(batch.events) else None
+        return Rest(batch, end, rest.replayed) if end < len(batch.events) else None
 
     def _append_what_fits(self, batch: Batch) -> None:
         room = max(0, -self._excess)
@@ -210,8 +218,9 @@ class Backlog:
         match entry:
             case Batch():
                 return self._take_events(entry.topic, entry.events, entry.frames)
-            case Rest():
-                return self._take_events(entry.batch.topic, entry.batch.events[entry.skipped :], b"")
+            case Rest(batch=batch, skipped=skipped):
+                self._replayed -= (len(batch.events) - skipped) * entry.replayed
+                return self._take_events(batch.topic, batch.events[skipped:], b"" if skipped else batch.frames)
             case Notice():
                 return self._told(entry.topic) + entry.frame
             case Gap():
@@ -225,7 +234,6 @@ class Backlog:
     def _take_events(self, topic: Topic, events: list[StoredEvent], frames: bytes) -> bytes:
         """``frames`` are the events' frames, joined; empty where that is still to be done."""
         self._queued -= len(events)
-        self._replayed = max(0, self._replayed - len(events))
         if topic.expiring or not frames:
             return self._alive(topic, events)
         return self._told(topic) + frames

@@ -166,3 +166,28 @@ def test_who_waits_for_the_queue_to_be_empty_is_called_once() -> None:
     assert calls == [1]
     client.outbox.call_when_ready(lambda: calls.append(2))
     assert calls == [1, 2]
+
+
+def test_a_replay_that_is_dropped_takes_its_room_with_it() -> None:
+    client, of = Lagging(), topic("drop_oldest")
+    client.outbox.replay(of, batch(of, 1, 50).events, after=None, until=50)
+    for seq in range(51, 301):
+        client.outbox.offer(batch(of, seq, seq))
+    assert client.outbox.queued == LIMIT
+    assert client.take() == [("t", 300 - LIMIT, 1, 300 - LIMIT), *events(301 - LIMIT, 300)]
+
+
+def test_a_replay_that_is_taken_takes_its_room_with_it() -> None:
+    client, of = Lagging(), topic("drop_oldest")
+    client.outbox.replay(of, batch(of, 1, 50).events, after=None, until=50)
+    assert client.take() == events(1, 50)
+    client.outbox.offer(batch(of, 51, 50 + 2 * LIMIT))
+    assert client.outbox.queued == LIMIT
+
+
+def test_a_replay_makes_way_little_by_little() -> None:
+    """New events beyond the limit cost as many of the oldest, not the whole replay at once."""
+    client, of = Lagging(), topic("drop_oldest")
+    client.outbox.replay(of, batch(of, 1, 50).events, after=None, until=50)
+    client.outbox.offer(batch(of, 51, 51 + LIMIT))
+    assert client.take() == [("t", 1, 1, 1), *events(2, 51 + LIMIT)]
