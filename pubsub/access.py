@@ -150,7 +150,7 @@ class Access:
     def count(self, request: web.Request, identity: Identity) -> None:
         """Raises RateLimited for a client over its rate. Who has no name is known by the address."""
         if self._rates is not None:
-            self._rates.count(identity.client_id or f"address {request.remote}")
+            self._rates.count(identity.client_id or f"address {network_of(request.remote)}")
 
 
 ACCESS: Final = web.AppKey("access", Access)

@@ -61,8 +61,11 @@ def traffic(transport: asyncio.Transport) -> Traffic:
 
 
 def _tcp_info(transport: asyncio.Transport) -> bytes:
+    sock = transport.get_extra_info("socket")
+    if sock is None:  # TLS: the connection below is gone, and connection_lost not called yet
+        return b""
     try:
-        found = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+        found = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
     except OSError:
         return b""
     return bytes(found) if len(found) == _TCP_INFO_SIZE else b""
