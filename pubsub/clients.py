@@ -45,7 +45,7 @@ def describe(connection: Connection) -> dict[str, Any]:
 
 async def disconnect_client(request: web.Request) -> web.Response:
     client_id = request.match_info["client_id"]
-    count = request.app[CONNECTIONS].disconnect(client_id)
+    count = await request.app[CONNECTIONS].disconnect(client_id)
     if not count:
         raise ClientNotFound
     return render({"status": "disconnected", "client_id": client_id, "connections": count})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
@@ -32,6 +33,7 @@ from pubsub.handover import websocket_mask
 from pubsub.identity import Identity
 from pubsub.outbox import Outbox
 from pubsub.protocol import Info, encode, error_reply
+from pubsub.session import Hold
 from pubsub.sockets import Traffic, Uptake, traffic, uptake
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class Connection(asyncio.Protocol):
     ``number``, ``next_ping`` and ``slot`` belong to Connections, which keeps the time.
     """
 
-    __slots__ = ("_abort_timer", "_claimed", "_connections", "_end_reason", "_farewell", "_held", "_opened",
+    __slots__ = ("_abort_timer", "_claimed", "_connections", "_end_reason", "_farewell", "_holds", "_opened",
                  "_reader", "_replies", "_reply_bytes", "_seen", "_transport", "_uptake", "next_ping",
                  "number", "outbox", "session", "slot")  # fmt: skip
 
@@ -82,7 +84,7 @@ class Connection(asyncio.Protocol):
         self._end_reason = ""  # why, once the end has begun
         self._farewell: Goodbye | None = None  # at shutdown: to be said when nothing waits any more
         self._abort_timer: asyncio.TimerHandle | None = None
-        self.outbox = Outbox(transport.write, connections.limits.queue_size, connections.clock)
+        self.outbox = Outbox(transport.write, connections.limits.queue_size, connections.clock, connections.take_turn)
         self.session = connections.session_type(
             connections.broker,
             self.outbox,
@@ -95,7 +97,7 @@ class Connection(asyncio.Protocol):
         )
         self._seen = self._opened = connections.now()
         self._uptake = NOTHING_TAKEN
-        self._held = False  # the session waits
+        self._holds = 0  # the reasons for which the session waits, one bit of Hold each
         self._claimed: str | None = None  # the client whose quota this connection is a part of
         self.next_ping = 0.0
         self.number = 0
@@ -135,7 +137,7 @@ class Connection(asyncio.Protocol):
         dear = 0
         try:
             for _ in TURN:
-                if (outbox.blocked or self._held) and not self._end_reason:
+                if (outbox.blocked or self._holds) and not self._end_reason:
                     break
                 received = read()
                 if received is None:
@@ -161,12 +163,12 @@ class Connection(asyncio.Protocol):
         if frame_came:
             self._seen = self._connections.now()
             message_ended = message_ended or not reader.within_message
-        if not reader.unfinished or outbox.blocked or self._held or self._end_reason:
+        if not reader.unfinished or outbox.blocked or self._holds or self._end_reason:
             self._connections.end_message(self)
         else:
             self._connections.begin_message(self, anew=message_ended)
         if dear == DEAR:
-            self._let_others(self._connections.take_turns)
+            self._let_others(self._connections.take_turn)
         elif more_to_come:
             self._let_others(self._connections.defer)
 
@@ -188,39 +190,37 @@ class Connection(asyncio.Protocol):
             elif isinstance(received, Binary):
                 self.session.receive_binary(received.payload)
             elif isinstance(received, LongText):
-                self.hold()
-                self._connections.take_turns(lambda: self._receive_long(received))
+                self.hold(Hold.LONG_MESSAGE)
+                self._connections.take_turn(lambda: self._receive_long(received))
 
     def _receive_long(self, message: LongText) -> None:
         """Serve a long message, alone: nothing of this client's was served since, and no other's in this tick."""
-        self._held = False
         try:
             if not self._end_reason:
                 self.session.receive(message.decode())
         except ProtocolFault as fault:
             self._fail(fault.goodbye, str(fault))
-        if not self._held:
-            self.go_on()
+        self.go_on(Hold.LONG_MESSAGE)
 
     def _answer_close(self, received: Close) -> None:
         self.flush()
-        if not self._end_reason:
-            self._transport.write(control_frame(CLOSE, b"" if received.code is None else received.code.to_bytes(2)))
-        self._end(f"closed by the client with {received.code or 'no code'}")
+        answer = control_frame(CLOSE, b"" if received.code is None else received.code.to_bytes(2))
+        self._end(f"closed by the client with {received.code or 'no code'}", b"" if self._end_reason else answer)
 
     # What the session asks for (Replies)
 
-    def hold(self) -> None:
-        self._held = True
+    def hold(self, reason: Hold) -> None:
         if not self._end_reason:
+            self._holds |= reason.value
             self._transport.pause_reading()
 
-    def go_on(self) -> None:
-        """Serve what came meanwhile."""
-        self._held = False
-        self._seen = self._connections.now()
-        if not self.outbox.blocked:
-            self._connections.defer(self._read_on)
+    def go_on(self, reason: Hold) -> None:
+        """Serve what came meanwhile, unless there is another reason not to."""
+        if self._holds == reason.value:
+            self._seen = self._connections.now()
+            if not self.outbox.blocked:
+                self._connections.defer(self._read_on)
+        self._holds &= ~reason.value
 
     def identify(self, identity: Identity) -> None:
         self._claim()
@@ -239,7 +239,7 @@ class Connection(asyncio.Protocol):
         """Read again, if the client takes what it is sent, and serve what has come."""
         if self._reader is None or self._transport.is_closing():
             return
-        if self._end_reason or not (self.outbox.blocked or self._held):
+        if self._end_reason or not (self.outbox.blocked or self._holds):
             self._transport.resume_reading()
         self._serve(self._reader)
 
@@ -290,12 +290,13 @@ class Connection(asyncio.Protocol):
     def last_life(self, now: float) -> float:
         """When a whole frame came last, or the client was seen to take data that it was behind with.
 
-        Now, while the server is what it waits for: nothing that it sends is read meanwhile.
+        Now, while the server is what it waits for: nothing that it sends is read meanwhile. The server may in turn wait
+        for the client, to take what comes before the answer.
         """
         before, after = self._uptake, uptake(self._transport)
         at = now if before.behind and after.taken != before.taken else before.at
         self._uptake = after._replace(at=at) if after.behind or at else NOTHING_TAKEN  # that all at rest share
-        return now if self._held else max(self._seen, at)
+        return now if self._holds and not self.outbox.awaited else max(self._seen, at)
 
     @property
     def is_behind(self) -> bool:
@@ -303,10 +304,13 @@ class Connection(asyncio.Protocol):
         return self.outbox.lagging or uptake(self._transport).behind
 
     def is_stuck(self, now: float) -> bool:
-        """Whether the queue is full and the client has taken nothing for ``WRITE_WAIT_SEC``, or may not be full."""
+        """Whether the queue is full and the client has taken nothing for ``WRITE_WAIT_SEC``, or may not be full.
+
+        A replay or an answer that the client keeps waiting is as good as a full queue.
+        """
         self.last_life(now)
-        stalled = self.outbox.full and now - self._uptake.at >= self._connections.limits.write_wait
-        return stalled or self.outbox.overflowed
+        stalled = now - self._uptake.at >= self._connections.limits.write_wait
+        return (stalled and (self.outbox.full or self.outbox.awaited)) or self.outbox.overflowed
 
     # The end
 
@@ -371,21 +375,34 @@ class Connection(asyncio.Protocol):
         self._say(goodbye)
 
     def _say(self, goodbye: Goodbye) -> None:
-        """Send a close frame, then wait for the client's, but not for long."""
+        """Send a close frame, then wait for the client's, but not for long. No topic may write behind it."""
+        self._abort_later()
+        if self._transport.is_closing():
+            return
+        if self.outbox.lanes:
+            self._connections.take_turn(partial(self._say, goodbye))
+            return
         self._transport.write(close_frame(goodbye))
         self._transport.resume_reading()
-        self._abort_later()
 
-    def _end(self, reason: str) -> None:
-        """Close the transport: both sides have said their goodbye, or one is gone."""
+    def _end(self, reason: str, answer: bytes = b"") -> None:
+        """Close the transport: both sides have said their goodbye, the server's is ``answer``; or one is gone."""
         self._reader = None
         self._begin_end(reason)
-        self._transport.close()
         self._abort_later()
+        self._close(answer)
+
+    def _close(self, answer: bytes) -> None:
+        if self.outbox.lanes and not self._transport.is_closing():
+            self._connections.take_turn(partial(self._close, answer))
+            return
+        if answer and not self._transport.is_closing():
+            self._transport.write(answer)
+        self._transport.close()
 
     def _begin_end(self, reason: str) -> None:
         self._end_reason = self._end_reason or reason
-        self._held = False
+        self._holds = 0
         self._connections.end_message(self)
         self.session.end()
 

@@ -5,6 +5,7 @@ Nothing that a client sends raises out of :meth:`Session.receive`.
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -54,6 +55,15 @@ Found = TypeVar("Found")
 MAX_WAITING: Final = 10_000
 
 
+class Hold(enum.Enum):
+    """Why a client is not read from. Each is one bit: they come and go on their own, and several may hold at once."""
+
+    LONG_MESSAGE = 1  # it waits for a turn of its own
+    ANSWER = 2  # to a request that is served later, before all that follows it
+    UNANSWERED = 4  # MAX_WAITING publishes wait for their answers
+    JOURNAL = 8  # has as much to write as it takes on
+
+
 class Replies(Protocol):
     """Where answers go: in order, never dropped, written together at the end of the tick or at :meth:`flush`."""
 
@@ -61,11 +71,11 @@ class Replies(Protocol):
 
     def flush(self) -> None: ...
 
-    def hold(self) -> None:
-        """Give the session no further message until :meth:`go_on`."""
+    def hold(self, reason: Hold) -> None:
+        """Give the session no further message until this reason, and any other, has gone by :meth:`go_on`."""
         ...
 
-    def go_on(self) -> None: ...
+    def go_on(self, reason: Hold) -> None: ...
 
     def identify(self, identity: Identity) -> None:
         """The client is this one now, until ``identity`` expires."""
@@ -85,10 +95,10 @@ class NoReplies:
     def flush(self) -> None:
         pass
 
-    def hold(self) -> None:
+    def hold(self, reason: Hold) -> None:
         pass
 
-    def go_on(self) -> None:
+    def go_on(self, reason: Hold) -> None:
         pass
 
     def identify(self, identity: Identity) -> None:
@@ -220,14 +230,18 @@ class Session:
     def wait(self, request: Publish) -> None:
         if self._waiting is None:
             self._waiting = deque()
-        self._waiting.append(Waiting(request))
+        self._add_waiting(self._waiting, Waiting(request))
 
     def pause(self) -> None:
-        self._replies.hold()
+        self._replies.hold(Hold.JOURNAL)
 
     def go_on(self) -> None:
-        if not self._waiting or len(self._waiting) < MAX_WAITING:
-            self._replies.go_on()
+        self._replies.go_on(Hold.JOURNAL)
+
+    def _add_waiting(self, waiting: deque[Waiting], publish: Waiting) -> None:
+        waiting.append(publish)
+        if len(waiting) == MAX_WAITING:
+            self._replies.hold(Hold.UNANSWERED)
 
     def _end_publish(self, request: Publish, frame: bytes) -> None:
         """Answer a publish, but not before those that came earlier. A journal ends them in their order, so the first
@@ -236,9 +250,7 @@ class Session:
         if not waiting:
             self._replies.reply(frame)
         elif waiting[0].request is not request:
-            waiting.append(Waiting(request, frame))
-            if len(waiting) == MAX_WAITING:
-                self._replies.hold()
+            self._add_waiting(waiting, Waiting(request, frame))
         else:
             waiting[0].answer = frame
             self._answer_waiting(waiting)
@@ -249,7 +261,7 @@ class Session:
             self._replies.reply(answer)
             waiting.popleft()
         if was_full and len(waiting) < MAX_WAITING:
-            self._replies.go_on()
+            self._replies.go_on(Hold.UNANSWERED)
 
     def end(self) -> None:
         """The client is gone, or about to be sent away: it gets no new event and no further answer."""
@@ -319,7 +331,7 @@ class Session:
         ask(answer)
         if not answered:
             held = True
-            self._replies.hold()
+            self._replies.hold(Hold.ANSWER)
 
     def _finish(self, found: Found | Failure, then: Callable[[Found], None]) -> None:
         if isinstance(found, Failure):
@@ -337,7 +349,7 @@ class Session:
             log.exception("Internal error at a request of client %(client_id)s", {"client_id": self.client_id})
             self._refuse(Internal(), request_id)
         finally:
-            self._replies.go_on()
+            self._replies.go_on(Hold.ANSWER)
 
     def _authenticate(self, request: Auth) -> None:
         """Find out who the client is."""

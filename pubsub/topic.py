@@ -5,25 +5,28 @@ Only the Broker and the journals call it. No I/O, and no opinion on what a subsc
 
 from __future__ import annotations
 
+import logging
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
 
 from pubsub.protocol import TopicOptions
+from pubsub.ring import Ring
 
 if TYPE_CHECKING:
     from pubsub.catchup import CatchUp
     from pubsub.journal import Journal
     from pubsub.outbox import Outbox
 
+log = logging.getLogger(__name__)
+
 # A batch is written as soon as it has so many bytes: it bounds what waits for the end of the tick, and is the grain in
 # which a lagging subscriber's queue holds on to memory.
 BATCH_BYTES: Final = 64 * 1024
+PURGED_AT_ONCE: Final = 200  # expired events that a publish lets go of: it adds one, so they are soon all gone
 
 Write = Callable[[bytes], None]
 
@@ -72,6 +75,13 @@ def make_batch(topic: Topic, events: list[StoredEvent]) -> Batch:
     return Batch(topic, events, frames)
 
 
+class Page(NamedTuple):
+    """Events of a ring that have not expired, in order; ``end``: the ``seq`` up to which it was looked at."""
+
+    events: list[StoredEvent]
+    end: int
+
+
 class Lane:
     """Subscribers of a topic that get the same bytes. One write each for a batch, with no Python code in between.
 
@@ -110,8 +120,8 @@ class Lane:
         return self._arriving is not None and self._arriving.get(outbox) is catch_up
 
     def move(self, outbox: Outbox) -> None:
-        """The state of a subscriber has changed."""
-        if not self._arriving or outbox not in self._arriving:
+        """The state of a subscriber has changed, if it is one, and not on its way yet."""
+        if outbox in self._ready or outbox in self._lagging:
             self._place(outbox)
 
     def leave(self, outbox: Outbox) -> None:
@@ -139,8 +149,14 @@ class Lane:
             self._writes = tuple(self._ready.values())
         frames = batch.frames
         lagging = list(self._lagging)  # before the writes: who blocks at this batch has it already
-        for write in self._writes:
-            write(frames)
+        writes = iter(self._writes)
+        while True:
+            try:
+                for write in writes:
+                    write(frames)
+                break
+            except Exception:  # the others still have theirs to come
+                log.exception("Internal error at a subscriber of topic %(topic)s", {"topic": batch.topic.name})
         for outbox in lagging:
             outbox.offer(batch)
 
@@ -167,7 +183,7 @@ class Topic:
         self.first = 0
         self.stored_bytes = 0  # what the journal holds of it
         self.expiring = options.ttl_sec is not None
-        self.ring: deque[StoredEvent] = deque(maxlen=min(options.history, ring_size))
+        self.ring = Ring(min(options.history, ring_size))
         self.lane = Lane()
         self._pending: list[StoredEvent] = []
         self._pending_bytes = 0
@@ -207,17 +223,14 @@ class Topic:
     def purge(self, now: float) -> None:
         """Let go of the oldest events where they have expired; what expired before its turn waits for it."""
         self.expiring = True
-        while self.ring and self.ring[0].expires <= now:
-            self.ring.popleft()
+        self.ring.purge(now, PURGED_AT_ONCE)
 
     def in_ring(self, after: int) -> bool:
         """Whether the ring holds everything that is kept of what follows ``after``."""
         return max(after, self.oldest - 1) >= self.seq - len(self.ring)
 
-    def after(self, seq: int, limit: int, now: float) -> list[StoredEvent]:
-        """The oldest ``limit`` events of the ring that follow ``seq`` and have not expired."""
-        skipped = max(0, seq - self.seq + len(self.ring))
-        following = islice(self.ring, skipped, None)
-        if self.expiring:
-            following = (event for event in following if event.expires > now)  # type: ignore[assignment]
-        return list(islice(following, limit))
+    def page(self, after: int, limit: int, now: float) -> Page:
+        """What has not expired of the ``limit`` events of the ring that follow ``after``."""
+        found = self.ring.after(after, limit)
+        end = found[-1].seq if found else self.seq
+        return Page([event for event in found if event.expires > now] if self.expiring else found, end)

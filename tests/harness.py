@@ -455,6 +455,14 @@ def is_setting(name: str) -> bool:
     return name.lower() in {each.name for each in fields(Settings)} or name.lower() == "gin_mode"
 
 
+def environment_of(loop: str, folder: Path) -> dict[str, str]:
+    """What a ServerProcess needs in its environment to run on ``loop``: "uvloop", or "asyncio" for Python's own."""
+    if loop == "uvloop":
+        return {}
+    (folder / "uvloop.py").write_text("raise ImportError('the test wants the loop of asyncio')")
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(REPOSITORY)])}
+
+
 def free_port() -> int:
     with contextlib.closing(socket.socket()) as sock:
         sock.bind(("127.0.0.1", 0))

@@ -160,7 +160,11 @@ class Transport(asyncio.Transport):
         self.connection = protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return NoSocket() if name == "socket" else default
+        if name != "socket":
+            return default
+        return (
+            None if self.closing else NoSocket()
+        )  # as TLS has it between the end of its connection and the news of it
 
 
 class NoSocket:

@@ -16,6 +16,7 @@ import pytest
 from pubsub.connection import FULL_READ
 from pubsub.errors import Goodbye
 from pubsub.frames import BINARY, CLOSE, CONTINUATION, FIN, LONG, PING, PONG, TEXT
+from pubsub.session import Hold
 from tests.harness import (
     PATIENCE,
     Json,
@@ -485,9 +486,9 @@ def test_row_37_who_waits_for_the_server_is_not_taken_for_dead() -> None:
         return not transport.closing
 
     assert transport.connection is not None
-    transport.connection.hold()
+    transport.connection.hold(Hold.ANSWER)
     assert pass_seconds(2 * patience)
-    transport.connection.go_on()
+    transport.connection.go_on(Hold.ANSWER)
     assert pass_seconds(patience - 60), "it has all of its time again"
     assert not pass_seconds(120)
 

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from pubsub.journal.sqlite import UNWRITTEN_BYTES, SqliteJournal
 from pubsub.journal.store import EventRow, Store
 from pubsub.journal.writer import Operation, Result, Writer
 from pubsub.rest import BROKER
+from pubsub.session import Hold
 from tests.harness import (
     PATIENCE,
     Client,
@@ -31,6 +33,7 @@ from tests.harness import (
     publish_request,
     run_server,
 )
+from tests.simulation import Parts
 
 
 @pytest.fixture
@@ -546,3 +549,94 @@ async def test_answers_that_wait_for_an_earlier_publish_are_bounded(
             disk_works.set()
             answers = await client.receive_many(200)
     assert [answer["request_id"] for answer in answers] == [str(number) for number in range(200)]
+
+
+async def test_row_61_several_reasons_to_hold_a_client_at_once_leave_its_answers_in_order(
+    data_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The publishes that the disk holds up end while a history waits: that lets go of its own reason alone."""
+    monkeypatch.setattr("pubsub.session.MAX_WAITING", 50)
+    disk_writes, disk_reads, reading = threading.Event(), threading.Event(), threading.Event()
+    write, read = Writer.write, Store.read
+
+    def write_when_the_disk_works(writer: Writer, group: Sequence[Operation]) -> Result:
+        assert disk_writes.wait(PATIENCE)
+        return write(writer, group)
+
+    def read_when_the_disk_works(store: Store, *arguments: Any) -> Sequence[EventRow]:
+        reading.set()
+        assert disk_reads.wait(PATIENCE)
+        return read(store, *arguments)
+
+    async with run_server(data_dir=data_dir, ring_buffer_size=1) as server, server.client() as client:
+        await create(server, history=1000)
+        await publish_many(client, "t", 10)
+        monkeypatch.setattr(Writer, "write", write_when_the_disk_works)
+        monkeypatch.setattr(Store, "read", read_when_the_disk_works)
+        for number in range(50):
+            await client.send(publish_request("t", number) | {"request_id": "p"})
+        await client.send({"type": "history", "topic": "t", "after": 0, "request_id": "1"})
+        await client.send({"type": "ping", "request_id": "2"})
+        await client.send({"type": "subscribe", "topic": "t", "client_id": "tester", "request_id": "3"})
+        disk_writes.set()
+        await eventually(reading.is_set)
+        await server.get("/health")
+        disk_reads.set()
+        answers = await client.receive_many(53)
+    assert [answer["request_id"] for answer in answers] == ["p"] * 50 + ["1", "2", "3"]
+
+
+async def test_publishes_that_wait_for_the_disk_are_bounded(data_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pubsub.session.MAX_WAITING", 50)
+    disk_works = threading.Event()
+    write = Writer.write
+
+    def write_when_the_disk_works(writer: Writer, group: Sequence[Operation]) -> Result:
+        assert disk_works.wait(PATIENCE)
+        return write(writer, group)
+
+    async with run_server(data_dir=data_dir) as server, server.client() as client:
+        await create(server)
+        await server.create("memory")
+        monkeypatch.setattr(Writer, "write", write_when_the_disk_works)
+        for number in range(50):
+            await client.send(publish_request("t", number) | {"request_id": str(number)})
+        await client.send(publish_request("memory", 50) | {"request_id": "50"})
+        async with server.client("other") as other:
+            await other.sync()
+        await server.get("/health")
+        assert server.app[BROKER].find_topic("memory").seq == 0, "nothing more is read"
+        disk_works.set()
+        answers = await client.receive_many(51)
+    assert [answer["request_id"] for answer in answers] == [str(number) for number in range(51)]
+
+
+async def test_row_60_who_waits_for_the_journal_and_does_not_read_is_dropped(
+    data_dir: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its answer waits until it has taken the pages of its replay: the one who keeps it waiting is the client."""
+    async with run_server(data_dir=data_dir, ring_buffer_size=10, write_wait_sec=0.5, send_buffer=1 << 16) as server:
+        await create(server, history=10_000)
+        async with server.client("p") as publisher:
+            for _ in range(300):
+                await publisher.send(publish_request("t", "x" * 20_000))
+            await publisher.receive_many(300)
+            stalled = await RawClient.connect(server.port, receive_buffer=1 << 14)
+            await stalled.send_text({"type": "subscribe", "topic": "t", "client_id": "raw", "last_n": 300})
+            await eventually(lambda: server.connections == 1)
+            assert caplog.text.count("Slow consumer detected: client_id=raw") == 1
+            await publisher.sync()
+
+
+def test_row_60_a_held_client_that_keeps_its_own_answer_waiting_is_not_taken_for_alive() -> None:
+    """The identity provider answers while the client does not read; it gets no sign of life for that."""
+    parts = Parts(Random(0))
+    connection = parts.connect("waiting").connection
+    assert connection is not None
+    connection.hold(Hold.ANSWER)
+    parts.loop.pass_time(500)
+    assert connection.last_life(500) == 500, "it waits for the server"
+    connection.pause_writing()
+    connection.outbox.call_when_ready(lambda: None)
+    parts.loop.pass_time(300)
+    assert connection.last_life(800) == 500, "the server waits for it"

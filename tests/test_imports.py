@@ -30,13 +30,15 @@ LAYERS = [
     ],
     ["pubsub.session"],
     ["pubsub.broker", "pubsub.tokens", "pubsub.identity", "pubsub.permissions", "pubsub.limits"],
-    ["pubsub.journal", "pubsub.catchup", "pubsub.outbox", "pubsub.backlog", "pubsub.topic"],
+    ["pubsub.journal", "pubsub.catchup", "pubsub.outbox", "pubsub.backlog", "pubsub.topic", "pubsub.ring"],
+    ["pubsub.turns"],
     ["pubsub.descriptors"],
     ["pubsub.protocol", "pubsub.frames", "pubsub.clock"],
     ["pubsub.errors"],
     ["pubsub"],
 ]
-WITHOUT_IO = {"pubsub.session", "pubsub.broker", "pubsub.topic", "pubsub.outbox", "pubsub.backlog",
+WITHOUT_IO = {"pubsub.session", "pubsub.broker", "pubsub.topic", "pubsub.ring", "pubsub.outbox", "pubsub.backlog",
+              "pubsub.turns",
               "pubsub.catchup", "pubsub.journal", "pubsub.journal.memory", "pubsub.journal.seen", "pubsub.protocol",
               "pubsub.frames", "pubsub.clock", "pubsub.errors", "pubsub.tokens", "pubsub.identity",
               "pubsub.permissions", "pubsub.limits"}  # fmt: skip

@@ -12,6 +12,15 @@ LIVES = 300  # seeds for each of the tests below; RACES=5000 tries more
 STEPS = 400
 
 
+@pytest.fixture(params=["slices", "slices of one"])
+def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done for many members or messages, in slices: so small that everything else happens between them."""
+    if request.param == "slices of one":
+        for name in ("broker.MEMBERS", "broker.LANES", "broker.LOOKED_AT", "outbox.LANES", "catchup.PAGE"):
+            monkeypatch.setattr(f"pubsub.{name}", 1)
+
+
+@pytest.mark.usefixtures("slices")
 @pytest.mark.parametrize("block", range(4))
 def test_row_39_40_and_43_hold_in_any_order_of_callbacks(block: int) -> None:
     lives = int(os.environ.get("RACES", LIVES)) // 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tests.harness import (
     Server,
     ServerProcess,
     clean_environment,
+    environment_of,
     eventually,
     masked_frame,
     on_one_loop,
@@ -399,3 +401,31 @@ async def test_a_replay_longer_than_the_queue_loses_nothing() -> None:
         delivery = Delivery("orders")
         await delivery.follow(subscriber, kept + 10)
         assert delivery.gaps == []
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@on_one_loop
+async def test_row_59_stalled_readers_of_a_long_replay_from_memory_cost_a_write_buffer_each(
+    loop: str, tmp_path: Path
+) -> None:
+    """20 that ask for 28 MB each and read nothing. They are slow consumers like any other."""
+    flags = ("--ring-buffer-size", "100000", "--write-wait-sec", "3")
+    with ServerProcess(*flags, environment=environment_of(loop, tmp_path)) as server:
+        await server.create("t")
+        publisher = await RawClient.connect(server.port)
+        for _ in range(10):
+            await publisher.send(b"".join(masked_frame(0x81, text) for text in [publish_text("t", 700)] * 4000))
+            for _ in range(4000):
+                assert (await publisher.receive())["type"] == "ack"
+        before = peak_memory(server)
+        stalled = [await RawClient.connect(server.port, receive_buffer=1 << 14) for _ in range(20)]
+        for client in stalled:
+            await client.send_text({"type": "subscribe", "topic": "t", "client_id": "raw", "last_n": 100_000})
+        for _ in stalled:
+            server.read_log_until("Slow consumer detected: client_id=raw")
+        assert peak_memory(server) - before < 20 * 600 * 1024
+        assert server.stop() == 0
+
+
+def publish_text(topic: str, size: int) -> bytes:
+    return json.dumps(publish_request(topic, "x" * size)).encode()

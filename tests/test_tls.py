@@ -9,6 +9,7 @@ import ipaddress
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from tests.harness import (
     Server,
     ServerProcess,
     clean_environment,
+    environment_of,
     make_settings,
     on_one_loop,
     publish_request,
@@ -186,3 +188,79 @@ def test_health_knows_its_own_certificate(tmp_path: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["topics"] == 0
+
+
+# Opens WebSockets over TLS in ten threads and ends them without a goodbye of WebSocket's: by FIN, by RST or by TLS.
+HANG_UP = r"""
+import socket, ssl, sys, threading
+
+port, way, rounds = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+def come_and_go():
+    for _ in range(rounds):
+        client = context.wrap_socket(socket.create_connection(("127.0.0.1", port)))
+        client.sendall(b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                       b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+        client.recv(4096)
+        if way == "reset":
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))
+        elif way == "unwrap":
+            try:
+                client.settimeout(0.2)
+                client.unwrap()
+            except OSError:
+                pass
+        client.close()
+
+threads = [threading.Thread(target=come_and_go) for _ in range(10)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("way", ["close", "reset", "unwrap"])
+async def test_row_56_tls_clients_that_hang_up_are_noticed_by_nobody_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    """Between the end of the connection below TLS and the news of it a transport has no socket."""
+    trouble: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: trouble.append(context))
+    async with tls_server(tmp_path, ping_period_sec=0.1, pong_wait_sec=60) as (server, _), server.client() as client:
+        guests = await asyncio.create_subprocess_exec(sys.executable, "-c", HANG_UP, str(server.port), way, "25")
+
+        async def ask() -> None:
+            while guests.returncode is None:
+                async with server.http.get("/clients?limit=1000") as response:
+                    assert response.status == 200, await response.text()
+
+        await asyncio.gather(*(ask() for _ in range(3)))
+        await client.sync()
+    assert trouble == []
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def silent_websocket(port: int) -> ssl.SSLSocket:
+    sock = trusting().wrap_socket(socket.create_connection(("127.0.0.1", port)))
+    sock.sendall(
+        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    assert sock.recv(4096).startswith(b"HTTP/1.1 101")
+    return sock
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_row_56_a_shutdown_ends_well_with_tls_clients_that_do_not_answer_it(loop: str, tmp_path: Path) -> None:
+    certificate, key = write_certificate(tmp_path, "localhost")
+    flags = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--shutdown-timeout-sec", "1")
+    with ServerProcess(*flags, environment=environment_of(loop, tmp_path)) as server:
+        clients = [silent_websocket(server.port) for _ in range(150)]
+        assert server.stop() == 0
+        assert "Traceback" not in server.log
+        assert "Shutdown complete" in server.log
+        for client in clients:
+            client.close()

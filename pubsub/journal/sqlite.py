@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 Found = TypeVar("Found")
 
 TIDY_PERIOD: Final = 1.0  # seconds
-PAGE_BYTES: Final = 256 * 1024  # read at a time, and one event more
+PAGE_BYTES: Final = 64 * 1024  # read at a time, and one event more: what a subscriber that stalls then holds
 # What is not on the disk yet: beyond it, who publishes to durable topics is not read from.
 UNWRITTEN_BYTES: Final = 16 * 1024 * 1024
 APPEND_BYTES: Final = 500  # what a publish takes beside its payload
@@ -131,10 +132,11 @@ class SqliteJournal:
     def _restore(self, store: Store, row: TopicRow, topic: Topic) -> None:
         topic.number, topic.seq, topic.first, topic.stored_bytes = row.number, row.seq, row.first, row.bytes
         topic.expiring = topic.expiring or store.has_expired(row.number, 0, row.seq, inf)
-        after = max(row.seq - (topic.ring.maxlen or 0), topic.oldest - 1)
+        after = max(row.seq - topic.ring.capacity, topic.oldest - 1)
         # Those that have expired too: the ring has no holes.
         while page := self._events(store.read(row.number, after, row.seq, row.seq - after, PAGE_BYTES, now=0)):
-            topic.ring.extend(page)
+            for event in page:
+                topic.ring.append(event)
             after = page[-1].seq
         self._topics[row.number] = topic
 
@@ -181,11 +183,19 @@ class SqliteJournal:
             self._busy = False
         self._take(result)
         for operation in group:
-            self._end(operation)
+            self._alone(partial(self._end, operation))
         self._begin_to_tidy()
         paused, self._paused = self._paused, []
         for publisher in paused:
-            publisher.go_on()
+            self._alone(publisher.go_on)
+
+    @staticmethod
+    def _alone(step: Callable[[], None]) -> None:
+        """One step of many: whatever it raises costs nobody else the end of what they wait for."""
+        try:
+            step()
+        except Exception:
+            log.exception("Internal error at the end of a group of the journal")
 
     def _end(self, operation: Operation) -> None:
         match operation:
