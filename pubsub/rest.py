@@ -25,6 +25,7 @@ from pubsub.topic import Topic
 log = logging.getLogger(__name__)
 
 SLICE: Final = 1000  # rows made at a stretch: about 1 ms
+SLICE_BYTES: Final = 256 * 1024  # or so many: a client may have thousands of subscriptions
 
 Row = TypeVar("Row")
 
@@ -161,10 +162,13 @@ async def read_text(request: web.Request) -> str:
 async def render_rows(shown: Iterable[Row], row: Callable[[Row], bytes | None]) -> bytes:
     """The rows parted by commas, made in slices, so that a long list keeps no one else waiting; None is no row."""
     rows: list[bytes] = []
+    size = 0
     for number, each in enumerate(shown, 1):
         if (rendered := row(each)) is not None:
             rows.append(rendered)
-        if number % SLICE == 0:
+            size += len(rendered)
+        if number % SLICE == 0 or size > SLICE_BYTES:
+            size = 0
             await asyncio.sleep(0)
     return b",".join(rows)
 

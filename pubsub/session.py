@@ -5,6 +5,7 @@ Nothing that a client sends raises out of :meth:`Session.receive`.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 from collections import deque
@@ -18,7 +19,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from pubsub.broker import Broker, Kept
 from pubsub.catchup import Start
 from pubsub.clock import Clock
-from pubsub.errors import BadRequest, Failure, Forbidden, Goodbye, Internal, LimitExceeded, Unauthorized
+from pubsub.errors import BadRequest, Failure, Forbidden, Goodbye, Internal, LimitExceeded, TopicNotFound, Unauthorized
 from pubsub.frames import frame_payload, text_frame
 from pubsub.identity import Identity
 from pubsub.limits import Quotas, Rates
@@ -53,6 +54,7 @@ Found = TypeVar("Found")
 
 # Answers to publishes that wait for the end of an earlier one: then the client is read no further.
 MAX_WAITING: Final = 10_000
+REVIEWED: Final = 500  # subscriptions that are held against new rights in one turn: up to 10 µs each where they end
 
 
 class Hold(enum.Enum):
@@ -366,7 +368,7 @@ class Session:
     def _end_authentication(self, request: Auth, quotas: Quotas, identity: Identity) -> None:
         self._take_identity(identity, quotas)
         self._answer(Ack(request_id=request.request_id, status="ok", ts=self._clock.timestamp()))
-        self._end_forbidden_subscriptions(identity)
+        self._end_forbidden_subscriptions()
 
     def _take_identity(self, identity: Identity, quotas: Quotas) -> None:
         """Raises Forbidden where the client is someone else already, LimitExceeded where it is connected too often."""
@@ -379,9 +381,23 @@ class Session:
         self.identity = identity
         self._replies.identify(identity)
 
-    def _end_forbidden_subscriptions(self, identity: Identity) -> None:
+    def _end_forbidden_subscriptions(self) -> None:
         self._replies.flush()  # the ack comes first
-        for name in [name for name in self._outbox.lanes if not identity.may_subscribe(name)]:
+        self._review(list(self._outbox.lanes))
+
+    def _review(self, names: list[str]) -> None:
+        """End those subscriptions that the client's present rights do not allow, in turns: they may be many."""
+        identity = self.identity
+        if self._replies is _NO_REPLIES or identity is None:
+            return
+        for name in names[:REVIEWED]:
+            if name in self._outbox.lanes and not identity.may_subscribe(name):
+                self._forbid(name)
+        if rest := names[REVIEWED:]:
+            self._broker.turns.take(partial(self._review, rest))
+
+    def _forbid(self, name: str) -> None:
+        with contextlib.suppress(TopicNotFound):  # it has ended, and the client is about to be told
             topic = self._broker.unsubscribe(name, self._outbox)
             notice = Info(topic=name, msg="unsubscribed", reason="forbidden", ts=self._clock.timestamp())
             self._outbox.notify(topic, text_frame(encode(notice)))

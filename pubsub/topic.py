@@ -149,16 +149,16 @@ class Lane:
             self._writes = tuple(self._ready.values())
         frames = batch.frames
         lagging = list(self._lagging)  # before the writes: who blocks at this batch has it already
-        writes = iter(self._writes)
+        writes, offers = iter(self._writes), iter(lagging)
         while True:
             try:
                 for write in writes:
                     write(frames)
-                break
+                for outbox in offers:
+                    outbox.offer(batch)
+                return
             except Exception:  # the others still have theirs to come
                 log.exception("Internal error at a subscriber of topic %(topic)s", {"topic": batch.topic.name})
-        for outbox in lagging:
-            outbox.offer(batch)
 
 
 class Topic:
@@ -201,8 +201,13 @@ class Topic:
 
     def add(self, event: StoredEvent) -> bool:
         """Keep the event and set it out for delivery; whether it is the first that waits for :meth:`flush`."""
-        self.seq = event.seq
-        self.ring.append(event)
+        self.seq = seq = event.seq
+        ring = self.ring
+        if ring.full:  # here and not in a method: this is the path of each publish, and a call costs 0.1 µs of 5
+            ring.newest = seq
+            ring.slots[(seq - ring.base) % ring.capacity] = event
+        else:
+            ring.append(event)
         if not self.lane.size:
             return False
         self._pending.append(event)

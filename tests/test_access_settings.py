@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificate import write_certificate
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pubsub.__main__ import main
@@ -18,7 +19,6 @@ from pubsub.settings_reader import find_mistakes, read_settings
 from pubsub.tokens import ALGORITHMS, Tokens, secret_keys
 from tests.credentials import API_KEYS, SECRET
 from tests.harness import REPOSITORY, clean_environment, make_settings, on_one_loop
-from tests.test_tls import write_certificate
 from tests.test_tokens import KEY_KINDS, pem
 
 HIDDEN = "got a value that is not shown"

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from certificate import write_certificate
 
 from tests.credentials import API_KEYS, SECRET, make_token
 from tests.harness import PATIENCE, REPOSITORY, ServerProcess, clean_environment
-from tests.test_tls import write_certificate
 
 SESSION = "create a\nsub a\npub a 1\ntopics\ndelete a\n"
 BENCH = ["bench", "--subscribers", "2", "--duration", "0.2"]

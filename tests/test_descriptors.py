@@ -11,10 +11,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from certificate import trusting, write_certificate
 
 from pubsub.descriptors import OWN
 from tests.harness import PATIENCE, RawClient, ServerProcess, eventually, on_one_loop
-from tests.test_tls import trusting, write_certificate
 
 LOOPS = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 FILES = 128  # that the server may open

@@ -43,7 +43,7 @@ def test_what_was_purged_is_let_go_of() -> None:
     for seq in range(1, 6):
         ring.append(StoredEvent(seq, b"", expires=1.0))
     ring.purge(1.0, 100)
-    assert ring._slots == [None] * 5
+    assert ring.slots == [None] * 5
 
 
 @pytest.mark.parametrize("capacity", [0, 3])

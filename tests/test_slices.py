@@ -17,9 +17,13 @@ from pubsub.broker import Broker, Kept
 from pubsub.catchup import PAGE, Start
 from pubsub.clock import Clock
 from pubsub.connection import Connection
-from pubsub.errors import Failure, TopicNotFound
+from pubsub.errors import Failure, TopicNotFound, Unauthorized
+from pubsub.identity import Identity
+from pubsub.limits import Quotas
 from pubsub.outbox import Outbox
+from pubsub.permissions import make_rights
 from pubsub.protocol import Message, Position, Publish, TopicOptions
+from pubsub.session import NoReplies, Rules, Session
 from pubsub.topic import BATCH_BYTES, Topic
 from tests.harness import new_id
 from tests.simulation import Parts
@@ -288,3 +292,35 @@ async def test_row_65_the_connections_of_a_client_are_sent_away_in_slices(monkey
     assert await parts.connections.disconnect("alice") == 10
     assert sent_away == ["alice"] * 10
     assert counts == [3, 6, 9]
+
+
+def test_row_65_new_rights_are_held_against_subscriptions_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pubsub.session.REVIEWED", 2)
+    world, written = World(), bytearray()
+    outbox = world.outbox(written.extend)
+    session = Session(
+        world.broker,
+        outbox,
+        NoReplies(),
+        Clock(lambda: 0),
+        client_id="alice",
+        named=True,
+        rules=Rules(identify_as(subscribes=("t0", "t7")), None, Quotas(in_all=0, per_client=0), 0),
+        identity=identity(subscribes=(">",)),
+    )
+    topics = many_topics(world, outbox, 8)
+    session.receive('{"type":"auth","token":"x"}')
+    by_tick = world.count_by_tick(lambda: written.count(b'"unsubscribed"'))
+    assert sum(by_tick) == 6
+    assert max(by_tick) == 2
+    assert [topic.subscribers for topic in topics] == [1, 0, 0, 0, 0, 0, 0, 1]
+
+
+def identity(subscribes: tuple[str, ...]) -> Identity:
+    return Identity(
+        client_id="alice", subscribes=make_rights(subscribes), publishes=make_rights(()), sees_all=False, admin=False
+    )
+
+
+def identify_as(subscribes: tuple[str, ...]) -> Callable[[str, Callable[[Identity | Unauthorized], None]], None]:
+    return lambda token, answer: answer(identity(subscribes))

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
-import ipaddress
 import json
 import os
 import signal
-import socket
-import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -18,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import hang_up
 import pytest
 from aiohttp import web
+from certificate import trusting, write_certificate
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hang_up import open_websocket
 
 from pubsub.app import create_app, listen
 from pubsub.tls import Certificate
@@ -39,31 +35,6 @@ from tests.harness import (
     on_one_loop,
     publish_request,
 )
-
-LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
-
-
-def write_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 and its key; ``name`` is its common name."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(LOOPBACK)]), critical=False)
-        .serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + datetime.timedelta(1))
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
-    cert_file.write_bytes(certificate.public_bytes(Encoding.PEM))
-    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return cert_file, key_file
-
-
-def trusting() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
 
 
 @contextlib.asynccontextmanager
@@ -190,38 +161,6 @@ def test_health_knows_its_own_certificate(tmp_path: Path) -> None:
         assert json.loads(done.stdout)["topics"] == 0
 
 
-# Opens WebSockets over TLS in ten threads and ends them without a goodbye of WebSocket's: by FIN, by RST or by TLS.
-HANG_UP = r"""
-import socket, ssl, sys, threading
-
-port, way, rounds = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-context = ssl.create_default_context()
-context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-
-def come_and_go():
-    for _ in range(rounds):
-        client = context.wrap_socket(socket.create_connection(("127.0.0.1", port)))
-        client.sendall(b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                       b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
-        client.recv(4096)
-        if way == "reset":
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))
-        elif way == "unwrap":
-            try:
-                client.settimeout(0.2)
-                client.unwrap()
-            except OSError:
-                pass
-        client.close()
-
-threads = [threading.Thread(target=come_and_go) for _ in range(10)]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-"""
-
-
 @pytest.mark.parametrize("way", ["close", "reset", "unwrap"])
 async def test_row_56_tls_clients_that_hang_up_are_noticed_by_nobody_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, way: str
@@ -230,7 +169,7 @@ async def test_row_56_tls_clients_that_hang_up_are_noticed_by_nobody_else(
     trouble: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: trouble.append(context))
     async with tls_server(tmp_path, ping_period_sec=0.1, pong_wait_sec=60) as (server, _), server.client() as client:
-        guests = await asyncio.create_subprocess_exec(sys.executable, "-c", HANG_UP, str(server.port), way, "25")
+        guests = await asyncio.create_subprocess_exec(sys.executable, hang_up.__file__, str(server.port), way, "25")
 
         async def ask() -> None:
             while guests.returncode is None:
@@ -243,22 +182,12 @@ async def test_row_56_tls_clients_that_hang_up_are_noticed_by_nobody_else(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def silent_websocket(port: int) -> ssl.SSLSocket:
-    sock = trusting().wrap_socket(socket.create_connection(("127.0.0.1", port)))
-    sock.sendall(
-        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    assert sock.recv(4096).startswith(b"HTTP/1.1 101")
-    return sock
-
-
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_row_56_a_shutdown_ends_well_with_tls_clients_that_do_not_answer_it(loop: str, tmp_path: Path) -> None:
     certificate, key = write_certificate(tmp_path, "localhost")
     flags = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--shutdown-timeout-sec", "1")
     with ServerProcess(*flags, environment=environment_of(loop, tmp_path)) as server:
-        clients = [silent_websocket(server.port) for _ in range(150)]
+        clients = [open_websocket(server.port) for _ in range(150)]
         assert server.stop() == 0
         assert "Traceback" not in server.log
         assert "Shutdown complete" in server.log

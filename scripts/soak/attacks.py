@@ -103,6 +103,13 @@ async def stall(bad: Attacker) -> None:
     await bad.burst(client_frame(PING, b"", MASK))
 
 
+async def replay_and_not_read(bad: Attacker) -> None:
+    """Asks for all that the topic keeps, and never reads."""
+    await bad.shake_hands()
+    await bad.send(bad.ask(type="subscribe", topic=bad.topic, last_n=1_000_000))
+    await bad.burst(client_frame(PING, b"", MASK))
+
+
 async def send_garbage(bad: Attacker) -> None:
     await bad.shake_hands()
     await bad.send(bad.random.randbytes(bad.random.choice([10, 1000, 100_000])))
@@ -218,6 +225,7 @@ async def flood_topics(bad: Attacker) -> None:
 
 KINDS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     "stall": stall,
+    "replay": replay_and_not_read,
     "garbage": send_garbage,
     "promise": promise_much,
     "pings": flood_pings,

@@ -277,7 +277,8 @@ CEILINGS: dict[str, int] = {
     "topics": 50 * 4 * KIB,
     "crawl": 64 * KIB,
     "silent": 64 * KIB,
-    "stall": WRITE_BUFFER + 100 * KIB,  # the last, since it fills a topic with large messages
+    "stall": WRITE_BUFFER + 100 * KIB,  # the last but one, since it fills a topic with large messages
+    "replay": WRITE_BUFFER + 100 * KIB,  # and this asks for them
 }
 COMMON = 16 * MIB  # what is being worked on, and the allocator's own
 

@@ -23,6 +23,7 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import beside
 import jwt
 import phases
 import uvloop
@@ -42,6 +43,8 @@ PHASES: dict[str, Phase] = {
     "wander": phases.wander,
     "ceilings": phases.ceilings,
     "names": phases.names,
+    "hang_ups": beside.hang_ups,
+    "few_files": beside.few_files,
 }
 RESTARTING = {"storm": phases.storm, "kill": phases.kill}
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from certificate import trusting
 from oracle import Json
 
 REPOSITORY = Path(__file__).parents[2]
@@ -44,7 +45,11 @@ class Sample:
 
 @dataclass
 class Victim:
-    """``core`` None pins nothing. All lives of the server share a port, a folder and a log."""
+    """``core`` None pins nothing. All lives of the server share a port, a folder and a log.
+
+    ``settings``: beside SETTINGS. ``files``: how many it may open, 0 is as many as the machine lets it. It looks for
+    modules in its folder first.
+    """
 
     folder: Path
     core: int | None
@@ -53,11 +58,13 @@ class Victim:
     guarded: bool = False
     starts: int = 0
     samples: list[Sample] = field(default_factory=list)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    files: int = 0
     _process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if 'TLS_CERT_FILE' in self.settings else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> Path:
@@ -73,10 +80,20 @@ class Victim:
         await self._until_it_serves()
 
     def _launch(self, settings: Mapping[str, str]) -> None:
-        environment = {**os.environ, **SETTINGS, "PORT": str(self.port), "PYTHONPATH": str(REPOSITORY), **settings}
+        path = os.pathsep.join([str(self.folder), str(REPOSITORY)])
+        environment = {
+            **os.environ,
+            **SETTINGS,
+            "PORT": str(self.port),
+            "PYTHONPATH": path,
+            **self.settings,
+            **settings,
+        }
+        limit = ["prlimit", f"--nofile={self.files}"] if self.files else []
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pubsub", "serve"], cwd=self.folder, env=environment, stdout=log, stderr=log,
+                [*limit, sys.executable, "-m", "pubsub", "serve"],
+                cwd=self.folder, env=environment, stdout=log, stderr=log,
                 preexec_fn=None if self.core is None else self._pin,
             )  # fmt: skip
 
@@ -155,8 +172,11 @@ class Victim:
 
     async def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Json]:
         sent = None if body is None else json.dumps(body)
-        async with aiohttp.ClientSession(self.url) as http, http.request(method, path, data=sent) as answer:
+        async with self.session() as http, http.request(method, path, data=sent) as answer:
             return answer.status, await answer.json()
+
+    def session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(self.url, connector=aiohttp.TCPConnector(ssl=trusting()))
 
 
 def free_port() -> int:
