@@ -687,6 +687,11 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
+    def ready(self) -> None:
+        """Wait for the prompt behind the news of the connection: while that is shown the terminal is in cooked mode."""
+        self.expect("connected to")
+        self.expect("pubsub>")
+
     def enter(self, line: str) -> None:
         self.type(f"{line}\r")
 
@@ -755,7 +760,7 @@ def test_session_at_a_terminal(server: ServerProcess, topic: str, tmp_path: Path
 def test_completion_at_a_terminal(server: ServerProcess, topic: str, tmp_path: Path) -> None:
     run_script(server.url, f"create {topic}\n")
     with Terminal(server.url, tmp_path) as terminal:
-        terminal.expect("pubsub>")
+        terminal.ready()
         terminal.type("unsu\t")
         terminal.expect("b")
         terminal.type(topic[:-4])
@@ -771,7 +776,7 @@ def test_completion_at_a_terminal(server: ServerProcess, topic: str, tmp_path: P
 
 def test_ctrl_c_at_a_terminal(server: ServerProcess, tmp_path: Path) -> None:
     with Terminal(server.url, tmp_path) as terminal:
-        terminal.expect("pubsub>")
+        terminal.ready()
         terminal.type("nonsense\x03")
         terminal.enter("ping")
         terminal.expect("ok: pong")
@@ -783,7 +788,7 @@ def test_ctrl_c_at_a_terminal(server: ServerProcess, tmp_path: Path) -> None:
 
 def test_pasted_lines_at_a_terminal(server: ServerProcess, topic: str, tmp_path: Path) -> None:
     with Terminal(server.url, tmp_path) as terminal:
-        terminal.expect("pubsub>")
+        terminal.ready()
         terminal.enter(f"\x1b[200~create {topic}\nsub {topic}\nquit\nping\x1b[201~")
         terminal.expect(f"ok: created {topic}")
         terminal.expect(f"ok: subscribed to {topic}")
