@@ -20,12 +20,19 @@ if TYPE_CHECKING:
     from pubsub.topic import Topic
 
 
-class Rest(Struct):
-    """A batch of which the first ``skipped`` events have been dropped. ``replayed``: it has room beyond the limit."""
+class QueuedBatch(Struct):
+    """A batch without its first ``skipped`` events, which were dropped. ``replayed``: it has room beyond the limit.
+
+    One that was dropped as a whole is empty, and keeps its place until it is swept.
+    """
 
     batch: Batch
     skipped: int
     replayed: bool
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.batch.events
 
 
 class Notice(Struct, frozen=True):
@@ -62,7 +69,7 @@ class Newest(Struct):
     event: StoredEvent
 
 
-Entry = Batch | Rest | Notice | Gap | Newest
+Entry = QueuedBatch | Notice | Gap | Newest
 
 
 class Backlog:
@@ -72,8 +79,8 @@ class Backlog:
     ``overflowed``: it came to its limit at a topic whose policy is to disconnect.
     """
 
-    __slots__ = ("_clock", "_gaps", "_limit", "_newest", "_queue", "_queued", "_replayed", "_tails", "dropped",
-                 "overflowed")  # fmt: skip
+    __slots__ = ("_clock", "_droppable", "_emptied", "_gaps", "_limit", "_newest", "_queue", "_queued", "_replayed",
+                 "_tails", "dropped", "overflowed")  # fmt: skip
 
     def __init__(self, limit: int, clock: Clock) -> None:
         self.dropped = 0
@@ -81,6 +88,10 @@ class Backlog:
         self._limit = limit
         self._clock = clock
         self._queue: deque[Entry] = deque()
+        self._droppable: deque[QueuedBatch] = (
+            deque()
+        )  # those in the queue that may make room, and have something to drop
+        self._emptied = 0  # batches in the queue that are empty
         self._queued = 0  # events in batches
         self._replayed = 0  # of them in a replay, which has room beyond the limit
         self._gaps: dict[Topic, Gap] = {}  # to be told before what comes next of a topic
@@ -118,7 +129,7 @@ class Backlog:
     def replay(self, batch: Batch) -> None:
         """Queue kept events. However many they are, none is dropped to make room for another of them."""
         self._replayed += len(batch.events)
-        self._append(Rest(batch, 0, replayed=True))
+        self._append(batch, replayed=True)
 
     def notify(self, topic: Topic, frame: bytes) -> None:
         self._queue.append(Notice(topic, frame))
@@ -138,10 +149,12 @@ class Backlog:
     def _excess(self) -> int:
         return self._queued - self._limit - self._replayed
 
-    def _append(self, entry: Batch | Rest) -> None:
-        batch = entry.batch if isinstance(entry, Rest) else entry
+    def _append(self, batch: Batch, *, replayed: bool = False) -> None:
         self._tails.pop(batch.topic, None)
+        entry = QueuedBatch(batch, 0, replayed)
         self._queue.append(entry)
+        if batch.topic.options.overflow == "drop_oldest":
+            self._droppable.append(entry)
         self._queued += len(batch.events)
 
     def _drop_oldest(self) -> None:
@@ -149,27 +162,35 @@ class Backlog:
 
         A replay's events take the room that they had beyond the limit with them: that is felt at the next offer.
         """
-        passed: list[Entry] = []
-        least = self._queued - self._excess
-        while self._queued > least and self._queue:
-            entry = self._queue.popleft()
-            left = self._drop(entry, self._queued - least) if isinstance(entry, Batch | Rest) else entry
-            if left is not None:
-                passed.append(left)
-        self._queue.extendleft(reversed(passed))
+        excess = self._excess
+        while excess > 0 and self._droppable:
+            excess -= self._drop(self._droppable[0], excess)
+        self._sweep()
 
-    def _drop(self, entry: Batch | Rest, excess: int) -> Batch | Rest | None:
-        """Drop up to ``excess`` events; what is left of the entry."""
-        rest = Rest(entry, 0, replayed=False) if isinstance(entry, Batch) else entry
-        batch, skipped = rest.batch, rest.skipped
-        if batch.topic.options.overflow != "drop_oldest":
-            return entry
-        end = min(len(batch.events), skipped + excess)
-        self._miss(batch.topic, batch.events[skipped].seq, batch.events[end - 1].seq)
-        self._queued -= end - skipped
-        self._replayed -= (end - skipped) * rest.replayed
-        self.dropped += end - skipped
-        return Rest(batch, end, rest.replayed) if end < len(batch.events) else None
+    def _drop(self, entry: QueuedBatch, most: int) -> int:
+        """Drop up to ``most`` events of the first that may be dropped; how many those were."""
+        topic, events, first = entry.batch.topic, entry.batch.events, entry.skipped
+        end = min(len(events), first + most)
+        self._miss(topic, events[first].seq, events[end - 1].seq)
+        count = end - first
+        self._queued -= count
+        self._replayed -= count * entry.replayed
+        self.dropped += count
+        entry.skipped = end
+        if end == len(events):
+            self._droppable.popleft()
+            entry.batch, entry.skipped = Batch(topic, [], b""), 0
+            self._emptied += 1
+        return count
+
+    def _sweep(self) -> None:
+        """Forget empty batches: at the front at once, elsewhere when they are the most of the queue."""
+        while self._queue and _is_empty(self._queue[0]):
+            self._queue.popleft()
+            self._emptied -= 1
+        if 2 * self._emptied > len(self._queue):
+            self._queue = deque(entry for entry in self._queue if not _is_empty(entry))
+            self._emptied = 0
 
     def _append_what_fits(self, batch: Batch) -> None:
         room = max(0, -self._excess)
@@ -216,11 +237,8 @@ class Backlog:
     def _take(self, entry: Entry) -> bytes:
         """What an entry comes to: nothing yet for a gap, which is told before what comes next of its topic."""
         match entry:
-            case Batch():
-                return self._take_events(entry.topic, entry.events, entry.frames)
-            case Rest(batch=batch, skipped=skipped):
-                self._replayed -= (len(batch.events) - skipped) * entry.replayed
-                return self._take_events(batch.topic, batch.events[skipped:], b"" if skipped else batch.frames)
+            case QueuedBatch():
+                return self._take_batch(entry)
             case Notice():
                 return self._told(entry.topic) + entry.frame
             case Gap():
@@ -230,6 +248,16 @@ class Backlog:
             case Newest():
                 del self._newest[entry.topic]
                 return self._alive(entry.topic, [entry.event])
+
+    def _take_batch(self, entry: QueuedBatch) -> bytes:
+        if entry.is_empty:
+            self._emptied -= 1
+            return b""
+        if self._droppable and self._droppable[0] is entry:
+            self._droppable.popleft()
+        batch, skipped = entry.batch, entry.skipped
+        self._replayed -= (len(batch.events) - skipped) * entry.replayed
+        return self._take_events(batch.topic, batch.events[skipped:], b"" if skipped else batch.frames)
 
     def _take_events(self, topic: Topic, events: list[StoredEvent], frames: bytes) -> bytes:
         """``frames`` are the events' frames, joined; empty where that is still to be done."""
@@ -249,3 +277,7 @@ class Backlog:
             else:
                 frames += [self._told(topic), event.frame]
         return b"".join(frames)
+
+
+def _is_empty(entry: Entry) -> bool:
+    return isinstance(entry, QueuedBatch) and entry.is_empty

@@ -9,8 +9,12 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
-from pubsub.access import FAILURE_BURST, is_own_origin, network_of
+from pubsub.access import ANYONE, FAILURE_BURST, Access, is_own_origin, network_of
+from pubsub.errors import RateLimited
+from pubsub.identity import ApiKeys
+from pubsub.limits import Rates
 from tests.credentials import API_KEYS, HANDSHAKE, SECRET, bearer, make_token
 from tests.harness import Server, eventually, run_server
 from tests.test_tokens import BAD_TOKENS
@@ -349,6 +353,20 @@ async def test_row_26_who_is_wrong_again_and_again_waits_and_nobody_else(monkeyp
 )
 def test_row_26_who_has_one_address_of_ipv6_has_all_of_the_network(address: str | None, network: str) -> None:
     assert network_of(address) == network
+
+
+def test_row_36_clients_without_a_name_share_the_rate_of_their_network() -> None:
+    """Who has one address of IPv6 has 2**64, and would have as many rates."""
+    access = Access(api_keys=ApiKeys(""), tokens=None, rates=Rates(1, 2, lambda: 0.0), allowed_origins=())
+    for address in ("2001:db8::1", "2001:db8::2"):
+        access.count(make_mocked_request("GET", "/", transport=transport_from(address)), ANYONE)
+    with pytest.raises(RateLimited):
+        access.count(make_mocked_request("GET", "/", transport=transport_from("2001:db8::3")), ANYONE)
+    access.count(make_mocked_request("GET", "/", transport=transport_from("2001:db8:0:1::1")), ANYONE)
+
+
+def transport_from(address: str) -> asyncio.Transport:
+    return asyncio.Transport({"peername": (address, 40_000, 0, 0)})
 
 
 async def test_row_20_forwarded_addresses_are_not_believed() -> None:

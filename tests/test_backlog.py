@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from math import inf
 from typing import Any
 
@@ -191,3 +192,29 @@ def test_a_replay_makes_way_little_by_little() -> None:
     client.outbox.replay(of, batch(of, 1, 50).events, after=None, until=50)
     client.outbox.offer(batch(of, 51, 51 + LIMIT))
     assert client.take() == [("t", 1, 1, 1), *events(2, 51 + LIMIT)]
+
+
+def test_what_may_not_be_dropped_is_not_walked_over_for_each_batch() -> None:
+    """Before the first event that may go stand many notices; to drop is one step all the same."""
+    client, of, other = Lagging(), topic("drop_oldest"), topic("drop_newest", "other")
+    for number in range(100):
+        client.outbox.notify(other, text_frame(json.dumps(["notice", number]).encode()))
+    steps = 0
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal steps
+        steps += event in ("call", "c_call")
+
+    for seq in range(1, LIMIT + 1):
+        client.outbox.offer(batch(of, seq, seq))
+    batches = [batch(of, seq, seq) for seq in range(LIMIT + 1, 1001)]
+    sys.setprofile(count)
+    try:
+        for each in batches:
+            client.outbox.offer(each)
+    finally:
+        sys.setprofile(None)
+    assert steps < 40 * len(batches)
+    assert client.outbox.queued == LIMIT
+    notices = [["notice", number] for number in range(100)]
+    assert client.take() == [*notices, ("t", 1000 - LIMIT, 1, 1000 - LIMIT), *events(1001 - LIMIT, 1000)]
