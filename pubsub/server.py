@@ -18,7 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from pubsub.errors import error_body
 from pubsub.lobby import Lobby, Visitor
-from pubsub.sockets import Uptake, uptake
+from pubsub.sockets import Uptake, has_unsent, uptake
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,14 @@ class TimedRequestHandler(RequestHandler, Visitor):
         self._stop_reading()
         self._stop_writing()
         super().connection_lost(exc)
+
+    @property
+    def is_busy(self) -> bool:
+        """True from the head of a request until its answer is with the kernel (Visitor)."""
+        if self.transport is None:
+            return False
+        is_served = bool(self._messages) or (self._request_count > 0 and self._waiter is None)
+        return (is_served and not self.transport.is_closing()) or has_unsent(self.transport)
 
     def make_way(self) -> None:
         """End: another connection needs the descriptor (Visitor)."""

@@ -17,11 +17,15 @@ import pytest
 from pubsub.app import create_app, listen
 from pubsub.server import TimedRequestHandler
 from pubsub.tls import Certificate
+from tests.credentials import bearer
 from tests.harness import PATIENCE, Server, eventually, make_settings, run_server
+from tests.test_jwks import by_old, provider
 from tests.test_tls import tls_server, trusting, write_certificate
 
 ROOM = 8  # connections that the server may have, as many as it accepts at a stretch
 KINDS = pytest.mark.parametrize("kind", ["plain", "tls"])
+BODY = b'{"name":"orders"}'
+POST = b"POST /topics HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(BODY)
 GARBAGE = b"no TLS, and no HTTP"
 
 
@@ -88,6 +92,11 @@ def ends(client: socket.socket) -> bool:
 def living(name: str) -> int:
     """Objects of a class and its subclasses; also those that only the collector would find to be dead."""
     return sum(name in (base.__name__ for base in type(each).__mro__) for each in gc.get_objects())
+
+
+async def is_served(reader: asyncio.StreamReader) -> None:
+    async with asyncio.timeout(PATIENCE):
+        assert (await reader.readline()).split()[1] in {b"200", b"201"}
 
 
 @KINDS
@@ -161,6 +170,65 @@ async def test_row_58_what_connects_as_the_server_ends_leaves_nothing(kind: str,
     await eventually(lambda: sockets() == before - 1)
     for client in clients:
         client.close()
+
+
+@KINDS
+async def test_row_62_a_request_whose_key_is_being_fetched_is_answered(kind: str, tmp_path: Path) -> None:
+    async with provider() as source:
+        source.may_answer.clear()
+        async with narrow_server(kind, tmp_path, jwt_jwks_url=source.url) as server:
+            asking = asyncio.ensure_future(server.http.get("/topics", headers=bearer(by_old())))
+            await eventually(lambda: source.asked == 1 and any(each.is_busy for each in handlers(server)))
+            async with aiohttp.ClientSession(server.http._base_url, connector=connector(kind)) as http:
+                for _ in range(10):
+                    await flood(Server(server.app, server.runner, server.port, http))
+            source.may_answer.set()
+            async with asyncio.timeout(PATIENCE):
+                assert (await asking).status == 200
+
+
+def connector(kind: str) -> aiohttp.TCPConnector:
+    return aiohttp.TCPConnector(ssl=trusting() if kind == "tls" else True)
+
+
+@KINDS
+async def test_row_62_an_upload_is_answered(kind: str, tmp_path: Path) -> None:
+    async with narrow_server(kind, tmp_path) as server:
+        reader, writer = await connect(kind, server.port)
+        writer.write(POST + BODY[:5])
+        await eventually(lambda: any(each.is_busy for each in handlers(server)))
+        for _ in range(10):
+            await flood(server)
+        writer.write(BODY[5:])
+        await is_served(reader)
+        writer.close()
+
+
+@KINDS
+async def test_row_62_a_request_that_the_server_has_not_read_is_answered(kind: str, tmp_path: Path) -> None:
+    async with narrow_server(kind, tmp_path) as server:
+        reader, writer = await connect(kind, server.port)
+        await eventually(lambda: len(handlers(server)) == 1)
+        flooding = connect_at_once(server.port, 2 * ROOM)
+        writer.write(POST + BODY)
+        await is_served(reader)
+        writer.close()
+        for each in flooding:
+            each.close()
+
+
+@KINDS
+async def test_requests_that_never_end_keep_nobody_out(kind: str, tmp_path: Path) -> None:
+    async with narrow_server(kind, tmp_path) as server:
+        slow = [await connect(kind, server.port) for _ in range(ROOM)]
+        for _, writer in slow:
+            writer.write(POST)
+        await eventually(lambda: sum(each.is_busy for each in handlers(server)) == ROOM)
+        for _ in range(10):
+            await server.get("/health")
+            await flood(server)
+        for _, writer in slow:
+            writer.transport.abort()
 
 
 @KINDS
