@@ -26,7 +26,8 @@ from pubsub.identity import ApiKeys
 from pubsub.journal import DATABASE
 from pubsub.jwks import KeySet
 from pubsub.limits import Quotas, Rates
-from pubsub.listener import Listener, Lobby, bind
+from pubsub.listener import Listener, bind
+from pubsub.lobby import Lobby
 from pubsub.memory import given_back
 from pubsub.rest import BROKER, CONNECTIONS, STATE, ServerState, add_routes, errors_as_json
 from pubsub.server import AccessLogger, TimedRequestHandler
@@ -283,6 +284,7 @@ async def shut_down(app: web.Application, runner: web.AppRunner, listener: Liste
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.shutdown_timeout_sec):
             await say_goodbye(app)
+            await listener.wait_closed()
             await runner.cleanup()
     log.info("Shutdown complete")
     if app[BROKER].durable_journal is not None and not app[STATE].journal_closed:

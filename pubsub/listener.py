@@ -1,8 +1,12 @@
 """Accepts connections, as many as there are descriptors for.
 
 Where there are none left, asyncio's own server logs a traceback for each attempt, and uvloop's closes connections, or
-itself, without a word. Here the HTTP connection that has been quiet longest makes way for the next one: whoever sends
-a request is served, however many connect and say nothing.
+itself, without a word. Here an HTTP connection makes way for the next one (``lobby`` says which): whoever sends a
+request is served, however many connect and say nothing.
+
+Nothing here cancels ``connect_accepted_socket``. Without TLS uvloop would close the transport and never call
+``connection_lost``; with TLS both loops may miss that the transport is to be closed, or close it with all the time
+that the client wants.
 """
 
 from __future__ import annotations
@@ -12,10 +16,11 @@ import functools
 import logging
 import socket
 import ssl
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence, Sized
 from math import inf
 from typing import Final
+
+from pubsub.lobby import Lobby, Visitor
 
 log = logging.getLogger(__name__)
 
@@ -23,45 +28,6 @@ BACKLOG: Final = 4096  # with the usual 128 a burst of connects runs into retran
 ACCEPTS_AT_A_STRETCH: Final = 8  # who makes way may keep its descriptor until the next tick
 RETRY: Final = 0.2  # seconds until the next attempt, when the system has no descriptor or memory to give
 TELL_EVERY: Final = 60.0  # seconds between two lines in the log
-
-
-class Visitor(asyncio.Protocol, ABC):
-    """An HTTP connection, from its first moment on."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def make_way(self) -> None:
-        """End, now, if there is a transport already."""
-
-
-class Lobby:
-    """The HTTP connections in the order in which they last brought a request, or came. WebSockets have left it."""
-
-    def __init__(self) -> None:
-        self._visitors: dict[Visitor, None] = {}
-
-    def __len__(self) -> int:
-        return len(self._visitors)
-
-    def enter(self, visitor: Visitor) -> None:
-        self._visitors[visitor] = None
-
-    def stir(self, visitor: Visitor) -> None:
-        """A request has come."""
-        if visitor in self._visitors:
-            del self._visitors[visitor]
-            self._visitors[visitor] = None
-
-    def leave(self, visitor: Visitor) -> None:
-        self._visitors.pop(visitor, None)
-
-    def pop_quietest(self) -> Visitor | None:
-        """The connection that has been quiet longest, which is no longer here; None where there is none."""
-        visitor = next(iter(self._visitors), None)
-        if visitor is not None:
-            del self._visitors[visitor]
-        return visitor
 
 
 class Listener:
@@ -89,18 +55,26 @@ class Listener:
         self._tls = tls
         self._tls_timeout = tls_timeout if tls else None
         self._loop = asyncio.get_running_loop()
-        self._connecting: dict[Visitor, asyncio.Task[object]] = {}  # those that have no transport yet
+        self._connecting: dict[Visitor, asyncio.Task[object]] = {}  # whose tasks have not ended
         self._retry: asyncio.TimerHandle | None = None
         self._told_at = -inf
         self._start()
 
     def close(self) -> None:
-        """Take no more connections; those that there are stay."""
+        """Take no more connections; those that there are stay. TLS handshakes that are not done yet end."""
         self._stop()
         if self._retry is not None:
             self._retry.cancel()
         for sock in self.sockets:
             sock.close()
+        if self._tls:
+            for visitor in list(self._connecting):
+                self._lobby.send_away(visitor)
+
+    async def wait_closed(self) -> None:
+        """Wait until no connection is in the middle of its start, which takes a few ticks after :meth:`close`."""
+        if self._connecting:
+            await asyncio.wait(self._connecting.values())
 
     def _start(self) -> None:
         self._retry = None
@@ -133,20 +107,13 @@ class Listener:
                     "At the limit of open files: quiet HTTP connections make way for new ones; %(connections)d in all",
                     {"connections": self._room},
                 )
-            self._send_quietest_away()
+            self._lobby.send_quietest_away()
         return not self._room or len(self._lobby) + len(self._others) < self._room
-
-    def _send_quietest_away(self) -> None:
-        visitor = self._lobby.pop_quietest()
-        if visitor in self._connecting:
-            self._connecting[visitor].cancel()
-        elif visitor is not None:
-            visitor.make_way()
 
     def _welcome(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         visitor = self._make_visitor()
-        self._lobby.enter(visitor)
+        self._lobby.enter(visitor, sock)
         self._connecting[visitor] = connecting = self._loop.create_task(
             self._loop.connect_accepted_socket(
                 lambda: visitor, sock, ssl=self._tls, ssl_handshake_timeout=self._tls_timeout
@@ -160,14 +127,16 @@ class Listener:
         if connecting.cancelled() or failure is not None:
             self._lobby.leave(visitor)
             sock.close()  # where the transport had not come to it
-        if failure is not None and not isinstance(failure, OSError):  # those are of TLS: the client's affair
+        if isinstance(failure, OSError):  # of TLS: the client's affair
+            failure.__traceback__ = None  # its frames hold the failure, and asyncio's buffer of 256 KiB
+        elif failure is not None:
             self._loop.call_exception_handler({"message": "A connection was not taken", "exception": failure})
 
     def _pause(self, error: OSError) -> None:
         """The socket would be ready again and again: look elsewhere for a while."""
         if self._may_tell():
             log.warning("Connections wait: %(error)s", {"error": error.strerror})
-        self._send_quietest_away()
+        self._lobby.send_quietest_away()
         self._stop()
         self._retry = self._loop.call_later(RETRY, self._start)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
@@ -17,8 +17,8 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from pubsub.errors import error_body
-from pubsub.listener import Lobby, Visitor
-from pubsub.sockets import Uptake, uptake
+from pubsub.lobby import Lobby, Visitor
+from pubsub.sockets import Uptake, has_unsent, uptake
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +50,23 @@ class AccessLogger(AbstractAccessLogger):
 class TimedRequestHandler(RequestHandler, Visitor):
     """One HTTP connection, until it ends or becomes a WebSocket. Times in seconds."""
 
-    __slots__ = ("_head_bytes", "_lobby", "_payload", "_read_timeout", "_read_timer", "_write_timeout", "_write_timer")
+    __slots__ = (
+        "_head_bytes",
+        "_lobby",
+        "_makes_way",
+        "_payload",
+        "_read_timeout",
+        "_read_timer",
+        "_write_timeout",
+        "_write_timer",
+    )
 
     def __init__(
         self, server: web.Server, lobby: Lobby, *, read_timeout: float, write_timeout: float, **options: Any
     ) -> None:
         super().__init__(server, **options)
         self._lobby = lobby
+        self._makes_way = False
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
         self._head_bytes = 0  # of a head that is not whole
@@ -65,6 +75,9 @@ class TimedRequestHandler(RequestHandler, Visitor):
         self._write_timer: asyncio.TimerHandle | None = None  # while a response goes out
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._makes_way:
+            cast("asyncio.Transport", transport).abort()
+            return
         super().connection_made(transport)
         self._start_reading()
 
@@ -74,8 +87,17 @@ class TimedRequestHandler(RequestHandler, Visitor):
         self._stop_writing()
         super().connection_lost(exc)
 
+    @property
+    def is_busy(self) -> bool:
+        """True from the head of a request until its answer is with the kernel (Visitor)."""
+        if self.transport is None:
+            return False
+        is_served = bool(self._messages) or (self._request_count > 0 and self._waiter is None)
+        return (is_served and not self.transport.is_closing()) or has_unsent(self.transport)
+
     def make_way(self) -> None:
         """End: another connection needs the descriptor (Visitor)."""
+        self._makes_way = True
         if self.transport is not None:
             self.transport.abort()
 

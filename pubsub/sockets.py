@@ -1,4 +1,4 @@
-"""What the kernel knows of a connection that the event loop does not: how much the other side has taken."""
+"""What the kernel knows of a connection that the event loop does not: what was taken, and what waits to be read."""
 
 from __future__ import annotations
 
@@ -58,6 +58,22 @@ def traffic(transport: asyncio.Transport) -> Traffic:
         acked, received = _BYTES_BOTH_WAYS.unpack_from(tcp_info)
         return Traffic(received, acked)
     return Traffic(None, None)
+
+
+def has_unsent(transport: asyncio.Transport) -> bool:
+    """True if the transport has bytes that the kernel has not taken; they may go out after it was closed."""
+    try:
+        return transport.get_write_buffer_size() > 0
+    except AttributeError:  # asyncio's TLS transport, when it was closed twice
+        return False
+
+
+def has_unread(sock: socket.socket) -> bool:
+    """True if bytes have come that nobody has read. The socket must not block."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK))
+    except OSError:  # nothing has come, or the connection is broken, or closed
+        return False
 
 
 def _tcp_info(transport: asyncio.Transport) -> bytes:

@@ -15,6 +15,7 @@ from certificate import trusting, write_certificate
 
 from pubsub.descriptors import OWN
 from tests.harness import PATIENCE, RawClient, ServerProcess, eventually, on_one_loop
+from tests.test_attacks import memory
 
 LOOPS = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 FILES = 128  # that the server may open
@@ -161,5 +162,25 @@ async def test_row_14_silent_tls_handshakes_make_way_too(tmp_path: Path, loop: s
             assert (await websocket.receive_json())["type"] == "pong"
         RawClient.close_all()
         await eventually(lambda: descriptors(server) < OWN)
+        assert server.stop() == 0
+        assert "Traceback" not in server.log
+
+
+@LOOPS
+@on_one_loop
+async def test_row_58_handshakes_that_fail_leave_no_memory(tmp_path: Path, loop: str) -> None:
+    """4,000 of them; each had 256 KiB of asyncio's for as long as it lasted."""
+    certificate, key = write_certificate(tmp_path, "localhost")
+    tls = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--read-timeout-sec", "60")
+    with limited_server(tmp_path, loop, *tls) as server:
+        before = memory(server)
+        for _ in range(4000 // 50):
+            clients = [await RawClient.connect_tcp(server.port) for _ in range(50)]
+            for client in clients:
+                await client.send(b"GET / HTTP/1.1\r\n\r\n")
+            for client in clients:
+                await client.is_gone()
+                client.close()
+        assert memory(server) - before < 64 << 20
         assert server.stop() == 0
         assert "Traceback" not in server.log

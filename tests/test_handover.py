@@ -49,6 +49,8 @@ def make_handler() -> Any:
         ("connection_lost", "handover.py"),
         ("_messages", "server.py"),
         ("_request_in_progress", "server.py"),
+        ("_request_count", "server.py"),
+        ("_waiter", "server.py"),
         ("_loop", "server.py"),
         ("finish_response", "server.py"),
         ("handle_error", "server.py"),

@@ -17,7 +17,7 @@ LAYERS = [
     ["pubsub.__main__"],
     ["pubsub.app", "pubsub.console", "pubsub.bench", "pubsub.journal.command"],
     ["pubsub.rest", "pubsub.clients", "pubsub.websocket", "pubsub.server", "pubsub.logs", "pubsub.settings_reader"],
-    ["pubsub.listener"],
+    ["pubsub.listener", "pubsub.lobby"],
     [
         "pubsub.access",
         "pubsub.jwks",
