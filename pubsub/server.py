@@ -13,12 +13,11 @@ from typing import Any, Final, cast
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
 
 from pubsub.errors import error_body
 from pubsub.lobby import Lobby, Visitor
-from pubsub.sockets import Uptake, has_unsent, uptake
+from pubsub.pipeline import PipelinedRequestHandler
+from pubsub.sockets import Uptake, unsent_bytes, uptake
 
 log = logging.getLogger(__name__)
 
@@ -47,19 +46,11 @@ class AccessLogger(AbstractAccessLogger):
         )
 
 
-class TimedRequestHandler(RequestHandler, Visitor):
+class TimedRequestHandler(PipelinedRequestHandler, Visitor):
     """One HTTP connection, until it ends or becomes a WebSocket. Times in seconds."""
 
-    __slots__ = (
-        "_head_bytes",
-        "_lobby",
-        "_makes_way",
-        "_payload",
-        "_read_timeout",
-        "_read_timer",
-        "_write_timeout",
-        "_write_timer",
-    )
+    __slots__ = ("_head_bytes", "_lobby", "_makes_way", "_read_timeout", "_read_timer", "_write_timeout",
+                 "_write_timer")  # fmt: skip
 
     def __init__(
         self, server: web.Server, lobby: Lobby, *, read_timeout: float, write_timeout: float, **options: Any
@@ -71,7 +62,6 @@ class TimedRequestHandler(RequestHandler, Visitor):
         self._write_timeout = write_timeout
         self._head_bytes = 0  # of a head that is not whole
         self._read_timer: asyncio.TimerHandle | None = None  # while a request comes in
-        self._payload: StreamReader | None = None  # its body, once the head is whole
         self._write_timer: asyncio.TimerHandle | None = None  # while a response goes out
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -93,7 +83,7 @@ class TimedRequestHandler(RequestHandler, Visitor):
         if self.transport is None:
             return False
         is_served = bool(self._messages) or (self._request_count > 0 and self._waiter is None)
-        return (is_served and not self.transport.is_closing()) or has_unsent(self.transport)
+        return (is_served and not self.transport.is_closing()) or unsent_bytes(self.transport) > 0
 
     def make_way(self) -> None:
         """End: another connection needs the descriptor (Visitor)."""
@@ -101,37 +91,36 @@ class TimedRequestHandler(RequestHandler, Visitor):
         if self.transport is not None:
             self.transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def _read_on(self, data: bytes) -> None:
         if self._read_timer is None:
             self._start_reading()
-        super().data_received(data)
-        if self._messages and self._messages[-1][1] is not self._payload:
-            self._lobby.stir(self)
-            self._begin_body(self._messages[-1][1])
-        elif self._payload is None:
+        before = self._payload
+        super()._read_on(data)
+        if self._payload is None:
             self._limit_head(len(data))
-        if self._payload is not None and self._payload.is_eof():
+        elif self._payload is not before:
+            self._lobby.stir(self)
+            self._head_bytes = 0
+        if self._has_ended():
             self._stop_reading()
 
     def _limit_head(self, more: int) -> None:
         self._head_bytes += more
         if self._head_bytes > MAX_HEAD and self.transport is not None:
-            if not self._request_in_progress:
-                self.transport.write(HEAD_TOO_LARGE)
+            self.transport.write(HEAD_TOO_LARGE)
             self.force_close()
 
-    def _begin_body(self, payload: StreamReader) -> None:
-        """What comes behind a body that has not ended is no request: aiohttp has refused it, but waits for the body."""
-        if self._payload is not None and not self._payload.is_eof():
-            self._payload.set_exception(web.RequestPayloadError("chunks that are none"))
-        self._payload = payload
-        self._head_bytes = 0
+    def _process_keepalive(self) -> None:
+        """aiohttp would also end a connection that has begun a request in time: that one has a limit of its own."""
+        if self._read_timer is None:
+            super()._process_keepalive()
+        else:
+            self._keepalive_handle = None  # the next answer starts it again
 
     def _start_reading(self) -> None:
         self._read_timer = self._loop.call_later(self._read_timeout, self._end_slow_request)
 
     def _stop_reading(self) -> None:
-        self._payload = None
         if self._read_timer is not None:
             self._read_timer.cancel()
             self._read_timer = None
@@ -157,7 +146,7 @@ class TimedRequestHandler(RequestHandler, Visitor):
         if isinstance(resp, web.HTTPException):  # of an Expect, which aiohttp answers before the Application
             resp = error_response(resp.status, resp.reason.lower())
         finished = await super().finish_response(request, resp, start_time)
-        if not transport.get_write_buffer_size():
+        if not unsent_bytes(transport):
             self._stop_writing()
         return finished
 

@@ -33,7 +33,7 @@ def uptake(transport: asyncio.Transport) -> Uptake:
     That buffer alone would wrong a slow client on Linux: the kernel asks for more only when a third of its own, up
     to 4 MiB, is free again, which takes minutes on a slow line.
     """
-    buffered = transport.get_write_buffer_size()
+    buffered = unsent_bytes(transport)
     if sys.platform == "linux" and (tcp_info := _tcp_info(transport)):
         (acked,) = _BYTES_ACKED.unpack_from(tcp_info)
         (unacked,) = _UNACKED_PACKETS.unpack_from(tcp_info)
@@ -60,12 +60,12 @@ def traffic(transport: asyncio.Transport) -> Traffic:
     return Traffic(None, None)
 
 
-def has_unsent(transport: asyncio.Transport) -> bool:
-    """True if the transport has bytes that the kernel has not taken; they may go out after it was closed."""
+def unsent_bytes(transport: asyncio.Transport) -> int:
+    """Bytes that the kernel has not taken from the transport; they may go out after it was closed."""
     try:
-        return transport.get_write_buffer_size() > 0
+        return transport.get_write_buffer_size()
     except AttributeError:  # asyncio's TLS transport, when it was closed twice
-        return False
+        return 0
 
 
 def has_unread(sock: socket.socket) -> bool:

@@ -301,6 +301,12 @@ class RawClient:
             except ConnectionResetError:
                 return b""
 
+    async def read_all(self) -> bytes:
+        """What comes up to the end of the connection."""
+        while more := await self.read_some():
+            self._received += more
+        return bytes(self._received)
+
     async def read_until(self, mark: bytes) -> bytes:
         while mark not in self._received:
             more = await self.read_some()
