@@ -13,6 +13,8 @@ import asyncio
 from aiohttp import web
 from aiohttp._websocket.helpers import websocket_mask
 
+from pubsub.pipeline import PipelinedRequestHandler
+
 __all__ = ["Handshake", "came_early", "detach", "websocket_mask"]
 
 
@@ -25,7 +27,9 @@ class Handshake(web.WebSocketResponse):
 
 def came_early(request: web.Request) -> bool:
     """Whether the client sent more before it could have read the 101, which a legal client never does."""
-    return bool(request.protocol._message_tail)
+    handler = request.protocol
+    assert isinstance(handler, PipelinedRequestHandler), "the server makes no other"
+    return handler.sent_more
 
 
 def detach(request: web.Request) -> asyncio.Transport:

@@ -13,16 +13,18 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
 
 from pubsub.errors import error_body
 from pubsub.listener import Lobby, Visitor
+from pubsub.pipeline import PipelinedRequestHandler
 from pubsub.sockets import Uptake, uptake
 
 log = logging.getLogger(__name__)
 
 MAX_HEAD: Final = 64 * 1024  # bytes of a request's head; aiohttp limits its lines and their number, which is a megabyte
+# Bytes of a response that wait to be sent before the next request is looked at. Without TLS this is the loops' own
+# limit, with TLS they allow 512 KiB.
+MOST_UNSENT: Final = 64 * 1024
 _REFUSAL: Final = error_body("request head too large")
 HEAD_TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json; charset=utf-8\r\n"
@@ -47,10 +49,10 @@ class AccessLogger(AbstractAccessLogger):
         )
 
 
-class TimedRequestHandler(RequestHandler, Visitor):
+class TimedRequestHandler(PipelinedRequestHandler, Visitor):
     """One HTTP connection, until it ends or becomes a WebSocket. Times in seconds."""
 
-    __slots__ = ("_head_bytes", "_lobby", "_payload", "_read_timeout", "_read_timer", "_write_timeout", "_write_timer")
+    __slots__ = ("_head_bytes", "_lobby", "_read_timeout", "_read_timer", "_write_timeout", "_write_timer")
 
     def __init__(
         self, server: web.Server, lobby: Lobby, *, read_timeout: float, write_timeout: float, **options: Any
@@ -61,11 +63,12 @@ class TimedRequestHandler(RequestHandler, Visitor):
         self._write_timeout = write_timeout
         self._head_bytes = 0  # of a head that is not whole
         self._read_timer: asyncio.TimerHandle | None = None  # while a request comes in
-        self._payload: StreamReader | None = None  # its body, once the head is whole
         self._write_timer: asyncio.TimerHandle | None = None  # while a response goes out
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        if self.transport is not None and self.transport.get_extra_info("sslcontext") is not None:
+            self.transport.set_write_buffer_limits(high=MOST_UNSENT)
         self._start_reading()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -79,37 +82,29 @@ class TimedRequestHandler(RequestHandler, Visitor):
         if self.transport is not None:
             self.transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def _read_on(self, data: bytes) -> None:
         if self._read_timer is None:
             self._start_reading()
-        super().data_received(data)
-        if self._messages and self._messages[-1][1] is not self._payload:
-            self._lobby.stir(self)
-            self._begin_body(self._messages[-1][1])
-        elif self._payload is None:
+        before = self._payload
+        super()._read_on(data)
+        if self._payload is None:
             self._limit_head(len(data))
-        if self._payload is not None and self._payload.is_eof():
+        elif self._payload is not before:
+            self._lobby.stir(self)
+            self._head_bytes = 0
+        if self._has_ended():
             self._stop_reading()
 
     def _limit_head(self, more: int) -> None:
         self._head_bytes += more
         if self._head_bytes > MAX_HEAD and self.transport is not None:
-            if not self._request_in_progress:
-                self.transport.write(HEAD_TOO_LARGE)
+            self.transport.write(HEAD_TOO_LARGE)
             self.force_close()
-
-    def _begin_body(self, payload: StreamReader) -> None:
-        """What comes behind a body that has not ended is no request: aiohttp has refused it, but waits for the body."""
-        if self._payload is not None and not self._payload.is_eof():
-            self._payload.set_exception(web.RequestPayloadError("chunks that are none"))
-        self._payload = payload
-        self._head_bytes = 0
 
     def _start_reading(self) -> None:
         self._read_timer = self._loop.call_later(self._read_timeout, self._end_slow_request)
 
     def _stop_reading(self) -> None:
-        self._payload = None
         if self._read_timer is not None:
             self._read_timer.cancel()
             self._read_timer = None
@@ -134,10 +129,13 @@ class TimedRequestHandler(RequestHandler, Visitor):
         self._write_timer = self._loop.call_later(self._write_timeout / 10, self._watch_writing, transport)
         if isinstance(resp, web.HTTPException):  # of an Expect, which aiohttp answers before the Application
             resp = error_response(resp.status, resp.reason.lower())
-        finished = await super().finish_response(request, resp, start_time)
-        if not transport.get_write_buffer_size():
+        self._begin_answer(resp)
+        resp, reset = await super().finish_response(request, resp, start_time)
+        self._end_answer(resp, lost=reset)
+        # After the loss of a TLS connection get_write_buffer_size raises.
+        if not transport.is_closing() and not transport.get_write_buffer_size():
             self._stop_writing()
-        return finished
+        return resp, reset
 
     def _watch_writing(self, transport: asyncio.Transport) -> None:
         self._write_timer = self._loop.call_later(

@@ -25,6 +25,7 @@ LAYERS = [
         "pubsub.connections",
         "pubsub.connection",
         "pubsub.handover",
+        "pubsub.pipeline",
         "pubsub.sockets",
         "pubsub.settings",
     ],
@@ -41,7 +42,7 @@ WITHOUT_IO = {"pubsub.session", "pubsub.broker", "pubsub.topic", "pubsub.outbox"
               "pubsub.frames", "pubsub.clock", "pubsub.errors", "pubsub.tokens", "pubsub.identity",
               "pubsub.permissions", "pubsub.limits"}  # fmt: skip
 WITH_AIOHTTP = {"pubsub.app", "pubsub.rest", "pubsub.clients", "pubsub.websocket", "pubsub.server", "pubsub.access",
-                "pubsub.jwks", "pubsub.handover", "pubsub.console", "pubsub.bench"}  # fmt: skip
+                "pubsub.jwks", "pubsub.handover", "pubsub.pipeline", "pubsub.console", "pubsub.bench"}  # fmt: skip
 IO = {"asyncio", "aiohttp", "socket", "selectors", "uvloop", "threading", "subprocess"}
 
 
