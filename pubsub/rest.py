@@ -194,7 +194,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     except Exception:
         log.exception("Internal error at %(method)s %(path)s", {"method": request.method, "path": request.path})
         response = render_failure(Internal())
-    if response.status in (408, 413) or "Upgrade" in request.headers:
+    if response.status in (408, 413):
         response.force_close()  # what the client sends next is no request
     return response
 

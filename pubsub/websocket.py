@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from pubsub.access import ACCESS
 from pubsub.connection import Connection
@@ -67,6 +67,10 @@ def check_room(request: web.Request, name: str, *, is_stranger: bool) -> None:
 
 def check_handshake(request: web.Request) -> None:
     """What aiohttp does not check itself (RFC 6455, 4.1 and 4.2.1)."""
+    if request.version < HttpVersion11:
+        raise BadRequest("handshake: expected HTTP/1.1")
+    if request.body_exists:
+        raise BadRequest("handshake: expected no body")
     if request.headers.get("Upgrade", "").lower() != "websocket":
         raise BadRequest("Upgrade: expected websocket; this path is for WebSocket clients")
     if request.headers.get("Sec-WebSocket-Version") != "13":
