@@ -101,6 +101,13 @@ class TimedRequestHandler(PipelinedRequestHandler, Visitor):
             self.transport.write(HEAD_TOO_LARGE)
             self.force_close()
 
+    def _process_keepalive(self) -> None:
+        """aiohttp would also end a connection that has begun a request in time: that one has a limit of its own."""
+        if self._read_timer is None:
+            super()._process_keepalive()
+        else:
+            self._keepalive_handle = None  # the next answer starts it again
+
     def _start_reading(self) -> None:
         self._read_timer = self._loop.call_later(self._read_timeout, self._end_slow_request)
 

@@ -263,6 +263,15 @@ async def test_what_comes_behind_the_last_request_is_dropped_while_that_is_serve
         pause.released.set()
 
 
+async def test_row_14_a_request_begun_behind_another_one_must_be_whole_in_time_with_tls_too(tmp_path: Path) -> None:
+    async with tls_server(tmp_path, read_timeout_sec=0.3) as (server, _):
+        for begun in (b"G", GET[:-1], with_length(b"x")[:-1]):
+            client = await Stream.connect(server.port, tls=True)
+            await client.send(GET + begun)
+            assert (await client.statuses())[0] == 200
+            client.abort()
+
+
 async def test_a_handshake_behind_a_request_is_served() -> None:
     async with run_server() as server:
         client = await RawClient.connect_tcp(server.port)
