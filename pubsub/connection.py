@@ -393,10 +393,13 @@ class Connection(asyncio.Protocol):
         self._close(answer)
 
     def _close(self, answer: bytes) -> None:
-        if self.outbox.lanes and not self._transport.is_closing():
+        """Close the transport once: asyncio's for TLS can't even be aborted when it was closed twice."""
+        if self._transport.is_closing():
+            return
+        if self.outbox.lanes:
             self._connections.take_turn(partial(self._close, answer))
             return
-        if answer and not self._transport.is_closing():
+        if answer:
             self._transport.write(answer)
         self._transport.close()
 

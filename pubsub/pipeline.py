@@ -8,7 +8,6 @@ nothing at all behind the last request of a connection.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 from aiohttp import web
@@ -20,14 +19,13 @@ from aiohttp.web_protocol import RequestHandler
 # while a request is being served; above it, by a client that sends as much as that ahead, only afterwards.
 MOST_AHEAD: Final = 64 * 1024
 
-# Bytes of a response that wait to be sent before the next request is looked at: with TLS the loops allow 512 KiB.
-MOST_UNSENT: Final = 64 * 1024
+END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 class PipelinedRequestHandler(RequestHandler):
     """Answers the requests of one connection one after the other."""
 
-    __slots__ = ("_ahead", "_answered", "_is_last", "_payload", "_rest")
+    __slots__ = ("_ahead", "_answered", "_begun", "_is_last", "_payload", "_rest")
 
     def __init__(self, server: web.Server, **options: Any) -> None:
         super().__init__(server, **options)
@@ -42,6 +40,7 @@ class PipelinedRequestHandler(RequestHandler):
             max_msg_queue_size=1,  # it stops at the end of each request, and goes on with the next call
         )
         self._payload: StreamReader | None = None  # of the request that is read or served; None where there is none
+        self._begun = False  # a head has come in part
         self._answered = False
         self._is_last = False
         self._rest = b""  # what has come behind it, of which the parser may have the beginning
@@ -52,17 +51,15 @@ class PipelinedRequestHandler(RequestHandler):
         """The client did not wait for the answer to the request that is served."""
         return bool(self._rest)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        assert self.transport is not None, "it has just been made"
-        self.transport.set_write_buffer_limits(high=MOST_UNSENT)
-
     def data_received(self, data: bytes) -> None:
         if self._close or self._force_close:
             return
-        if self._has_ended():
+        if self._payload is None:
+            if data:
+                self._read_on(data)
+        elif self._has_ended():
             self._put_aside(data)
-        elif data or self._payload is not None:
+        else:
             self._read_on(data)
             self._turn_to_next()
 
@@ -79,12 +76,16 @@ class PipelinedRequestHandler(RequestHandler):
         return self._payload is not None and (self._payload.is_eof() or self._payload.exception() is not None)
 
     def _read_on(self, data: bytes) -> None:
-        """Parse up to the end of a request.
+        """Parse up to the end of a request."""
+        if self._payload is None and not self._begun and is_one_head(data):
+            self._parse(data)  # nothing can be behind it: saves 3 µs of 100
+        else:
+            self._parse_apart(self._rest + data, more=len(data))
+        self._begun = self._payload is None
 
-        The last byte goes alone: this shows whether anything is behind the request, which the parser does not tell.
-        """
-        data = self._rest + data
-        self._ahead += len(data) - len(self._rest)
+    def _parse_apart(self, data: bytes, *, more: int) -> None:
+        """Parse the last byte alone. This shows if anything is behind the request, which the parser does not tell."""
+        self._ahead += more
         self._rest = data[-1:]
         self._parse(data[:-1])
         if not self._has_ended() and not self._reading_paused:
@@ -115,16 +116,15 @@ class PipelinedRequestHandler(RequestHandler):
     def _resume_reading_if_drained(self) -> None:
         """aiohttp would go on reading as soon as a request is begun."""
 
-    async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
+    def _begin_answer(self, response: web.StreamResponse) -> None:
+        """To be called before finish_response of aiohttp; _end_answer after it. A coroutine between takes 1 µs."""
         if self._is_last or (self._payload is not None and self._payload.exception() is not None):
-            resp.force_close()
-        resp, reset = await super().finish_response(request, resp, start_time)
-        if resp.keep_alive and not reset:
+            response.force_close()
+
+    def _end_answer(self, response: web.StreamResponse, *, lost: bool) -> None:
+        if response.keep_alive and not lost:
             self._answered = True
             self._turn_to_next()
-        return resp, reset
 
     def _turn_to_next(self) -> None:
         """Read on, if the request has been answered and its body has been read to its end."""
@@ -137,6 +137,10 @@ class PipelinedRequestHandler(RequestHandler):
         self._answered = False
         if self._rest:
             self._read_on(b"")
+
+
+def is_one_head(data: bytes) -> bool:
+    return data.endswith(END_OF_HEAD) and data.find(END_OF_HEAD) == len(data) - len(END_OF_HEAD)
 
 
 def is_last(request: object) -> bool:

@@ -22,6 +22,9 @@ from pubsub.sockets import Uptake, unsent_bytes, uptake
 log = logging.getLogger(__name__)
 
 MAX_HEAD: Final = 64 * 1024  # bytes of a request's head; aiohttp limits its lines and their number, which is a megabyte
+# Bytes of a response that wait to be sent before the next request is looked at. Without TLS this is the loops' own
+# limit, with TLS they allow 512 KiB.
+MOST_UNSENT: Final = 64 * 1024
 _REFUSAL: Final = error_body("request head too large")
 HEAD_TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json; charset=utf-8\r\n"
@@ -69,6 +72,8 @@ class TimedRequestHandler(PipelinedRequestHandler, Visitor):
             cast("asyncio.Transport", transport).abort()
             return
         super().connection_made(transport)
+        if self.transport is not None and self.transport.get_extra_info("sslcontext") is not None:
+            self.transport.set_write_buffer_limits(high=MOST_UNSENT)
         self._start_reading()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -145,10 +150,12 @@ class TimedRequestHandler(PipelinedRequestHandler, Visitor):
         self._write_timer = self._loop.call_later(self._write_timeout / 10, self._watch_writing, transport)
         if isinstance(resp, web.HTTPException):  # of an Expect, which aiohttp answers before the Application
             resp = error_response(resp.status, resp.reason.lower())
-        finished = await super().finish_response(request, resp, start_time)
+        self._begin_answer(resp)
+        resp, reset = await super().finish_response(request, resp, start_time)
+        self._end_answer(resp, lost=reset)
         if not unsent_bytes(transport):
             self._stop_writing()
-        return finished
+        return resp, reset
 
     def _watch_writing(self, transport: asyncio.Transport) -> None:
         self._write_timer = self._loop.call_later(

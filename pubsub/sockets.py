@@ -64,7 +64,7 @@ def unsent_bytes(transport: asyncio.Transport) -> int:
     """Bytes that the kernel has not taken from the transport; they may go out after it was closed."""
     try:
         return transport.get_write_buffer_size()
-    except AttributeError:  # asyncio's TLS transport, when it was closed twice
+    except AttributeError:  # asyncio's TLS transport, when aiohttp closed it twice
         return 0
 
 
@@ -77,7 +77,10 @@ def has_unread(sock: socket.socket) -> bool:
 
 
 def _tcp_info(transport: asyncio.Transport) -> bytes:
-    sock = transport.get_extra_info("socket")
+    try:
+        sock = transport.get_extra_info("socket")
+    except AttributeError:  # asyncio's TLS transport, when aiohttp closed it twice
+        return b""
     if sock is None:  # TLS: the connection below is gone, and connection_lost not called yet
         return b""
     try:

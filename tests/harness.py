@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, Self
 
 import aiohttp
+import pytest
 from aiohttp import web
 
+from pubsub import rest
 from pubsub.app import create_app, listen
 from pubsub.listener import Listener
 from pubsub.protocol import Publish, decode_request
@@ -139,6 +141,20 @@ def shrink_send_buffers(listener: Listener, size: int) -> None:
     for listening in listener.sockets:
         with socket.socket(fileno=os.dup(listening.fileno())) as duplicate:
             duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
+
+class Pause:
+    """Requests for /stats are begun and not answered until they are let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = asyncio.Event()
+        self.released = asyncio.Event()
+        monkeypatch.setattr(rest, "stats", self._answer)
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.begun.set()
+        await self.released.wait()
+        return rest.render({})
 
 
 class Client:

@@ -117,7 +117,16 @@ class Transport(asyncio.Transport):
         self._buffer.clear()
         self._lose()
 
+    def hang_up(self) -> None:
+        """The client sends no more. asyncio's TLS may say so twice."""
+        for _ in range(2):
+            if not self.lost:
+                self._protocol().eof_received()
+
     def close(self) -> None:
+        assert not self.closing, (
+            "asyncio's TLS transport raises at everything, and never aborts, once it is closed twice"
+        )
         self.closing = True
         self.reading = False
         if not self._buffer:
@@ -355,6 +364,7 @@ class World:
     def _come_or_go(self) -> None:
         if self.clients and self._random.random() < 0.4:
             client = self.clients.pop(self._random.randrange(len(self.clients)))
+            self._random.choice([client.transport.vanish, client.transport.hang_up])()
             client.transport.vanish()
         elif len(self.clients) < 6:
             self._born += 1

@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from pathlib import Path
 
 import pytest
 
 from pubsub.rest import BROKER
 from tests.harness import RawClient, Server, run_server
+from tests.test_pipeline import Stream
+from tests.test_tls import tls_server
 from tests.test_websocket import handshake
 
 VICTIM = "victim"  # a topic; what is smuggled here would delete it
@@ -96,6 +99,18 @@ async def test_row_64_nothing_behind_the_last_request_is_read(last: str, behind:
         await client.send(sent + BEHIND[behind] + SMUGGLED)
         assert await statuses(client) == [status]
         assert has_victim(server)
+
+
+@pytest.mark.parametrize("last", LAST)
+async def test_row_64_nothing_behind_the_last_request_is_read_with_tls(last: str, tmp_path: Path) -> None:
+    sent, status = LAST[last]
+    async with tls_server(tmp_path) as (server, _):
+        server.app[BROKER].create_topic(VICTIM)
+        client = await Stream.connect(server.port, tls=True)
+        await client.send(sent + BEHIND["a body that looks like one"] + SMUGGLED)
+        assert await client.statuses() == [status]
+        assert has_victim(server)
+        client.abort()
 
 
 @pytest.mark.parametrize("last", LAST)

@@ -1,4 +1,4 @@
-"""What pubsub/handover.py and pubsub/server.py lean on inside aiohttp.
+"""What pubsub/handover.py, pubsub/pipeline.py and pubsub/server.py lean on inside aiohttp.
 
 If these fail after an upgrade, and others with them, start here: each message says what aiohttp no longer does, and
 which file of the project relied on it.
@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.http import HttpRequestParser
 from aiohttp.web_protocol import RequestHandler
 
 from pubsub.connection import Connection
@@ -44,17 +45,27 @@ def make_handler() -> Any:
 @pytest.mark.parametrize(
     ("name", "file"),
     [
-        ("_message_tail", "handover.py"),
         ("transport", "handover.py"),
         ("connection_lost", "handover.py"),
-        ("_messages", "server.py"),
+        ("_messages", "pipeline.py"),
+        ("_parser", "pipeline.py"),
+        ("_read_bufsize", "pipeline.py"),
+        ("_close", "pipeline.py"),
+        ("_force_close", "pipeline.py"),
+        ("_reading_paused", "pipeline.py"),
+        ("_buffer_paused", "pipeline.py"),
+        ("_pause_reading_for_buffer", "pipeline.py"),
+        ("_resume_reading_for_buffer", "pipeline.py"),
+        ("_resume_reading_if_drained", "pipeline.py"),
+        ("_process_keepalive", "server.py"),
+        ("_keepalive_handle", "server.py"),
         ("_request_in_progress", "server.py"),
         ("_request_count", "server.py"),
         ("_waiter", "server.py"),
         ("_loop", "server.py"),
         ("finish_response", "server.py"),
         ("handle_error", "server.py"),
-        ("data_received", "server.py"),
+        ("data_received", "pipeline.py"),
         ("connection_made", "server.py"),
         ("force_close", "server.py"),
         ("log_exception", "server.py"),
@@ -62,6 +73,15 @@ def make_handler() -> Any:
 )
 async def test_the_request_handler_has_what_is_used(name: str, file: str) -> None:
     require(hasattr(make_handler(), name), f"RequestHandler has no {name} any more", see=f"pubsub/{file}")
+
+
+@pytest.mark.parametrize("fields", [b"", b"Connection: Upgrade\r\nUpgrade: websocket\r\n"])
+async def test_the_parser_stops_at_the_end_of_a_request(fields: bytes) -> None:
+    """Also where it asks for an upgrade: what is behind that must be seen before aiohttp drops it."""
+    handler = make_handler()
+    parser = HttpRequestParser(handler, handler._loop, 1 << 16, max_msg_queue_size=1)
+    messages, upgraded, tail = parser.feed_data(b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % fields * 2)
+    require((len(messages), upgraded, tail) == (1, False, b""), "more is parsed", see="pubsub/pipeline.py")
 
 
 async def test_what_is_overridden_has_the_same_parameters() -> None:
@@ -169,7 +189,9 @@ async def test_what_comes_right_behind_the_handshake_is_not_lost_silently(pieces
         if pieces == 1:
             await client.send(head + frame)
             answer = await client.read_until(b"\r\n\r\n")
-            require(answer.startswith(b"HTTP/1.1 400 "), "_message_tail does not hold what came behind the head")
+            require(
+                answer.startswith(b"HTTP/1.1 400 "), "what came behind the head is not seen", see="pubsub/pipeline.py"
+            )
         else:
             await client.send(head)
             answer = await client.read_until(b"\r\n\r\n")

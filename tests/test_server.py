@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from pubsub.rest import BROKER
-from tests.harness import RawClient, Server, eventually, run_server
+from tests.harness import Pause, RawClient, Server, eventually, run_server
 
 REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BODY = b'{"name":"orders"}'
@@ -82,6 +82,89 @@ async def test_row_14_a_head_byte_by_byte_ends_the_connection(before: bytes) -> 
             dribbling = tasks.create_task(dribble(client, REQUEST[:-2] + b"X: " + b"x" * 400))
             assert await client.is_gone()
             dribbling.cancel()
+
+
+CHUNKED = b"POST /topics HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKS = b"11\r\n" + BODY + b"\r\n0\r\n\r\n"
+WHOLE = {
+    "a request": [REQUEST],
+    "two requests": [REQUEST * 2],
+    "a body": [POST + BODY],
+    "a body that came later": [POST, BODY],
+    "a body that nobody reads": [POST.replace(b"/topics", b"/nowhere"), BODY],
+    "chunks": [CHUNKED + CHUNKS],
+    "chunks that came later": [CHUNKED, CHUNKS],
+}
+
+
+async def send_apart(server: Server, client: RawClient, segments: list[bytes]) -> None:
+    """Each when the server has read the one before: it has answered another client since."""
+    for sent in segments:
+        await client.send(sent)
+        await server.get("/health")
+
+
+async def read_answers(client: RawClient, sent: list[bytes]) -> None:
+    for _ in range(b"".join(sent).count(b"HTTP/1.1\r\n")):
+        assert (await client.read_response())[0] in (200, 201, 404, 409)
+
+
+@pytest.mark.parametrize("begun", [b"G", b"GET /he", REQUEST[:-1], POST + BODY[:1]])
+@pytest.mark.parametrize("whole", WHOLE)
+async def test_row_14_a_request_begun_behind_another_one_must_be_whole_in_time(whole: str, begun: bytes) -> None:
+    """It came in one segment with the end of the other one."""
+    async with limited(read_timeout_sec=0.3) as server:
+        client = await RawClient.connect_tcp(server.port)
+        *first, last = WHOLE[whole]
+        await send_apart(server, client, [*first, last + begun])
+        await read_answers(client, WHOLE[whole])
+        assert b" 200 " not in await client.read_all()
+
+
+@pytest.mark.parametrize("begun", [b"G", b"GET /he", REQUEST + b"GET /he"])
+async def test_row_14_a_request_begun_while_another_one_is_served_must_be_whole_in_time(
+    begun: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause = Pause(monkeypatch)
+    async with limited(read_timeout_sec=0.3) as server:
+        client = await RawClient.connect_tcp(server.port)
+        await client.send(REQUEST.replace(b"/health", b"/stats"))
+        await pause.begun.wait()
+        await client.send(begun)
+        silent = await RawClient.connect_tcp(server.port)
+        assert await silent.is_gone()  # nobody is cut off because the server takes its time
+        pause.released.set()
+        for _ in range(1 + begun.count(b"\r\n\r\n")):
+            assert (await client.read_response())[0] == 200
+        assert await client.is_gone()
+
+
+@pytest.mark.parametrize("whole", WHOLE)
+async def test_behind_a_whole_request_a_connection_may_be_idle_longer_than_a_head_takes(whole: str) -> None:
+    """Proven by order, as below."""
+    async with limited(read_timeout_sec=0.3) as server:
+        client = await RawClient.connect_tcp(server.port)
+        for _ in range(2):
+            await send_apart(server, client, WHOLE[whole])
+            await read_answers(client, WHOLE[whole])
+            silent = await RawClient.connect_tcp(server.port)
+            assert await silent.is_gone()
+        await client.send(REQUEST)
+        assert (await client.read_response())[0] == 200
+
+
+async def test_a_request_begun_in_time_may_take_longer_than_a_connection_may_be_idle() -> None:
+    """Proven by order: another one that was idle from a later moment on is gone, and this one still is answered."""
+    async with limited(idle_timeout_sec=0.3) as server:
+        client, idle = await RawClient.connect_tcp(server.port), await RawClient.connect_tcp(server.port)
+        for each in (client, idle):
+            await each.send(REQUEST)
+            await read_answers(each, [REQUEST])
+        await client.send(REQUEST[:10])
+        assert await idle.is_gone()
+        await client.send(REQUEST[10:])
+        assert (await client.read_response())[0] == 200
+        assert await client.is_gone()
 
 
 async def test_a_slow_head_in_time_is_served() -> None:
