@@ -148,7 +148,7 @@ class Access:
         return wait
 
     def count(self, request: web.Request, identity: Identity) -> None:
-        """Raises RateLimited for a client over its rate. Who has no name is known by the address."""
+        """Raises RateLimited for a client over its rate. Who has no name is known by the network."""
         if self._rates is not None:
             self._rates.count(identity.client_id or f"address {network_of(request.remote)}")
 

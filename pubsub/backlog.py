@@ -30,10 +30,6 @@ class QueuedBatch(Struct):
     skipped: int
     replayed: bool
 
-    @property
-    def is_empty(self) -> bool:
-        return not self.batch.events
-
 
 class Notice(Struct, frozen=True):
     """A frame about a topic, behind the events of it that wait; never dropped."""
@@ -88,9 +84,7 @@ class Backlog:
         self._limit = limit
         self._clock = clock
         self._queue: deque[Entry] = deque()
-        self._droppable: deque[QueuedBatch] = (
-            deque()
-        )  # those in the queue that may make room, and have something to drop
+        self._droppable: deque[QueuedBatch] = deque()  # those of them that may make room
         self._emptied = 0  # batches in the queue that are empty
         self._queued = 0  # events in batches
         self._replayed = 0  # of them in a replay, which has room beyond the limit
@@ -250,7 +244,7 @@ class Backlog:
                 return self._alive(entry.topic, [entry.event])
 
     def _take_batch(self, entry: QueuedBatch) -> bytes:
-        if entry.is_empty:
+        if _is_empty(entry):
             self._emptied -= 1
             return b""
         if self._droppable and self._droppable[0] is entry:
@@ -280,4 +274,4 @@ class Backlog:
 
 
 def _is_empty(entry: Entry) -> bool:
-    return isinstance(entry, QueuedBatch) and entry.is_empty
+    return isinstance(entry, QueuedBatch) and not entry.batch.events

@@ -20,7 +20,7 @@ from pubsub.errors import BadRequest, Failure, LimitExceeded, TopicExists, Topic
 from pubsub.frames import text_frame
 from pubsub.journal.memory import MemoryJournal
 from pubsub.protocol import Info, Position, Publish, TopicOptions, check_topic, encode
-from pubsub.topic import Lane, StoredEvent, Topic, random_epoch
+from pubsub.topic import LANES_IN_A_TURN, Lane, StoredEvent, Topic, random_epoch
 from pubsub.turns import Turns
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ MAX_RING: Final = 1_000_000  # messages that a topic may keep in memory
 DEFAULTS: Final = TopicOptions()
 LOOKED_AT: Final = 5000  # events of a ring that are looked at in one turn for those that have expired: 0.3 ms
 MEMBERS: Final = 100  # whose membership ends in one turn, 10 to 20 µs each
-LANES: Final = 2000  # that one subscriber leaves in one turn, 0.6 µs each
 MAX_ANSWER: Final = 8 * 1024 * 1024  # bytes of events in one answer, unless a single one is larger
 
 
@@ -207,7 +206,7 @@ class Broker:
         self._end_stale(topic, outbox)
         self._subscribers += not outbox.lanes
         outbox.lanes[topic.name] = topic.lane
-        catch_up = CatchUp(start, outbox, self._clock, self.turns.take)
+        catch_up = CatchUp(start, outbox, self._clock)
         topic.lane.arrive(outbox, catch_up)
         return catch_up
 
@@ -222,7 +221,7 @@ class Broker:
 
     def leave(self, outbox: Outbox) -> None:
         """End all subscriptions of a subscriber, many of them in turns; what waits for it still waits."""
-        for name in list(islice(outbox.lanes, LANES)):
+        for name in list(islice(outbox.lanes, LANES_IN_A_TURN)):
             self._part(name, outbox)
         if outbox.lanes:
             self.turns.take(partial(self.leave, outbox))

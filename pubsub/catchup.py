@@ -8,7 +8,7 @@ takes them fast no one else's time, however much there is to replay.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -46,17 +46,14 @@ class CatchUp:
     ``recovered``: that of its start, if it is still so; a subscriber that takes nothing may have kept it waiting.
     """
 
-    __slots__ = ("_after", "_clock", "_outbox", "_take_turn", "_told", "_topic", "recovered")
+    __slots__ = ("_after", "_clock", "_outbox", "_told", "_topic", "recovered")
 
-    def __init__(
-        self, start: Start, outbox: Outbox, clock: Clock, take_turn: Callable[[Callable[[], None]], None]
-    ) -> None:
+    def __init__(self, start: Start, outbox: Outbox, clock: Clock) -> None:
         self._topic = start.topic
         self._after = start.after
         self._told = start.told
         self._outbox = outbox
         self._clock = clock
-        self._take_turn = take_turn
         self.recovered = start.recovered
         if start.recovered is True:
             self.recovered = start.after + 1 >= start.topic.oldest
@@ -109,7 +106,7 @@ class CatchUp:
         """
         if self._told is None:
             self._told = max(self._after, self._topic.oldest - 1)
-        self._outbox.call_when_ready(partial(self._take_turn, self.go_on))
+        self._outbox.call_when_ready(partial(self._outbox.take_turn, self.go_on))
 
 
 def _fitting(page: Page) -> Page:

@@ -6,17 +6,14 @@ No I/O of its own: it writes through the function that it was given.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pubsub.backlog import Backlog, Gap
 from pubsub.clock import Clock
-from pubsub.topic import StoredEvent, Topic, make_batches
+from pubsub.topic import LANES_IN_A_TURN, StoredEvent, Topic, make_batches
 
 if TYPE_CHECKING:
     from pubsub.topic import Batch, Lane
-
-
-LANES: Final = 2000  # that learn in one turn that a subscriber lags, or no longer does: 0.6 µs each
 
 
 def at_once(work: Callable[[], None]) -> None:
@@ -30,8 +27,8 @@ class Outbox:
     ``take_turn(work)`` calls ``work`` when others have had their turn.
     """
 
-    __slots__ = ("_backlog", "_clock", "_dropped", "_limit", "_take_turn", "_unmoved", "_when_ready", "blocked",
-                 "lanes", "write")  # fmt: skip
+    __slots__ = ("_backlog", "_clock", "_dropped", "_limit", "_unmoved", "_when_ready", "blocked", "lanes",
+                 "take_turn", "write")  # fmt: skip
 
     def __init__(
         self,
@@ -48,7 +45,7 @@ class Outbox:
         self._backlog: Backlog | None = None
         self._dropped = 0  # with backlogs that are gone
         self._when_ready: list[Callable[[], None]] | None = None
-        self._take_turn = take_turn
+        self.take_turn = take_turn
         self._unmoved: list[Lane] | None = None  # lanes that have yet to learn whether it lags
 
     @property
@@ -165,11 +162,11 @@ class Outbox:
 
     def _move_some(self) -> None:
         unmoved = self._unmoved or []
-        for lane in unmoved[:LANES]:
+        for lane in unmoved[:LANES_IN_A_TURN]:
             lane.move(self)
-        self._unmoved = unmoved[LANES:] or None
+        self._unmoved = unmoved[LANES_IN_A_TURN:] or None
         if self._unmoved is not None:
-            self._take_turn(self._move_some)
+            self.take_turn(self._move_some)
 
     def _call_waiting(self) -> None:
         waiting, self._when_ready = self._when_ready, None

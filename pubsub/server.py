@@ -87,8 +87,8 @@ class TimedRequestHandler(PipelinedRequestHandler, Visitor):
         """True from the head of a request until its answer is with the kernel (Visitor)."""
         if self.transport is None:
             return False
-        is_served = bool(self._messages) or (self._request_count > 0 and self._waiter is None)
-        return (is_served and not self.transport.is_closing()) or unsent_bytes(self.transport) > 0
+        is_served = self._payload is not None and not self.transport.is_closing()
+        return is_served or unsent_bytes(self.transport) > 0
 
     def make_way(self) -> None:
         """End: another connection needs the descriptor (Visitor)."""

@@ -555,3 +555,17 @@ async def test_who_reads_no_answers_is_not_read_and_gets_every_answer_once_it_re
             message = await client.receive()
             assert message.items() >= {"type": "pong", "request_id": request_id}.items()
             answers += 1
+
+
+def test_row_61_each_reason_to_hold_a_client_ends_by_itself() -> None:
+    parts = Parts(Random(0))
+    transport = parts.connect("held")
+    assert transport.connection is not None
+    for reason in Hold:
+        transport.connection.hold(reason)
+    for reason in Hold:
+        parts.loop.run_out()
+        assert not transport.reading
+        transport.connection.go_on(reason)
+    parts.loop.run_out()
+    assert transport.reading

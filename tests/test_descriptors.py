@@ -11,25 +11,20 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from certificate import trusting, write_certificate
+from certificate import trusting
 
 from pubsub.descriptors import OWN
-from tests.harness import PATIENCE, RawClient, ServerProcess, eventually, on_one_loop
+from tests.harness import PATIENCE, RawClient, ServerProcess, environment_of, eventually, on_one_loop, tls_flags
 from tests.test_attacks import memory
 
 LOOPS = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 FILES = 128  # that the server may open
-WITHOUT_UVLOOP = "raise ImportError('the test wants the loop of asyncio')"
 
 
 @contextlib.contextmanager
 def limited_server(folder: Path, loop: str, *flags: str, files: int = FILES) -> Iterator[ServerProcess]:
     """A server with a low limit of open files, of which it gets a part at first."""
-    environment = {}
-    if loop == "asyncio":
-        (folder / "uvloop.py").write_text(WITHOUT_UVLOOP)
-        environment = {"PYTHONPATH": os.pathsep.join([str(folder), str(Path(__file__).parent.parent)])}
-    with ServerProcess(*flags, environment=environment, files=files) as server:
+    with ServerProcess(*flags, environment=environment_of(loop, folder), files=files) as server:
         yield server
 
 
@@ -145,9 +140,7 @@ async def test_row_14_a_request_keeps_a_connection_among_silent_ones(tmp_path: P
 @LOOPS
 @on_one_loop
 async def test_row_14_silent_tls_handshakes_make_way_too(tmp_path: Path, loop: str) -> None:
-    certificate, key = write_certificate(tmp_path, "localhost")
-    tls = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--read-timeout-sec", "60")
-    with limited_server(tmp_path, loop, *tls) as server:
+    with limited_server(tmp_path, loop, *tls_flags(tmp_path), "--read-timeout-sec", "60") as server:
         connector = aiohttp.TCPConnector(ssl=trusting())
         async with (
             aiohttp.ClientSession(f"https://127.0.0.1:{server.port}", connector=connector) as http,
@@ -170,9 +163,7 @@ async def test_row_14_silent_tls_handshakes_make_way_too(tmp_path: Path, loop: s
 @on_one_loop
 async def test_row_58_handshakes_that_fail_leave_no_memory(tmp_path: Path, loop: str) -> None:
     """4,000 of them; each had 256 KiB of asyncio's for as long as it lasted."""
-    certificate, key = write_certificate(tmp_path, "localhost")
-    tls = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--read-timeout-sec", "60")
-    with limited_server(tmp_path, loop, *tls) as server:
+    with limited_server(tmp_path, loop, *tls_flags(tmp_path), "--read-timeout-sec", "60") as server:
         before = memory(server)
         for _ in range(4000 // 50):
             clients = [await RawClient.connect_tcp(server.port) for _ in range(50)]

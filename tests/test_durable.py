@@ -18,7 +18,7 @@ import pytest
 from pubsub.catchup import PAGE
 from pubsub.frames import LONG
 from pubsub.journal.sqlite import UNWRITTEN_BYTES, SqliteJournal
-from pubsub.journal.store import EventRow, Store
+from pubsub.journal.store import Store
 from pubsub.journal.writer import Operation, Result, Writer
 from pubsub.rest import BROKER
 from pubsub.session import Hold
@@ -39,6 +39,22 @@ from tests.simulation import Parts
 @pytest.fixture
 def data_dir(tmp_path: Path) -> str:
     return str(tmp_path / "data")
+
+
+class StillDisk:
+    """Whatever thread calls ``method`` of ``owner`` from now on waits until :attr:`works` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, method: str) -> None:
+        self.asked = threading.Event()
+        self.works = threading.Event()
+        original = getattr(owner, method)
+
+        def wait(*arguments: Any) -> Any:
+            self.asked.set()
+            assert self.works.wait(PATIENCE)
+            return original(*arguments)
+
+        monkeypatch.setattr(owner, method, wait)
 
 
 async def create(server: Server, name: str = "t", **options: Any) -> None:
@@ -234,23 +250,15 @@ async def test_a_history_that_the_end_of_its_topic_overtakes_finds_no_topic(
     data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the disk has at that place by now may be another topic's."""
-    reading, disk_works = threading.Event(), threading.Event()
-    read = Store.read
-
-    def read_when_the_disk_works(store: Store, *arguments: Any) -> list[EventRow]:
-        reading.set()
-        assert disk_works.wait(PATIENCE)
-        return read(store, *arguments)
-
     async with run_server(data_dir=data_dir, ring_buffer_size=10) as server, server.client() as client:
         await create(server, history=1000)
         await publish_many(client, "t", 100)
-        monkeypatch.setattr(Store, "read", read_when_the_disk_works)
+        disk = StillDisk(monkeypatch, Store, "read")
         asking = asyncio.create_task(client.ask({"type": "history", "topic": "t", "after": 0}))
-        await eventually(reading.is_set)
+        await eventually(disk.asked.is_set)
         async with server.http.delete("/topics/t") as response:
             assert response.status == 200
-        disk_works.set()
+        disk.works.set()
         assert (await asking)["error"]["code"] == "TOPIC_NOT_FOUND"
 
 
@@ -377,17 +385,10 @@ async def test_row_37_a_disk_that_stands_still_holds_its_publishers_and_no_one_e
     data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count, text = 64, "x" * 900_000
-    disk_works = threading.Event()
     async with run_server(data_dir=data_dir) as server:
         await create(server)
         await server.create("memory")
-        write = Writer.write
-
-        def write_when_the_disk_works(writer: Writer, group: Sequence[Operation]) -> Result:
-            assert disk_works.wait(PATIENCE)
-            return write(writer, group)
-
-        monkeypatch.setattr(Writer, "write", write_when_the_disk_works)
+        disk = StillDisk(monkeypatch, Writer, "write")
         journal = server.app[BROKER].durable_journal
         assert isinstance(journal, SqliteJournal)
         async with server.client("p") as publisher, server.client("other") as other:
@@ -398,7 +399,7 @@ async def test_row_37_a_disk_that_stands_still_holds_its_publishers_and_no_one_e
             await other.subscribe("memory")
             await other.publish("memory", 1)
             assert (await server.get("/health"))["topics"] == 2
-            disk_works.set()
+            disk.works.set()
             answers = await publisher.receive_many(count)
             await sending
         assert [answer["request_id"] for answer in answers] == [str(number) for number in range(count)]
@@ -527,17 +528,10 @@ async def test_answers_that_wait_for_an_earlier_publish_are_bounded(
 ) -> None:
     """One publish that the disk holds up, and a flood of others that could be answered at once."""
     monkeypatch.setattr("pubsub.session.MAX_WAITING", 50)
-    disk_works = threading.Event()
-    write = Writer.write
-
-    def write_when_the_disk_works(writer: Writer, group: Sequence[Operation]) -> Result:
-        assert disk_works.wait(PATIENCE)
-        return write(writer, group)
-
     async with run_server(data_dir=data_dir) as server:
         await create(server)
         await server.create("memory")
-        monkeypatch.setattr(Writer, "write", write_when_the_disk_works)
+        disk = StillDisk(monkeypatch, Writer, "write")
         async with server.client() as client:
             await client.send(publish_request("t", 0) | {"request_id": "0"})
             for number in range(1, 200):
@@ -546,7 +540,7 @@ async def test_answers_that_wait_for_an_earlier_publish_are_bounded(
             await eventually(lambda: topic.seq == 49)
             await server.get("/health")
             assert topic.seq == 49, "nothing more is read"
-            disk_works.set()
+            disk.works.set()
             answers = await client.receive_many(200)
     assert [answer["request_id"] for answer in answers] == [str(number) for number in range(200)]
 
@@ -556,49 +550,29 @@ async def test_row_61_several_reasons_to_hold_a_client_at_once_leave_its_answers
 ) -> None:
     """The publishes that the disk holds up end while a history waits: that lets go of its own reason alone."""
     monkeypatch.setattr("pubsub.session.MAX_WAITING", 50)
-    disk_writes, disk_reads, reading = threading.Event(), threading.Event(), threading.Event()
-    write, read = Writer.write, Store.read
-
-    def write_when_the_disk_works(writer: Writer, group: Sequence[Operation]) -> Result:
-        assert disk_writes.wait(PATIENCE)
-        return write(writer, group)
-
-    def read_when_the_disk_works(store: Store, *arguments: Any) -> Sequence[EventRow]:
-        reading.set()
-        assert disk_reads.wait(PATIENCE)
-        return read(store, *arguments)
-
     async with run_server(data_dir=data_dir, ring_buffer_size=1) as server, server.client() as client:
         await create(server, history=1000)
         await publish_many(client, "t", 10)
-        monkeypatch.setattr(Writer, "write", write_when_the_disk_works)
-        monkeypatch.setattr(Store, "read", read_when_the_disk_works)
+        writing, reading = StillDisk(monkeypatch, Writer, "write"), StillDisk(monkeypatch, Store, "read")
         for number in range(50):
             await client.send(publish_request("t", number) | {"request_id": "p"})
         await client.send({"type": "history", "topic": "t", "after": 0, "request_id": "1"})
         await client.send({"type": "ping", "request_id": "2"})
         await client.send({"type": "subscribe", "topic": "t", "client_id": "tester", "request_id": "3"})
-        disk_writes.set()
-        await eventually(reading.is_set)
+        writing.works.set()
+        await eventually(reading.asked.is_set)
         await server.get("/health")
-        disk_reads.set()
+        reading.works.set()
         answers = await client.receive_many(53)
     assert [answer["request_id"] for answer in answers] == ["p"] * 50 + ["1", "2", "3"]
 
 
 async def test_publishes_that_wait_for_the_disk_are_bounded(data_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pubsub.session.MAX_WAITING", 50)
-    disk_works = threading.Event()
-    write = Writer.write
-
-    def write_when_the_disk_works(writer: Writer, group: Sequence[Operation]) -> Result:
-        assert disk_works.wait(PATIENCE)
-        return write(writer, group)
-
     async with run_server(data_dir=data_dir) as server, server.client() as client:
         await create(server)
         await server.create("memory")
-        monkeypatch.setattr(Writer, "write", write_when_the_disk_works)
+        disk = StillDisk(monkeypatch, Writer, "write")
         for number in range(50):
             await client.send(publish_request("t", number) | {"request_id": str(number)})
         await client.send(publish_request("memory", 50) | {"request_id": "50"})
@@ -606,7 +580,7 @@ async def test_publishes_that_wait_for_the_disk_are_bounded(data_dir: str, monke
             await other.sync()
         await server.get("/health")
         assert server.app[BROKER].find_topic("memory").seq == 0, "nothing more is read"
-        disk_works.set()
+        disk.works.set()
         answers = await client.receive_many(51)
     assert [answer["request_id"] for answer in answers] == [str(number) for number in range(51)]
 

@@ -60,8 +60,6 @@ def make_handler() -> Any:
         ("_process_keepalive", "server.py"),
         ("_keepalive_handle", "server.py"),
         ("_request_in_progress", "server.py"),
-        ("_request_count", "server.py"),
-        ("_waiter", "server.py"),
         ("_loop", "server.py"),
         ("finish_response", "server.py"),
         ("handle_error", "server.py"),

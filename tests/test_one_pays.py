@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from pubsub.clock import Clock
 from pubsub.connections import STALL_TICKS
 from pubsub.frames import FIN, PING, TEXT
+from pubsub.journal.sqlite import TIDY_PERIOD, SqliteJournal
+from pubsub.journal.writer import Mark, Result
 from tests.harness import masked_frame
 from tests.simulation import Frames, Parts, Transport
 
@@ -31,9 +35,6 @@ class Crowd:
         self.others = [transport for transport in self.transports if transport is not self.faulty]
 
     def begin_to_fail(self) -> None:
-        def fail(*arguments: Any) -> None:
-            raise Fault
-
         for name in ("write", "get_extra_info", "get_write_buffer_size", "pause_reading", "resume_reading"):
             setattr(self.faulty, name, fail)
 
@@ -102,15 +103,30 @@ def test_row_57_in_the_timer_of_all_connections(
     assert "Internal error at client one" in caplog.text
 
 
-def test_row_57_at_the_end_of_a_group_of_the_journal() -> None:
-    """See tests/test_journal_faults.py for the others of the journal."""
-    from pubsub.journal.sqlite import SqliteJournal
+def test_row_57_at_the_end_of_a_group_of_the_journal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever waits for one of its operations, or was paused, and fails: the others are told, and it tidies on."""
+    told: list[str] = []
+    delays: list[float] = []
+    journal = SqliteJournal(
+        tmp_path, Clock(), post=fail, defer=fail, call_later=lambda delay, callback: delays.append(delay)
+    )
+    paused = [Paused(fail), Paused(partial(told.append, "resumed"))]
+    journal._paused = [*paused]
+    journal._end_group([Mark(fail), Mark(partial(told.append, "ended"))], Result([]))
+    assert told == ["ended", "resumed"]
+    assert delays == [TIDY_PERIOD]
+    assert caplog.text.count("Internal error at the end of a group of the journal") == 2
 
-    ended: list[int] = []
 
-    def fail() -> None:
-        raise Fault
+def fail(*arguments: object) -> None:
+    raise Fault
 
-    for step in (partial(ended.append, 1), fail, partial(ended.append, 2)):
-        SqliteJournal._alone(step)
-    assert ended == [1, 2]
+
+class Paused:
+    """A publisher that is told to go on."""
+
+    def __init__(self, go_on: Callable[[], None]) -> None:
+        self.go_on = go_on
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return fail

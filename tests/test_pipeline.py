@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from certificate import trusting, write_certificate
+from certificate import trusting
 
 from pubsub.pipeline import MOST_AHEAD, PipelinedRequestHandler
-from tests.harness import PATIENCE, Pause, RawClient, Server, eventually, on_one_loop, run_server
+from tests.harness import PATIENCE, Pause, RawClient, Server, eventually, on_one_loop, run_server, tls_flags
 from tests.test_attacks import memory
 from tests.test_descriptors import LOOPS, limited_server
 from tests.test_tls import tls_server
@@ -101,11 +101,6 @@ class Greedy:
                 await other.ask()
         assert not any(task.done() for task in self._tasks)
         other.abort()
-
-
-def tls_flags(folder: Path) -> list[str]:
-    certificate, key = write_certificate(folder, "localhost")
-    return ["--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
 
 
 @TLS

@@ -16,7 +16,13 @@ STEPS = 400
 def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done for many members or messages, in slices: so small that everything else happens between them."""
     if request.param == "slices of one":
-        for name in ("broker.MEMBERS", "broker.LANES", "broker.LOOKED_AT", "outbox.LANES", "catchup.PAGE"):
+        for name in (
+            "broker.MEMBERS",
+            "broker.LANES_IN_A_TURN",
+            "broker.LOOKED_AT",
+            "outbox.LANES_IN_A_TURN",
+            "catchup.PAGE",
+        ):
             monkeypatch.setattr(f"pubsub.{name}", 1)
 
 

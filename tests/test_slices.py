@@ -12,7 +12,6 @@ import pytest
 from msgspec import Raw
 
 from pubsub import broker as broker_module
-from pubsub import outbox as outbox_module
 from pubsub.broker import Broker, Kept
 from pubsub.catchup import PAGE, Start
 from pubsub.clock import Clock
@@ -24,7 +23,7 @@ from pubsub.outbox import Outbox
 from pubsub.permissions import make_rights
 from pubsub.protocol import Message, Position, Publish, TopicOptions
 from pubsub.session import NoReplies, Rules, Session
-from pubsub.topic import BATCH_BYTES, Topic
+from pubsub.topic import BATCH_BYTES, LANES_IN_A_TURN, Topic
 from tests.harness import new_id
 from tests.simulation import Parts
 
@@ -137,10 +136,10 @@ def many_topics(world: World, outbox: Outbox, count: int) -> list[Topic]:
 def test_row_65_a_subscriber_leaves_its_topics_in_slices() -> None:
     world = World()
     outbox = world.outbox()
-    topics = many_topics(world, outbox, 2 * broker_module.LANES + 1)
+    topics = many_topics(world, outbox, 2 * LANES_IN_A_TURN + 1)
     world.broker.leave(outbox)
     by_tick = world.count_by_tick(lambda: sum(not topic.subscribers for topic in topics))
-    assert max(by_tick) == broker_module.LANES
+    assert max(by_tick) == LANES_IN_A_TURN
     assert sum(by_tick) == len(topics)
     assert world.broker.subscriber_count == 0
 
@@ -148,7 +147,7 @@ def test_row_65_a_subscriber_leaves_its_topics_in_slices() -> None:
 def test_row_65_a_subscriber_that_blocks_tells_its_topics_in_slices_and_loses_no_order() -> None:
     world, written = World(), bytearray()
     outbox = world.outbox(written.extend)
-    topics = many_topics(world, outbox, 2 * outbox_module.LANES + 1)
+    topics = many_topics(world, outbox, 2 * LANES_IN_A_TURN + 1)
     last = topics[-1]
     outbox.block()
     world.publish(last.name, 1)  # its lane does not know yet

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from tests.harness import (
     make_settings,
     on_one_loop,
     publish_request,
+    tls_flags,
 )
 
 
@@ -132,12 +132,9 @@ async def test_renewal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @on_one_loop
 async def test_hangup_renews_it(loop: str, tmp_path: Path) -> None:
-    environment: dict[str, str] = {}
-    if loop == "asyncio":
-        (tmp_path / "uvloop.py").write_text("raise ImportError")
-        environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{REPOSITORY}"
     cert_file, key_file = write_certificate(tmp_path, "first")
-    with ServerProcess(f"--tls-cert-file={cert_file}", f"--tls-key-file={key_file}", environment=environment) as server:
+    flags = (f"--tls-cert-file={cert_file}", f"--tls-key-file={key_file}")
+    with ServerProcess(*flags, environment=environment_of(loop, tmp_path)) as server:
         assert "Listening on https://" in server.log
         write_certificate(tmp_path, "second")
         server.process.send_signal(signal.SIGHUP)
@@ -184,8 +181,7 @@ async def test_row_56_tls_clients_that_hang_up_are_noticed_by_nobody_else(
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_row_56_a_shutdown_ends_well_with_tls_clients_that_do_not_answer_it(loop: str, tmp_path: Path) -> None:
-    certificate, key = write_certificate(tmp_path, "localhost")
-    flags = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--shutdown-timeout-sec", "1")
+    flags = (*tls_flags(tmp_path), "--shutdown-timeout-sec", "1")
     with ServerProcess(*flags, environment=environment_of(loop, tmp_path)) as server:
         clients = [open_websocket(server.port) for _ in range(150)]
         assert server.stop() == 0

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 from certificate import write_certificate
 from hang_up import open_websocket
 from phases import MIB, Stage
@@ -43,9 +44,7 @@ async def play_hang_ups(stage: Stage, server: Victim, loop: str, seconds: float)
             for way in ("close", "reset", "unwrap"):
                 await hang_up_beside(stage, server, loop, way)
                 count += 1
-                await good.send_json({"type": "ping"})
-                while (await asyncio.wait_for(good.receive_json(), 10))["type"] != "pong":
-                    pass
+                await pong_of(good)
         patience = float(SETTINGS["PONG_WAIT_SEC"]) + 5
         left = await until(lambda: has_clients(server, 1), patience)
         stage.check("hang_ups", f"{loop}: silent clients are dropped in time, good ones stay", left)
@@ -62,6 +61,12 @@ async def hang_up_beside(stage: Stage, server: Victim, loop: str, way: str) -> N
     while guests.returncode is None:
         statuses.add((await server.ask("GET", "/clients?limit=1000"))[0])
     stage.check("hang_ups", f"{loop}: the list of all clients is answered meanwhile", statuses == {200}, statuses)
+
+
+async def pong_of(client: aiohttp.ClientWebSocketResponse) -> None:
+    await client.send_json({"type": "ping"})
+    while (await asyncio.wait_for(client.receive_json(), 10))["type"] != "pong":
+        pass
 
 
 async def has_clients(server: Victim, count: int) -> bool:
@@ -86,9 +91,7 @@ async def play_few_files(stage: Stage, server: Victim, name: str, seconds: float
         before, ends = rss_of(server), time.monotonic() + seconds
         while time.monotonic() < ends:
             await flood_silently(server.port)
-            await good.send_json({"type": "ping"})
-            while (await asyncio.wait_for(good.receive_json(), 10))["type"] != "pong":
-                pass
+            await pong_of(good)
             status, _ = await server.ask("GET", "/health")
             stage.check("few_files", f"{name}: a request is answered among them", status == 200, status)
         grown = rss_of(server) - before
