@@ -21,7 +21,6 @@ from typing import Any, ClassVar, ParamSpec, Self
 import aiohttp
 import pytest
 from aiohttp import web
-from certificate import write_certificate
 
 from pubsub import rest
 from pubsub.app import create_app, listen
@@ -484,12 +483,6 @@ def environment_of(loop: str, folder: Path) -> dict[str, str]:
         return {}
     (folder / "uvloop.py").write_text("raise ImportError('the test wants the loop of asyncio')")
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(REPOSITORY)])}
-
-
-def tls_flags(folder: Path) -> tuple[str, ...]:
-    """What a ServerProcess needs to serve TLS for 127.0.0.1."""
-    certificate, key = write_certificate(folder, "localhost")
-    return ("--tls-cert-file", str(certificate), "--tls-key-file", str(key))
 
 
 def free_port() -> int:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from certificate import trusting
+from certificate import tls_flags, trusting
 
 from pubsub.descriptors import OWN
-from tests.harness import PATIENCE, RawClient, ServerProcess, environment_of, eventually, on_one_loop, tls_flags
+from tests.harness import PATIENCE, RawClient, ServerProcess, environment_of, eventually, on_one_loop
 from tests.test_attacks import memory
 
 LOOPS = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from certificate import trusting
+from certificate import tls_flags, trusting
 
 from pubsub.pipeline import MOST_AHEAD, PipelinedRequestHandler
-from tests.harness import PATIENCE, Pause, RawClient, Server, eventually, on_one_loop, run_server, tls_flags
+from tests.harness import PATIENCE, Pause, RawClient, Server, eventually, on_one_loop, run_server
 from tests.test_attacks import memory
 from tests.test_descriptors import LOOPS, limited_server
 from tests.test_tls import tls_server

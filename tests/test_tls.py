@@ -16,7 +16,7 @@ import aiohttp
 import hang_up
 import pytest
 from aiohttp import web
-from certificate import trusting, write_certificate
+from certificate import tls_flags, trusting, write_certificate
 from cryptography import x509
 from hang_up import open_websocket
 
@@ -33,7 +33,6 @@ from tests.harness import (
     make_settings,
     on_one_loop,
     publish_request,
-    tls_flags,
 )
 
 

@@ -32,6 +32,12 @@ def write_certificate(folder: Path, name: str) -> tuple[Path, Path]:
     return cert_file, key_file
 
 
+def tls_flags(folder: Path) -> tuple[str, ...]:
+    """The flags of a server that is to have a certificate of its own."""
+    cert_file, key_file = write_certificate(folder, "localhost")
+    return ("--tls-cert-file", str(cert_file), "--tls-key-file", str(key_file))
+
+
 def trusting() -> ssl.SSLContext:
     """Trusts whoever answers."""
     context = ssl.create_default_context()
