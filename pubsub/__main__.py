@@ -48,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_serve(flags: list[str]) -> int:
     with without_ca_certificates():
         from pubsub.app import serve
-    from pubsub.journal import JournalError
-    from pubsub.logs import hold_standard_streams, set_up_logs
-    from pubsub.memory import keep_freed
+    from pubsub.core.journal import JournalError
+    from pubsub.system.logs import hold_standard_streams, set_up_logs
+    from pubsub.system.malloc import keep_freed
 
     keep_freed()
     hold_standard_streams()
@@ -138,8 +138,8 @@ def run_health(flags: list[str]) -> int:
 
 
 def run_token(flags: list[str]) -> int:
+    from pubsub.auth.tokens import secret_keys, sign
     from pubsub.settings import listed
-    from pubsub.tokens import secret_keys, sign
 
     parser = argparse.ArgumentParser("pubsub token", description="Make a token, signed with the first JWT_SECRET.")
     parser.add_argument("--sub", required=True, help="the client's id")
@@ -173,7 +173,7 @@ def run_token(flags: list[str]) -> int:
 def run_key(flags: list[str]) -> int:
     import secrets
 
-    from pubsub.identity import ROLES, ApiKeys, digest_of
+    from pubsub.auth.identity import ROLES, ApiKeys, digest_of
 
     parser = argparse.ArgumentParser("pubsub key", description="Make an API key, and its entry for API_KEYS.")
     parser.add_argument("--name", default="service", help="whose it is (default: %(default)s)")
@@ -191,9 +191,9 @@ def run_key(flags: list[str]) -> int:
 
 
 def run_journal(flags: list[str]) -> int:
-    from pubsub.journal import command
+    from pubsub.cli import journal
 
-    return command.run_journal(flags, lambda: read_settings([]).data_dir)
+    return journal.run_journal(flags, lambda: read_settings([]).data_dir)
 
 
 def run_bench(flags: list[str]) -> int:

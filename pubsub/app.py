@@ -16,29 +16,29 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from pubsub.access import ACCESS, Access, check_access, is_loopback
-from pubsub.broker import Broker
-from pubsub.clients import add_client_routes
-from pubsub.clock import Clock
-from pubsub.connections import Connections, Limits
-from pubsub.descriptors import connections_of_machine, raise_limit, sockets_of_machine
-from pubsub.identity import ApiKeys
-from pubsub.journal import DATABASE
-from pubsub.jwks import KeySet
-from pubsub.limits import Quotas, Rates
-from pubsub.listener import Listener, bind
-from pubsub.lobby import Lobby
-from pubsub.memory import given_back
-from pubsub.rest import BROKER, CONNECTIONS, STATE, ServerState, add_routes, errors_as_json
-from pubsub.server import AccessLogger, TimedRequestHandler
-from pubsub.session import Rules
+from pubsub.auth.identity import ApiKeys
+from pubsub.auth.jwks import KeySet
+from pubsub.auth.rates import Quotas, Rates
+from pubsub.auth.tokens import Tokens, pem_keys, secret_keys
+from pubsub.core.broker import Broker
+from pubsub.core.clock import Clock
+from pubsub.core.journal import DATABASE
+from pubsub.http.access import ACCESS, Access, check_access, is_loopback
+from pubsub.http.clients import add_client_routes
+from pubsub.http.handshake import open_websocket
+from pubsub.http.idle_connections import Lobby
+from pubsub.http.listener import Listener, bind
+from pubsub.http.request_handler import AccessLogger, TimedRequestHandler
+from pubsub.http.tls import Certificate
+from pubsub.http.topics import BROKER, CONNECTIONS, STATE, ServerState, add_routes, errors_as_json
 from pubsub.settings import Settings, listed
-from pubsub.tls import Certificate
-from pubsub.tokens import Tokens, pem_keys, secret_keys
-from pubsub.websocket import open_websocket
+from pubsub.system.descriptors import connections_of_machine, raise_limit, sockets_of_machine
+from pubsub.system.malloc import given_back
+from pubsub.websocket.connections import Connections, Limits
+from pubsub.websocket.session import Rules
 
 if TYPE_CHECKING:
-    from pubsub.journal.sqlite import SqliteJournal
+    from pubsub.journals.sqlite import SqliteJournal
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def create_app(settings: Settings) -> web.Application:
 
 
 def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop) -> SqliteJournal:
-    from pubsub.journal.sqlite import SqliteJournal  # 1 MiB that a server without durable topics need not have
+    from pubsub.journals.sqlite import SqliteJournal  # 1 MiB that a server without durable topics need not have
 
     return SqliteJournal(
         directory,

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from pubsub.identity import ApiKeys
+from pubsub.auth.identity import ApiKeys
+from pubsub.auth.tokens import ALGORITHMS, pem_keys, secret_keys
+from pubsub.http.tls import Certificate
 from pubsub.settings import Settings, listed
-from pubsub.tls import Certificate
-from pubsub.tokens import ALGORITHMS, pem_keys, secret_keys
 
 
 def read_settings_apart(arguments: Sequence[str]) -> Settings:

@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pubsub.__main__ import fastest_loop
 from pubsub.app import create_app, listen, log_addresses
-from pubsub.frames import BINARY, FIN, text_frame
-from pubsub.logs import set_up_logs
-from pubsub.rest import CONNECTIONS
-from pubsub.session import Session
+from pubsub.http.topics import CONNECTIONS
+from pubsub.protocol.frames import BINARY, FIN, text_frame
 from pubsub.settings import DAY, Settings
+from pubsub.system.logs import set_up_logs
+from pubsub.websocket.session import Session
 
 LARGEST_MESSAGE: Final = 16 << 20  # what the largest cases of Autobahn's suite send
 

@@ -19,7 +19,13 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent
 FOUND = REPOSITORY / ".cache" / "corpus"
-GUIDED = "pubsub.protocol", "pubsub.frames", "pubsub.permissions", "pubsub.session", "pubsub.connection"
+GUIDED = (
+    "pubsub.protocol.requests",
+    "pubsub.protocol.frames",
+    "pubsub.auth.permissions",
+    "pubsub.websocket.session",
+    "pubsub.websocket.connection",
+)
 
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "scripts" / "soak")]
 
@@ -62,7 +68,7 @@ def fuzz(target: str, seconds: int) -> int:
 
 def fuzz_guided(target: str, seconds: int) -> int:
     with atheris.instrument_imports(include=list(GUIDED), enable_loader_override=False):
-        import pubsub.connection  # noqa: F401 - instruments it and what it imports
+        import pubsub.websocket.connection  # noqa: F401 - instruments it and what it imports
     from tests.fuzzing import CORPUS, TARGETS
 
     found = FOUND / target

@@ -16,13 +16,13 @@ from typing import Final
 
 import msgspec
 
-from pubsub.errors import BadRequest
-from pubsub.frames import Binary, Close, ProtocolFault, Reader, Received
-from pubsub.handover import websocket_mask
-from pubsub.permissions import allows, make_rights
-from pubsub.protocol import Publish, check_topic, decode_request, encode, request_id_of
+from pubsub.auth.permissions import allows, make_rights
+from pubsub.protocol.errors import BadRequest
+from pubsub.protocol.frames import Binary, Close, ProtocolFault, Reader, Received
+from pubsub.protocol.requests import Publish, check_topic, decode_request, encode, request_id_of
 from pubsub.settings import Settings
 from pubsub.settings_reader import read_settings
+from pubsub.websocket.upgrade import websocket_mask
 from tests.simulation import MAX_MESSAGE_BYTES, Frames, Parts
 
 CORPUS: Final = Path(__file__).parent / "corpus"

@@ -22,11 +22,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from pubsub import rest
 from pubsub.app import create_app, listen
-from pubsub.listener import Listener
-from pubsub.protocol import Publish, decode_request
-from pubsub.rest import BROKER, CONNECTIONS
+from pubsub.http import topics
+from pubsub.http.listener import Listener
+from pubsub.http.topics import BROKER, CONNECTIONS
+from pubsub.protocol.requests import Publish, decode_request
 from pubsub.settings import Settings
 
 REPOSITORY = Path(__file__).parent.parent
@@ -149,12 +149,12 @@ class Pause:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = asyncio.Event()
         self.released = asyncio.Event()
-        monkeypatch.setattr(rest, "stats", self._answer)
+        monkeypatch.setattr(topics, "stats", self._answer)
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.begun.set()
         await self.released.wait()
-        return rest.render({})
+        return topics.render({})
 
 
 class Client:

@@ -14,11 +14,11 @@ from typing import Any, cast
 
 from oracle import Broken, Json, Ledger, Record
 
-from pubsub.broker import Broker
-from pubsub.clock import Clock
-from pubsub.connection import Connection
-from pubsub.connections import Connections, Limits
-from pubsub.errors import Failure
+from pubsub.core.broker import Broker
+from pubsub.core.clock import Clock
+from pubsub.protocol.errors import Failure
+from pubsub.websocket.connection import Connection
+from pubsub.websocket.connections import Connections, Limits
 from tests.harness import masked_frame
 
 RING = 8

@@ -12,14 +12,14 @@ from certificate import write_certificate
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pubsub.__main__ import main
-from pubsub.access import is_loopback
 from pubsub.app import create_app, warn_of_open_doors
-from pubsub.identity import ApiKeys
+from pubsub.auth.identity import ApiKeys
+from pubsub.auth.tokens import ALGORITHMS, Tokens, secret_keys
+from pubsub.http.access import is_loopback
 from pubsub.settings_reader import find_mistakes, read_settings
-from pubsub.tokens import ALGORITHMS, Tokens, secret_keys
+from tests.auth.test_tokens import KEY_KINDS, pem
 from tests.credentials import API_KEYS, SECRET
 from tests.harness import REPOSITORY, clean_environment, make_settings, on_one_loop
-from tests.test_tokens import KEY_KINDS, pem
 
 HIDDEN = "got a value that is not shown"
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from pubsub.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT
+from pubsub.protocol.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT
 from tests.harness import (
     PATIENCE,
     RawClient,

@@ -22,8 +22,8 @@ from msgspec.structs import FieldInfo
 from pubsub.__main__ import COMMANDS
 from pubsub.app import create_app
 from pubsub.console.credentials import API_KEY_VARIABLE, TOKEN_VARIABLE
-from pubsub.errors import ClientNotFound, Draining, Failure, Goodbye, TopicExists
-from pubsub.protocol import (
+from pubsub.protocol.errors import ClientNotFound, Draining, Failure, Goodbye, TopicExists
+from pubsub.protocol.requests import (
     MAX_CLIENT_ID,
     MAX_HISTORY_LIMIT,
     MAX_REQUEST_ID,
@@ -419,7 +419,7 @@ def log_calls() -> Iterator[tuple[str, str]]:
 
 
 def test_tests_that_are_named_exist() -> None:
-    tests = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "tests").glob("test_*.py"))
+    tests = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "tests").rglob("test_*.py"))
     named = set(re.findall(r"`(test_\w+)`", read("docs/security.md")))
     assert named
     assert not {name for name in named if f"def {name}(" not in tests}

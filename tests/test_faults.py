@@ -29,7 +29,7 @@ from tests.harness import (
     publish_request,
     run_server,
 )
-from tests.test_slow_subscribers import Delivery
+from tests.websocket.test_slow_subscribers import Delivery
 
 BEAT = {"ping_period_sec": 0.1, "pong_wait_sec": 1.5}
 SMALL_BUFFER = 1 << 15
@@ -222,7 +222,7 @@ STOPPED = 30
 READERS = f"""
 import asyncio, sys
 from tests.harness import RawClient
-from tests.test_slow_subscribers import Delivery
+from tests.websocket.test_slow_subscribers import Delivery
 
 async def main():
     port, last = map(int, sys.argv[1:])

@@ -14,7 +14,7 @@ PHASES = {*soak.PHASES, *soak.RESTARTING}
 LAST_ROW = 70
 TESTS = {
     name
-    for path in (REPOSITORY / "tests").glob("test_*.py")
+    for path in (REPOSITORY / "tests").rglob("test_*.py")
     for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
 }
 

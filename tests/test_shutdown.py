@@ -12,7 +12,7 @@ from signal import SIGINT, SIGTERM, Signals
 import pytest
 
 from pubsub.app import say_goodbye
-from pubsub.frames import CLOSE, FIN, TEXT
+from pubsub.protocol.frames import CLOSE, FIN, TEXT
 from tests.harness import (
     PATIENCE,
     Json,

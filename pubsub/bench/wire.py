@@ -16,7 +16,7 @@ from pubsub.bench.tape import CLOSE, PING, PONG, TEXT, Fault, Frame, read_frame
 from pubsub.console.address import Unreachable, cause_of, without_password
 from pubsub.console.credentials import Credentials
 from pubsub.console.endings import ending_of, refusal_text
-from pubsub.handover import websocket_mask
+from pubsub.websocket.upgrade import websocket_mask
 
 ANSWER_WAIT_SEC: Final = 10.0
 NORMAL_CLOSURE: Final = 1000

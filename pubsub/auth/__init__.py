@@ -1,0 +1,1 @@
+"""Identities, keys, tokens, permissions, rates and quotas. No I/O but in jwks."""

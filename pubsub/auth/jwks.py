@@ -1,0 +1,103 @@
+"""The keys of an identity provider, fetched by URL: cached, renewed now and then, and never lost.
+
+One task, which waits most of the time. Whatever tokens come, the provider is asked at most once in ``LEAST_PAUSE``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
+
+import aiohttp
+
+from pubsub.auth.tokens import TrustedKey, jwks_keys
+
+log = logging.getLogger(__name__)
+
+LEAST_PAUSE: Final = 30.0  # seconds between two requests, whatever key ids tokens have
+LONGEST_PAUSE: Final = 600.0  # seconds after which a key that the provider has withdrawn is no longer trusted
+PATIENCE: Final = 5.0  # seconds for an answer
+MAX_BYTES: Final = 1 << 20
+SLICE: Final = 20  # tokens that are looked at at a stretch once the keys are there: about 3 ms
+
+
+class KeySet:
+    """See the module. ``keys`` is the last good set; empty before the first."""
+
+    def __init__(self, url: str, algorithms: Sequence[str], *, least_pause: float = LEAST_PAUSE) -> None:
+        self.keys: Sequence[TrustedKey] = ()
+        self._url = url
+        self._algorithms = algorithms
+        self._least_pause = least_pause
+        self._waiting: list[Callable[[], None]] = []
+        self._wanted = asyncio.Event()
+        self._resting = False
+
+    def refresh(self, then: Callable[[], None]) -> bool:
+        """See KeySource. Within the pause, nothing is fetched."""
+        if self._resting:
+            return False
+        self._waiting.append(then)
+        self._wanted.set()
+        return True
+
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Keep the set fresh meanwhile."""
+        task = asyncio.create_task(self._keep())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _keep(self) -> None:
+        while True:
+            await self._fetch()
+            self._wanted.clear()
+            self._resting = True
+            await self._tell_waiting()
+            await asyncio.sleep(self._least_pause)
+            self._resting = False
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), LONGEST_PAUSE - self._least_pause if self.keys else 0)
+
+    async def _tell_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for number, then in enumerate(waiting, 1):
+            asyncio.get_running_loop().call_soon(then)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+
+    async def _fetch(self) -> None:
+        try:
+            self.keys = jwks_keys(await self._download(), self._algorithms)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            log.warning(
+                "Keys not renewed from %(url)s, %(count)d kept: %(error)s",
+                {"url": self._url, "count": len(self.keys), "error": str(error) or type(error).__name__},
+            )
+        except Exception:  # of the libraries; without this task no key would ever be renewed again
+            log.exception("Internal error at the keys from %(url)s", {"url": self._url})
+
+    async def _download(self) -> bytes:
+        # Its own context: aiohttp's knows no CA in a server (__main__.without_ca_certificates). Loading them takes
+        # 20 ms, so not on the loop.
+        tls = await asyncio.to_thread(ssl.create_default_context)
+        async with (
+            asyncio.timeout(PATIENCE),
+            aiohttp.TCPConnector(ssl=tls) as connector,
+            aiohttp.ClientSession(connector=connector, raise_for_status=True) as http,
+            http.get(self._url, allow_redirects=False) as response,
+        ):
+            body = bytearray()
+            async for chunk in response.content.iter_chunked(1 << 16):
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise ValueError(f"more than {MAX_BYTES} bytes")
+            return bytes(body)

@@ -1,0 +1,1 @@
+"""Commands that neither serve nor load a server."""

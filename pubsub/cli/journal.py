@@ -1,0 +1,241 @@
+"""``pubsub journal``: looks at the journal of durable topics, and changes it while no server uses it.
+
+What only reads sees one moment of it, and disturbs no server that is at work on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, TextIO
+
+import msgspec
+from msgspec import Raw, Struct
+
+from pubsub.core.clock import Clock
+from pubsub.core.journal import DATABASE, JournalError
+from pubsub.core.topic import Topic, random_epoch
+from pubsub.journals.memory import MemoryJournal
+from pubsub.journals.store import MAX_SEQ, DirectoryLock, EventRow, Store, TopicRow
+from pubsub.journals.wal import lost_commits
+from pubsub.journals.writer import TRIM_ROWS, Append, Create, Writer
+from pubsub.protocol.errors import BadRequest
+from pubsub.protocol.requests import Message, Publish, TopicOptions, check_message, check_topic
+
+PAGE: Final = 1000
+PAGE_BYTES: Final = 1 << 24
+
+
+class Line(Struct):
+    """A line of an export. Only the message counts; ``ts`` is kept, ``seq`` is given anew."""
+
+    message: Message
+    ts: str | None = None
+
+
+def run_journal(flags: Sequence[str], data_dir: Callable[[], str]) -> int:
+    """Run one of the commands; its exit status. ``data_dir`` is asked where no flag names the directory."""
+    chosen = make_parser().parse_args(flags)
+    directory = Path(chosen.data_dir or data_dir())
+    try:
+        return int(COMMANDS[chosen.command](directory, chosen))
+    except (JournalError, BadRequest) as error:
+        print(f"pubsub journal: {error}", file=sys.stderr)
+    except (sqlite3.Error, OSError) as error:
+        print(f"pubsub journal: {directory}: {error}", file=sys.stderr)
+    return 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("pubsub journal", description="Look at the journal of durable topics.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, meaning: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=meaning, description=meaning)
+        command.add_argument("--data-dir", help="its directory (default: the setting DATA_DIR)")
+        return command
+
+    add("check", "is every message there, and readable")
+    add("stats", "topics, messages, bytes").add_argument("--json", action="store_true", help="one object a line")
+    add("export", "write a topic's messages to standard output, one event a line").add_argument("topic")
+    importing = add("import", "publish the lines of an export from standard input; no server may use the journal")
+    importing.add_argument("topic", help="made, if it is not there")
+    importing.add_argument(
+        "--history", type=whole_number, default=100_000, help="of a new topic (default: %(default)s)"
+    )
+    trimming = add("trim", "delete all but a topic's newest messages; no server may use the journal")
+    trimming.add_argument("topic")
+    trimming.add_argument("--keep", type=whole_number, required=True, metavar="N", help="messages")
+    return parser
+
+
+def whole_number(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 0")
+    return int(text)
+
+
+def check(directory: Path, _: argparse.Namespace) -> int:
+    """Exit status 0 where nothing is wrong."""
+    store = Store(directory, read_only=True)
+    problems = store.problems()
+    if (lost := lost_commits(store.path)) > 1:
+        problems.append(f"{store.path}-wal: the last {lost} commits can't be read")
+    messages = 0
+    with store.snapshot():
+        topics = store.topics()
+        for row in topics:
+            found, wrong = check_topic_rows(store, row)
+            messages += found
+            problems += wrong
+    for problem in problems:
+        print(problem)
+    print(f"{len(topics)} topics, {messages} messages, {len(problems)} problems")
+    return 1 if problems else 0
+
+
+def check_topic_rows(store: Store, row: TopicRow) -> tuple[int, list[str]]:
+    """How many events a topic has, and what is wrong with them."""
+    problems = []
+    expected = row.first
+    for event in all_events(store, row):
+        if event.seq != expected:
+            problems.append(f"{row.name}: expected #{expected}, got #{event.seq}")
+        try:
+            msgspec.json.decode(event.text.decode(), type=Line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            problems.append(f"{row.name}: #{event.seq} can't be read: {error}")
+        expected = event.seq + 1
+    if expected != row.seq + 1:
+        problems.append(f"{row.name}: expected #{expected} to #{row.seq}, got none")
+    return expected - row.first, problems
+
+
+def stats(directory: Path, chosen: argparse.Namespace) -> int:
+    store = Store(directory, read_only=True)
+    rows = [
+        {"topic": row.name, "messages": row.seq - row.first + 1, "bytes": row.bytes, "seq": row.seq, "epoch": row.epoch}
+        | {"options": row.options}
+        for row in store.topics()
+    ]
+    if chosen.json:
+        print(*(msgspec.json.encode(row).decode() for row in rows), sep="\n", end="\n" if rows else "")
+        return 0
+    print(f"{'topic':30} {'messages':>10} {'bytes':>14} {'seq':>12}")
+    for row in rows:
+        print(f"{row['topic']:30} {row['messages']:>10} {row['bytes']:>14} {row['seq']:>12}")
+    size = sum(path.stat().st_size for path in directory.glob(f"{DATABASE}*"))
+    print(f"{len(rows)} topics, {size} bytes on disk")
+    return 0
+
+
+def export(directory: Path, chosen: argparse.Namespace) -> int:
+    store = Store(directory, read_only=True)
+    with store.snapshot():
+        for event in all_events(store, find_topic(store, chosen.topic)):
+            sys.stdout.buffer.write(event.text.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
+    sys.stdout.flush()
+    return 0
+
+
+def import_(directory: Path, chosen: argparse.Namespace) -> int:
+    check_topic(chosen.topic)
+    writer = Writer(directory, now=time.time, monotonic=time.monotonic)
+    try:
+        topic = open_topic(writer, chosen.topic, chosen.history)
+        count = 0
+        for group in read_groups(topic, sys.stdin):
+            result = writer.write(group)
+            if result.failure:
+                raise JournalError(f"{result.failure}; {count} messages were imported before")
+            count += len(group)
+    finally:
+        writer.close()
+    print(f"{count} messages imported to {topic.name}", file=sys.stderr)
+    return 0
+
+
+def open_topic(writer: Writer, name: str, history: int) -> Topic:
+    """The topic that messages go to, made where it is not there."""
+    for row in writer.open().topics():
+        if row.name == name:
+            topic = make_topic(row.name, row.epoch, row.options)
+            topic.number = row.number
+            return topic
+    topic = make_topic(name, random_epoch(), TopicOptions(history=history, durable=True))
+    creation = Create(topic, lambda failure: None)
+    result = writer.write([creation])
+    if result.failure:
+        raise JournalError(result.failure)
+    topic.number = creation.number
+    return topic
+
+
+def make_topic(name: str, epoch: str, options: TopicOptions) -> Topic:
+    return Topic(name, epoch, options, MemoryJournal(Clock()), ring_size=0)
+
+
+def read_groups(topic: Topic, lines: TextIO) -> Iterator[list[Append]]:
+    """The lines as publishes, a page at a time. Raises BadRequest, which names the line."""
+    group: list[Append] = []
+    clock = Clock()
+    for number, line in enumerate(lines, 1):
+        try:
+            read = msgspec.json.decode(line, type=Line)
+            check_message(read.message)
+        except (msgspec.MsgspecError, BadRequest, RecursionError) as error:
+            raise BadRequest(f"line {number}: expected an event: {error}") from None
+        message = Message(read.message.id, Raw(bytes(read.message.payload)))
+        group.append(Append(topic, Publish(topic=topic.name, message=message), None, read.ts or clock.timestamp()))
+        if len(group) == PAGE:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def trim(directory: Path, chosen: argparse.Namespace) -> int:
+    find_topic(Store(directory, read_only=True), chosen.topic)
+    lock = DirectoryLock(directory)
+    store = Store(directory)
+    row = find_topic(store, chosen.topic)
+    end = max(row.first, row.seq - chosen.keep + 1)
+    first, size = row.first, row.bytes
+    while first < end:
+        following = min(end, first + TRIM_ROWS)
+        with store.transaction():
+            size -= store.trim(row.number, first, following)
+            store.update(row.number, seq=row.seq, first=following, size=size)
+        first = following
+    store.close()
+    lock.release()
+    print(f"{end - row.first} messages of {row.name} deleted, {row.seq - end + 1} kept", file=sys.stderr)
+    return 0
+
+
+def all_events(store: Store, row: TopicRow) -> Iterator[EventRow]:
+    """Those that have expired too."""
+    after = row.first - 1
+    while page := store.read(row.number, after, MAX_SEQ, PAGE, PAGE_BYTES, now=0):
+        yield from page
+        after = page[-1].seq
+
+
+def find_topic(store: Store, name: str) -> TopicRow:
+    for row in store.topics():
+        if row.name == name:
+            return row
+    raise JournalError(f"there is no durable topic {name!r}")
+
+
+COMMANDS: Final[dict[str, Callable[[Path, argparse.Namespace], int]]] = {
+    "check": check,
+    "stats": stats,
+    "export": export,
+    "import": import_,
+    "trim": trim,
+}

@@ -1,0 +1,1 @@
+"""Topics, subscriptions and delivery: who gets what. No I/O."""

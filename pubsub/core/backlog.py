@@ -1,0 +1,277 @@
+"""What waits for one subscriber while its socket takes nothing: in which order, what is dropped, and what it is told.
+
+A plain queue that lives as long as something waits in it. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from pubsub.core.clock import Clock
+from pubsub.core.topic import Batch, StoredEvent, make_batch
+from pubsub.protocol.frames import text_frame
+from pubsub.protocol.requests import Info, encode
+
+if TYPE_CHECKING:
+    from pubsub.core.topic import Topic
+
+
+class QueuedBatch(Struct):
+    """A batch without its first ``skipped`` events, which were dropped. ``replayed``: it has room beyond the limit.
+
+    One that was dropped as a whole is empty, and keeps its place until it is swept.
+    """
+
+    batch: Batch
+    skipped: int
+    replayed: bool
+
+
+class Notice(Struct, frozen=True):
+    """A frame about a topic, behind the events of it that wait; never dropped."""
+
+    topic: Topic
+    frame: bytes
+
+
+class Gap(Struct):
+    """Messages of one topic that a subscriber won't get, from the first to the last of them."""
+
+    topic: Topic
+    from_seq: int
+    to_seq: int
+
+    def frame(self, clock: Clock) -> bytes:
+        """The ``dropped`` that tells of it."""
+        info = Info(
+            topic=self.topic.name,
+            msg="dropped",
+            count=self.to_seq - self.from_seq + 1,
+            from_seq=self.from_seq,
+            to_seq=self.to_seq,
+            ts=clock.timestamp(),
+        )
+        return text_frame(encode(info))
+
+
+class Newest(Struct):
+    """The one event that waits of a topic with the policy ``latest``."""
+
+    topic: Topic
+    event: StoredEvent
+
+
+Entry = QueuedBatch | Notice | Gap | Newest
+
+
+class Backlog:
+    """See the module. ``limit`` is the most events that wait; a topic's ``overflow`` says which of its own give way.
+
+    Events are queued by the batch: for a subscriber that lags, a batch costs one step however many events it has.
+    ``overflowed``: it came to its limit at a topic whose policy is to disconnect.
+    """
+
+    __slots__ = ("_clock", "_droppable", "_emptied", "_gaps", "_limit", "_newest", "_queue", "_queued", "_replayed",
+                 "_tails", "dropped", "overflowed")  # fmt: skip
+
+    def __init__(self, limit: int, clock: Clock) -> None:
+        self.dropped = 0
+        self.overflowed = False
+        self._limit = limit
+        self._clock = clock
+        self._queue: deque[Entry] = deque()
+        self._droppable: deque[QueuedBatch] = deque()  # those of them that may make room
+        self._emptied = 0  # batches in the queue that are empty
+        self._queued = 0  # events in batches
+        self._replayed = 0  # of them in a replay, which has room beyond the limit
+        self._gaps: dict[Topic, Gap] = {}  # to be told before what comes next of a topic
+        self._tails: dict[Topic, Gap] = {}  # at the end of a topic's part of the queue, and still growing
+        self._newest: dict[Topic, Newest] = {}
+
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._queue or self._gaps)
+
+    @property
+    def queued(self) -> int:
+        """Events that wait."""
+        return self._queued + len(self._newest)
+
+    @property
+    def full(self) -> bool:
+        return self._excess >= 0
+
+    def offer(self, batch: Batch) -> None:
+        """Queue new events, and drop what is too much."""
+        match batch.topic.options.overflow:
+            case "drop_oldest":
+                self._append(batch)
+                self._drop_oldest()
+            case "drop_newest":
+                self._append_what_fits(batch)
+            case "latest":
+                self._replace(batch)
+            case "disconnect":
+                self.overflowed = self.overflowed or self._excess + len(batch.events) > 0
+                if not self.overflowed:
+                    self._append(batch)
+
+    def replay(self, batch: Batch) -> None:
+        """Queue kept events. However many they are, none is dropped to make room for another of them."""
+        self._replayed += len(batch.events)
+        self._append(batch, replayed=True)
+
+    def notify(self, topic: Topic, frame: bytes) -> None:
+        self._queue.append(Notice(topic, frame))
+
+    def tell(self, gap: Gap) -> None:
+        """Queue the news of messages that are not to be had."""
+        self._queue.append(gap)
+
+    def take(self) -> bytes:
+        """The next frames to be written; empty when nothing waits any more."""
+        while self._queue:
+            if frames := self._take(self._queue.popleft()):
+                return frames
+        return b"".join([self._told(topic) for topic in list(self._gaps)])
+
+    @property
+    def _excess(self) -> int:
+        return self._queued - self._limit - self._replayed
+
+    def _append(self, batch: Batch, *, replayed: bool = False) -> None:
+        self._tails.pop(batch.topic, None)
+        entry = QueuedBatch(batch, 0, replayed)
+        self._queue.append(entry)
+        if batch.topic.options.overflow == "drop_oldest":
+            self._droppable.append(entry)
+        self._queued += len(batch.events)
+
+    def _drop_oldest(self) -> None:
+        """Drop what is too much from the oldest batches whose topics allow that; all else keeps its place.
+
+        A replay's events take the room that they had beyond the limit with them: that is felt at the next offer.
+        """
+        excess = self._excess
+        while excess > 0 and self._droppable:
+            excess -= self._drop(self._droppable[0], excess)
+        self._sweep()
+
+    def _drop(self, entry: QueuedBatch, most: int) -> int:
+        """Drop up to ``most`` events of the first that may be dropped; how many those were."""
+        topic, events, first = entry.batch.topic, entry.batch.events, entry.skipped
+        end = min(len(events), first + most)
+        self._miss(topic, events[first].seq, events[end - 1].seq)
+        count = end - first
+        self._queued -= count
+        self._replayed -= count * entry.replayed
+        self.dropped += count
+        entry.skipped = end
+        if end == len(events):
+            self._droppable.popleft()
+            entry.batch, entry.skipped = Batch(topic, [], b""), 0
+            self._emptied += 1
+        return count
+
+    def _sweep(self) -> None:
+        """Forget empty batches: at the front at once, elsewhere when they are the most of the queue."""
+        while self._queue and _is_empty(self._queue[0]):
+            self._queue.popleft()
+            self._emptied -= 1
+        if 2 * self._emptied > len(self._queue):
+            self._queue = deque(entry for entry in self._queue if not _is_empty(entry))
+            self._emptied = 0
+
+    def _append_what_fits(self, batch: Batch) -> None:
+        room = max(0, -self._excess)
+        fitting, rest = batch.events[:room], batch.events[room:]
+        if fitting:
+            self._append(make_batch(batch.topic, fitting) if rest else batch)
+        if rest:
+            self._widen_tail(batch.topic, rest)
+
+    def _widen_tail(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+        tail = self._tails.get(topic)
+        if tail is None:
+            tail = self._tails[topic] = Gap(topic, events[0].seq, 0)
+            self._queue.append(tail)
+        tail.to_seq = events[-1].seq
+        self.dropped += len(events)
+
+    def _replace(self, batch: Batch) -> None:
+        """Of this topic only the newest counts, and that is outside the limit."""
+        newest = batch.events[-1]
+        waiting = self._newest.get(batch.topic)
+        first_missed = batch.events[0].seq
+        if waiting is None:
+            self._newest[batch.topic] = waiting = Newest(batch.topic, newest)
+            self._queue.append(waiting)
+        else:
+            first_missed, waiting.event = waiting.event.seq, newest
+        if first_missed < newest.seq:
+            self._miss(batch.topic, first_missed, newest.seq - 1)
+            self.dropped += newest.seq - first_missed
+
+    def _miss(self, topic: Topic, from_seq: int, to_seq: int) -> None:
+        """Widen the topic's gap, or begin one. What is missed before the next event of it has no hole in the end."""
+        gap = self._gaps.get(topic)
+        if gap is None:
+            self._gaps[topic] = Gap(topic, from_seq, to_seq)
+        else:
+            gap.from_seq, gap.to_seq = min(gap.from_seq, from_seq), max(gap.to_seq, to_seq)
+
+    def _told(self, topic: Topic) -> bytes:
+        gap = self._gaps.pop(topic, None)
+        return b"" if gap is None else gap.frame(self._clock)
+
+    def _take(self, entry: Entry) -> bytes:
+        """What an entry comes to: nothing yet for a gap, which is told before what comes next of its topic."""
+        match entry:
+            case QueuedBatch():
+                return self._take_batch(entry)
+            case Notice():
+                return self._told(entry.topic) + entry.frame
+            case Gap():
+                self._tails.pop(entry.topic, None)
+                self._miss(entry.topic, entry.from_seq, entry.to_seq)
+                return b""
+            case Newest():
+                del self._newest[entry.topic]
+                return self._alive(entry.topic, [entry.event])
+
+    def _take_batch(self, entry: QueuedBatch) -> bytes:
+        if _is_empty(entry):
+            self._emptied -= 1
+            return b""
+        if self._droppable and self._droppable[0] is entry:
+            self._droppable.popleft()
+        batch, skipped = entry.batch, entry.skipped
+        self._replayed -= (len(batch.events) - skipped) * entry.replayed
+        return self._take_events(batch.topic, batch.events[skipped:], b"" if skipped else batch.frames)
+
+    def _take_events(self, topic: Topic, events: list[StoredEvent], frames: bytes) -> bytes:
+        """``frames`` are the events' frames, joined; empty where that is still to be done."""
+        self._queued -= len(events)
+        if topic.expiring or not frames:
+            return self._alive(topic, events)
+        return self._told(topic) + frames
+
+    def _alive(self, topic: Topic, events: list[StoredEvent]) -> bytes:
+        """The frames of those that have not expired, each gap before what follows it."""
+        now = self._clock.monotonic()
+        frames = []
+        for event in events:
+            if event.expires <= now:
+                self._miss(topic, event.seq, event.seq)
+                self.dropped += 1
+            else:
+                frames += [self._told(topic), event.frame]
+        return b"".join(frames)
+
+
+def _is_empty(entry: Entry) -> bool:
+    return isinstance(entry, QueuedBatch) and not entry.batch.events

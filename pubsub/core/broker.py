@@ -1,0 +1,376 @@
+"""Topics and membership: who gets what. A plain class, without I/O, whose methods are complete in one step.
+
+The clock, randomness and "at the end of the tick" come from outside, so that a test can drive it step by step.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from msgspec import structs
+
+from pubsub.core.catchup import CatchUp, Start
+from pubsub.core.clock import Clock
+from pubsub.core.topic import LANES_IN_A_TURN, Lane, StoredEvent, Topic, random_epoch
+from pubsub.core.turns import Turns
+from pubsub.journals.memory import MemoryJournal
+from pubsub.protocol.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
+from pubsub.protocol.frames import text_frame
+from pubsub.protocol.requests import Info, Position, Publish, TopicOptions, check_topic, encode
+
+if TYPE_CHECKING:
+    from pubsub.core.journal import Done, Journal, Publisher
+    from pubsub.core.outbox import Outbox
+
+log = logging.getLogger(__name__)
+
+MAX_RING: Final = 1_000_000  # messages that a topic may keep in memory
+DEFAULTS: Final = TopicOptions()
+LOOKED_AT: Final = 5000  # events of a ring that are looked at in one turn for those that have expired: 0.3 ms
+MEMBERS: Final = 100  # whose membership ends in one turn, 10 to 20 µs each
+MAX_ANSWER: Final = 8 * 1024 * 1024  # bytes of events in one answer, unless a single one is larger
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Kept events of a topic. ``complete``: nothing that was asked for is gone."""
+
+    epoch: str
+    events: list[StoredEvent]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A topic that has ended, and what its members are told of it, one after the other."""
+
+    topic: Topic
+    notice: bytes
+
+
+def ignore(_: Failure | None) -> None:
+    """For who need not know how it ended."""
+
+
+class Broker:
+    """See the module. ``defer(callback)`` must run ``callback`` once, at the end of the present tick.
+
+    ``ring_size``: messages that a topic keeps unless its options say otherwise. ``make_durable`` is asked for the
+    journal of durable topics when the first of them is made; None where there can be none.
+    """
+
+    def __init__(
+        self,
+        *,
+        defer: Callable[[Callable[[], None]], object],
+        clock: Clock,
+        ring_size: int,
+        max_topics: int = 0,
+        make_durable: Callable[[], Journal] | None = None,
+        new_epoch: Callable[[], str] = random_epoch,
+    ) -> None:
+        self._topics: dict[str, Topic] = {}
+        self._defer = defer
+        self._clock = clock
+        self._ring_size = ring_size
+        self._max_topics = max_topics
+        self._new_epoch = new_epoch
+        self._memory = MemoryJournal(clock)
+        self._memory.deliver = self._deliver
+        self._durable: Journal | None = None
+        self._make_durable = make_durable
+        self._coming: set[str] = set()  # topics that their journal has yet to make
+        self._unflushed: list[Topic] = []
+        self._subscribers = 0
+        self._ending: dict[Lane, Ending] = {}  # topics with members that have yet to be told
+        self.turns = Turns(defer, self.give_way)
+        self._logs_publishes = log.isEnabledFor(logging.DEBUG)
+
+    @property
+    def topics(self) -> list[Topic]:
+        """All topics, in the order in which they were made."""
+        return list(self._topics.values())
+
+    @property
+    def topic_count(self) -> int:
+        return len(self._topics)
+
+    @property
+    def subscriber_count(self) -> int:
+        """Connections that are subscribed to anything."""
+        return self._subscribers
+
+    @property
+    def failure(self) -> str:
+        """Why durable topics can't be published to at present; empty while all is well."""
+        return "" if self._durable is None else self._durable.failure
+
+    @property
+    def durable_journal(self) -> Journal | None:
+        """The journal of durable topics, once there is one."""
+        return self._durable
+
+    def give_way(self) -> None:
+        """Let durable messages on their way to the disk go on, before work that takes longer than a publish."""
+        if self._durable is not None:
+            self._durable.give_way()
+
+    def topic(self, name: str) -> Topic:
+        """Raises TopicNotFound, BadRequest."""
+        topic = self._topics.get(name)
+        if topic is None:
+            check_topic(name)
+            raise TopicNotFound(name)
+        return topic
+
+    def find_topic(self, name: str) -> Topic:
+        """Raises TopicNotFound for any other name, be it a possible one or not."""
+        if (topic := self._topics.get(name)) is None:
+            raise TopicNotFound(name)
+        return topic
+
+    def create_topic(self, name: str, options: TopicOptions = DEFAULTS, done: Done = ignore) -> None:
+        """Make a topic; ``done`` follows. Raises BadRequest for what makes no sense, TopicExists, LimitExceeded."""
+        check_topic(name)
+        if name in self._topics or name in self._coming:
+            raise TopicExists(name)
+        if self._max_topics and len(self._topics) + len(self._coming) >= self._max_topics:
+            raise LimitExceeded(f"the server has its {self._max_topics} topics (MAX_TOPICS)")
+        topic = self._make_topic(name, self._new_epoch(), options)
+        self._coming.add(name)
+        topic.journal.create(topic, lambda failure: self._end_creation(topic, failure, done))
+
+    def open_durable(self) -> Journal:
+        """The journal of durable topics. Raises BadRequest where there can be none."""
+        if self._durable is None:
+            if self._make_durable is None:
+                raise BadRequest("durable: there are no durable topics here")
+            self._durable = self._make_durable()
+            self._durable.deliver = self._deliver
+        return self._durable
+
+    def restore_topics(self) -> None:
+        """Take over the durable topics that there were before. Raises JournalError."""
+        self.open_durable().open(self._restore)
+
+    def _restore(self, name: str, epoch: str, options: TopicOptions) -> Topic:
+        topic = self._topics[name] = self._make_topic(name, epoch, options)
+        return topic
+
+    def delete_topic(self, name: str, done: Done = ignore) -> None:
+        """End the topic; ``done`` follows. Its subscribers are told behind its last event. Raises TopicNotFound."""
+        topic = self.find_topic(name)
+        topic.journal.delete(topic, lambda failure: self._end_deletion(topic, failure, done))
+
+    def publish(self, request: Publish, publisher: Publisher) -> None:
+        """Put a message into its topic; ``publisher`` is told how it ended. Raises TopicNotFound, BadRequest."""
+        topic = self._topics.get(request.topic)
+        if topic is None:
+            topic = self.topic(request.topic)
+        topic.journal.append(topic, request, publisher)
+
+    def find_start(
+        self, name: str, last_n: int, position: Position | None, answer: Callable[[Start | Failure], None]
+    ) -> None:
+        """Where a subscription begins that asks for the newest ``last_n`` messages, or for all after ``position``.
+
+        Raises TopicNotFound, BadRequest.
+        """
+        topic = self.topic(name)
+        if position is None:
+            answer(Start(topic, max(0, topic.seq - last_n)))
+        elif position.epoch != topic.epoch or position.seq > topic.seq:
+            answer(Start(topic, 0, told=0, recovered=False))
+        elif topic.in_ring(position.seq):
+            if topic.expiring:
+                self._look_for_expired(topic, position.seq, position.seq, answer)
+            else:
+                answer(_start(topic, position.seq, False))
+        else:  # the disk may have let go of messages, and the news of it be on its way
+            topic.journal.find_missing(topic, position.seq, lambda found: answer(_start(topic, position.seq, found)))
+
+    def subscribe(self, start: Start, outbox: Outbox) -> CatchUp:
+        """Make ``outbox`` a subscriber of the topic, once, from ``start`` on. Raises TopicNotFound if it has ended.
+
+        What the caller sends before it lets the CatchUp go on stands before all that is replayed and live.
+        """
+        topic = start.topic
+        if self._topics.get(topic.name) is not topic:
+            raise TopicNotFound(topic.name)
+        topic.flush()
+        self._end_stale(topic, outbox)
+        self._subscribers += not outbox.lanes
+        outbox.lanes[topic.name] = topic.lane
+        catch_up = CatchUp(start, outbox, self._clock)
+        topic.lane.arrive(outbox, catch_up)
+        return catch_up
+
+    def unsubscribe(self, name: str, outbox: Outbox) -> Topic:
+        """The opposite; without a subscription nothing happens. Raises TopicNotFound, BadRequest."""
+        topic = self.topic(name)
+        self._end_stale(topic, outbox)
+        if name in outbox.lanes:
+            topic.flush()
+            self._part(name, outbox)
+        return topic
+
+    def leave(self, outbox: Outbox) -> None:
+        """End all subscriptions of a subscriber, many of them in turns; what waits for it still waits."""
+        for name in list(islice(outbox.lanes, LANES_IN_A_TURN)):
+            self._part(name, outbox)
+        if outbox.lanes:
+            self.turns.take(partial(self.leave, outbox))
+
+    def history_after(self, name: str, seq: int, limit: int, answer: Callable[[Kept | Failure], None]) -> None:
+        """Up to ``limit`` kept events that follow ``seq``. Raises TopicNotFound, BadRequest."""
+        self._gather(self.topic(name), seq, seq, limit, [], answer)
+
+    def history_last(self, name: str, count: int, answer: Callable[[Kept | Failure], None]) -> None:
+        """Those of the newest ``count`` events that are kept. Raises TopicNotFound, BadRequest."""
+        topic = self.topic(name)
+        after = max(0, topic.seq - count)
+        self._gather(topic, after, after, count, [], answer)
+
+    def flush(self) -> None:
+        """Deliver what was published in this tick."""
+        topics, self._unflushed = self._unflushed, []
+        for topic in topics:
+            topic.flush()
+
+    def _make_topic(self, name: str, epoch: str, options: TopicOptions) -> Topic:
+        if options.history is None:
+            options = structs.replace(options, history=self._ring_size)
+        assert options.history is not None, "replaced above"
+        if options.history > MAX_RING and not options.durable:
+            raise BadRequest(f"history: expected at most {MAX_RING} of a topic that is not durable")
+        if not options.durable:
+            return Topic(name, epoch, options, self._memory, ring_size=options.history)
+        return Topic(name, epoch, options, self.open_durable(), ring_size=self._ring_size)
+
+    def _end_creation(self, topic: Topic, failure: Failure | None, done: Done) -> None:
+        self._coming.discard(topic.name)
+        if failure is None:
+            self._topics[topic.name] = topic
+            log.info(
+                "Topic created: %(topic)s (buffer size: %(buffer_size)d)",
+                {"topic": topic.name, "buffer_size": topic.history, "durable": topic.options.durable},
+            )
+        done(failure)
+
+    def _end_deletion(self, topic: Topic, failure: Failure | None, done: Done) -> None:
+        if failure is None and self._topics.get(topic.name) is topic:
+            topic.flush()
+            del self._topics[topic.name]
+            log.info("Topic deleted: %(topic)s", {"topic": topic.name})
+            notice = text_frame(encode(Info(topic=topic.name, msg="topic_deleted", ts=self._clock.timestamp())))
+            self._ending[topic.lane] = Ending(topic, notice)
+            self._end_memberships(topic.lane, topic.lane.outboxes, done)
+        else:
+            done(failure)
+
+    def _end_memberships(self, lane: Lane, members: list[Outbox], done: Done) -> None:
+        """Tell the members of a topic that has ended, in turns: they may be many."""
+        for outbox in members[:MEMBERS]:
+            try:
+                self._end_membership(lane, outbox)
+            except Exception:  # one member's fault must not cost the others their news
+                log.exception("Internal error at the end of topic %(topic)s", {"topic": self._ending[lane].topic.name})
+        if rest := members[MEMBERS:]:
+            self.turns.take(partial(self._end_memberships, lane, rest, done))
+        else:
+            del self._ending[lane]
+            done(None)
+
+    def _end_membership(self, lane: Lane, outbox: Outbox) -> None:
+        ending = self._ending[lane]
+        if outbox.lanes.get(ending.topic.name) is lane:
+            self._part(ending.topic.name, outbox)
+            outbox.notify(ending.topic, ending.notice)
+
+    def _end_stale(self, topic: Topic, outbox: Outbox) -> None:
+        """Who comes to a topic as one that has yet to be told of the end of an earlier one is told first."""
+        lane = outbox.lanes.get(topic.name)
+        if lane is not None and lane is not topic.lane:
+            self._end_membership(lane, outbox)
+
+    def _look_for_expired(self, topic: Topic, seq: int, after: int, answer: Callable[[Start | Failure], None]) -> None:
+        """Find a start after ``seq`` for who must be told whether any of what follows it has expired."""
+        page = topic.page(after, LOOKED_AT, self._clock.monotonic())
+        if self._topics.get(topic.name) is not topic:
+            answer(TopicNotFound(topic.name))
+        elif len(page.events) < page.end - after or page.end == topic.seq:
+            answer(_start(topic, seq, len(page.events) < page.end - after))
+        else:
+            self.turns.take(partial(self._look_for_expired, topic, seq, page.end, answer))
+
+    def _part(self, name: str, outbox: Outbox) -> None:
+        outbox.lanes.pop(name).leave(outbox)
+        self._subscribers -= not outbox.lanes
+
+    def _gather(
+        self,
+        topic: Topic,
+        asked: int,
+        after: int,
+        limit: int,
+        found: list[StoredEvent],
+        answer: Callable[[Kept | Failure], None],
+    ) -> None:
+        """Read on from ``after``, from the journal and then the ring, until all is found that was asked for."""
+        if self._topics.get(topic.name) is not topic:  # its place on the disk may be another's by now
+            answer(TopicNotFound(topic.name))
+            return
+        end = after
+        if topic.in_ring(after):
+            page = topic.page(after, LOOKED_AT if topic.expiring else limit - len(found), self._clock.monotonic())
+            found, end = found + page.events[: limit - len(found)], page.end
+        size = sum(len(event.frame) for event in found)
+        if size > MAX_ANSWER and len(found) > 1:
+            fitting = MAX_ANSWER * len(found) // size
+            answer(
+                LimitExceeded(f"the answer would have more than {MAX_ANSWER} bytes: ask for about {fitting} messages")
+            )
+        elif len(found) >= limit or (topic.in_ring(after) and end == topic.seq):
+            answer(_kept(topic, asked, limit, found))
+        elif topic.in_ring(after):
+            self.turns.take(partial(self._gather, topic, asked, end, limit, found, answer))
+        else:
+            asked_to = topic.seq - len(topic.ring)  # what leaves the ring meanwhile may be on no page that is empty
+
+            def go_on(page: Sequence[StoredEvent] | Failure) -> None:
+                if isinstance(page, Failure):
+                    answer(page)
+                else:
+                    self._gather(topic, asked, page[-1].seq if page else asked_to, limit, [*found, *page], answer)
+
+            topic.journal.read(topic, after, limit - len(found), go_on)
+
+    def _deliver(self, topic: Topic, request: Publish, event: StoredEvent, ts: str, publisher: Publisher) -> None:
+        """The journal has the message: send it on its way, and tell its publisher."""
+        if topic.add(event):
+            if not self._unflushed:
+                self._defer(self.flush)
+            self._unflushed.append(topic)
+        if self._logs_publishes:
+            log.debug(
+                "Message published to topic %(topic)s: id=%(id)s",
+                {"topic": topic.name, "id": request.message.id, "seq": event.seq},
+            )
+        publisher.published(request, event.seq, ts)
+
+
+def _start(topic: Topic, seq: int, missing: bool | Failure) -> Start | Failure:
+    """To go on after ``seq``."""
+    if isinstance(missing, Failure):
+        return missing
+    return Start(topic, seq, told=seq, recovered=not missing and seq + 1 >= topic.oldest)
+
+
+def _kept(topic: Topic, asked: int, limit: int, found: list[StoredEvent]) -> Kept:
+    end = found[-1].seq if len(found) == limit and found else topic.seq
+    return Kept(topic.epoch, found, len(found) >= end - asked)

@@ -1,0 +1,179 @@
+"""One subscriber: written to directly while its socket takes data, with a Backlog while it does not.
+
+No I/O of its own: it writes through the function that it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from pubsub.core.backlog import Backlog, Gap
+from pubsub.core.clock import Clock
+from pubsub.core.topic import LANES_IN_A_TURN, StoredEvent, Topic, make_batches
+
+if TYPE_CHECKING:
+    from pubsub.core.topic import Batch, Lane
+
+
+def at_once(work: Callable[[], None]) -> None:
+    work()
+
+
+class Outbox:
+    """See the module. ``limit`` is the most events that wait; ``lanes`` (the Broker's) are its subscriptions by name.
+
+    A subscriber that keeps up never has a backlog: its lanes write to its socket, with nothing of this in between.
+    ``take_turn(work)`` calls ``work`` when others have had their turn.
+    """
+
+    __slots__ = ("_backlog", "_clock", "_dropped", "_limit", "_unmoved", "_when_ready", "blocked", "lanes",
+                 "take_turn", "write")  # fmt: skip
+
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        limit: int,
+        clock: Clock,
+        take_turn: Callable[[Callable[[], None]], None] = at_once,
+    ) -> None:
+        self.write = write
+        self.blocked = False
+        self.lanes: dict[str, Lane] = {}
+        self._limit = limit
+        self._clock = clock
+        self._backlog: Backlog | None = None
+        self._dropped = 0  # with backlogs that are gone
+        self._when_ready: list[Callable[[], None]] | None = None
+        self.take_turn = take_turn
+        self._unmoved: list[Lane] | None = None  # lanes that have yet to learn whether it lags
+
+    @property
+    def awaited(self) -> bool:
+        """Whether something goes on only once the subscriber has taken all that waits for it."""
+        return bool(self._when_ready)
+
+    @property
+    def lagging(self) -> bool:
+        """Whether something waits, or would have to."""
+        return self.blocked or self._backlog is not None
+
+    @property
+    def full(self) -> bool:
+        return self._backlog is not None and self._backlog.full
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether it is to be disconnected for what waits, whatever it takes from now on."""
+        return self._backlog is not None and self._backlog.overflowed
+
+    @property
+    def queued(self) -> int:
+        return 0 if self._backlog is None else self._backlog.queued
+
+    @property
+    def dropped(self) -> int:
+        """Events dropped since the beginning."""
+        return self._dropped + (0 if self._backlog is None else self._backlog.dropped)
+
+    def block(self) -> None:
+        """The socket takes no more: from now on everything waits here."""
+        was_ready = not self.lagging
+        self.blocked = True
+        if was_ready:
+            self._move()
+
+    def unblock(self) -> None:
+        """The socket takes data again: send what waits, and go back to direct writes when nothing does."""
+        self.blocked = False
+        while self._backlog is not None and not self.blocked and not self._backlog.overflowed:
+            frames = self._backlog.take()
+            if not self._backlog:
+                self._dropped, self._backlog = self.dropped, None
+            if frames:
+                self.write(frames)
+        if not self.lagging:
+            self._move()
+            self._call_waiting()
+
+    def call_when_ready(self, callback: Callable[[], None]) -> None:
+        """Call it at once where nothing waits, otherwise when nothing does any more."""
+        if not self.lagging:
+            callback()
+            return
+        if self._when_ready is None:
+            self._when_ready = []
+        self._when_ready.append(callback)
+
+    def notify(self, topic: Topic, frame: bytes) -> None:
+        """Send a frame about ``topic`` behind the events of it that wait; it is never dropped."""
+        if self.lagging:
+            self._waiting().notify(topic, frame)
+        else:
+            self.write(frame)
+
+    def replay(self, topic: Topic, events: Iterable[StoredEvent], *, after: int | None, until: int) -> None:
+        """Send kept events, and tell what is missing among them.
+
+        The subscriber has everything up to ``after``, or begins with the first of the events where that is None. It
+        will get what follows ``until``, so what is missing up to there is told too.
+        """
+        for batch in make_batches(topic, events):
+            self._tell_missing(topic, after, batch.events[0].seq - 1)
+            after = batch.events[-1].seq
+            if self.lagging:
+                self._waiting().replay(batch)
+            else:
+                self.write(batch.frames)
+        self._tell_missing(topic, after, until)
+
+    def offer(self, batch: Batch) -> None:
+        """Queue new events; the policy of their topic says what makes room for them.
+
+        The lane may not know yet that nothing waits any more.
+        """
+        if self.lagging:
+            self._waiting().offer(batch)
+        else:
+            self.write(batch.frames)
+
+    def clear(self) -> None:
+        """Forget all: the subscriber is gone."""
+        self._dropped, self._backlog = self.dropped, None
+        self._when_ready = None
+
+    def _tell_missing(self, topic: Topic, after: int | None, until: int) -> None:
+        if after is None or after >= until:
+            return
+        gap = Gap(topic, after + 1, until)
+        if self.lagging:
+            self._waiting().tell(gap)
+        else:
+            self.write(gap.frame(self._clock))
+
+    def _move(self) -> None:
+        """Have the lanes know whether it lags. Those that learn it later meanwhile write to the socket, which queues,
+        or offer what is written at once: each topic's events keep their order.
+        """
+        waits_for_turn = self._unmoved is not None
+        self._unmoved = list(self.lanes.values())
+        if not waits_for_turn:
+            self._move_some()
+
+    def _move_some(self) -> None:
+        unmoved = self._unmoved or []
+        for lane in unmoved[:LANES_IN_A_TURN]:
+            lane.move(self)
+        self._unmoved = unmoved[LANES_IN_A_TURN:] or None
+        if self._unmoved is not None:
+            self.take_turn(self._move_some)
+
+    def _call_waiting(self) -> None:
+        waiting, self._when_ready = self._when_ready, None
+        for callback in waiting or ():
+            self.call_when_ready(callback)
+
+    def _waiting(self) -> Backlog:
+        if self._backlog is None:
+            self._backlog = Backlog(self._limit, self._clock)
+        return self._backlog

@@ -1,0 +1,62 @@
+"""The newest events of a topic, each found by its ``seq`` in one step, however many there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pubsub.core.topic import StoredEvent
+
+
+class Ring:
+    """Up to ``capacity`` events without a hole in ``seq``. That of ``seq`` is in slot ``seq - base``.
+
+    A deque would be walked from its end to each event: 3 ms to the middle of a million.
+    """
+
+    __slots__ = ("_kept_from", "base", "capacity", "full", "newest", "slots")
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.newest = 0  # the last seq that was added
+        self.base = 0
+        self.full = False  # every slot is in use
+        self._kept_from = 1  # what came before was let go of, or never here
+        self.slots: list[StoredEvent | None] = []
+
+    def __len__(self) -> int:
+        return self.newest - self.oldest + 1
+
+    @property
+    def oldest(self) -> int:
+        """The ``seq`` of the oldest event; one above the newest where there is none."""
+        return max(self._kept_from, self.newest - self.capacity + 1)
+
+    def append(self, event: StoredEvent) -> None:
+        """Add what follows the newest; the oldest makes room for it."""
+        self.newest = seq = event.seq
+        if self.full:
+            self.slots[(seq - self.base) % self.capacity] = event
+        elif self.capacity:
+            if not self.slots:
+                self.base = self._kept_from = seq
+            self.slots.append(event)
+            self.full = len(self.slots) == self.capacity
+
+    def after(self, seq: int, limit: int) -> list[StoredEvent]:
+        """The oldest ``limit`` events that follow ``seq``."""
+        start = max(seq + 1, self.oldest)
+        count = min(limit, self.newest - start + 1)
+        if count <= 0:
+            return []
+        first = (start - self.base) % self.capacity
+        found = self.slots[first : first + count]
+        return found + self.slots[: count - len(found)]  # type: ignore[return-value]  # what is kept is not None
+
+    def purge(self, now: float, most: int) -> None:
+        """Let go of the oldest where they have expired, ``most`` of them at a time."""
+        for event in self.after(0, most):
+            if event.expires > now:
+                break
+            self.slots[(event.seq - self.base) % self.capacity] = None
+            self._kept_from = event.seq + 1

@@ -1,0 +1,1 @@
+"""Every HTTP route, and what accepts connections for them."""

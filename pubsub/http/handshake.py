@@ -1,0 +1,77 @@
+"""``GET /ws``: who is there, the handshake by aiohttp, and the change of hands."""
+
+from __future__ import annotations
+
+import secrets
+
+from aiohttp import HttpVersion11, web
+
+from pubsub.http.access import ACCESS
+from pubsub.http.topics import CONNECTIONS, STATE
+from pubsub.protocol.errors import BadRequest, Draining
+from pubsub.protocol.requests import MAX_CLIENT_ID
+from pubsub.websocket.connection import Connection
+from pubsub.websocket.upgrade import Handshake, came_early, detach
+
+
+class UpgradeRequired(web.HTTPClientError):
+    """RFC 6455, 4.4: the client is told which version is spoken here."""
+
+    status_code = 426
+
+
+async def open_websocket(request: web.Request) -> web.StreamResponse:
+    """Answer the handshake, then hand the socket to a Connection. See ``handover`` for how."""
+    check_handshake(request)
+    access, connections = request.app[ACCESS], request.app[CONNECTIONS]
+    access.check_origin(request)
+    asked_name = read_client_id(request)
+    identity = await access.identify_client(request)
+    if identity is not None:
+        identity.require_client_id(asked_name or identity.client_id)
+    if came_early(request):
+        raise BadRequest("frames came before the handshake was answered")
+    # One string: each connection keeps it.
+    name = identity.client_id if identity is not None else asked_name or f"client-{secrets.token_hex(6)}"
+    check_room(request, name, is_stranger=identity is None and access.tokens is not None)
+    handshake = Handshake(compress=False)
+    if not asked_name:
+        handshake.headers["X-Client-Id"] = name
+    await handshake.prepare(request)
+    transport = detach(request)
+    named = bool(asked_name) or identity is not None
+    Connection(transport, connections, client_id=name, named=named, identity=identity).open()
+    return handshake
+
+
+def read_client_id(request: web.Request) -> str:
+    client_id = request.query.get("client_id", "")
+    if len(client_id) > MAX_CLIENT_ID:
+        raise BadRequest(f"client_id: expected at most {MAX_CLIENT_ID} characters, got {len(client_id)}")
+    return client_id
+
+
+def check_room(request: web.Request, name: str, *, is_stranger: bool) -> None:
+    """Asked last: who waited for the key of a token may find the server full, or closing.
+
+    A stranger's name is only a claim, and no part of a quota before it is shown to be true. Raises Draining,
+    ServerFull, LimitExceeded.
+    """
+    if request.app[STATE].closing:
+        raise Draining
+    connections = request.app[CONNECTIONS]
+    connections.quotas.check_room(len(connections))
+    if not is_stranger:
+        connections.quotas.check_claim(name)
+
+
+def check_handshake(request: web.Request) -> None:
+    """What aiohttp does not check itself (RFC 6455, 4.1 and 4.2.1)."""
+    if request.version < HttpVersion11:
+        raise BadRequest("handshake: expected HTTP/1.1")
+    if request.body_exists:
+        raise BadRequest("handshake: expected no body")
+    if request.headers.get("Upgrade", "").lower() != "websocket":
+        raise BadRequest("Upgrade: expected websocket; this path is for WebSocket clients")
+    if request.headers.get("Sec-WebSocket-Version") != "13":
+        raise UpgradeRequired(text="Sec-WebSocket-Version: expected 13", headers={"Sec-WebSocket-Version": "13"})

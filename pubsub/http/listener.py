@@ -1,0 +1,166 @@
+"""Accepts connections, as many as there are descriptors for.
+
+Where there are none left, asyncio's own server logs a traceback for each attempt, and uvloop's closes connections, or
+itself, without a word. Here an HTTP connection makes way for the next one (``lobby`` says which): whoever sends a
+request is served, however many connect and say nothing.
+
+Nothing here cancels ``connect_accepted_socket``. Without TLS uvloop would close the transport and never call
+``connection_lost``; with TLS both loops may miss that the transport is to be closed, or close it with all the time
+that the client wants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence, Sized
+from math import inf
+from typing import Final
+
+from pubsub.http.idle_connections import Lobby, Visitor
+
+log = logging.getLogger(__name__)
+
+BACKLOG: Final = 4096  # with the usual 128 a burst of connects runs into retransmits: 170 to 370 a second, not 2,000
+ACCEPTS_AT_A_STRETCH: Final = 8  # who makes way may keep its descriptor until the next tick
+RETRY: Final = 0.2  # seconds until the next attempt, when the system has no descriptor or memory to give
+TELL_EVERY: Final = 60.0  # seconds between two lines in the log
+
+
+class Listener:
+    """Listens on ``sockets`` until :meth:`close`. ``room``: how many connections there may be in all; 0 is no limit.
+
+    ``make_visitor`` makes the protocol of a connection; ``others`` are the connections that are not in ``lobby``.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        make_visitor: Callable[[], Visitor],
+        *,
+        lobby: Lobby,
+        others: Sized,
+        room: int,
+        tls: ssl.SSLContext | None,
+        tls_timeout: float,
+    ) -> None:
+        self.sockets = tuple(sockets)
+        self._make_visitor = make_visitor
+        self._lobby = lobby
+        self._others = others
+        self._room = room
+        self._tls = tls
+        self._tls_timeout = tls_timeout if tls else None
+        self._loop = asyncio.get_running_loop()
+        self._connecting: dict[Visitor, asyncio.Task[object]] = {}  # whose tasks have not ended
+        self._retry: asyncio.TimerHandle | None = None
+        self._told_at = -inf
+        self._start()
+
+    def close(self) -> None:
+        """Take no more connections; those that there are stay. TLS handshakes that are not done yet end."""
+        self._stop()
+        if self._retry is not None:
+            self._retry.cancel()
+        for sock in self.sockets:
+            sock.close()
+        if self._tls:
+            for visitor in list(self._connecting):
+                self._lobby.send_away(visitor)
+
+    async def wait_closed(self) -> None:
+        """Wait until no connection is in the middle of its start, which takes a few ticks after :meth:`close`."""
+        if self._connecting:
+            await asyncio.wait(self._connecting.values())
+
+    def _start(self) -> None:
+        self._retry = None
+        for sock in self.sockets:
+            self._loop.add_reader(sock, self._accept, sock)
+
+    def _stop(self) -> None:
+        for sock in self.sockets:
+            if sock.fileno() >= 0:
+                self._loop.remove_reader(sock)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPTS_AT_A_STRETCH):
+            try:
+                sock, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            if self._make_room():
+                self._welcome(sock)
+            else:
+                sock.close()
+
+    def _make_room(self) -> bool:
+        if self._room and len(self._lobby) + len(self._others) >= self._room:
+            if self._may_tell():
+                log.warning(
+                    "At the limit of open files: quiet HTTP connections make way for new ones; %(connections)d in all",
+                    {"connections": self._room},
+                )
+            self._lobby.send_quietest_away()
+        return not self._room or len(self._lobby) + len(self._others) < self._room
+
+    def _welcome(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        visitor = self._make_visitor()
+        self._lobby.enter(visitor, sock)
+        self._connecting[visitor] = connecting = self._loop.create_task(
+            self._loop.connect_accepted_socket(
+                lambda: visitor, sock, ssl=self._tls, ssl_handshake_timeout=self._tls_timeout
+            )
+        )
+        connecting.add_done_callback(functools.partial(self._end_connecting, visitor, sock))
+
+    def _end_connecting(self, visitor: Visitor, sock: socket.socket, connecting: asyncio.Task[object]) -> None:
+        del self._connecting[visitor]
+        failure = None if connecting.cancelled() else connecting.exception()
+        if connecting.cancelled() or failure is not None:
+            self._lobby.leave(visitor)
+            sock.close()  # where the transport had not come to it
+        if isinstance(failure, OSError):  # of TLS: the client's affair
+            failure.__traceback__ = None  # its frames hold the failure, and asyncio's buffer of 256 KiB
+        elif failure is not None:
+            self._loop.call_exception_handler({"message": "A connection was not taken", "exception": failure})
+
+    def _pause(self, error: OSError) -> None:
+        """The socket would be ready again and again: look elsewhere for a while."""
+        if self._may_tell():
+            log.warning("Connections wait: %(error)s", {"error": error.strerror})
+        self._lobby.send_quietest_away()
+        self._stop()
+        self._retry = self._loop.call_later(RETRY, self._start)
+
+    def _may_tell(self) -> bool:
+        if self._loop.time() - self._told_at < TELL_EVERY:
+            return False
+        self._told_at = self._loop.time()
+        return True
+
+
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """Listen on each address that ``host`` stands for; ``::`` is IPv6 and IPv4. Raises OSError."""
+    addresses = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    bound: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in dict.fromkeys(addresses):
+            both = family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
+            sock = socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
+            sock.setblocking(False)
+            bound.append(sock)
+    except OSError:
+        for sock in bound:
+            sock.close()
+        raise
+    return bound

@@ -1,0 +1,1 @@
+"""Implementations of the journal that core/journal.py describes."""

@@ -1,0 +1,318 @@
+"""Durable topics on disk: one SQLite database, and all the SQL of the project. No threads, and nothing of asyncio.
+
+A row of ``events`` has the event as it is sent, under a key of the topic's number and its ``seq``: a topic's events
+stand beside each other, and a new one is appended to the page that was written last. So it is with ``seen``, the ids
+of messages for as long as another with the same id is a duplicate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from pubsub.core.journal import DATABASE, JournalError
+from pubsub.protocol.requests import TopicOptions
+
+LOCK: Final = "journal.lock"
+APPLICATION_ID: Final = 0x70756273
+SEQ_BITS: Final = 42  # 4.4e12 messages: 140 years at 1,000 a second; leaves room for 2 million topics
+MAX_SEQ: Final = (1 << SEQ_BITS) - 1
+# Each statement lets other threads run, and may wait 5 ms to go on where the event loop is busy. So rows are inserted
+# by the hundred, and a page of them is read as one value, parted by a character that no JSON text has.
+CHUNKS: Final = (256, 64, 16, 4, 1)
+SEPARATOR: Final = "\x1e"
+CHECKPOINT_PAGES: Final = 4000  # 16 MiB of write-ahead log
+
+# By version: how a database of the version before becomes one of this version.
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE topics (
+        number INTEGER PRIMARY KEY,
+        name TEXT UNIQUE,  -- NULL: deleted, and its events are yet to be
+        epoch TEXT NOT NULL,
+        options TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        bytes INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE events (key INTEGER PRIMARY KEY, event BLOB NOT NULL, expires REAL) STRICT;
+    CREATE INDEX expiring ON events (key, expires) WHERE expires IS NOT NULL;
+    CREATE TABLE seen (key INTEGER PRIMARY KEY, id BLOB NOT NULL, expires REAL NOT NULL) STRICT;
+    """,
+)
+VERSION: Final = len(MIGRATIONS)
+
+
+class TopicRow(Struct):
+    """A topic as it is on disk. ``first``: its oldest event there, one above ``seq`` where there is none."""
+
+    number: int
+    name: str
+    epoch: str
+    options: TopicOptions
+    seq: int
+    first: int
+    bytes: int
+
+
+class EventRow(Struct):
+    """``text``: the event as it is sent, JSON. ``expires``: Unix time, or None."""
+
+    seq: int
+    text: bytes
+    expires: float | None
+
+
+class DirectoryLock:
+    """Keeps a second server away from a directory. Raises JournalError where there is one."""
+
+    def __init__(self, directory: Path) -> None:
+        self._connection = sqlite3.connect(directory / LOCK, timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            self._connection.execute("PRAGMA journal_mode = OFF")  # nothing is ever written
+            self._connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            self._connection.close()
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise JournalError(f"{directory}: another server uses this journal (DATA_DIR)") from None
+            raise
+
+    def release(self) -> None:
+        self._connection.close()
+
+
+class Store:
+    """One connection to the database of ``directory``, for one thread at a time.
+
+    Raises JournalError for what is no journal, or one of a later version; sqlite3.Error where the disk fails.
+    """
+
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
+        self.path = directory / DATABASE
+        if read_only and not self.path.exists():
+            raise JournalError(f"{directory}: there is no journal ({DATABASE})")
+        self._connection = self._connect(read_only=read_only)
+        try:
+            self._prepare(read_only=read_only)
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            if error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                raise JournalError(f"{self.path}: damaged, or no database at all: {error}") from None
+            raise
+        except JournalError:
+            self._connection.close()
+            raise
+
+    def _connect(self, *, read_only: bool) -> sqlite3.Connection:
+        """The last connection to close deletes the log; one that only reads can't."""
+        address = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+
+    def _prepare(self, *, read_only: bool) -> None:
+        found = self._value("PRAGMA application_id"), self._value("PRAGMA user_version")
+        if found[0] != APPLICATION_ID and self._value("SELECT count(*) FROM sqlite_schema"):
+            raise JournalError(f"{self.path}: a database of another program")
+        if found[1] > VERSION:
+            raise JournalError(f"{self.path}: version {found[1]} of the journal, this server knows {VERSION}")
+        if read_only:
+            return
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        for version in range(found[1], VERSION):
+            steps = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version + 1}"
+            self._connection.executescript(f"BEGIN; {MIGRATIONS[version]} {steps}; COMMIT")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, and on the disk when it ends."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All that is read meanwhile is of one moment."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    def topics(self) -> list[TopicRow]:
+        """All topics that have not been deleted, in the order in which they were made."""
+        rows = self._connection.execute(
+            "SELECT number, name, epoch, options, seq, first, bytes FROM topics WHERE name IS NOT NULL ORDER BY number"
+        ).fetchall()
+        return [
+            TopicRow(number, name, epoch, msgspec.json.decode(options, type=TopicOptions), seq, first, size)
+            for number, name, epoch, options, seq, first, size in rows
+        ]
+
+    def create(self, name: str, epoch: str, options: TopicOptions) -> int:
+        """The new topic's number: the lowest that is free."""
+        number: int = self._value(
+            "SELECT min(number) + 1 FROM (SELECT 0 AS number UNION ALL SELECT number FROM topics) AS taken "
+            "WHERE NOT EXISTS (SELECT 1 FROM topics WHERE topics.number = taken.number + 1)"
+        )
+        text = msgspec.json.encode(options).decode()
+        self._connection.execute("INSERT INTO topics VALUES (?, ?, ?, ?, 0, 1, 0)", (number, name, epoch, text))
+        return number
+
+    def delete(self, number: int) -> None:
+        """Take the topic's name away; its events go later."""
+        self._connection.execute("UPDATE topics SET name = NULL WHERE number = ?", (number,))
+
+    def deleted(self) -> list[int]:
+        """Topics that were deleted and still have events."""
+        return [number for (number,) in self._connection.execute("SELECT number FROM topics WHERE name IS NULL")]
+
+    def forget(self, number: int) -> None:
+        """The end of a deleted topic, whose number is free then."""
+        self._connection.execute("DELETE FROM topics WHERE number = ?", (number,))
+
+    def update(self, number: int, *, seq: int, first: int, size: int) -> None:
+        self._connection.execute(
+            "UPDATE topics SET seq = ?, first = ?, bytes = ? WHERE number = ?", (seq, first, size, number)
+        )
+
+    def insert(self, rows: Sequence[tuple[int, bytes, float | None]]) -> None:
+        """Add events: key, text, and when they expire (Unix time)."""
+        self._insert("events", rows)
+
+    def insert_seen(self, rows: Sequence[tuple[int, bytes, float]]) -> None:
+        """Add ids of messages: the event's key, its id, and when it is forgotten."""
+        self._insert("seen", rows)
+
+    def _insert(self, table: str, rows: Sequence[tuple[object, object, object]]) -> None:
+        start = 0
+        for size in CHUNKS:
+            statement = f"INSERT INTO {table} VALUES {', '.join(['(?, ?, ?)'] * size)}"
+            while len(rows) - start >= size:
+                values = [value for row_ in rows[start : start + size] for value in row_]
+                self._connection.execute(statement, values)
+                start += size
+
+    def read(self, number: int, after: int, until: int, limit: int, max_bytes: int, now: float) -> list[EventRow]:
+        """The oldest events from ``after`` + 1 to ``until`` that have not expired by ``now``: at most ``limit``, and at
+        most one beyond ``max_bytes``."""
+        start, end = event_key(number, after) + 1, event_key(number, until)
+        last = self._value(
+            "SELECT max(key) FROM (SELECT key, size, sum(size) OVER (ORDER BY key) AS total FROM ("
+            "SELECT key, length(event) AS size FROM events WHERE key BETWEEN ? AND ? "
+            "AND (expires IS NULL OR expires > ?) ORDER BY key LIMIT ?)) WHERE total - size < ?",
+            (start, end, now, limit, max_bytes),
+        )
+        if last is None:
+            return []
+        keys, events, ends = self._connection.execute(
+            "SELECT group_concat(key), group_concat(event, ?), group_concat(ifnull(expires, '')) FROM ("
+            "SELECT key, event, expires FROM events WHERE key BETWEEN ? AND ? "
+            "AND (expires IS NULL OR expires > ?) ORDER BY key)",
+            (SEPARATOR, start, last, now),
+        ).fetchone()
+        parts = zip(keys.split(","), events.encode().split(SEPARATOR.encode()), ends.split(","), strict=True)
+        return [EventRow(int(key) & MAX_SEQ, event, float(end) if end else None) for key, event, end in parts]
+
+    def has_expired(self, number: int, after: int, until: int, now: float) -> bool:
+        """Whether any event from ``after`` + 1 to ``until`` has expired by ``now``."""
+        found = self._value(
+            "SELECT EXISTS (SELECT 1 FROM events WHERE expires IS NOT NULL AND expires <= ? AND key BETWEEN ? AND ?)",
+            (now, event_key(number, after) + 1, event_key(number, until)),
+        )
+        return bool(found)
+
+    def is_missing(self, number: int, after: int, until: int, now: float) -> bool:
+        """Whether any event from ``after`` + 1 to ``until`` has expired or, as the oldest do, been deleted."""
+        # In this order: what is deleted between the two statements is seen by the second.
+        key = event_key(number, after + 1)
+        return self.has_expired(number, after, until, now) or not self._value(
+            "SELECT EXISTS (SELECT 1 FROM events WHERE key = ?)", (key,)
+        )
+
+    def first_alive(self, number: int, first: int, limit: int, now: float) -> int:
+        """The ``seq`` of the first event from ``first`` on that has not expired, among ``limit``; else what follows."""
+        key = self._value(
+            "SELECT min(key) FROM events WHERE key BETWEEN ? AND ? AND (expires IS NULL OR expires > ?)",
+            (event_key(number, first), event_key(number, first + limit - 1), now),
+        )
+        return first + limit if key is None else int(key & MAX_SEQ)
+
+    def cut(self, number: int, seq: int) -> None:
+        """Take back what a topic has beyond ``seq``, where it has anything there."""
+        span = event_key(number, seq + 1), event_key(number, MAX_SEQ)
+        for table in ("events", "seen"):
+            self._connection.execute(f"DELETE FROM {table} WHERE key BETWEEN ? AND ?", span)
+        self._connection.execute(
+            "UPDATE topics SET seq = ?, first = min(first, ?), "
+            "bytes = (SELECT ifnull(sum(length(event)), 0) FROM events WHERE key BETWEEN ? AND ?) "
+            "WHERE number = ? AND seq > ?",
+            (seq, seq + 1, *_keys(number), number, seq),
+        )
+
+    def rename(self, number: int, epoch: str, name: str) -> None:
+        """Give a topic the name back that :meth:`delete` took away."""
+        self._connection.execute("UPDATE topics SET name = ? WHERE number = ? AND epoch = ?", (name, number, epoch))
+
+    def trim(self, number: int, first: int, end: int) -> int:
+        """Delete the events from ``first`` to before ``end``; the bytes that they had."""
+        span = event_key(number, first), event_key(number, end) - 1
+        size = self._value("SELECT total(length(event)) FROM events WHERE key BETWEEN ? AND ?", span)
+        self._connection.execute("DELETE FROM events WHERE key BETWEEN ? AND ?", span)
+        return int(size)
+
+    def lowest(self, number: int) -> int | None:
+        """The ``seq`` of the topic's oldest event, whatever became of the topic."""
+        key = self._value("SELECT min(key) FROM events WHERE key BETWEEN ? AND ?", _keys(number))
+        return None if key is None else int(key & MAX_SEQ)
+
+    def seen(self, number: int, now: float) -> list[tuple[bytes, int, float]]:
+        """Ids that are still remembered, with ``seq`` and when they are forgotten, in that order."""
+        rows = self._connection.execute(
+            "SELECT id, key, expires FROM seen WHERE key BETWEEN ? AND ? AND expires > ? ORDER BY key",
+            (*_keys(number), now),
+        ).fetchall()
+        return [(found, key & MAX_SEQ, end) for found, key, end in rows]
+
+    def forget_seen(self, number: int, now: float, limit: int) -> int:
+        """Forget up to ``limit`` ids that are remembered no longer; how many those were."""
+        return self._connection.execute(
+            "DELETE FROM seen WHERE key IN "
+            "(SELECT key FROM seen WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?) AND expires <= ?",
+            (*_keys(number), limit, now),
+        ).rowcount
+
+    def probe(self) -> None:
+        """Write something that changes nothing."""
+        self._connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def problems(self) -> list[str]:
+        """What SQLite itself finds wrong with the file."""
+        found = [text for (text,) in self._connection.execute("PRAGMA integrity_check(20)")]
+        return [] if found == ["ok"] else found
+
+    def _value(self, statement: str, values: Sequence[object] = ()) -> Any:
+        return self._connection.execute(statement, values).fetchone()[0]
+
+
+def event_key(number: int, seq: int) -> int:
+    return number << SEQ_BITS | seq
+
+
+def _keys(number: int) -> tuple[int, int]:
+    """The lowest and the highest key that a topic's events may have."""
+    return event_key(number, 0), event_key(number, MAX_SEQ)

@@ -1,0 +1,380 @@
+"""What the writing thread of the durable journal does: a group of operations, one commit.
+
+It alone gives out ``seq`` and remembers ids for durable topics, so that what fails to reach the disk leaves no hole:
+after a failure it knows nothing but what the disk has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from pubsub.core.journal import DATABASE, JournalError, lifetime
+from pubsub.core.topic import StoredEvent
+from pubsub.journals.dedup import Seen, id_key
+from pubsub.journals.store import DirectoryLock, Store, event_key
+from pubsub.journals.wal import lost_commits
+from pubsub.protocol.errors import Failure, NotStored, TopicExists, TopicNotFound
+from pubsub.protocol.frames import text_frame
+from pubsub.protocol.requests import Event, Publish, TopicOptions, encode
+
+if TYPE_CHECKING:
+    from pubsub.core.journal import Done, Publisher
+    from pubsub.core.topic import Topic
+    from pubsub.journals.store import TopicRow
+
+log = logging.getLogger(__name__)
+
+TIDY_LEAST: Final = 1.0  # seconds between two looks at what has expired in a topic
+TRIM_LEAST: Final = 64  # rows that are not worth the deletion
+TRIM_ROWS: Final = 1000  # deleted in one transaction: about 5 ms, for which a publish may have to wait
+
+
+class Append(Struct):
+    """A publish. At its end it has ``event``, or ``seq`` alone where its id was seen before, or ``failure``.
+
+    ``publisher``: None where nobody waits for it.
+    """
+
+    topic: Topic
+    request: Publish
+    publisher: Publisher | None
+    ts: str
+    seq: int = 0
+    event: StoredEvent | None = None
+    failure: Failure | None = None
+
+
+class Create(Struct):
+    """A new topic. At its end it has ``number``, or ``failure``."""
+
+    topic: Topic
+    done: Done
+    number: int = 0
+    failure: Failure | None = None
+
+
+class Delete(Struct):
+    """The end of a topic. It is ``applied`` once it stands in a commit, or may have ``failure``."""
+
+    topic: Topic
+    done: Done
+    applied: bool = False
+    failure: Failure | None = None
+
+
+class Mark(Struct):
+    """Nothing, for who wants to know that what came before has ended."""
+
+    done: Callable[[], None]
+
+
+Operation = Append | Create | Delete | Mark
+
+
+class State(Struct):
+    """What the writer knows of a topic. ``first``: its oldest event on disk. ``size``: bytes of all of them.
+
+    ``tidy_at``: when to look for what has expired, in Unix time.
+    """
+
+    epoch: str
+    options: TopicOptions
+    seq: int
+    first: int
+    size: int
+    seen: Seen | None
+    tidy_at: float
+
+
+class Extent(Struct, frozen=True):
+    """How much of a topic is on disk."""
+
+    number: int
+    first: int
+    size: int
+
+
+class Result(Struct):
+    """What came of a group, or of tidying, of which there may be ``more`` to do.
+
+    ``failure``: why nothing of it is on disk, in words for the operator.
+    """
+
+    extents: list[Extent]
+    failure: str = ""
+    more: bool = False
+
+
+class Writer:
+    """See the module. All but the constructor runs in the writing thread."""
+
+    def __init__(self, directory: Path, *, now: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self._directory = directory
+        self._now = now
+        self._monotonic = monotonic
+        self._lock: DirectoryLock | None = None
+        self._store: Store | None = None
+        self._states: dict[int, State] = {}
+        self._failing = False
+        # What was refused may be on the disk all the same, where the log was written and could not be synced.
+        self._cuts: dict[int, int] = {}  # by topic: the last seq that was not refused
+        self._undo: list[Callable[[Store], None]] = []
+        self._rows: list[tuple[int, bytes, float | None]] = []
+        self._ids: list[tuple[int, bytes, float]] = []
+        self._touched: set[int] = set()
+
+    def open(self) -> Store:
+        """The database, made if it is not there. Raises JournalError, OSError, sqlite3.Error."""
+        if self._store is None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            if self._lock is None:
+                self._lock = self._lock_directory()
+            store = Store(self._directory)
+            try:
+                self._take_back(store)
+                self._states = {row.number: self._restore(store, row) for row in store.topics()}
+            except BaseException:
+                store.close()
+                raise
+            self._touched = self._cuts.keys() & self._states.keys()
+            self._cuts, self._undo = {}, []
+            self._store = store
+        return self._store
+
+    def _lock_directory(self) -> DirectoryLock:
+        """The log of a server that was killed holds what it had committed: see that all of it can be read.
+
+        The last commit may not have come to the disk in whole, and nobody was told of it. What can't be read
+        before it is damage: to go on would be to lose acknowledged messages, and to give their ``seq`` out again.
+        SQLite would do so, and delete the log.
+        """
+        lock = DirectoryLock(self._directory)
+        lost = lost_commits(self._directory / DATABASE)
+        if lost > 1:
+            lock.release()
+            raise JournalError(
+                f"{self._directory / DATABASE}-wal: damaged: the last {lost} commits can't be read. Restore a copy, or "
+                "export what is left of it and import that into an empty DATA_DIR"
+            )
+        return lock
+
+    def write(self, group: Sequence[Operation]) -> Result:
+        """Bring a group to the disk, all of it or nothing; each operation gets its outcome."""
+        try:
+            store = self.open()
+            with store.transaction():
+                for operation in group:
+                    self._apply(store, operation)
+                store.insert(self._rows)
+                store.insert_seen(self._ids)
+                self._trim_touched(store)
+                extents = [self._update(store, number) for number in self._touched]
+        except Exception as error:
+            return self._fail(group, error)
+        finally:
+            self._rows, self._ids, self._touched = [], [], set()
+        self._failing = False
+        return Result(extents)
+
+    def tidy(self) -> Result:
+        """Delete some of what has expired or was deleted."""
+        try:
+            store = self.open()
+            with store.transaction():
+                if self._failing:
+                    store.probe()
+                more = self._purge_deleted(store) | self._purge_expired(store)
+                extents = [self._update(store, number) for number in self._touched]
+        except Exception as error:
+            return self._fail((), error)
+        finally:
+            self._touched = set()
+        self._failing = False
+        return Result(extents, more=more)
+
+    def close(self) -> None:
+        """Free the directory for another server."""
+        self._drop_store()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _take_back(self, store: Store) -> None:
+        """Take back what was refused."""
+        if self._cuts or self._undo:
+            with store.transaction():
+                for undo in self._undo:
+                    undo(store)
+                for number, seq in self._cuts.items():
+                    store.cut(number, seq)
+
+    def _apply(self, store: Store, operation: Operation) -> None:
+        match operation:
+            case Append():
+                self._append(operation)
+            case Create():
+                self._create(store, operation)
+            case Delete():
+                self._delete(store, operation)
+            case Mark():
+                pass
+
+    def _append(self, operation: Append) -> None:
+        topic, request = operation.topic, operation.request
+        state = self._state_of(topic)
+        if state is None:
+            operation.failure = TopicNotFound(topic.name)
+            return
+        if state.seen is not None and (first := self._remember(topic.number, state, request)):
+            operation.seq = first
+            return
+        state.seq += 1
+        text = encode(Event(topic.name, request.message, state.seq, operation.ts))
+        ttl = lifetime(topic.options, request)
+        expires = None if ttl == inf else self._now() + ttl
+        self._rows.append((event_key(topic.number, state.seq), text, expires))
+        state.size += len(text)
+        operation.seq = state.seq
+        operation.event = StoredEvent(state.seq, text_frame(text), self._monotonic() + ttl)
+        self._touched.add(topic.number)
+
+    def _remember(self, number: int, state: State, request: Publish) -> int:
+        """The ``seq`` of the first message with this id; 0 where there was none, and it is remembered now."""
+        assert state.seen is not None, "asked only of topics with dedup_sec"
+        key, now = id_key(request.message.id), self._now()
+        if (first := state.seen.find(key, now)) is not None:
+            return first
+        end = state.seen.add(key, state.seq + 1, now)
+        self._ids.append((event_key(number, state.seq + 1), key, end))
+        return 0
+
+    def _create(self, store: Store, operation: Create) -> None:
+        topic = operation.topic
+        try:
+            operation.number = store.create(topic.name, topic.epoch, topic.options)
+        except sqlite3.IntegrityError:
+            operation.failure = TopicExists(topic.name)
+            return
+        self._states[operation.number] = self._make_state(
+            topic.name, topic.epoch, topic.options, seq=0, first=1, size=0
+        )
+
+    def _delete(self, store: Store, operation: Delete) -> None:
+        number = operation.topic.number
+        if self._state_of(operation.topic) is None:
+            operation.failure = TopicNotFound(operation.topic.name)
+            return
+        del self._states[number]
+        operation.applied = True
+        self._touched.discard(number)
+        store.delete(number)
+
+    def _state_of(self, topic: Topic) -> State | None:
+        """None where the topic has been deleted; its number may be that of another by now."""
+        state = self._states.get(topic.number)
+        return state if state is not None and state.epoch == topic.epoch else None
+
+    def _make_state(self, name: str, epoch: str, options: TopicOptions, *, seq: int, first: int, size: int) -> State:
+        seen = None if options.dedup_sec is None else Seen(name, options.dedup_sec)
+        return State(epoch, options, seq, first, size, seen, tidy_at=self._next_tidy(options))
+
+    def _restore(self, store: Store, row: TopicRow) -> State:
+        state = self._make_state(row.name, row.epoch, row.options, seq=row.seq, first=row.first, size=row.bytes)
+        if state.seen is not None:
+            for key, seq, end in store.seen(row.number, self._now()):
+                state.seen.restore(key, seq, end)
+        return state
+
+    def _next_tidy(self, options: TopicOptions) -> float:
+        """What expires is deleted a little later, so that few looks find much."""
+        times = [seconds for seconds in (options.ttl_sec, options.dedup_sec) if seconds is not None]
+        return self._now() + max(TIDY_LEAST, min(times) / 20) if times else inf
+
+    def _trim_touched(self, store: Store) -> None:
+        """Keep pace with what was added: what a topic has beyond its history goes, in slices."""
+        for number in self._touched:
+            state = self._states[number]
+            history = state.options.history or 0
+            excess = state.seq - state.first + 1 - history
+            if excess > min(TRIM_ROWS, max(TRIM_LEAST, history // 8)):
+                self._trim(store, number, state, state.first + min(excess, 2 * TRIM_ROWS))
+
+    def _trim(self, store: Store, number: int, state: State, end: int) -> None:
+        state.size -= store.trim(number, state.first, end)
+        state.first = end
+
+    def _update(self, store: Store, number: int) -> Extent:
+        state = self._states[number]
+        store.update(number, seq=state.seq, first=state.first, size=state.size)
+        return Extent(number, state.first, state.size)
+
+    def _purge_deleted(self, store: Store) -> bool:
+        """Delete some events of a topic that is gone; whether any is left."""
+        for number in store.deleted():
+            lowest = store.lowest(number)
+            if lowest is not None:
+                store.trim(number, lowest, lowest + TRIM_ROWS)
+            elif not store.forget_seen(number, inf, TRIM_ROWS):
+                store.forget(number)
+            return True
+        return False
+
+    def _purge_expired(self, store: Store) -> bool:
+        """Look at the topics whose turn it is; whether there is more to do at once."""
+        more = False
+        now = self._now()
+        for number, state in self._states.items():
+            if state.tidy_at <= now:
+                state.tidy_at = self._next_tidy(state.options)
+                if self._purge_topic(store, number, state, now):
+                    state.tidy_at, more = now, True
+        return more
+
+    def _purge_topic(self, store: Store, number: int, state: State, now: float) -> bool:
+        forgotten = 0 if state.seen is None else store.forget_seen(number, now, TRIM_ROWS)
+        deleted = 0
+        if state.options.ttl_sec is not None:
+            alive = min(store.first_alive(number, state.first, TRIM_ROWS, now), state.seq + 1)
+            deleted = alive - state.first
+        if deleted:
+            self._trim(store, number, state, state.first + deleted)
+            self._touched.add(number)
+        return max(forgotten, deleted) == TRIM_ROWS
+
+    def _fail(self, group: Sequence[Operation], error: Exception) -> Result:
+        """Nothing of the group is on disk; neither is anything known that was not read from there."""
+        if not isinstance(error, sqlite3.Error | OSError | JournalError):
+            log.error("Internal error in the journal", exc_info=error)
+        self._failing = True
+        for operation in group:
+            self._remember_to_undo(operation)
+            if not isinstance(operation, Mark):
+                operation.failure = NotStored()
+            if isinstance(operation, Append):
+                operation.event = None
+        self._drop_store()
+        return Result([], failure=str(error) or type(error).__name__)
+
+    def _remember_to_undo(self, operation: Operation) -> None:
+        match operation:
+            case Append(event=StoredEvent()):
+                self._cuts.setdefault(operation.topic.number, operation.seq - 1)
+            case Create(number=number, failure=None) if number:
+                self._undo.append(partial(Store.forget, number=number))
+            case Delete(topic=topic, applied=True):
+                self._undo.append(partial(Store.rename, number=topic.number, epoch=topic.epoch, name=topic.name))
+
+    def _drop_store(self) -> None:
+        store, self._store, self._states = self._store, None, {}
+        if store is not None:
+            with contextlib.suppress(sqlite3.Error):
+                store.close()

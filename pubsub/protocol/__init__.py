@@ -1,0 +1,1 @@
+"""The wire contract: requests, replies, frames and errors. No I/O."""

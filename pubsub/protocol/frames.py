@@ -1,0 +1,308 @@
+"""WebSocket frames (RFC 6455) of a server: built from payloads, read from bytes. No I/O, and nothing of pub/sub.
+
+The reader is the project's own: it must tell a masked frame from an unmasked one, a whole message from one that has
+begun, and must hold nothing for a connection at rest. aiohttp's reader tells neither, takes unmasked frames, and
+holds 1.5 KiB for each connection (this one: 0.1), at the same speed (0.6 µs a frame of 300 bytes).
+"""
+
+from __future__ import annotations
+
+from codecs import utf_8_decode
+from collections.abc import Callable
+from typing import Final, NamedTuple, cast
+
+from pubsub.protocol.errors import Goodbye
+
+FIN: Final = 0x80
+RESERVED: Final = 0x70
+CONTINUATION: Final = 0x0
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+FIN_TEXT: Final = FIN | TEXT
+
+LONG: Final = 64 * 1024  # bytes; to decode and serve more of them takes 0.1 ms and up to 20
+MAX_HEADER_BYTES: Final = 14
+MAX_CONTROL_BYTES: Final = 125  # RFC 6455, 5.5
+# Close codes that may stand in a frame below 3000 (RFC 6455, 7.4.1; 1012 to 1014 by the IANA registry).
+CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+
+
+def text_frame(payload: bytes) -> bytes:
+    """One unfragmented, unmasked text frame around ``payload``."""
+    try:
+        return _HEADERS[len(payload)] + payload
+    except IndexError:
+        return _header(FIN | TEXT, len(payload)) + payload
+
+
+def control_frame(opcode: int, payload: bytes = b"") -> bytes:
+    """A ping, pong or close frame; ``payload`` has at most 125 bytes."""
+    assert len(payload) <= MAX_CONTROL_BYTES, "the payload of a control frame is too long"
+    return bytes((FIN | opcode, len(payload))) + payload
+
+
+def close_frame(goodbye: Goodbye) -> bytes:
+    """The close frame that says ``goodbye``."""
+    return control_frame(CLOSE, goodbye.code.to_bytes(2, "big") + goodbye.reason.encode())
+
+
+def frame_payload(frame: bytes) -> memoryview:
+    """The payload of a frame that :func:`text_frame` built; shares its bytes."""
+    return memoryview(frame)[{126: 4, 127: 10}.get(frame[1], 2) :]
+
+
+def _header(first: int, size: int) -> bytes:
+    if size < 126:
+        return bytes((first, size))
+    if size < 1 << 16:
+        return bytes((first, 126)) + size.to_bytes(2, "big")
+    return bytes((first, 127)) + size.to_bytes(8, "big")
+
+
+_HEADERS: Final = tuple(_header(FIN | TEXT, size) for size in range(1024))  # 0.3 µs less for each of the usual frames
+
+
+class ProtocolFault(Exception):
+    """The client broke RFC 6455 or a limit: the connection ends with ``goodbye``."""
+
+    def __init__(self, goodbye: Goodbye, detail: str) -> None:
+        super().__init__(detail)
+        self.goodbye = goodbye
+
+
+class Binary(NamedTuple):
+    """A binary message."""
+
+    payload: bytearray
+
+
+class LongText(NamedTuple):
+    """A text message of more than LONG bytes, which is not known to be UTF-8 yet."""
+
+    payload: bytearray
+
+    def decode(self) -> str:
+        return _decode(self.payload)
+
+
+class Fragment(NamedTuple):
+    """A part of a message that goes on: a whole frame, but nothing to serve yet."""
+
+    size: int
+
+
+class Ping(NamedTuple):
+    payload: bytes
+
+
+class Pong(NamedTuple):
+    payload: bytes
+
+
+class Close(NamedTuple):
+    """The client's close frame; ``code`` is None where it gave none."""
+
+    code: int | None
+    reason: str
+
+
+class BegunMessage:
+    """A fragmented message that has begun."""
+
+    __slots__ = ("opcode", "payload", "valid")
+
+    def __init__(self, opcode: int, payload: bytearray) -> None:
+        self.opcode = opcode
+        self.payload = payload
+        self.valid = 0  # how many of its bytes are known to be UTF-8
+
+    def check_text(self) -> None:
+        """Each byte is looked at once, those of a character that goes on in the next fragment up to four times."""
+        try:
+            self.valid += utf_8_decode(self.payload[self.valid :], "strict", False)[1]
+        except UnicodeDecodeError as error:
+            raise _invalid_text(self.valid + error.start) from None
+
+
+Received = str | LongText | Binary | Fragment | Ping | Pong | Close
+
+
+class Reader:
+    """Turns a client's bytes into messages.
+
+    ``feed`` takes what came; ``read`` gives what the next whole frame completes (text as ``str`` or LongText), or None
+    until more has come. A caller may stop reading at any frame and go on later. ``read`` raises ProtocolFault; after
+    that, or a Close, the reader is of no more use. It holds at most one message of ``max_bytes`` and what came with its
+    end.
+
+    Text that is not UTF-8 is refused with the fragment in which that shows, not only with the message's end.
+
+    ``unmask`` is ``(mask: bytes, payload: bytearray) -> None`` and changes ``payload`` in place.
+    """
+
+    __slots__ = ("_bytes", "_gathered", "_max_bytes", "_message", "_position", "_size_needed", "_unmask")
+
+    def __init__(self, max_bytes: int, unmask: Callable[[bytes, bytearray], None]) -> None:
+        self._max_bytes = max_bytes
+        self._unmask = unmask
+        self._bytes = b""
+        self._position = 0
+        self._gathered: bytearray | None = None  # a long frame, while its bytes come in
+        self._size_needed = 0
+        self._message: BegunMessage | None = None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message or a frame has begun that is not whole. True also where whole frames wait to be read."""
+        return self._position < len(self._bytes) or self._gathered is not None or self._message is not None
+
+    @property
+    def within_message(self) -> bool:
+        """Whether some of a message's fragments have been read, and not the last."""
+        return self._message is not None
+
+    def feed(self, received: bytes) -> None:
+        """Add bytes in the order in which they came."""
+        if self._gathered is not None:
+            self._gather(received)
+        elif self._position < len(self._bytes):
+            self._bytes = self._bytes[self._position :] + received
+            self._position = 0
+        else:
+            self._bytes = received
+            self._position = 0
+
+    def read(self) -> Received | None:
+        """What the next frame is or completes; None when there is no whole one.
+
+        Longer than the house's functions: this is the path of each frame, and each call more costs 0.06 µs of 0.6.
+        """
+        received = self._bytes
+        position = self._position
+        length = len(received)
+        while length - position >= 2:
+            first = received[position]
+            size = received[position + 1] - 128
+            start = position + 6
+            if size == 126:
+                start = position + 8
+                if length < position + 4:
+                    break
+                size = received[position + 2] << 8 | received[position + 3]
+            elif size == 127:
+                start = position + 14
+                if length < position + 10:
+                    break
+                size = int.from_bytes(received[position + 2 : position + 10], "big")
+            elif size < 0:
+                raise ProtocolFault(Goodbye.PROTOCOL_ERROR, "a frame is not masked")  # RFC 6455, 5.1
+            if first != FIN_TEXT or size > self._max_bytes or self._message is not None:
+                self._check(first, size)
+            end = start + size
+            if end > length:
+                self._wait_for(end - position)
+                break
+            if size > LONG:
+                return self._take(first, self._cut_long(start, end))
+            payload = bytearray(received[start:end])
+            self._unmask(received[start - 4 : start], payload)
+            self._position = position = end
+            if first == FIN_TEXT:
+                try:
+                    return payload.decode()
+                except UnicodeDecodeError as error:
+                    raise _invalid_text(error.start) from None
+            return self._take(first, payload)
+        self._bytes = self._bytes[self._position :]  # at rest nothing is held, not even what was read
+        self._position = 0
+        return None
+
+    def _cut_long(self, start: int, end: int) -> bytearray:
+        """The payload of a long frame, copied once: fresh memory costs more than what is done with it."""
+        received = memoryview(self._bytes)
+        payload = bytearray(received[start:end])
+        self._unmask(bytes(received[start - 4 : start]), payload)
+        self._bytes = bytes(received[end:])
+        self._position = 0
+        return payload
+
+    def _check(self, first: int, size: int) -> None:
+        opcode = first & 0x0F
+        if first & RESERVED or opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
+            raise ProtocolFault(Goodbye.PROTOCOL_ERROR, f"a frame begins with {first:#04x}")
+        if opcode >= CLOSE:
+            if not first & FIN or size > MAX_CONTROL_BYTES:
+                raise ProtocolFault(Goodbye.PROTOCOL_ERROR, "a control frame is fragmented or too long")
+            return
+        if (opcode == CONTINUATION) != (self._message is not None):
+            raise ProtocolFault(Goodbye.PROTOCOL_ERROR, "fragments are out of order")
+        begun = len(self._message.payload) if self._message is not None else 0
+        if begun + size > self._max_bytes:
+            raise ProtocolFault(Goodbye.TOO_BIG, f"a message has more than {self._max_bytes} bytes")
+
+    def _wait_for(self, size: int) -> None:
+        """Gather a frame of ``size`` bytes, so that one that comes in many pieces is not copied for each of them."""
+        self._gathered = bytearray(self._bytes[self._position :])
+        self._size_needed = size
+        self._bytes = b""
+        self._position = 0
+
+    def _gather(self, received: bytes) -> None:
+        assert self._gathered is not None, "nothing is being gathered"
+        self._gathered += received
+        if len(self._gathered) >= self._size_needed:
+            long = self._size_needed > LONG + MAX_HEADER_BYTES
+            self._bytes = cast("bytes", self._gathered) if long else bytes(self._gathered)  # _cut_long reads either
+            self._gathered = None
+
+    def _take(self, first: int, payload: bytearray) -> Received:
+        """What a frame other than a whole text message means."""
+        match first & 0x0F:
+            case 0x8:
+                return _decode_close(payload)
+            case 0x9:
+                return Ping(bytes(payload))
+            case 0xA:
+                return Pong(bytes(payload))
+            case 0x1 | 0x2 as opcode:
+                message = BegunMessage(opcode, payload)
+            case _:
+                assert self._message is not None, "_check lets no continuation through without a beginning"
+                message = self._message
+                message.payload += payload
+        if first & FIN:
+            self._message = None
+            return _whole(message)
+        self._message = message
+        if message.opcode == TEXT:
+            message.check_text()
+        return Fragment(len(payload))
+
+
+def _whole(message: BegunMessage) -> str | LongText | Binary:
+    if message.opcode == BINARY:
+        return Binary(message.payload)
+    return LongText(message.payload) if len(message.payload) > LONG else _decode(message.payload)
+
+
+def _decode(payload: bytearray) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError as error:
+        raise _invalid_text(error.start) from None
+
+
+def _invalid_text(position: int) -> ProtocolFault:
+    return ProtocolFault(Goodbye.INVALID_TEXT, f"text is not UTF-8 at byte {position}")
+
+
+def _decode_close(payload: bytearray) -> Close:
+    if not payload:
+        return Close(None, "")
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) == 1 or not (code in CLOSE_CODES or 3000 <= code <= 4999):
+        raise ProtocolFault(Goodbye.PROTOCOL_ERROR, f"a close frame with {bytes(payload[:2])!r} for a code")
+    return Close(code, _decode(payload[2:]))

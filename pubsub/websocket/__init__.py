@@ -1,0 +1,1 @@
+"""One WebSocket client: its connection, its session, its timers."""

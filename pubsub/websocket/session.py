@@ -1,0 +1,492 @@
+"""What one client asks for, and may: decodes a request, calls the Broker, answers. No I/O.
+
+Nothing that a client sends raises out of :meth:`Session.receive`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from pubsub.auth.identity import Identity
+from pubsub.auth.permissions import allows
+from pubsub.auth.rates import Quotas, Rates
+from pubsub.core.broker import Broker, Kept
+from pubsub.core.catchup import Start
+from pubsub.core.clock import Clock
+from pubsub.protocol.errors import (
+    BadRequest,
+    Failure,
+    Forbidden,
+    Goodbye,
+    Internal,
+    LimitExceeded,
+    TopicNotFound,
+    Unauthorized,
+)
+from pubsub.protocol.frames import frame_payload, text_frame
+from pubsub.protocol.requests import (
+    Ack,
+    AnyRequest,
+    Auth,
+    History,
+    HistoryReply,
+    Info,
+    Ping,
+    Pong,
+    Publish,
+    PublishAck,
+    Reply,
+    Subscribe,
+    SubscribeAck,
+    Unsubscribe,
+    decode_request,
+    encode,
+    error_reply,
+    request_id_of,
+)
+
+if TYPE_CHECKING:
+    from pubsub.core.outbox import Outbox
+
+log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
+
+# Answers to publishes that wait for the end of an earlier one: then the client is read no further.
+MAX_WAITING: Final = 10_000
+REVIEWED: Final = 500  # subscriptions that are held against new rights in one turn: up to 10 µs each where they end
+
+
+class Hold(enum.Enum):
+    """Why a client is not read from. Each is one bit: they come and go on their own, and several may hold at once."""
+
+    LONG_MESSAGE = 1  # it waits for a turn of its own
+    ANSWER = 2  # to a request that is served later, before all that follows it
+    UNANSWERED = 4  # MAX_WAITING publishes wait for their answers
+    JOURNAL = 8  # has as much to write as it takes on
+
+
+class Replies(Protocol):
+    """Where answers go: in order, never dropped, written together at the end of the tick or at :meth:`flush`."""
+
+    def reply(self, frame: bytes) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def hold(self, reason: Hold) -> None:
+        """Give the session no further message until this reason, and any other, has gone by :meth:`go_on`."""
+        ...
+
+    def go_on(self, reason: Hold) -> None: ...
+
+    def identify(self, identity: Identity) -> None:
+        """The client is this one now, until ``identity`` expires."""
+        ...
+
+    def part(self, goodbye: Goodbye) -> None:
+        """End the connection behind what was answered."""
+        ...
+
+
+class NoReplies:
+    """Takes the answers to a client that is gone."""
+
+    def reply(self, frame: bytes) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def hold(self, reason: Hold) -> None:
+        pass
+
+    def go_on(self, reason: Hold) -> None:
+        pass
+
+    def identify(self, identity: Identity) -> None:
+        pass
+
+    def part(self, goodbye: Goodbye) -> None:
+        pass
+
+
+_NO_REPLIES = NoReplies()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a server that asks something of its clients asks of each of them.
+
+    ``identify`` (Tokens) is None where it does not ask who they are, ``rates`` where they may ask without end.
+    """
+
+    identify: Callable[[str, Callable[[Identity | Unauthorized], None]], None] | None
+    rates: Rates | None
+    quotas: Quotas
+    max_subscriptions: int
+
+
+class Waiting(Struct):
+    """A publish whose answer has to wait: for its end, or for that of an earlier one."""
+
+    request: Publish
+    answer: bytes | None = None
+
+
+class Session:
+    """One connection's dealings with the Broker. ``named``: whether ``client_id`` came from the client's URL.
+
+    ``identity``: who it is, once it is known. ``rules`` is None where there are none: then nothing is asked, and
+    nothing spent on asking.
+    """
+
+    __slots__ = ("_broker", "_clock", "_drawn", "_named", "_outbox", "_replies", "_rules", "_waiting", "client_id",
+                 "identity")  # fmt: skip
+
+    def __init__(
+        self,
+        broker: Broker,
+        outbox: Outbox,
+        replies: Replies,
+        clock: Clock,
+        *,
+        client_id: str,
+        named: bool,
+        rules: Rules | None = None,
+        identity: Identity | None = None,
+    ) -> None:
+        self._broker = broker
+        self._outbox = outbox
+        self._replies: Replies = replies
+        self._clock = clock
+        self._named = named
+        self._rules = rules
+        self._drawn = 0  # requests to come that are counted already
+        # Publishes in their order, from the first on whose end is yet to come; made when first needed.
+        self._waiting: deque[Waiting] | None = None
+        self.client_id = client_id
+        self.identity = identity
+
+    @property
+    def lacks_identity(self) -> bool:
+        """Whether the client has yet to say who it is."""
+        return self.identity is None and self._rules is not None and self._rules.identify is not None
+
+    def receive(self, text: str) -> bool:
+        """Serve one text message; whether it was other than a publish that is taken in, which takes much longer."""
+        request: AnyRequest | None = None
+        try:
+            rules = self._rules
+            if rules is not None:  # in this function: a call for each request would be 0.05 µs
+                if self.identity is None and rules.identify is not None:
+                    # It has no rate yet: it could spend that of the one it claims to be.
+                    request = self._first_message(text)
+                    self._serve(request)
+                    return True
+                if self._drawn:
+                    self._drawn -= 1
+                elif rules.rates is not None:
+                    self._drawn = rules.rates.draw(self.client_id)
+            request = decode_request(text)
+            if isinstance(request, Publish):  # nearly all of them: the way round by _serve takes 0.15 µs
+                identity = self.identity
+                if identity is not None and not allows(identity.publishes, request.topic):
+                    identity.refuse_publish(request.topic)
+                self._broker.publish(request, self)
+                return False
+            self._serve(request)
+        except Failure as failure:
+            self._refuse(failure, request_id_of(text) if request is None else request.request_id)
+        except Exception:
+            log.exception("Internal error at a request of client %(client_id)s", {"client_id": self.client_id})
+            self._refuse(Internal(), request_id_of(text) if request is None else request.request_id)
+        return True
+
+    def receive_binary(self, payload: bytearray) -> None:
+        """Refuse a binary message."""
+        try:
+            if self.lacks_identity:
+                raise Unauthorized("expected an auth message first")
+            if self._rules is not None and self._rules.rates is not None:
+                self._rules.rates.count(self.client_id)
+            raise BadRequest("binary frame: expected a text frame with a JSON object")
+        except Failure as failure:
+            self._refuse(failure, UNSET)
+
+    def published(self, request: Publish, seq: int, ts: str) -> None:
+        """A message of this client is in its topic (Publisher)."""
+        frame = text_frame(encode(PublishAck(request.request_id, request.topic, "ok", seq, ts)))
+        if self._waiting:
+            self._end_publish(request, frame)
+        else:
+            self._replies.reply(frame)
+
+    def repeated(self, request: Publish, seq: int, ts: str) -> None:
+        ack = PublishAck(request.request_id, request.topic, "ok", seq, ts, duplicate=True)
+        self._end_publish(request, text_frame(encode(ack)))
+
+    def refused(self, request: Publish, failure: Failure) -> None:
+        error = error_reply(failure, request.request_id, self._clock.timestamp())
+        self._end_publish(request, text_frame(encode(error)))
+
+    def wait(self, request: Publish) -> None:
+        if self._waiting is None:
+            self._waiting = deque()
+        self._add_waiting(self._waiting, Waiting(request))
+
+    def pause(self) -> None:
+        self._replies.hold(Hold.JOURNAL)
+
+    def go_on(self) -> None:
+        self._replies.go_on(Hold.JOURNAL)
+
+    def _add_waiting(self, waiting: deque[Waiting], publish: Waiting) -> None:
+        waiting.append(publish)
+        if len(waiting) == MAX_WAITING:
+            self._replies.hold(Hold.UNANSWERED)
+
+    def _end_publish(self, request: Publish, frame: bytes) -> None:
+        """Answer a publish, but not before those that came earlier. A journal ends them in their order, so the first
+        that waits is the one that ends, or this one never had to wait."""
+        waiting = self._waiting
+        if not waiting:
+            self._replies.reply(frame)
+        elif waiting[0].request is not request:
+            self._add_waiting(waiting, Waiting(request, frame))
+        else:
+            waiting[0].answer = frame
+            self._answer_waiting(waiting)
+
+    def _answer_waiting(self, waiting: deque[Waiting]) -> None:
+        was_full = len(waiting) >= MAX_WAITING
+        while waiting and (answer := waiting[0].answer) is not None:
+            self._replies.reply(answer)
+            waiting.popleft()
+        if was_full and len(waiting) < MAX_WAITING:
+            self._replies.go_on(Hold.UNANSWERED)
+
+    def end(self) -> None:
+        """The client is gone, or about to be sent away: it gets no new event and no further answer."""
+        self._broker.leave(self._outbox)
+        self._replies = _NO_REPLIES
+        if self._drawn and self._rules is not None and self._rules.rates is not None:
+            self._rules.rates.give_back(self.client_id, self._drawn)
+        self._drawn = 0
+
+    def expire(self) -> None:
+        """The time of the client's token is over, or that for saying who it is."""
+        self._refuse(Unauthorized("token: missing" if self.identity is None else "token: expired"), UNSET)
+
+    def _first_message(self, text: str) -> Auth:
+        """Raises Unauthorized for all but an auth message: who has said nothing yet gets no second try."""
+        try:
+            request = decode_request(text)
+        except BadRequest as failure:
+            raise Unauthorized(f"expected an auth message first: {failure}") from None
+        if type(request) is not Auth:
+            raise Unauthorized("expected an auth message first")
+        return request
+
+    def _serve(self, request: Subscribe | Unsubscribe | History | Ping | Auth) -> None:
+        """Rights are asked for here, and for a publish in :meth:`receive`, before anything is done or looked up."""
+        identity = self.identity
+        match request:
+            case Subscribe():
+                if identity is not None:
+                    identity.require_client_id(request.client_id)
+                    identity.require_subscribe(request.topic)
+                self._subscribe(request)
+            case Unsubscribe():
+                if identity is not None:
+                    identity.require_client_id(request.client_id)
+                    identity.require_subscribe(request.topic)
+                self._unsubscribe(request)
+            case History():
+                if identity is not None:
+                    identity.require_subscribe(request.topic)
+                self._history(request)
+            case Ping():
+                self._answer(Pong(request_id=request.request_id, ts=self._clock.timestamp()))
+            case Auth():
+                self._authenticate(request)
+
+    def _wait_for(
+        self,
+        ask: Callable[[Callable[[Found | Failure], None]], None],
+        then: Callable[[Found], None],
+        request_id: str | UnsetType,
+    ) -> None:
+        """``ask`` for something that may be there only later, and serve no other message before ``then`` is done.
+
+        What comes later must not overtake what waits for the client already, or it could come before older events.
+        """
+        held = answered = False
+
+        def answer(found: Found | Failure) -> None:
+            nonlocal answered
+            answered = True
+            if held:
+                self._outbox.call_when_ready(lambda: self._end_wait(found, then, request_id))
+            else:
+                self._finish(found, then)
+
+        ask(answer)
+        if not answered:
+            held = True
+            self._replies.hold(Hold.ANSWER)
+
+    def _finish(self, found: Found | Failure, then: Callable[[Found], None]) -> None:
+        if isinstance(found, Failure):
+            raise found
+        then(found)
+
+    def _end_wait(self, found: Found | Failure, then: Callable[[Found], None], request_id: str | UnsetType) -> None:
+        if self._replies is _NO_REPLIES:
+            return
+        try:
+            self._finish(found, then)
+        except Failure as failure:
+            self._refuse(failure, request_id)
+        except Exception:
+            log.exception("Internal error at a request of client %(client_id)s", {"client_id": self.client_id})
+            self._refuse(Internal(), request_id)
+        finally:
+            self._replies.go_on(Hold.ANSWER)
+
+    def _authenticate(self, request: Auth) -> None:
+        """Find out who the client is."""
+        rules = self._rules
+        if rules is None or rules.identify is None:
+            raise BadRequest("auth: this server asks for no token")
+        identify = rules.identify
+        self._wait_for(
+            lambda answer: identify(request.token, answer),
+            partial(self._end_authentication, request, rules.quotas),
+            request.request_id,
+        )
+
+    def _end_authentication(self, request: Auth, quotas: Quotas, identity: Identity) -> None:
+        self._take_identity(identity, quotas)
+        self._answer(Ack(request_id=request.request_id, status="ok", ts=self._clock.timestamp()))
+        self._end_forbidden_subscriptions()
+
+    def _take_identity(self, identity: Identity, quotas: Quotas) -> None:
+        """Raises Forbidden where the client is someone else already, LimitExceeded where it is connected too often."""
+        if self._named and identity.client_id != self.client_id:
+            raise Forbidden("token: sub: expected the client_id of this connection")
+        if self.identity is None:
+            quotas.check_claim(identity.client_id)
+        self._named = True
+        self.client_id = identity.client_id
+        self.identity = identity
+        self._replies.identify(identity)
+
+    def _end_forbidden_subscriptions(self) -> None:
+        self._replies.flush()  # the ack comes first
+        self._review(list(self._outbox.lanes))
+
+    def _review(self, names: list[str]) -> None:
+        """End those subscriptions that the client's present rights do not allow, in turns: they may be many."""
+        identity = self.identity
+        if self._replies is _NO_REPLIES or identity is None:
+            return
+        for name in names[:REVIEWED]:
+            if name in self._outbox.lanes and not identity.may_subscribe(name):
+                self._forbid(name)
+        if rest := names[REVIEWED:]:
+            self._broker.turns.take(partial(self._review, rest))
+
+    def _forbid(self, name: str) -> None:
+        with contextlib.suppress(TopicNotFound):  # it has ended, and the client is about to be told
+            topic = self._broker.unsubscribe(name, self._outbox)
+            notice = Info(topic=name, msg="unsubscribed", reason="forbidden", ts=self._clock.timestamp())
+            self._outbox.notify(topic, text_frame(encode(notice)))
+
+    def _check_room(self, topic: str) -> None:
+        """Raises LimitExceeded for one subscription too many."""
+        limit = self._rules.max_subscriptions if self._rules is not None else 0
+        if limit and len(self._outbox.lanes) >= limit and topic not in self._outbox.lanes:
+            raise LimitExceeded(f"the connection has its {limit} subscriptions (MAX_SUBSCRIPTIONS_PER_CONNECTION)")
+
+    def _subscribe(self, request: Subscribe) -> None:
+        self._check_room(request.topic)
+        self._take_name(request.client_id)
+        position = None if request.resume is UNSET else request.resume.get(request.topic)
+        self._wait_for(
+            lambda answer: self._broker.find_start(request.topic, request.last_n, position, answer),
+            partial(self._join, request),
+            request.request_id,
+        )
+
+    def _join(self, request: Subscribe, start: Start) -> None:
+        catch_up = self._broker.subscribe(start, self._outbox)
+        topic = start.topic
+        self._answer(
+            SubscribeAck(
+                request_id=request.request_id,
+                topic=topic.name,
+                status="ok",
+                epoch=topic.epoch,
+                seq=topic.seq,
+                recovered=catch_up.recovered,
+                ts=self._clock.timestamp(),
+            )
+        )
+        self._replies.flush()  # the ack comes before the replay
+        catch_up.go_on()
+        log.info(
+            "Client %(client_id)s subscribed to topic %(topic)s", {"client_id": self.client_id, "topic": topic.name}
+        )
+
+    def _unsubscribe(self, request: Unsubscribe) -> None:
+        self._take_name(request.client_id)
+        topic = self._broker.unsubscribe(request.topic, self._outbox)
+        self._answer(Ack(request_id=request.request_id, topic=topic.name, status="ok", ts=self._clock.timestamp()))
+        log.info(
+            "Client %(client_id)s unsubscribed from topic %(topic)s", {"client_id": self.client_id, "topic": topic.name}
+        )
+
+    def _history(self, request: History) -> None:
+        def ask(answer: Callable[[Kept | Failure], None]) -> None:
+            if isinstance(request.after, int):
+                self._broker.history_after(request.topic, request.after, request.limit, answer)
+            else:
+                assert isinstance(request.last_n, int), "decode_request lets none pass without after or last_n"
+                self._broker.history_last(request.topic, min(request.last_n, request.limit), answer)
+
+        self._wait_for(ask, partial(self._answer_history, request), request.request_id)
+
+    def _answer_history(self, request: History, kept: Kept) -> None:
+        self._answer(
+            HistoryReply(
+                request_id=request.request_id,
+                topic=request.topic,
+                epoch=kept.epoch,
+                messages=[Raw(frame_payload(event.frame)) for event in kept.events],
+                complete=kept.complete,
+                ts=self._clock.timestamp(),
+            )
+        )
+
+    def _take_name(self, client_id: str) -> None:
+        """A connection that did not name itself in the URL takes the first name that it sends."""
+        if not self._named:
+            self._named = True
+            self.client_id = client_id
+
+    def _answer(self, reply: Reply) -> None:
+        self._replies.reply(text_frame(encode(reply)))
+
+    def _refuse(self, failure: Failure, request_id: str | UnsetType) -> None:
+        self._answer(error_reply(failure, request_id, self._clock.timestamp()))
+        if failure.goodbye is not None:
+            self._replies.part(failure.goodbye)

@@ -1,0 +1,86 @@
+"""API keys, good and malformed, and what an Identity may."""
+
+from __future__ import annotations
+
+import pytest
+
+from pubsub.auth.identity import ApiKeys, Identity, digest_of
+from pubsub.protocol.errors import BadRequest, Forbidden, Unauthorized
+
+DIGEST = digest_of("k1").hex()
+
+
+@pytest.mark.parametrize(
+    "entry", ["ops:admin:k1", f"ops:admin:sha256:{DIGEST}", f" ops:admin:sha256:{DIGEST.upper()} ,"]
+)
+def test_a_key_is_known_as_it_is_or_by_its_digest(entry: str) -> None:
+    identity = ApiKeys(entry).identify("k1")
+    assert identity.client_id == "ops"
+    assert identity.admin
+
+
+def test_a_digest_is_not_the_key() -> None:
+    for wrong in (DIGEST, f"sha256:{DIGEST}", "k", "k1 ", "K1", "", "\udcff"):
+        with pytest.raises(Unauthorized, match="API key: unknown"):
+            ApiKeys(f"ops:admin:sha256:{DIGEST}").identify(wrong)
+
+
+def test_two_keys_of_one_name() -> None:
+    keys = ApiKeys("ops:admin:old,ops:admin:new")
+    assert keys.identify("old") == keys.identify("new")
+
+
+def test_a_key_may_have_colons() -> None:
+    assert ApiKeys("ops:read:a:b").identify("a:b").client_id == "ops"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("ops", "entry 1: expected name:role:key"),
+        ("ops:admin", "entry 1: expected name:role:key"),
+        ("a:read:k,ops:admin", "entry 2: expected name:role:key"),
+        (":admin:k", "entry 1: expected a name of 1 to 255 characters"),
+        (f"{'n' * 256}:admin:k", "entry 1: expected a name of 1 to 255 characters"),
+        ("ops::k", "entry 1: expected a role of admin, publish, read"),
+        ("ops:root:k", "entry 1: expected a role of admin, publish, read"),
+        ("ops:Admin:k", "entry 1: expected a role of admin, publish, read"),
+        ("ops:admin:", "entry 1: expected a key of printable ASCII characters without blanks"),
+        ("ops:admin:a b", "entry 1: expected a key of printable ASCII characters without blanks"),
+        ("ops:admin:ké", "entry 1: expected a key of printable ASCII characters without blanks"),
+        ("ops:admin:sha256:", "entry 1: expected 64 hex digits after sha256:"),
+        ("ops:admin:sha256:abc", "entry 1: expected 64 hex digits after sha256:"),
+        (f"ops:admin:sha256:{DIGEST[:-1]}g", "entry 1: expected 64 hex digits after sha256:"),
+        ("a:read:same,b:admin:same", "entry 2: the key is there twice"),
+        (f"a:read:k1,b:admin:sha256:{DIGEST}", "entry 2: the key is there twice"),
+    ],
+)
+def test_a_malformed_entry_is_named_and_not_shown(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=r".") as failure:
+        ApiKeys(text)
+    assert str(failure.value) == told
+
+
+def test_no_entry_is_no_key() -> None:
+    assert not ApiKeys("")
+    assert not ApiKeys(" , ")
+
+
+def test_rights_are_asked_for_before_anything_else() -> None:
+    identity = Identity(client_id="alice", subscribes="a", publishes="b")
+    identity.require_subscribe("a")
+    identity.require_publish("b")
+    with pytest.raises(Forbidden, match="Not allowed to subscribe to 'b'"):
+        identity.require_subscribe("b")
+    with pytest.raises(Forbidden, match="Not allowed to publish to 'a'"):
+        identity.require_publish("a")
+    with pytest.raises(Forbidden, match="client_id"):
+        identity.require_client_id("bob")
+
+
+@pytest.mark.parametrize("name", ["", "a..b", "x" * 256, "é", "a.*"])
+def test_what_is_no_name_is_no_secret(name: str) -> None:
+    identity = Identity(client_id="alice")
+    for require in (identity.require_subscribe, identity.require_publish):
+        with pytest.raises(BadRequest, match="topic"):
+            require(name)

@@ -1,0 +1,265 @@
+"""The queue of a subscriber whose socket takes nothing: what is kept, what is dropped, what it is told."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+from pubsub.core.clock import Clock
+from pubsub.core.outbox import Outbox
+from pubsub.core.topic import BATCH_BYTES, Batch, Lane, StoredEvent, Topic, make_batch
+from pubsub.journals.memory import MemoryJournal
+from pubsub.protocol.frames import text_frame
+from pubsub.protocol.requests import TopicOptions
+
+LIMIT = 5
+
+
+class Wire:
+    """Records what is written; after ``room`` writes it blocks the outbox, as a full socket would."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.room: int | None = None
+        self.outbox = Outbox(self.write, LIMIT, Clock(lambda: 0))
+
+    def write(self, frames: bytes) -> None:
+        while frames:
+            start, size = (4, int.from_bytes(frames[2:4], "big")) if frames[1] == 126 else (2, frames[1])
+            self.told.append(json.loads(frames[start : start + size]))
+            frames = frames[start + size :]
+        if self.room is not None:
+            self.room -= 1
+            if self.room == 0:
+                self.outbox.block()
+
+    def take(self) -> list[Any]:
+        told, self.told = self.told, []
+        return [summary(message) for message in told]
+
+
+def summary(message: Any) -> Any:
+    if isinstance(message, dict):
+        return (message["topic"], message["count"], message["from_seq"], message["to_seq"])
+    return message
+
+
+@functools.cache
+def topic_named(name: str) -> Topic:
+    return Topic(name, "e", TopicOptions(history=0), MemoryJournal(Clock()), ring_size=0)
+
+
+def stored(topic: str, first: int, last: int) -> list[StoredEvent]:
+    return [StoredEvent(seq, text_frame(json.dumps([topic, seq]).encode())) for seq in range(first, last + 1)]
+
+
+def batch(topic: str, first: int, last: int) -> Batch:
+    return make_batch(topic_named(topic), stored(topic, first, last))
+
+
+def replay(wire: Wire, topic: str, kept: list[StoredEvent], *, after: int | None = None, until: int = 0) -> None:
+    wire.outbox.replay(topic_named(topic), kept, after=after, until=until)
+
+
+def events(topic: str, first: int, last: int) -> list[Any]:
+    return [[topic, seq] for seq in range(first, last + 1)]
+
+
+def stalled() -> Wire:
+    wire = Wire()
+    wire.outbox.block()
+    return wire
+
+
+def test_keeps_the_newest_and_tells_the_gap_before_them() -> None:
+    wire = stalled()
+    wire.outbox.offer(batch("t", 1, 3))
+    assert not wire.outbox.full
+    wire.outbox.offer(batch("t", 4, 9))
+    assert wire.outbox.full
+    assert wire.outbox.queued == LIMIT
+    assert wire.told == []
+    wire.outbox.unblock()
+    assert wire.take() == [("t", 4, 1, 4), *events("t", 5, 9)]
+    assert wire.outbox.dropped == 4
+    assert not wire.outbox.lagging
+
+
+def test_tells_each_gap_once() -> None:
+    wire = stalled()
+    wire.outbox.offer(batch("t", 1, 7))
+    wire.outbox.unblock()
+    assert wire.take() == [("t", 2, 1, 2), *events("t", 3, 7)]
+    wire.outbox.block()
+    wire.outbox.offer(batch("t", 8, 8))
+    wire.outbox.unblock()
+    assert wire.take() == events("t", 8, 8)
+    wire.outbox.block()
+    wire.outbox.offer(batch("t", 9, 20))
+    wire.outbox.unblock()
+    assert wire.take() == [("t", 7, 9, 15), *events("t", 16, 20)]
+
+
+def test_gaps_of_several_topics_are_told_apart() -> None:
+    wire = stalled()
+    wire.outbox.offer(batch("a", 1, 4))
+    wire.outbox.offer(batch("b", 1, 4))
+    wire.outbox.offer(batch("a", 5, 5))
+    wire.outbox.unblock()
+    assert wire.take() == [*events("b", 1, 4), ("a", 4, 1, 4), *events("a", 5, 5)]
+
+
+def test_a_gap_with_nothing_behind_it_is_told_too() -> None:
+    wire = stalled()
+    wire.outbox.offer(batch("a", 1, 2))
+    wire.outbox.offer(batch("b", 1, 5))
+    wire.outbox.unblock()
+    assert wire.take() == [*events("b", 1, 5), ("a", 2, 1, 2)]
+
+
+def test_a_socket_that_blocks_again_leaves_the_rest_waiting() -> None:
+    wire = stalled()
+    wire.outbox.offer(batch("t", 1, 2))
+    wire.outbox.offer(batch("t", 3, 4))
+    wire.room = 1
+    wire.outbox.unblock()
+    assert wire.take() == events("t", 1, 2)
+    assert wire.outbox.lagging
+    wire.outbox.offer(batch("t", 5, 9))
+    wire.room = None
+    wire.outbox.unblock()
+    assert wire.take() == [("t", 2, 3, 4), *events("t", 5, 9)]
+
+
+def test_a_gap_told_just_before_the_socket_blocks_is_not_told_again() -> None:
+    wire = stalled()
+    wire.outbox.offer(batch("t", 1, 7))
+    wire.room = 1
+    wire.outbox.unblock()
+    wire.room = None
+    wire.outbox.unblock()
+    assert wire.take() == [("t", 2, 1, 2), *events("t", 3, 7)]
+
+
+def test_events_dropped_between_a_told_gap_and_what_follows_are_a_gap_of_their_own() -> None:
+    wire = stalled()
+    wire.outbox.offer(batch("t", 1, 6))
+    wire.outbox.offer(batch("t", 7, 7))
+    wire.room = 1  # the gap 1 to 2 is told, and the events behind it were handed over with it
+    wire.outbox.unblock()
+    wire.outbox.offer(batch("t", 8, 13))
+    wire.room = None
+    wire.outbox.unblock()
+    told = wire.take()
+    assert told[0] == ("t", 2, 1, 2)
+    assert seqs_and_gaps(told) == list(range(1, 14))
+
+
+def seqs_and_gaps(told: list[Any]) -> list[int]:
+    """Every ``seq`` that the subscriber knows of, in the order in which it learned of them."""
+    known: list[int] = []
+    for entry in told:
+        known += range(entry[2], entry[3] + 1) if len(entry) == 4 else [entry[1]]
+    return known
+
+
+def test_notices_are_never_dropped_and_keep_their_place() -> None:
+    wire = stalled()
+    notice = text_frame(b'["notice", "a"]')
+    wire.outbox.offer(batch("a", 1, 2))
+    wire.outbox.notify(topic_named("a"), notice)
+    wire.outbox.offer(batch("b", 1, 9))
+    wire.outbox.unblock()
+    assert wire.take() == [("a", 2, 1, 2), ["notice", "a"], ("b", 4, 1, 4), *events("b", 5, 9)]
+
+
+def test_notices_keep_their_order_when_what_is_behind_them_is_dropped() -> None:
+    wire = stalled()
+    for topic in ("a", "b"):
+        wire.outbox.notify(topic_named(topic), text_frame(json.dumps(["notice", topic]).encode()))
+    for last in (7, 14):
+        wire.outbox.offer(batch("c", last - 6, last))
+    wire.outbox.unblock()
+    assert wire.take() == [["notice", "a"], ["notice", "b"], ("c", 9, 1, 9), *events("c", 10, 14)]
+
+
+def test_a_notice_goes_out_at_once_when_nothing_waits() -> None:
+    wire = Wire()
+    wire.outbox.notify(topic_named("a"), text_frame(b'["notice", "a"]'))
+    assert wire.take() == [["notice", "a"]]
+
+
+def test_a_replay_longer_than_the_queue_is_sent_whole() -> None:
+    wire = Wire()
+    wire.room = 1
+    text = "x" * (BATCH_BYTES // 5)
+    large = [StoredEvent(seq, text_frame(json.dumps(["t", seq, text]).encode())) for seq in range(1, 21)]
+    replay(wire, "t", large)
+    wire.outbox.offer(batch("t", 21, 21 + LIMIT - 1))
+    assert 1 <= len(wire.told) < 20
+    wire.room = None
+    wire.outbox.unblock()
+    assert [event[:2] for event in wire.take()] == events("t", 1, 25)
+
+
+def test_the_room_for_a_replay_goes_with_it() -> None:
+    wire = stalled()
+    replay(wire, "t", stored("t", 1, 20))
+    wire.outbox.unblock()
+    wire.outbox.block()
+    wire.outbox.offer(batch("t", 21, 40))
+    assert wire.outbox.queued == LIMIT
+
+
+def test_a_replay_makes_room_for_itself_alone() -> None:
+    wire = stalled()
+    replay(wire, "t", stored("t", 1, 20))
+    wire.outbox.offer(batch("t", 21, 120))
+    assert wire.outbox.queued == 20 + LIMIT
+    wire.outbox.unblock()
+    assert wire.take() == [("t", 95, 1, 95), *events("t", 96, 120)]
+
+
+def test_lanes_write_to_who_is_ready_and_queue_for_who_lags() -> None:
+    lane = Lane()
+    ready, lagging = Wire(), stalled()
+    for wire in (ready, lagging):
+        wire.outbox.lanes["t"] = lane
+        lane.join(wire.outbox)
+        lane.join(wire.outbox)
+    assert lane.size == 2
+    lane.deliver(batch("t", 1, 2))
+    assert ready.take() == events("t", 1, 2)
+    assert lagging.take() == []
+    lagging.outbox.unblock()
+    lane.deliver(batch("t", 3, 3))
+    assert ready.take() == events("t", 3, 3)
+    assert lagging.take() == events("t", 1, 3)
+    lane.leave(lagging.outbox)
+    lane.deliver(batch("t", 4, 4))
+    assert lagging.take() == []
+    assert lane.size == 1
+
+
+def test_who_blocks_at_a_batch_does_not_get_it_twice() -> None:
+    lane = Lane()
+    wire = Wire()
+    wire.outbox.lanes["t"] = lane
+    lane.join(wire.outbox)
+    wire.room = 1
+    lane.deliver(batch("t", 1, 1))
+    lane.deliver(batch("t", 2, 2))
+    assert wire.take() == events("t", 1, 1)
+    wire.room = None
+    wire.outbox.unblock()
+    assert wire.take() == events("t", 2, 2)
+
+
+def test_clear_forgets_queue_and_gaps() -> None:
+    wire = stalled()
+    wire.outbox.offer(batch("t", 1, 9))
+    wire.outbox.clear()
+    wire.outbox.unblock()
+    assert wire.take() == []
+    assert wire.outbox.queued == 0

@@ -1,0 +1,54 @@
+"""A topic's newest events: the same as a simple list of them, whatever was added and let go of."""
+
+from __future__ import annotations
+
+from math import inf
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from pubsub.core.ring import Ring
+from pubsub.core.topic import StoredEvent
+
+# How many events are added, or until when those that have expired are let go of, at most so many at once.
+ADD = st.tuples(st.just("add"), st.integers(1, 12), st.sampled_from([1.0, 2.0, 3.0, inf]))
+PURGE = st.tuples(st.just("purge"), st.integers(1, 5), st.sampled_from([1.0, 2.0, 3.0]))
+
+
+@given(capacity=st.integers(0, 7), first=st.integers(1, 20), steps=st.lists(st.one_of(ADD, PURGE), max_size=12))
+def test_it_holds_what_a_list_would_hold(capacity: int, first: int, steps: list[tuple[str, int, float]]) -> None:
+    ring, model, seq = Ring(capacity), list[StoredEvent](), first
+    for step, count, moment in steps:
+        if step == "add":
+            for _ in range(count):
+                event = StoredEvent(seq, b"", moment)
+                ring.append(event)
+                model = [*model, event][-capacity:] if capacity else []
+                seq += 1
+        else:
+            ring.purge(moment, count)
+            for _ in range(count):
+                if model and model[0].expires <= moment:
+                    model.pop(0)
+        assert len(ring) == len(model)
+        assert ring.oldest == (model[0].seq if model else ring.newest + 1)
+        for after in range(first - 2, seq + 2):
+            for limit in (0, 1, 3, 100):
+                assert ring.after(after, limit) == [event for event in model if event.seq > after][:limit]
+
+
+def test_what_was_purged_is_let_go_of() -> None:
+    ring = Ring(10)
+    for seq in range(1, 6):
+        ring.append(StoredEvent(seq, b"", expires=1.0))
+    ring.purge(1.0, 100)
+    assert ring.slots == [None] * 5
+
+
+@pytest.mark.parametrize("capacity", [0, 3])
+def test_an_empty_ring(capacity: int) -> None:
+    ring = Ring(capacity)
+    assert (len(ring), ring.oldest, ring.after(0, 10)) == (0, 1, [])
+    ring.purge(1.0, 10)
+    assert len(ring) == 0

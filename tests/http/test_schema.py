@@ -1,0 +1,97 @@
+"""Whatever may be asked over REST, and much that may not: never a 5xx, always JSON. Schemathesis asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import msgspec
+import pytest
+import requests
+from aiohttp import web
+
+from pubsub.app import create_app
+from pubsub.protocol.requests import NewTopic
+from tests.harness import Json, ServerProcess, make_settings
+
+BODIES: dict[str, Any] = {"/topics": NewTopic}  # of the calls that take one; another's is any JSON
+EXAMPLES = 25
+
+
+def routes() -> list[tuple[str, str]]:
+    """Method and path of each call, as the Application knows them."""
+
+    async def ask() -> list[tuple[str, str]]:
+        app: web.Application = create_app(make_settings())
+        found = {(route.method, str(route.resource and route.resource.canonical)) for route in app.router.routes()}
+        return sorted((method, path) for method, path in found if method != "HEAD")
+
+    return asyncio.run(ask())
+
+
+def make_schema() -> Json:
+    """What the calls take, as OpenAPI: from the types that decode it, so that there is no second list of fields."""
+    _, components = msgspec.json.schema_components(BODIES.values(), ref_template="#/components/schemas/{name}")
+    paths: Json = {}
+    for method, path in routes():
+        operation: Json = {"responses": {"default": {"description": "", "content": {"application/json": {}}}}}
+        if "{" in path:
+            name = path.partition("{")[2].partition("}")[0]
+            operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
+        if method in ("POST", "PUT", "PATCH"):
+            body = BODIES.get(path)
+            shape = {"$ref": f"#/components/schemas/{body.__name__}"} if body is not None else {}
+            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": shape}}}
+        paths.setdefault(path, {})[method.lower()] = operation
+    about = {"title": "pubsub", "version": "1"}
+    return {"openapi": "3.1.0", "info": about, "paths": paths, "components": {"schemas": components}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with ServerProcess("--data-dir", str(tmp_path_factory.mktemp("journal"))) as running:
+        yield running
+        running.stop()
+        assert "Traceback" not in running.log
+
+
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+@pytest.mark.parametrize(("method", "path"), routes())
+def test_row_31_any_call_is_answered_in_json(method: str, path: str, mode: str, server: ServerProcess) -> None:
+    """``negative``: what the schema does not allow."""
+    import schemathesis  # takes seconds, which not each of the test processes must spend
+    from schemathesis.generation import GenerationMode
+
+    operation = schemathesis.openapi.from_dict(make_schema())[path][method]
+    strategy = operation.as_strategy(generation_mode=GenerationMode(mode))
+
+    @hypothesis.settings(
+        max_examples=EXAMPLES, derandomize=True, database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )  # fmt: skip
+    @hypothesis.given(strategy)
+    def ask(case: Any) -> None:
+        check_answer(case.call(base_url=server.url))
+
+    try:
+        ask()
+    except hypothesis.errors.Unsatisfiable:
+        assert mode == "negative", "a call that takes nothing can't be asked wrongly"
+
+
+def check_answer(answer: Any) -> None:
+    assert answer.status_code < 500, answer.content
+    assert answer.headers["content-type"][0].startswith("application/json"), answer.headers
+    body = answer.json()
+    assert isinstance(body, dict)
+    assert answer.status_code < 400 or (body.keys() == {"error"} and isinstance(body["error"], str)), body
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE", "BREW", "POST", "DELETE"])
+@pytest.mark.parametrize("path", ["/health", "/nowhere", "/topics/%ff", "/topics/%00", "/topics/a%2Fb", "//"])
+def test_row_31_odd_methods_and_paths_are_answered_in_json(method: str, path: str, server: ServerProcess) -> None:
+    answer = requests.request(method, server.url + path, data=b"\xff", timeout=10)
+    assert 400 <= answer.status_code < 500
+    assert answer.json().keys() == {"error"}

@@ -1,0 +1,369 @@
+"""Crashes, failing disks, damaged files: nothing acknowledged is lost, nothing false acknowledged, and it is said."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from pubsub.core.journal import JournalError
+from pubsub.journals.store import VERSION, Store
+from pubsub.journals.wal import read_frames
+from tests.harness import (
+    PATIENCE,
+    REPOSITORY,
+    Client,
+    Json,
+    RawClient,
+    ServerProcess,
+    clean_environment,
+    eventually,
+    on_one_loop,
+    publish_request,
+)
+
+TOPIC = {"name": "t", "durable": True, "history": 1_000_000, "dedup_sec": 600}
+
+
+def serve(directory: Path) -> ServerProcess:
+    return ServerProcess("--data-dir", str(directory))
+
+
+async def ask(server: ServerProcess, method: str, path: str, body: Any = None) -> tuple[int, Json]:
+    client = await RawClient.connect_tcp(server.port)
+    try:
+        return await client.request(method, path, b"" if body is None else json.dumps(body).encode())
+    finally:
+        client.close()
+
+
+async def make_topic(server: ServerProcess) -> None:
+    assert (await ask(server, "POST", "/topics", TOPIC))[0] == 201
+
+
+async def read_all(server: ServerProcess, topic: str = "t") -> list[Json]:
+    async with aiohttp.ClientSession(server.url) as http, http.ws_connect("/ws?client_id=reader") as websocket:
+        client, found = Client(websocket), list[Json]()
+        while True:
+            request = {"type": "history", "topic": topic, "after": found[-1]["seq"] if found else 0}
+            answer = await client.ask(request)
+            found += answer["messages"]
+            if len(answer["messages"]) < 1000:
+                return found
+
+
+class Witness:
+    """What publishers and a subscriber of a server saw up to its death."""
+
+    def __init__(self) -> None:
+        self.acked: dict[str, int] = {}
+        self.delivered: dict[int, str] = {}
+        self.epochs: set[str] = set()
+
+    async def publish(self, url: str) -> None:
+        async with aiohttp.ClientSession(url) as http, http.ws_connect("/ws") as websocket:
+            sent = 0
+            while True:
+                for _ in range(20):
+                    sent += 1
+                    request = publish_request("t", sent)
+                    await websocket.send_str(json.dumps(request | {"request_id": request["message"]["id"]}))
+                for _ in range(20):
+                    message = await websocket.receive()
+                    if message.type is not aiohttp.WSMsgType.TEXT:
+                        return
+                    answer = json.loads(message.data)
+                    if answer["type"] == "ack":
+                        self.acked[answer["request_id"]] = answer["seq"]
+
+    async def subscribe(self, url: str) -> None:
+        async with aiohttp.ClientSession(url) as http, http.ws_connect("/ws") as websocket:
+            await websocket.send_str('{"type":"subscribe","topic":"t","client_id":"s","request_id":"s"}')
+            async for message in websocket:
+                told = json.loads(message.data)
+                if told["type"] == "event":
+                    self.delivered[told["seq"]] = told["message"]["id"]
+                elif told["type"] == "ack":
+                    self.epochs.add(told["epoch"])
+
+    async def watch(self, server: ServerProcess, stop: asyncio.Event) -> None:
+        """Publish and subscribe until the server dies; set ``stop`` off after a while at random."""
+        tasks = [asyncio.create_task(self.subscribe(server.url))]
+        tasks += [asyncio.create_task(self.publish(server.url)) for _ in range(3)]
+        before = len(self.acked)
+        await eventually(lambda: len(self.acked) >= before + random.randint(1, 400))
+        stop.set()
+        await asyncio.wait(tasks, timeout=PATIENCE)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def check(self, events: list[Json]) -> None:
+        """Everything that was promised is there: each message once, in order, without a hole."""
+        assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+        ids = {event["seq"]: event["message"]["id"] for event in events}
+        assert len(set(ids.values())) == len(ids)
+        for message_id, seq in self.acked.items():
+            assert ids[seq] == message_id, "it was acknowledged"
+        for seq, message_id in self.delivered.items():
+            assert ids[seq] == message_id, "somebody has seen it"
+        assert len(self.epochs) == 1
+
+
+@pytest.mark.timeout(180)
+@on_one_loop
+async def test_row_45_kill_9_while_publishers_are_at_work(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Ten rounds on one journal; ``make soak`` has 200."""
+    directory = tmp_path_factory.mktemp("journal")
+    witness = Witness()
+    with serve(directory) as server:
+        await make_topic(server)
+    for _ in range(10):
+        with serve(directory) as server:
+            stop = asyncio.Event()
+            watching = asyncio.create_task(witness.watch(server, stop))
+            await stop.wait()
+            server.process.send_signal(signal.SIGKILL)
+            await watching
+    with serve(directory) as server:
+        witness.check(await read_all(server))
+    assert run_journal("check", directory).returncode == 0
+
+
+@on_one_loop
+async def test_sigterm_acknowledges_what_it_has_stored_and_starts_again_without_a_log(tmp_path: Path) -> None:
+    with serve(tmp_path) as server:
+        await make_topic(server)
+        client = await RawClient.connect(server.port)
+        for number in range(200):
+            await client.send_text(publish_request("t", number) | {"request_id": str(number)})
+        assert (await client.receive())["type"] == "ack"
+        server.process.send_signal(signal.SIGTERM)
+        acked = 1 + sum([message["type"] == "ack" async for message in client.read_messages()])
+        assert server.wait() == 0
+    assert not (tmp_path / "journal.db-wal").exists()
+    with serve(tmp_path) as server:
+        assert len(await read_all(server)) >= acked
+
+
+@on_one_loop
+async def test_row_47_a_full_disk_costs_no_message_and_heals_by_itself(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: it can be set and lifted while the server runs."""
+    with serve(tmp_path) as server:
+        await make_topic(server)
+        await server.create("memory")
+        client = await RawClient.connect(server.port)
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (400_000, limit[1]))
+        acked = await publish_until_refused(client)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1, limit[1]))  # no room for a small one either
+        _, health = await ask(server, "GET", "/health")
+        assert health["status"] == "degraded"
+        assert health["reason"]
+        await client.send_text(publish_request("memory", 1) | {"request_id": "memory"})
+        assert (await client.receive())["type"] == "ack"
+        assert (await ask(server, "POST", "/topics", {"name": "u", "durable": True}))[0] == 503
+        assert (await ask(server, "DELETE", "/topics/t"))[0] == 503
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, limit)
+        await healed(server)
+        await client.send_text(publish_request("t", "after") | {"request_id": "after"})
+        assert (await client.receive())["seq"] == len(acked) + 1
+        events = await read_all(server)
+        assert [event["message"]["payload"] for event in events[:-1]] == acked
+        assert (await ask(server, "POST", "/topics", {"name": "u", "durable": True}))[0] == 201
+        server.stop()
+    assert server.log.count("Journal fails:") >= 1
+    assert "Traceback" not in server.log
+
+
+async def healed(server: ServerProcess) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while "status" in (await ask(server, "GET", "/health"))[1]:
+            pass
+
+
+async def publish_until_refused(client: RawClient) -> list[str]:
+    """Publish long payloads one by one; those that were acknowledged before the first that was not."""
+    acked: list[str] = []
+    while True:
+        payload = f"{len(acked):5}" * 4000
+        await client.send_text(publish_request("t", payload) | {"request_id": "r"})
+        answer = await client.receive()
+        if answer["type"] == "error":
+            assert answer["request_id"] == "r"
+            assert answer["error"]["code"] == "INTERNAL"
+            assert "not stored" in answer["error"]["message"]
+            return acked
+        acked.append(payload)
+
+
+@on_one_loop
+async def test_a_subscriber_sees_nothing_of_what_was_refused(tmp_path: Path) -> None:
+    with serve(tmp_path) as server:
+        await make_topic(server)
+        subscriber, publisher = await RawClient.connect(server.port), await RawClient.connect(server.port)
+        await subscriber.subscribe("t")
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (400_000, limit[1]))
+        acked = await publish_until_refused(publisher)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, limit)
+        answer: Json = {"type": "error"}
+        while answer["type"] == "error":
+            await publisher.send_text(publish_request("t", "after"))
+            answer = await publisher.receive()
+        events = [await subscriber.receive() for _ in range(len(acked) + 1)]
+        assert [event["message"]["payload"] for event in events] == [*acked, "after"]
+        assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+
+
+def start(directory: Path) -> subprocess.CompletedProcess[str]:
+    """A server that is expected not to start."""
+    return subprocess.run(
+        [sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", "0", "--data-dir", str(directory)],
+        env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def run_journal(command: str, directory: Path, *more: str, lines: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pubsub", "journal", command, "--data-dir", str(directory), *more],
+        env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)},
+        input=lines,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def refusal(directory: Path) -> str:
+    """The last line of a server that does not start."""
+    ended = start(directory)
+    assert ended.returncode == 1, ended
+    assert "Traceback" not in ended.stderr
+    return ended.stderr.splitlines()[-1]
+
+
+def make_journal(directory: Path, count: int = 30) -> None:
+    """A journal with one topic, each message in a commit of its own."""
+    directory.mkdir(exist_ok=True)
+    with sqlite3.connect(":memory:"):
+        assert run_journal("import", directory, "t", lines=lines(count)).returncode == 0
+
+
+def lines(count: int, payload: str = "x") -> str:
+    return "".join(json.dumps(publish_request("t", f"{payload}{number}")) + "\n" for number in range(count))
+
+
+@on_one_loop
+async def test_a_second_server_on_the_directory_does_not_start(tmp_path: Path) -> None:
+    with serve(tmp_path) as server:
+        await make_topic(server)
+        assert "another server uses this journal (DATA_DIR)" in refusal(tmp_path)
+        assert (await ask(server, "GET", "/health"))[0] == 200
+    with serve(tmp_path) as server:
+        assert (await ask(server, "GET", "/topics/t"))[0] == 200
+
+
+@on_one_loop
+async def test_a_second_server_that_began_without_a_journal_can_t_make_a_durable_topic(tmp_path: Path) -> None:
+    with serve(tmp_path) as first, serve(tmp_path) as second:
+        await make_topic(first)
+        assert (await ask(second, "POST", "/topics", TOPIC))[0] == 503
+        assert "another server" in (await ask(second, "GET", "/health"))[1]["reason"]
+        await second.create("memory")
+
+
+def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    make_journal(tmp_path)
+    with sqlite3.connect(tmp_path / "journal.db") as disk:
+        disk.execute(f"PRAGMA user_version = {VERSION + 1}")
+    assert f"version {VERSION + 1} of the journal, this server knows {VERSION}" in refusal(tmp_path)
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "journal.db") as disk:
+        disk.execute("CREATE TABLE theirs (x)")
+    assert "a database of another program" in refusal(tmp_path)
+    with sqlite3.connect(tmp_path / "journal.db") as disk:
+        assert [name for (name,) in disk.execute("SELECT name FROM sqlite_schema")] == ["theirs"]
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 5000])
+def test_row_46_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "journal.db").write_bytes(content)
+    assert "journal.db" in refusal(tmp_path)
+    assert (tmp_path / "journal.db").read_bytes() == content
+
+
+async def copy_of_a_stopped_server(directory: Path, name: str, *, messages: int) -> None:
+    """The files after so many messages, each acknowledged, and so committed, before the next."""
+    with serve(directory / "data") as server:
+        await make_topic(server)
+        client = await RawClient.connect(server.port)
+        for number in range(messages):
+            await client.send_text(publish_request("t", f"{number}") | {"request_id": "r"})
+            assert (await client.receive())["type"] == "ack"
+        server.process.send_signal(signal.SIGSTOP)
+        shutil.copytree(directory / "data", directory / name)
+
+
+@on_one_loop
+async def test_row_46_a_copy_taken_at_any_moment_opens_with_all_that_was_committed(tmp_path: Path) -> None:
+    """Power loss: the files as they are in one moment, with the end of the log cut off anywhere."""
+    await copy_of_a_stopped_server(tmp_path, "whole", messages=40)
+    whole = tmp_path / "whole" / "journal.db-wal"
+    size = whole.stat().st_size
+    for number in range(6):
+        copy = tmp_path / f"cut-{number}"
+        shutil.copytree(tmp_path / "whole", copy)
+        with (copy / "journal.db-wal").open("r+b") as log:
+            log.truncate(size - random.randrange(0, 40_000) if number else size)
+        with serve(copy) as server:
+            events = await read_all(server)
+        assert [event["message"]["payload"] for event in events] == [str(seq) for seq in range(len(events))]
+        assert number or len(events) == 40
+
+
+@on_one_loop
+async def test_row_46_a_damaged_log_is_refused_unless_the_damage_may_be_its_unfinished_end(tmp_path: Path) -> None:
+    await copy_of_a_stopped_server(tmp_path, "copy", messages=20)
+    log = tmp_path / "copy" / "journal.db-wal"
+    healthy = log.read_bytes()
+    commits = [number for number, each in enumerate(read_frames(log.with_name("journal.db")), 1) if each.commits]
+    frame = (len(healthy) - 32) // commits[-1]
+    for commit in (commits[5], commits[-2]):
+        damaged = bytearray(healthy)
+        damaged[32 + (commit - 1) * frame + 100] ^= 0xFF
+        log.write_bytes(damaged)
+        assert run_journal("stats", tmp_path / "copy").returncode == 0
+        assert "commits can't be read" in run_journal("check", tmp_path / "copy").stdout
+        for _ in range(2):  # as a supervisor does
+            assert "damaged" in refusal(tmp_path / "copy")
+        assert log.read_bytes() == damaged
+    damaged = bytearray(healthy)
+    damaged[32 + (commits[-1] - 1) * frame + 100] ^= 0xFF
+    log.write_bytes(damaged)
+    with serve(tmp_path / "copy") as server:
+        assert len(await read_all(server)) == 19
+
+
+def test_a_store_that_is_not_there_is_not_made_by_who_only_reads(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="there is no journal"):
+        Store(tmp_path, read_only=True)
+    assert list(tmp_path.iterdir()) == []

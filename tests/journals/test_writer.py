@@ -1,0 +1,109 @@
+"""The writing thread's work, without the thread: groups of operations, and what becomes of them."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from pubsub.core.clock import Clock
+from pubsub.core.topic import Topic, random_epoch
+from pubsub.journals.memory import MemoryJournal
+from pubsub.journals.store import MAX_SEQ, Store
+from pubsub.journals.writer import Append, Create, Delete, Operation, Writer
+from pubsub.protocol.errors import TopicNotFound
+from pubsub.protocol.requests import Message, Publish, TopicOptions
+from tests.harness import new_id
+
+
+def make_writer(directory: Path) -> Writer:
+    clock = Clock()
+    return Writer(directory, now=lambda: 0.0, monotonic=clock.monotonic)
+
+
+def make_topic(name: str, **options: Any) -> Topic:
+    options = {"history": 1000, "durable": True} | options
+    return Topic(name, random_epoch(), TopicOptions(**options), MemoryJournal(Clock()), ring_size=0)
+
+
+def append(topic: Topic) -> Append:
+    return Append(topic, Publish(topic=topic.name, message=Message(new_id(), Raw(b"1"))), None, "2026-01-01T00:00:00Z")
+
+
+def delete(topic: Topic) -> Delete:
+    return Delete(topic, lambda _: None)
+
+
+def write(writer: Writer, *group: Operation) -> None:
+    assert not writer.write(group).failure
+
+
+def create(writer: Writer, topic: Topic) -> Topic:
+    creation = Create(topic, lambda _: None)
+    write(writer, creation)
+    topic.number = creation.number
+    return topic
+
+
+def test_what_comes_late_for_a_deleted_topic_does_not_reach_the_one_that_has_its_number(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path)
+    old = create(writer, make_topic("old"))
+    write(writer, delete(old))
+    writer.tidy()
+    new = create(writer, make_topic("new"))
+    assert new.number == old.number
+    late: list[Append | Delete] = [append(old), delete(old)]
+    first = append(new)
+    write(writer, *late, first)
+    assert [type(each.failure) for each in late] == [TopicNotFound, TopicNotFound]
+    assert first.event is not None
+    assert first.seq == 1
+    writer.close()
+
+
+@contextlib.contextmanager
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The log is written, but ``fsync`` says that it failed: what was refused is found there by who opens it next."""
+    original = Store.transaction
+
+    @contextlib.contextmanager
+    def transaction(store: Store) -> Iterator[None]:
+        with original(store):
+            yield
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "transaction", transaction)
+        yield
+
+
+def test_what_was_refused_is_taken_back_where_the_disk_has_it_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = make_writer(tmp_path)
+    topic = create(writer, make_topic("t", history=1, dedup_sec=60))
+    gone = create(writer, make_topic("gone"))
+    coming = make_topic("coming")
+    write(writer, append(topic), append(gone))
+    refused = [append(topic) for _ in range(100)]
+    with unsynced(monkeypatch):
+        for _ in range(2):
+            assert writer.write([*refused, append(gone), delete(gone), Create(coming, lambda _: None)]).failure
+            assert all(each.failure is not None and each.event is None for each in refused)
+    again = Append(topic, refused[0].request, None, "2026-01-01T00:00:00Z")
+    result = writer.write([again])
+    assert again.event is not None
+    assert again.seq == 2
+    assert {extent.number for extent in result.extents} == {topic.number, gone.number}
+    rows = {row.name: row for row in writer.open().topics()}
+    assert {name: row.seq for name, row in rows.items()} == {"t": 2, "gone": 1}
+    assert rows["t"].bytes == sum(
+        len(event.text) for event in writer.open().read(topic.number, 0, MAX_SEQ, 10, 1_000_000, now=0)
+    )
+    create(writer, coming)
+    writer.close()

@@ -1,0 +1,61 @@
+"""What pubsub/system/cores.py gives to other threads of the process, and what to other programs."""
+
+from __future__ import annotations
+
+import itertools
+
+from pubsub.system.cores import LONG, SHARE, SharedCore
+
+
+class Core:
+    """A clock, and a core that somebody else takes for ``seconds`` whenever it is offered."""
+
+    def __init__(self, seconds: float) -> None:
+        self.time = 1000.0
+        self.seconds = seconds
+        self.offers = 0
+
+    def sched_yield(self) -> None:
+        self.time += self.seconds
+        self.offers += 1
+
+    def now(self) -> float:
+        return self.time
+
+
+def share_given(core: Core, *, seconds: float) -> float:
+    """The share of others of a time in which the core is offered every 100 µs of the loop's own."""
+    shared = SharedCore(core.sched_yield, core.now)
+    began = core.time
+    while core.time < began + seconds:
+        core.time += 0.0001
+        shared.offer()
+    return core.seconds * core.offers / (core.time - began)
+
+
+def test_a_thread_that_needs_little_is_offered_the_core_each_time() -> None:
+    core = Core(LONG / 2)
+    shared = SharedCore(core.sched_yield, core.now)
+    for number in range(1, 1000):
+        shared.offer()
+        assert core.offers == number
+
+
+def test_another_program_gets_no_more_than_its_share() -> None:
+    for milliseconds in (2, 3, 5, 10):
+        assert 0.8 * SHARE < share_given(Core(milliseconds / 1000), seconds=10) <= SHARE
+
+
+def test_a_process_that_was_stopped_goes_on_to_offer_it_soon() -> None:
+    core = Core(3600)
+    shared = SharedCore(core.sched_yield, core.now)
+    shared.offer()
+    core.seconds = 0
+    for _ in itertools.takewhile(lambda _: core.offers == 1, range(100)):
+        core.time += 0.1
+        shared.offer()
+    assert core.offers == 2
+
+
+def test_a_system_without_the_call_has_nothing_to_offer() -> None:
+    SharedCore(None).offer()

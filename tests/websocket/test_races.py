@@ -1,0 +1,40 @@
+"""The same rules in many orders of callbacks, pieces of bytes and departures, by a seed, which a failure names."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.simulation import World
+
+LIVES = 300  # seeds for each of the tests below; RACES=5000 tries more
+STEPS = 400
+
+
+@pytest.fixture(params=["slices", "slices of one"])
+def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done for many members or messages, in slices: so small that everything else happens between them."""
+    if request.param == "slices of one":
+        for name in (
+            "broker.MEMBERS",
+            "broker.LANES_IN_A_TURN",
+            "broker.LOOKED_AT",
+            "outbox.LANES_IN_A_TURN",
+            "catchup.PAGE",
+        ):
+            monkeypatch.setattr(f"pubsub.core.{name}", 1)
+
+
+@pytest.mark.usefixtures("slices")
+@pytest.mark.parametrize("block", range(4))
+def test_row_39_40_and_43_hold_in_any_order_of_callbacks(block: int) -> None:
+    lives = int(os.environ.get("RACES", LIVES)) // 4
+    for seed in range(block * lives, (block + 1) * lives):
+        try:
+            world = World(seed)
+            world.live(STEPS)
+            world.settle()
+            world.end()
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {error!r}") from error
