@@ -13,8 +13,6 @@ from typing import Final
 import pubsub
 from pubsub.settings_reader import read_settings, read_settings_apart
 
-HEALTH_WAIT: Final = 5.0  # seconds
-
 USAGE: Final = """\
 usage: pubsub COMMAND [--help] [flags]
 
@@ -113,81 +111,21 @@ def run_client(flags: list[str]) -> int:
 
 
 def run_health(flags: list[str]) -> int:
-    import http.client
-    import ssl
-    import urllib.error
-    import urllib.request
+    from pubsub.cli import health
 
-    parser = argparse.ArgumentParser("pubsub health", description="Exit status 0 when a server is well, 1 when not.")
-    parser.add_argument("--url", help="the server (default: the one that the settings HOST and PORT would start)")
-    url = parser.parse_args(flags).url
-    own = url is None
-    url = url or read_settings([]).own_url
-    # Its own certificate need not be one for 127.0.0.1, and there is nobody between.
-    tls = ssl._create_unverified_context() if own else None
-    try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=HEALTH_WAIT, context=tls) as response:
-            print(response.read().decode())
-    except urllib.error.HTTPError as error:
-        print(f"{url}: {error.status} {error.read().decode(errors='replace')}", file=sys.stderr)
-        return 1
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        print(f"{url}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return health.run_health(flags)
 
 
 def run_token(flags: list[str]) -> int:
-    from pubsub.auth.tokens import secret_keys, sign
-    from pubsub.settings import listed
+    from pubsub.cli import token
 
-    parser = argparse.ArgumentParser("pubsub token", description="Make a token, signed with the first JWT_SECRET.")
-    parser.add_argument("--sub", required=True, help="the client's id")
-    parser.add_argument("--subscribe", action="append", default=[], metavar="PATTERN", help="may be given again")
-    parser.add_argument("--publish", action="append", default=[], metavar="PATTERN", help="may be given again")
-    parser.add_argument("--admin", action="store_true", help="may create and delete topics and read everything")
-    parser.add_argument("--ttl", type=float, default=3600, metavar="SECONDS", help="default: %(default)s")
-    chosen = parser.parse_args(flags)
-    settings = read_settings([])
-    if not settings.jwt_secret:
-        print("pubsub token: JWT_SECRET is not set, expected a secret of at least 32 bytes", file=sys.stderr)
-        return 2
-    try:
-        token = sign(
-            secret_keys(settings.jwt_secret, listed(settings.jwt_algorithms))[0],
-            sub=chosen.sub,
-            subscribe=chosen.subscribe,
-            publish=chosen.publish,
-            admin=chosen.admin,
-            ttl=chosen.ttl,
-            audience=listed(settings.jwt_audience),
-            issuer=listed(settings.jwt_issuer),
-        )
-    except ValueError as error:
-        print(f"pubsub token: {error}", file=sys.stderr)
-        return 2
-    print(token)
-    return 0
+    return token.run_token(flags)
 
 
 def run_key(flags: list[str]) -> int:
-    import secrets
+    from pubsub.cli import key
 
-    from pubsub.auth.identity import ROLES, ApiKeys, digest_of
-
-    parser = argparse.ArgumentParser("pubsub key", description="Make an API key, and its entry for API_KEYS.")
-    parser.add_argument("--name", default="service", help="whose it is (default: %(default)s)")
-    parser.add_argument("--role", choices=ROLES, default="publish", help="default: %(default)s")
-    chosen = parser.parse_args(flags)
-    key = secrets.token_urlsafe(32)
-    entry = f"{chosen.name}:{chosen.role}:sha256:{digest_of(key).hex()}"
-    try:
-        ApiKeys(entry)
-    except ValueError as error:
-        print(f"pubsub key: --name: {error}", file=sys.stderr)
-        return 2
-    print(f"key:      {key}\nAPI_KEYS: {entry}")
-    return 0
+    return key.run_key(flags)
 
 
 def run_journal(flags: list[str]) -> int:

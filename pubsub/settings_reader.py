@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from pubsub.auth.identity import ApiKeys
+from pubsub.auth.api_keys import ApiKeys
 from pubsub.auth.tokens import ALGORITHMS, pem_keys, secret_keys
 from pubsub.http.tls import Certificate
 from pubsub.settings import Settings, listed

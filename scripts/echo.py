@@ -18,8 +18,9 @@ from aiohttp import web
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pubsub.__main__ import fastest_loop
-from pubsub.app import create_app, listen, log_addresses
+from pubsub.app import create_app
 from pubsub.http.topics import CONNECTIONS
+from pubsub.lifecycle import listen, log_addresses
 from pubsub.protocol.frames import BINARY, FIN, text_frame
 from pubsub.settings import DAY, Settings
 from pubsub.system.logs import set_up_logs

@@ -21,6 +21,8 @@ REPOSITORY = Path(__file__).parent.parent
 FOUND = REPOSITORY / ".cache" / "corpus"
 GUIDED = (
     "pubsub.protocol.requests",
+    "pubsub.protocol.mistakes",
+    "pubsub.protocol.payloads",
     "pubsub.protocol.frames",
     "pubsub.auth.permissions",
     "pubsub.websocket.session",

@@ -19,7 +19,9 @@ import msgspec
 from pubsub.auth.permissions import allows, make_rights
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.frames import Binary, Close, ProtocolFault, Reader, Received
-from pubsub.protocol.requests import Publish, check_topic, decode_request, encode, request_id_of
+from pubsub.protocol.mistakes import request_id_of
+from pubsub.protocol.replies import encode
+from pubsub.protocol.requests import Publish, check_topic, decode_request
 from pubsub.settings import Settings
 from pubsub.settings_reader import read_settings
 from pubsub.websocket.upgrade import websocket_mask

@@ -22,10 +22,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from pubsub.app import create_app, listen
+from pubsub.app import create_app
 from pubsub.http import topics
 from pubsub.http.listener import Listener
 from pubsub.http.topics import BROKER, CONNECTIONS
+from pubsub.lifecycle import listen
 from pubsub.protocol.requests import Publish, decode_request
 from pubsub.settings import Settings
 

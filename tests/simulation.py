@@ -16,6 +16,7 @@ from oracle import Broken, Json, Ledger, Record
 
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
+from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure
 from pubsub.websocket.connection import Connection
 from pubsub.websocket.connections import Connections, Limits
@@ -189,7 +190,11 @@ class Parts:
         clock = Clock(lambda: 0)
         epochs = iter(range(1_000_000))
         self.broker = Broker(
-            defer=self.loop.call_soon, clock=clock, ring_size=RING, new_epoch=lambda: f"e{next(epochs)}"
+            defer=self.loop.call_soon,
+            clock=clock,
+            memory=MemoryJournal(clock),
+            ring_size=RING,
+            new_epoch=lambda: f"e{next(epochs)}",
         )
         limits = Limits(
             ping_period=30,

@@ -11,7 +11,7 @@ from signal import SIGINT, SIGTERM, Signals
 
 import pytest
 
-from pubsub.app import say_goodbye
+from pubsub.lifecycle import say_goodbye
 from pubsub.protocol.frames import CLOSE, FIN, TEXT
 from tests.harness import (
     PATIENCE,

@@ -1,12 +1,11 @@
-"""How often and how much: rates of requests, and numbers of connections. No I/O; the clock comes from outside."""
+"""Rates of requests: token buckets for clients and for failures. No I/O; the clock comes from outside."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from pubsub.protocol.errors import Flooding, LimitExceeded, RateLimited, ServerFull
-from pubsub.system.descriptors import connections_of_machine
+from pubsub.protocol.errors import Flooding, RateLimited
 
 # A client that waits as it is told loses a refusal for each pause, so only one that sends at more than twice its rate
 # ever comes to the end of its patience, which is so many bursts.
@@ -104,38 +103,3 @@ class Rates:
 
     def _refuse(self, client: str, wait: float) -> NoReturn:
         raise (Flooding if self._refusals.take(client) else RateLimited)(wait)
-
-
-class Quotas:
-    """How many connections there may be in all, and how many of one client; 0 is no limit.
-
-    More than the machine has room for there are never.
-    """
-
-    __slots__ = ("_claims", "_in_all", "_per_client")
-
-    def __init__(self, *, in_all: int, per_client: int) -> None:
-        self._in_all = min(filter(None, (in_all, connections_of_machine())), default=0)
-        self._per_client = per_client
-        self._claims: dict[str, int] = {}
-
-    def check_room(self, connections: int) -> None:
-        """Raises ServerFull where there are that many already."""
-        if self._in_all and connections >= self._in_all:
-            raise ServerFull(f"the server has its {self._in_all} connections (MAX_CONNECTIONS)")
-
-    def check_claim(self, client: str) -> None:
-        """Raises LimitExceeded where the client has all its connections already."""
-        if self._per_client and self._claims.get(client, 0) >= self._per_client:
-            raise LimitExceeded(f"the client has its {self._per_client} connections (MAX_CONNECTIONS_PER_CLIENT)")
-
-    def claim(self, client: str) -> None:
-        """Count a connection of the client."""
-        if self._per_client:
-            self._claims[client] = self._claims.get(client, 0) + 1
-
-    def release(self, client: str) -> None:
-        if self._per_client:
-            self._claims[client] -= 1
-            if not self._claims[client]:
-                del self._claims[client]

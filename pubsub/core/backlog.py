@@ -14,7 +14,7 @@ from msgspec import Struct
 from pubsub.core.clock import Clock
 from pubsub.core.topic import Batch, StoredEvent, make_batch
 from pubsub.protocol.frames import text_frame
-from pubsub.protocol.requests import Info, encode
+from pubsub.protocol.replies import Info, encode
 
 if TYPE_CHECKING:
     from pubsub.core.topic import Topic

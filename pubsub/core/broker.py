@@ -18,10 +18,10 @@ from pubsub.core.catchup import CatchUp, Start
 from pubsub.core.clock import Clock
 from pubsub.core.topic import LANES_IN_A_TURN, Lane, StoredEvent, Topic, random_epoch
 from pubsub.core.turns import Turns
-from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
 from pubsub.protocol.frames import text_frame
-from pubsub.protocol.requests import Info, Position, Publish, TopicOptions, check_topic, encode
+from pubsub.protocol.replies import Info, encode
+from pubsub.protocol.requests import Position, Publish, TopicOptions, check_topic
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Done, Journal, Publisher
@@ -60,8 +60,9 @@ def ignore(_: Failure | None) -> None:
 class Broker:
     """See the module. ``defer(callback)`` must run ``callback`` once, at the end of the present tick.
 
-    ``ring_size``: messages that a topic keeps unless its options say otherwise. ``make_durable`` is asked for the
-    journal of durable topics when the first of them is made; None where there can be none.
+    ``memory``: the journal of topics that are not durable. ``make_durable`` is called for the journal of durable
+    topics when the first of them is made; None where there can be none. ``ring_size``: messages that a topic keeps
+    unless its options say otherwise.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Broker:
         *,
         defer: Callable[[Callable[[], None]], object],
         clock: Clock,
+        memory: Journal,
         ring_size: int,
         max_topics: int = 0,
         make_durable: Callable[[], Journal] | None = None,
@@ -80,8 +82,8 @@ class Broker:
         self._ring_size = ring_size
         self._max_topics = max_topics
         self._new_epoch = new_epoch
-        self._memory = MemoryJournal(clock)
-        self._memory.deliver = self._deliver
+        self._memory = memory
+        memory.deliver = self._deliver
         self._durable: Journal | None = None
         self._make_durable = make_durable
         self._coming: set[str] = set()  # topics that their journal has yet to make

@@ -16,7 +16,8 @@ from typing import Final, NoReturn
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from pubsub.auth.identity import ApiKeys, Identity
+from pubsub.auth.api_keys import ApiKeys
+from pubsub.auth.identity import Identity
 from pubsub.auth.permissions import EVERYTHING
 from pubsub.auth.rates import Rates, TokenBuckets
 from pubsub.auth.tokens import Outcome, Tokens

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from pubsub.http.topics import CONNECTIONS, render, render_bytes, render_rows
 from pubsub.protocol.errors import BadRequest, ClientNotFound
-from pubsub.protocol.requests import encode
+from pubsub.protocol.replies import encode
 from pubsub.websocket.connection import Connection
 
 PAGE: Final = 100

@@ -7,11 +7,12 @@ import secrets
 from aiohttp import HttpVersion11, web
 
 from pubsub.http.access import ACCESS
+from pubsub.http.pipeline import PipelinedRequestHandler
 from pubsub.http.topics import CONNECTIONS, STATE
 from pubsub.protocol.errors import BadRequest, Draining
 from pubsub.protocol.requests import MAX_CLIENT_ID
 from pubsub.websocket.connection import Connection
-from pubsub.websocket.upgrade import Handshake, came_early, detach
+from pubsub.websocket.upgrade import Handshake, detach
 
 
 class UpgradeRequired(web.HTTPClientError):
@@ -29,7 +30,9 @@ async def open_websocket(request: web.Request) -> web.StreamResponse:
     identity = await access.identify_client(request)
     if identity is not None:
         identity.require_client_id(asked_name or identity.client_id)
-    if came_early(request):
+    handler = request.protocol
+    assert isinstance(handler, PipelinedRequestHandler), "the server makes no other"
+    if handler.sent_more:
         raise BadRequest("frames came before the handshake was answered")
     # One string: each connection keeps it.
     name = identity.client_id if identity is not None else asked_name or f"client-{secrets.token_hex(6)}"

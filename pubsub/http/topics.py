@@ -19,7 +19,9 @@ from pubsub.core.ring import Ring
 from pubsub.core.topic import Topic
 from pubsub.http.access import IDENTITY
 from pubsub.protocol.errors import BadRequest, Failure, Internal, error_body
-from pubsub.protocol.requests import NewTopic, TopicOptions, encode, explain
+from pubsub.protocol.mistakes import explain
+from pubsub.protocol.replies import encode
+from pubsub.protocol.requests import OVERFLOWS, NewTopic, TopicOptions
 from pubsub.websocket.connections import Connections
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ async def create_topic(request: web.Request) -> web.Response:
     try:
         wanted = _decode_new_topic(text)
     except (msgspec.MsgspecError, RecursionError) as error:
-        explain(error, text)
+        explain(error, text, OVERFLOWS)
     options = TopicOptions(**{name: getattr(wanted, name) for name in TopicOptions.__struct_fields__})
     await ended(partial(request.app[BROKER].create_topic, wanted.name, options))
     return render({"status": "created", "topic": wanted.name}, status=201)

@@ -12,7 +12,7 @@ from pubsub.core.journal import lifetime
 from pubsub.core.topic import StoredEvent
 from pubsub.journals.dedup import Seen, id_key
 from pubsub.protocol.frames import text_frame
-from pubsub.protocol.requests import Event, encode
+from pubsub.protocol.replies import Event, encode
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Deliver, Done, Publisher

@@ -24,7 +24,8 @@ from pubsub.journals.store import DirectoryLock, Store, event_key
 from pubsub.journals.wal import lost_commits
 from pubsub.protocol.errors import Failure, NotStored, TopicExists, TopicNotFound
 from pubsub.protocol.frames import text_frame
-from pubsub.protocol.requests import Event, Publish, TopicOptions, encode
+from pubsub.protocol.replies import Event, encode
+from pubsub.protocol.requests import Publish, TopicOptions
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Done, Publisher

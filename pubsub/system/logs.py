@@ -19,8 +19,6 @@ from typing import Any, Final
 
 import msgspec
 
-from pubsub.settings import LogFormat, LogLevel
-
 log = logging.getLogger(__name__)
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
@@ -38,7 +36,7 @@ def hold_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
 
 
-def set_up_logs(level: LogLevel, form: LogFormat) -> None:
+def set_up_logs(level: str, form: str) -> None:
     """Log to stderr, from ``level`` on."""
     # Not to look for what no line shows (caller, thread, process) saves a third of each: logging's own advice.
     for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):

@@ -31,7 +31,7 @@ from pubsub.protocol.frames import (
     control_frame,
     text_frame,
 )
-from pubsub.protocol.requests import Info, encode, error_reply
+from pubsub.protocol.replies import Info, encode, error_reply
 from pubsub.system.tcp_info import Traffic, Uptake, traffic, uptake
 from pubsub.websocket.session import Hold
 from pubsub.websocket.upgrade import websocket_mask

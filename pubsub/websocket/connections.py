@@ -17,11 +17,11 @@ from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from pubsub.auth.rates import Quotas
+from pubsub.auth.quotas import Quotas
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.protocol.frames import PING, control_frame, text_frame
-from pubsub.protocol.requests import Info, encode
+from pubsub.protocol.replies import Info, encode
 from pubsub.websocket.session import Rules, Session
 
 if TYPE_CHECKING:

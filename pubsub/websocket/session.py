@@ -18,7 +18,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from pubsub.auth.identity import Identity
 from pubsub.auth.permissions import allows
-from pubsub.auth.rates import Quotas, Rates
+from pubsub.auth.quotas import Quotas
+from pubsub.auth.rates import Rates
 from pubsub.core.broker import Broker, Kept
 from pubsub.core.catchup import Start
 from pubsub.core.clock import Clock
@@ -33,26 +34,9 @@ from pubsub.protocol.errors import (
     Unauthorized,
 )
 from pubsub.protocol.frames import frame_payload, text_frame
-from pubsub.protocol.requests import (
-    Ack,
-    AnyRequest,
-    Auth,
-    History,
-    HistoryReply,
-    Info,
-    Ping,
-    Pong,
-    Publish,
-    PublishAck,
-    Reply,
-    Subscribe,
-    SubscribeAck,
-    Unsubscribe,
-    decode_request,
-    encode,
-    error_reply,
-    request_id_of,
-)
+from pubsub.protocol.mistakes import request_id_of
+from pubsub.protocol.replies import Ack, HistoryReply, Info, Pong, PublishAck, Reply, SubscribeAck, encode, error_reply
+from pubsub.protocol.requests import AnyRequest, Auth, History, Ping, Publish, Subscribe, Unsubscribe, decode_request
 
 if TYPE_CHECKING:
     from pubsub.core.outbox import Outbox

@@ -13,9 +13,7 @@ import asyncio
 from aiohttp import web
 from aiohttp._websocket.helpers import websocket_mask
 
-from pubsub.http.pipeline import PipelinedRequestHandler
-
-__all__ = ["Handshake", "came_early", "detach", "websocket_mask"]
+__all__ = ["Handshake", "detach", "websocket_mask"]
 
 
 class Handshake(web.WebSocketResponse):
@@ -23,13 +21,6 @@ class Handshake(web.WebSocketResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         assert not data, "a handshake has no body"
-
-
-def came_early(request: web.Request) -> bool:
-    """Whether the client sent more before it could have read the 101, which a legal client never does."""
-    handler = request.protocol
-    assert isinstance(handler, PipelinedRequestHandler), "the server makes no other"
-    return handler.sent_more
 
 
 def detach(request: web.Request) -> asyncio.Transport:

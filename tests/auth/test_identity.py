@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pubsub.auth.identity import ApiKeys, Identity, digest_of
+from pubsub.auth.api_keys import ApiKeys, digest_of
+from pubsub.auth.identity import Identity
 from pubsub.protocol.errors import BadRequest, Forbidden, Unauthorized
 
 DIGEST = digest_of("k1").hex()

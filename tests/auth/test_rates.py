@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsub.auth.rates import Quotas, Rates, TokenBuckets
-from pubsub.protocol.errors import Flooding, LimitExceeded, RateLimited, ServerFull
+from pubsub.auth.rates import Rates, TokenBuckets
+from pubsub.protocol.errors import Flooding, RateLimited
 
 
 class Time:
@@ -131,28 +131,3 @@ def test_of_who_is_forgotten_nothing_is_given_back() -> None:
         rates.count("alice")
     with pytest.raises(RateLimited):
         rates.count("alice")
-
-
-def test_quotas() -> None:
-    quotas = Quotas(in_all=2, per_client=1)
-    quotas.check_room(1)
-    with pytest.raises(ServerFull, match="2 connections"):
-        quotas.check_room(2)
-    quotas.check_claim("alice")
-    quotas.claim("alice")
-    with pytest.raises(LimitExceeded, match="1 connections"):
-        quotas.check_claim("alice")
-    quotas.check_claim("bob")
-    quotas.release("alice")
-    quotas.check_claim("alice")
-    assert (ServerFull("x").status, LimitExceeded("x").status) == (503, 429)
-
-
-def test_no_limit_of_ones_own_is_that_of_the_machine() -> None:
-    quotas = Quotas(in_all=0, per_client=0)
-    quotas.check_room(1)
-    with pytest.raises(ServerFull):
-        quotas.check_room(1 << 40)
-    for _ in range(100):
-        quotas.check_claim("alice")
-        quotas.claim("alice")

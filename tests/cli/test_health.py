@@ -45,7 +45,7 @@ async def test_nobody_is_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("answer", [b"", b"hello\r\n\r\n", b"HTTP/1.1 200 OK\r\n"], ids=["silence", "no HTTP", "half"])
 async def test_somebody_else_is_there(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pubsub.__main__, "HEALTH_WAIT", 0.3)
+    monkeypatch.setattr("pubsub.cli.health.HEALTH_WAIT", 0.3)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer)

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.outbox import Outbox
+from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest, TopicExists, TopicNotFound
 from pubsub.websocket.session import NoReplies, Session
 
@@ -76,7 +77,14 @@ class Ticks:
 def make_broker() -> tuple[Broker, Ticks]:
     ticks = Ticks()
     epochs = iter(range(1_000_000))
-    broker = Broker(defer=ticks.defer, clock=Clock(lambda: 0), ring_size=RING, new_epoch=lambda: f"e{next(epochs)}")
+    clock = Clock(lambda: 0)
+    broker = Broker(
+        defer=ticks.defer,
+        clock=clock,
+        memory=MemoryJournal(clock),
+        ring_size=RING,
+        new_epoch=lambda: f"e{next(epochs)}",
+    )
     return broker, ticks
 
 

@@ -54,8 +54,13 @@ class Bench:
     def __init__(self) -> None:
         self.journal = SlowJournal()
         self._deferred: list[Callable[[], None]] = []
+        clock = Clock()
         self.broker = Broker(
-            defer=self._deferred.append, clock=Clock(), ring_size=RING, make_durable=lambda: self.journal
+            defer=self._deferred.append,
+            clock=clock,
+            memory=MemoryJournal(clock),
+            ring_size=RING,
+            make_durable=lambda: self.journal,
         )
         self.broker.create_topic("t", TopicOptions(history=1000, durable=True))
         self.topic = self.broker.topic("t")

@@ -10,6 +10,7 @@ import pytest
 from pubsub.core.broker import MAX_ANSWER, Broker
 from pubsub.core.clock import Clock
 from pubsub.journals.dedup import Seen, id_key
+from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.requests import TopicOptions
 from tests.core.test_broker import RING, Client, Ticks, seqs
@@ -23,9 +24,11 @@ class World:
         self.now = 100.0
         self.ticks = Ticks()
         epochs = iter(range(1000))
+        clock = Clock(lambda: 0, lambda: self.now)
         self.broker = Broker(
             defer=self.ticks.defer,
-            clock=Clock(lambda: 0, lambda: self.now),
+            clock=clock,
+            memory=MemoryJournal(clock),
             ring_size=RING,
             new_epoch=lambda: f"e{next(epochs)}",
         )

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from pubsub.auth.identity import ApiKeys
+from pubsub.auth.api_keys import ApiKeys
 from pubsub.auth.rates import Rates
 from pubsub.http.access import ANYONE, FAILURE_BURST, Access, is_own_origin, network_of
 from pubsub.protocol.errors import RateLimited

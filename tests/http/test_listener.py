@@ -15,9 +15,10 @@ import aiohttp
 import pytest
 from certificate import trusting, write_certificate
 
-from pubsub.app import create_app, listen
+from pubsub.app import create_app
 from pubsub.http.request_handler import TimedRequestHandler
 from pubsub.http.tls import Certificate
+from pubsub.lifecycle import listen
 from tests.auth.test_jwks import by_old, provider
 from tests.credentials import bearer
 from tests.harness import PATIENCE, Server, eventually, make_settings, run_server
@@ -32,7 +33,7 @@ GARBAGE = b"no TLS, and no HTTP"
 
 @pytest.fixture(autouse=True)
 def few_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pubsub.app.sockets_of_machine", lambda: ROOM)
+    monkeypatch.setattr("pubsub.lifecycle.sockets_of_machine", lambda: ROOM)
 
 
 @contextlib.asynccontextmanager

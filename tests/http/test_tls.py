@@ -20,8 +20,9 @@ from certificate import tls_flags, trusting, write_certificate
 from cryptography import x509
 from hang_up import open_websocket
 
-from pubsub.app import create_app, listen
+from pubsub.app import create_app
 from pubsub.http.tls import Certificate
+from pubsub.lifecycle import listen
 from tests.credentials import SECRET, make_token
 from tests.harness import (
     REPOSITORY,

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from pubsub.protocol.errors import BadRequest
+from pubsub.protocol.mistakes import request_id_of
+from pubsub.protocol.replies import Event, encode
 from pubsub.protocol.requests import (
-    Event,
     History,
     Message,
     Ping,
@@ -22,8 +23,6 @@ from pubsub.protocol.requests import (
     Unsubscribe,
     check_topic,
     decode_request,
-    encode,
-    request_id_of,
 )
 
 ID = "550e8400-e29b-41d4-a716-446655440000"

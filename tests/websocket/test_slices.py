@@ -13,13 +13,14 @@ from msgspec import Raw
 
 from pubsub.auth.identity import Identity
 from pubsub.auth.permissions import make_rights
-from pubsub.auth.rates import Quotas
+from pubsub.auth.quotas import Quotas
 from pubsub.core import broker as broker_module
 from pubsub.core.broker import Broker, Kept
 from pubsub.core.catchup import PAGE, Start
 from pubsub.core.clock import Clock
 from pubsub.core.outbox import Outbox
 from pubsub.core.topic import BATCH_BYTES, LANES_IN_A_TURN, Topic
+from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure, TopicNotFound, Unauthorized
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
 from pubsub.websocket.connection import Connection
@@ -39,7 +40,8 @@ class World:
     def __init__(self, ring_size: int = 100_000) -> None:
         self.now = 0.0
         self._deferred: list[Callable[[], None]] = []
-        self.broker = Broker(defer=self._deferred.append, clock=Clock(lambda: 0, lambda: self.now), ring_size=ring_size)
+        clock = Clock(lambda: 0, lambda: self.now)
+        self.broker = Broker(defer=self._deferred.append, clock=clock, memory=MemoryJournal(clock), ring_size=ring_size)
 
     def topic(self, name: str = "t", **options: Any) -> Topic:
         self.broker.create_topic(name, TopicOptions(**options))

@@ -1,0 +1,186 @@
+"""The server's life: it listens, serves until a signal comes, and shuts down step by step."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+
+from pubsub.http.access import ACCESS, is_loopback
+from pubsub.http.idle_connections import Lobby
+from pubsub.http.listener import Listener, bind
+from pubsub.http.request_handler import AccessLogger, TimedRequestHandler
+from pubsub.http.tls import Certificate
+from pubsub.http.topics import BROKER, CONNECTIONS, STATE
+from pubsub.settings import Settings
+from pubsub.system.descriptors import connections_of_machine, raise_limit, sockets_of_machine
+
+log = logging.getLogger(__name__)
+
+SETTINGS: Final = web.AppKey("settings", Settings)
+
+
+async def run(create_app: Callable[[Settings], web.Application], settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then shut down. Raises OSError if it cannot listen."""
+    log.info(
+        "Configuration loaded: Port=%(port)d, RingBuffer=%(ring_buffer)d, SubscriberQueue=%(subscriber_queue)d",
+        {
+            "port": settings.port,
+            "ring_buffer": settings.ring_buffer_size,
+            "subscriber_queue": settings.subscriber_queue_size,
+        },
+    )
+    stop = stop_on_signals()
+    if files := raise_limit():
+        log.info(
+            "Open files: up to %(files)d, room for %(connections)d WebSocket connections",
+            {"files": files, "connections": connections_of_machine()},
+        )
+    app = create_app(settings)
+    certificate = load_certificate(settings)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    listener = await listen(runner, settings, certificate)
+    log_addresses(listener, "https" if certificate else "http")
+    warn_of_open_doors(app, settings)
+    tune_collector()
+    await stop.wait()
+    await shut_down(app, runner, listener)
+
+
+def load_certificate(settings: Settings) -> Certificate | None:
+    """None without TLS. SIGHUP renews it."""
+    if not settings.tls_cert_file:
+        return None
+    certificate = Certificate(settings.tls_cert_file, settings.tls_key_file)
+    if sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, certificate.renew)
+    return certificate
+
+
+async def listen(runner: web.AppRunner, settings: Settings, certificate: Certificate | None = None) -> Listener:
+    """Accept connections, each into a request handler with time limits."""
+    loop = asyncio.get_running_loop()
+    lobby = Lobby()
+    server = runner.server
+    assert server is not None, "the runner is set up"
+
+    def make_handler() -> TimedRequestHandler:
+        return TimedRequestHandler(
+            server,
+            lobby,
+            read_timeout=settings.read_timeout_sec,
+            write_timeout=settings.write_timeout_sec,
+            keepalive_timeout=settings.idle_timeout_sec,
+            tcp_keepalive=False,  # the kernel's first probe would come after two hours; time limits are all above
+            access_log_class=AccessLogger,
+            access_log=logging.getLogger("pubsub.access") if settings.mode == "debug" else None,
+            loop=loop,
+        )
+
+    return Listener(
+        await bind(settings.host, settings.port),
+        make_handler,
+        lobby=lobby,
+        others=runner.app[CONNECTIONS],
+        room=sockets_of_machine(),
+        tls=certificate.context if certificate else None,
+        tls_timeout=settings.read_timeout_sec,
+    )
+
+
+def log_addresses(listener: Listener, scheme: str) -> None:
+    for sock in listener.sockets:
+        host, port = sock.getsockname()[:2]
+        log.info(
+            "Listening on %(scheme)s://%(host)s:%(port)d",
+            {"scheme": scheme, "host": f"[{host}]" if ":" in host else host, "port": port},
+        )
+
+
+def warn_of_open_doors(app: web.Application, settings: Settings) -> None:
+    """Say what anybody may do who reaches the server from another machine."""
+    if is_loopback(settings.host):
+        return
+    if app[ACCESS].tokens is None:
+        log.warning("Anyone who reaches %(host)s may subscribe and publish: no JWT key is set", {"host": settings.host})
+    if app[ACCESS].rest_is_open:
+        log.warning(
+            "Anyone who reaches %(host)s may create and delete topics: API_KEYS is not set", {"host": settings.host}
+        )
+
+
+def tune_collector() -> None:
+    """Never look at what the start made again, and seldom at what lives long: 10,000 connections take 30 ms to walk."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 1_000)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets; a second ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def begin(number: signal.Signals) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, os._exit, 128 + each)
+        log.info("%(signal)s: shutting down", {"signal": number.name})
+        stop.set()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, begin, each)
+    return stop
+
+
+async def shut_down(app: web.Application, runner: web.AppRunner, listener: Listener) -> None:
+    """The contract's order: out of the load balancer, no new connections, goodbyes, then the rest of HTTP."""
+    settings = app[SETTINGS]
+    app[STATE].draining = True
+    await asyncio.sleep(settings.drain_sec)
+    listener.close()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(settings.shutdown_timeout_sec):
+            await say_goodbye(app)
+            await listener.wait_closed()
+            await runner.cleanup()
+    log.info("Shutdown complete")
+    if app[BROKER].durable_journal is not None and not app[STATE].journal_closed:
+        os._exit(0)  # a thread that waits for the disk would keep the process for as long as that takes
+
+
+async def say_goodbye(app: web.Application) -> None:
+    """Send every WebSocket client away, within the time that there is; again it finds no one."""
+    app[STATE].draining = app[STATE].closing = True
+    settings = app[SETTINGS]
+    end = time.monotonic() + settings.shutdown_timeout_sec * 0.9
+    await end_publishes(app, within=settings.shutdown_timeout_sec * 0.4)
+    late = await app[CONNECTIONS].dismiss_all(within=end - time.monotonic(), spread=settings.reconnect_spread_sec)
+    if late:
+        log.warning("Cut off at shutdown: %(count)d clients that did not take their goodbye", {"count": late})
+
+
+async def end_publishes(app: web.Application, *, within: float) -> None:
+    """Let what is on its way to the disk get there, and its publishers be told."""
+    journal = app[BROKER].durable_journal
+    if journal is not None:
+        ended = asyncio.Event()
+        journal.call_after(ended.set)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), within)
+
+
+async def close_journal(app: web.Application) -> None:
+    journal = app[BROKER].durable_journal
+    if journal is not None:
+        await asyncio.to_thread(journal.close)
+        app[STATE].journal_closed = True

@@ -1,0 +1,103 @@
+"""Replies and events of the server as types, and their encoding to JSON.
+
+The names and shapes are the contract's (docs/protocol.md). No I/O.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from pubsub.protocol.errors import Failure, RateLimited
+from pubsub.protocol.requests import Message
+
+
+class Event(Struct, frozen=True, gc=False, tag_field="type", tag="event"):
+    topic: str
+    message: Message
+    seq: int
+    ts: str
+
+
+class Ack(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
+    """The answer to an unsubscribe; without a topic, that to an auth."""
+
+    request_id: str | UnsetType = UNSET
+    topic: str | UnsetType = UNSET
+    status: str
+    ts: str
+
+
+class PublishAck(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack"):
+    """The answer to a publish. ``duplicate``: its id was seen before, and ``seq`` is that of the first.
+
+    Apart from the others, and made by position: a publish pays for every field that its ack might have.
+    """
+
+    request_id: str | UnsetType
+    topic: str
+    status: str
+    seq: int
+    ts: str
+    duplicate: bool | UnsetType = UNSET
+
+
+class SubscribeAck(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
+    """The answer to a subscribe: where the topic is, and whether nothing is missing after a resume."""
+
+    request_id: str | UnsetType = UNSET
+    topic: str
+    status: str
+    epoch: str
+    seq: int
+    recovered: bool | UnsetType = UNSET
+    ts: str
+
+
+class Problem(Struct, frozen=True, gc=False):
+    code: str
+    message: str
+    retry_after_ms: int | UnsetType = UNSET
+
+
+class Error(Struct, frozen=True, gc=False, tag_field="type", tag="error", kw_only=True):
+    request_id: str | UnsetType = UNSET
+    error: Problem
+    ts: str
+
+
+class Pong(Struct, frozen=True, gc=False, tag_field="type", tag="pong", kw_only=True):
+    request_id: str | UnsetType = UNSET
+    ts: str
+
+
+class Info(Struct, frozen=True, gc=False, tag_field="type", tag="info", kw_only=True):
+    """What the server says unasked: ``ping``, ``topic_deleted``, ``unsubscribed``, ``dropped``, ``draining``."""
+
+    topic: str | UnsetType = UNSET
+    msg: str
+    count: int | UnsetType = UNSET
+    from_seq: int | UnsetType = UNSET
+    to_seq: int | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    reconnect_after_ms: int | UnsetType = UNSET
+    ts: str
+
+
+class HistoryReply(Struct, frozen=True, gc=False, tag_field="type", tag="history", kw_only=True):
+    request_id: str | UnsetType = UNSET
+    topic: str
+    epoch: str
+    messages: list[Raw]
+    complete: bool
+    ts: str
+
+
+Reply = Event | Ack | PublishAck | SubscribeAck | Error | Pong | Info | HistoryReply
+
+encode = msgspec.json.Encoder().encode
+
+
+def error_reply(failure: Failure, request_id: str | UnsetType, ts: str) -> Error:
+    wait = failure.retry_after_ms if isinstance(failure, RateLimited) else UNSET
+    return Error(request_id=request_id, error=Problem(failure.code, str(failure), wait), ts=ts)

@@ -1,0 +1,56 @@
+"""The Application as the settings make it: which parts there are, and with which limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pubsub.app import create_app, make_quotas, make_rules
+from pubsub.http.access import ACCESS
+from pubsub.http.topics import BROKER
+from pubsub.protocol.errors import BadRequest, LimitExceeded, ServerFull
+from pubsub.protocol.requests import TopicOptions
+from tests.credentials import SECRET
+from tests.harness import make_settings
+
+
+@pytest.mark.parametrize(("asked", "machine", "limit"), [(0, 50, 50), (10, 50, 10), (80, 50, 50), (10, 0, 10)])
+def test_there_are_never_more_connections_than_descriptors(
+    asked: int, machine: int, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pubsub.app.connections_of_machine", lambda: machine)
+    quotas = make_quotas(make_settings(max_connections=asked))
+    quotas.check_room(limit - 1)
+    with pytest.raises(ServerFull, match=f"{limit} connections"):
+        quotas.check_room(limit)
+
+
+async def test_a_server_that_asks_nothing_of_its_clients_has_no_rules() -> None:
+    app = create_app(settings := make_settings())
+    quotas = make_quotas(settings)
+    assert make_rules(settings, app[ACCESS], None, quotas) is None
+    assert app[ACCESS].rest_is_open
+
+
+@pytest.mark.parametrize("chosen", [{"jwt_secret": SECRET}, {"rate_limit_msgs_per_sec": 1.0}])
+async def test_settings_about_access_reach_what_enforces_them(chosen: dict[str, Any]) -> None:
+    app = create_app(make_settings(**chosen, api_keys="ops:admin:secret"))
+    assert (app[ACCESS].tokens is not None) == ("jwt_secret" in chosen)
+    assert not app[ACCESS].rest_is_open
+
+
+async def test_limits_of_topics_reach_the_broker() -> None:
+    broker = create_app(make_settings(max_topics=1, ring_buffer_size=7))[BROKER]
+    broker.create_topic("a")
+    assert broker.topic("a").history == 7
+    with pytest.raises(LimitExceeded):
+        broker.create_topic("b")
+
+
+async def test_durable_topics_need_a_directory_that_can_be_made(tmp_path: Path) -> None:
+    broker = create_app(make_settings(data_dir=str(tmp_path)))[BROKER]
+    assert broker.durable_journal is None
+    with pytest.raises(BadRequest, match="history"):
+        broker.create_topic("a", TopicOptions(history=2_000_000))
