@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from pubsub.core.clock import Clock
-from pubsub.core.topic import Batch, StoredEvent, make_batch
+from pubsub.core.event import Batch, Source, StoredEvent, make_batch
 from pubsub.protocol.frames import text_frame
 from pubsub.protocol.replies import Info, encode
-
-if TYPE_CHECKING:
-    from pubsub.core.topic import Topic
 
 
 class QueuedBatch(Struct):
@@ -34,14 +30,14 @@ class QueuedBatch(Struct):
 class Notice(Struct, frozen=True):
     """A frame about a topic, behind the events of it that wait; never dropped."""
 
-    topic: Topic
+    topic: Source
     frame: bytes
 
 
 class Gap(Struct):
     """Messages of one topic that a subscriber won't get, from the first to the last of them."""
 
-    topic: Topic
+    topic: Source
     from_seq: int
     to_seq: int
 
@@ -61,7 +57,7 @@ class Gap(Struct):
 class Newest(Struct):
     """The one event that waits of a topic with the policy ``latest``."""
 
-    topic: Topic
+    topic: Source
     event: StoredEvent
 
 
@@ -88,9 +84,9 @@ class Backlog:
         self._emptied = 0  # batches in the queue that are empty
         self._queued = 0  # events in batches
         self._replayed = 0  # of them in a replay, which has room beyond the limit
-        self._gaps: dict[Topic, Gap] = {}  # to be told before what comes next of a topic
-        self._tails: dict[Topic, Gap] = {}  # at the end of a topic's part of the queue, and still growing
-        self._newest: dict[Topic, Newest] = {}
+        self._gaps: dict[Source, Gap] = {}  # to be told before what comes next of a topic
+        self._tails: dict[Source, Gap] = {}  # at the end of a topic's part of the queue, and still growing
+        self._newest: dict[Source, Newest] = {}
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
@@ -125,7 +121,7 @@ class Backlog:
         self._replayed += len(batch.events)
         self._append(batch, replayed=True)
 
-    def notify(self, topic: Topic, frame: bytes) -> None:
+    def notify(self, topic: Source, frame: bytes) -> None:
         self._queue.append(Notice(topic, frame))
 
     def tell(self, gap: Gap) -> None:
@@ -194,7 +190,7 @@ class Backlog:
         if rest:
             self._widen_tail(batch.topic, rest)
 
-    def _widen_tail(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+    def _widen_tail(self, topic: Source, events: Sequence[StoredEvent]) -> None:
         tail = self._tails.get(topic)
         if tail is None:
             tail = self._tails[topic] = Gap(topic, events[0].seq, 0)
@@ -216,7 +212,7 @@ class Backlog:
             self._miss(batch.topic, first_missed, newest.seq - 1)
             self.dropped += newest.seq - first_missed
 
-    def _miss(self, topic: Topic, from_seq: int, to_seq: int) -> None:
+    def _miss(self, topic: Source, from_seq: int, to_seq: int) -> None:
         """Widen the topic's gap, or begin one. What is missed before the next event of it has no hole in the end."""
         gap = self._gaps.get(topic)
         if gap is None:
@@ -224,7 +220,7 @@ class Backlog:
         else:
             gap.from_seq, gap.to_seq = min(gap.from_seq, from_seq), max(gap.to_seq, to_seq)
 
-    def _told(self, topic: Topic) -> bytes:
+    def _told(self, topic: Source) -> bytes:
         gap = self._gaps.pop(topic, None)
         return b"" if gap is None else gap.frame(self._clock)
 
@@ -253,14 +249,14 @@ class Backlog:
         self._replayed -= (len(batch.events) - skipped) * entry.replayed
         return self._take_events(batch.topic, batch.events[skipped:], b"" if skipped else batch.frames)
 
-    def _take_events(self, topic: Topic, events: list[StoredEvent], frames: bytes) -> bytes:
+    def _take_events(self, topic: Source, events: list[StoredEvent], frames: bytes) -> bytes:
         """``frames`` are the events' frames, joined; empty where that is still to be done."""
         self._queued -= len(events)
         if topic.expiring or not frames:
             return self._alive(topic, events)
         return self._told(topic) + frames
 
-    def _alive(self, topic: Topic, events: list[StoredEvent]) -> bytes:
+    def _alive(self, topic: Source, events: list[StoredEvent]) -> bytes:
         """The frames of those that have not expired, each gap before what follows it."""
         now = self._clock.monotonic()
         frames = []

@@ -16,7 +16,9 @@ from msgspec import structs
 
 from pubsub.core.catchup import CatchUp, Start
 from pubsub.core.clock import Clock
-from pubsub.core.topic import LANES_IN_A_TURN, Lane, StoredEvent, Topic, random_epoch
+from pubsub.core.event import StoredEvent
+from pubsub.core.lane import LANES_IN_A_TURN, Lane
+from pubsub.core.topic import Topic, random_epoch
 from pubsub.core.turns import Turns
 from pubsub.protocol.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
 from pubsub.protocol.frames import text_frame
@@ -25,7 +27,7 @@ from pubsub.protocol.requests import Position, Publish, TopicOptions, check_topi
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Done, Journal, Publisher
-    from pubsub.core.outbox import Outbox
+    from pubsub.core.lane import Subscriber
 
 log = logging.getLogger(__name__)
 
@@ -196,8 +198,8 @@ class Broker:
         else:  # the disk may have let go of messages, and the news of it be on its way
             topic.journal.find_missing(topic, position.seq, lambda found: answer(_start(topic, position.seq, found)))
 
-    def subscribe(self, start: Start, outbox: Outbox) -> CatchUp:
-        """Make ``outbox`` a subscriber of the topic, once, from ``start`` on. Raises TopicNotFound if it has ended.
+    def subscribe(self, start: Start, subscriber: Subscriber) -> CatchUp:
+        """Make ``subscriber`` a subscriber of the topic, once, from ``start`` on. Raises TopicNotFound if it has ended.
 
         What the caller sends before it lets the CatchUp go on stands before all that is replayed and live.
         """
@@ -205,28 +207,28 @@ class Broker:
         if self._topics.get(topic.name) is not topic:
             raise TopicNotFound(topic.name)
         topic.flush()
-        self._end_stale(topic, outbox)
-        self._subscribers += not outbox.lanes
-        outbox.lanes[topic.name] = topic.lane
-        catch_up = CatchUp(start, outbox, self._clock)
-        topic.lane.arrive(outbox, catch_up)
+        self._end_stale(topic, subscriber)
+        self._subscribers += not subscriber.lanes
+        subscriber.lanes[topic.name] = topic.lane
+        catch_up = CatchUp(start, subscriber, self._clock)
+        topic.lane.arrive(subscriber, catch_up)
         return catch_up
 
-    def unsubscribe(self, name: str, outbox: Outbox) -> Topic:
+    def unsubscribe(self, name: str, subscriber: Subscriber) -> Topic:
         """The opposite; without a subscription nothing happens. Raises TopicNotFound, BadRequest."""
         topic = self.topic(name)
-        self._end_stale(topic, outbox)
-        if name in outbox.lanes:
+        self._end_stale(topic, subscriber)
+        if name in subscriber.lanes:
             topic.flush()
-            self._part(name, outbox)
+            self._part(name, subscriber)
         return topic
 
-    def leave(self, outbox: Outbox) -> None:
+    def leave(self, subscriber: Subscriber) -> None:
         """End all subscriptions of a subscriber, many of them in turns; what waits for it still waits."""
-        for name in list(islice(outbox.lanes, LANES_IN_A_TURN)):
-            self._part(name, outbox)
-        if outbox.lanes:
-            self.turns.take(partial(self.leave, outbox))
+        for name in list(islice(subscriber.lanes, LANES_IN_A_TURN)):
+            self._part(name, subscriber)
+        if subscriber.lanes:
+            self.turns.take(partial(self.leave, subscriber))
 
     def history_after(self, name: str, seq: int, limit: int, answer: Callable[[Kept | Failure], None]) -> None:
         """Up to ``limit`` kept events that follow ``seq``. Raises TopicNotFound, BadRequest."""
@@ -271,15 +273,15 @@ class Broker:
             log.info("Topic deleted: %(topic)s", {"topic": topic.name})
             notice = text_frame(encode(Info(topic=topic.name, msg="topic_deleted", ts=self._clock.timestamp())))
             self._ending[topic.lane] = Ending(topic, notice)
-            self._end_memberships(topic.lane, topic.lane.outboxes, done)
+            self._end_memberships(topic.lane, topic.lane.members, done)
         else:
             done(failure)
 
-    def _end_memberships(self, lane: Lane, members: list[Outbox], done: Done) -> None:
+    def _end_memberships(self, lane: Lane, members: list[Subscriber], done: Done) -> None:
         """Tell the members of a topic that has ended, in turns: they may be many."""
-        for outbox in members[:MEMBERS]:
+        for subscriber in members[:MEMBERS]:
             try:
-                self._end_membership(lane, outbox)
+                self._end_membership(lane, subscriber)
             except Exception:  # one member's fault must not cost the others their news
                 log.exception("Internal error at the end of topic %(topic)s", {"topic": self._ending[lane].topic.name})
         if rest := members[MEMBERS:]:
@@ -288,17 +290,17 @@ class Broker:
             del self._ending[lane]
             done(None)
 
-    def _end_membership(self, lane: Lane, outbox: Outbox) -> None:
+    def _end_membership(self, lane: Lane, subscriber: Subscriber) -> None:
         ending = self._ending[lane]
-        if outbox.lanes.get(ending.topic.name) is lane:
-            self._part(ending.topic.name, outbox)
-            outbox.notify(ending.topic, ending.notice)
+        if subscriber.lanes.get(ending.topic.name) is lane:
+            self._part(ending.topic.name, subscriber)
+            subscriber.notify(ending.topic, ending.notice)
 
-    def _end_stale(self, topic: Topic, outbox: Outbox) -> None:
+    def _end_stale(self, topic: Topic, subscriber: Subscriber) -> None:
         """Who comes to a topic as one that has yet to be told of the end of an earlier one is told first."""
-        lane = outbox.lanes.get(topic.name)
+        lane = subscriber.lanes.get(topic.name)
         if lane is not None and lane is not topic.lane:
-            self._end_membership(lane, outbox)
+            self._end_membership(lane, subscriber)
 
     def _look_for_expired(self, topic: Topic, seq: int, after: int, answer: Callable[[Start | Failure], None]) -> None:
         """Find a start after ``seq`` for who must be told whether any of what follows it has expired."""
@@ -310,9 +312,9 @@ class Broker:
         else:
             self.turns.take(partial(self._look_for_expired, topic, seq, page.end, answer))
 
-    def _part(self, name: str, outbox: Outbox) -> None:
-        outbox.lanes.pop(name).leave(outbox)
-        self._subscribers -= not outbox.lanes
+    def _part(self, name: str, subscriber: Subscriber) -> None:
+        subscriber.lanes.pop(name).leave(subscriber)
+        self._subscribers -= not subscriber.lanes
 
     def _gather(
         self,

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from msgspec import UNSET
 
 if TYPE_CHECKING:
-    from pubsub.core.topic import StoredEvent, Topic
+    from pubsub.core.event import StoredEvent
+    from pubsub.core.topic import Topic
     from pubsub.protocol.errors import Failure
     from pubsub.protocol.requests import Publish, TopicOptions
 

@@ -6,47 +6,41 @@ No I/O of its own: it writes through the function that it was given.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from pubsub.core.backlog import Backlog, Gap
 from pubsub.core.clock import Clock
-from pubsub.core.topic import LANES_IN_A_TURN, StoredEvent, Topic, make_batches
-
-if TYPE_CHECKING:
-    from pubsub.core.topic import Batch, Lane
+from pubsub.core.event import Batch, Source, StoredEvent, make_batches
 
 
 def at_once(work: Callable[[], None]) -> None:
     work()
 
 
-class Outbox:
-    """See the module. ``limit`` is the most events that wait; ``lanes`` (the Broker's) are its subscriptions by name.
+class OutboxOptions(Struct, frozen=True):
+    """What all outboxes of a server share. ``limit`` is the most events that wait in one of them.
 
-    A subscriber that keeps up never has a backlog: its lanes write to its socket, with nothing of this in between.
-    ``take_turn(work)`` calls ``work`` when others have had their turn.
+    ``take_turn(work)`` calls ``work`` when other clients have been served.
     """
 
-    __slots__ = ("_backlog", "_clock", "_dropped", "_limit", "_unmoved", "_when_ready", "blocked", "lanes",
-                 "take_turn", "write")  # fmt: skip
+    limit: int
+    clock: Clock
+    take_turn: Callable[[Callable[[], None]], None] = at_once
 
-    def __init__(
-        self,
-        write: Callable[[bytes], None],
-        limit: int,
-        clock: Clock,
-        take_turn: Callable[[Callable[[], None]], None] = at_once,
-    ) -> None:
+
+class Outbox:
+    """See the module. A subscriber that keeps up never has a backlog: its lanes write to its socket directly."""
+
+    __slots__ = ("_backlog", "_dropped", "_options", "_when_ready", "blocked", "write")
+
+    def __init__(self, write: Callable[[bytes], None], options: OutboxOptions) -> None:
         self.write = write
         self.blocked = False
-        self.lanes: dict[str, Lane] = {}
-        self._limit = limit
-        self._clock = clock
+        self._options = options
         self._backlog: Backlog | None = None
         self._dropped = 0  # with backlogs that are gone
         self._when_ready: list[Callable[[], None]] | None = None
-        self.take_turn = take_turn
-        self._unmoved: list[Lane] | None = None  # lanes that have yet to learn whether it lags
 
     @property
     def awaited(self) -> bool:
@@ -81,7 +75,7 @@ class Outbox:
         was_ready = not self.lagging
         self.blocked = True
         if was_ready:
-            self._move()
+            self._lagging_changed()
 
     def unblock(self) -> None:
         """The socket takes data again: send what waits, and go back to direct writes when nothing does."""
@@ -93,7 +87,7 @@ class Outbox:
             if frames:
                 self.write(frames)
         if not self.lagging:
-            self._move()
+            self._lagging_changed()
             self._call_waiting()
 
     def call_when_ready(self, callback: Callable[[], None]) -> None:
@@ -105,14 +99,14 @@ class Outbox:
             self._when_ready = []
         self._when_ready.append(callback)
 
-    def notify(self, topic: Topic, frame: bytes) -> None:
+    def notify(self, topic: Source, frame: bytes) -> None:
         """Send a frame about ``topic`` behind the events of it that wait; it is never dropped."""
         if self.lagging:
             self._waiting().notify(topic, frame)
         else:
             self.write(frame)
 
-    def replay(self, topic: Topic, events: Iterable[StoredEvent], *, after: int | None, until: int) -> None:
+    def replay(self, topic: Source, events: Iterable[StoredEvent], *, after: int | None, until: int) -> None:
         """Send kept events, and tell what is missing among them.
 
         The subscriber has everything up to ``after``, or begins with the first of the events where that is None. It
@@ -142,31 +136,17 @@ class Outbox:
         self._dropped, self._backlog = self.dropped, None
         self._when_ready = None
 
-    def _tell_missing(self, topic: Topic, after: int | None, until: int) -> None:
+    def _tell_missing(self, topic: Source, after: int | None, until: int) -> None:
         if after is None or after >= until:
             return
         gap = Gap(topic, after + 1, until)
         if self.lagging:
             self._waiting().tell(gap)
         else:
-            self.write(gap.frame(self._clock))
+            self.write(gap.frame(self._options.clock))
 
-    def _move(self) -> None:
-        """Have the lanes know whether it lags. Those that learn it later meanwhile write to the socket, which queues,
-        or offer what is written at once: each topic's events keep their order.
-        """
-        waits_for_turn = self._unmoved is not None
-        self._unmoved = list(self.lanes.values())
-        if not waits_for_turn:
-            self._move_some()
-
-    def _move_some(self) -> None:
-        unmoved = self._unmoved or []
-        for lane in unmoved[:LANES_IN_A_TURN]:
-            lane.move(self)
-        self._unmoved = unmoved[LANES_IN_A_TURN:] or None
-        if self._unmoved is not None:
-            self.take_turn(self._move_some)
+    def _lagging_changed(self) -> None:
+        """Called when the subscriber begins to lag, and when it no longer does."""
 
     def _call_waiting(self) -> None:
         waiting, self._when_ready = self._when_ready, None
@@ -175,5 +155,5 @@ class Outbox:
 
     def _waiting(self) -> Backlog:
         if self._backlog is None:
-            self._backlog = Backlog(self._limit, self._clock)
+            self._backlog = Backlog(self._options.limit, self._options.clock)
         return self._backlog

@@ -5,31 +5,18 @@ Only the Broker and the journals call it. No I/O, and no opinion on what a subsc
 
 from __future__ import annotations
 
-import logging
 import secrets
-from collections.abc import Callable, Iterable, Iterator
-from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from msgspec import Struct
-
+from pubsub.core.event import BATCH_BYTES, StoredEvent, make_batch
+from pubsub.core.lane import Lane
 from pubsub.core.ring import Ring
 from pubsub.protocol.requests import TopicOptions
 
 if TYPE_CHECKING:
-    from pubsub.core.catchup import CatchUp
     from pubsub.core.journal import Journal
-    from pubsub.core.outbox import Outbox
 
-log = logging.getLogger(__name__)
-
-# A batch is written as soon as it has so many bytes: it bounds what waits for the end of the tick, and is the grain in
-# which a lagging subscriber's queue holds on to memory.
-BATCH_BYTES: Final = 64 * 1024
-LANES_IN_A_TURN: Final = 2000  # that one subscriber leaves, or tells whether it lags: 0.6 µs each
 PURGED_AT_ONCE: Final = 200  # expired events that a publish lets go of: it adds one, so they are soon all gone
-
-Write = Callable[[bytes], None]
 
 
 def random_epoch() -> str:
@@ -37,129 +24,11 @@ def random_epoch() -> str:
     return secrets.token_hex(5)
 
 
-class StoredEvent(Struct, frozen=True, gc=False):
-    """An event as it is kept and sent: its place in the topic and the finished frame, shared by all who get it.
-
-    ``expires``: when it is not to be delivered any more, by the monotonic clock.
-    """
-
-    seq: int
-    frame: bytes
-    expires: float = inf
-
-
-class Batch(Struct, frozen=True):
-    """Events of one topic that are written together, without a hole in ``seq``; ``frames`` is all of them joined."""
-
-    topic: Topic
-    events: list[StoredEvent]
-    frames: bytes
-
-
-def make_batches(topic: Topic, events: Iterable[StoredEvent]) -> Iterator[Batch]:
-    """``events`` in batches of about BATCH_BYTES; a new one begins at each hole."""
-    gathered: list[StoredEvent] = []
-    size = 0
-    for event in events:
-        if gathered and (size >= BATCH_BYTES or event.seq != gathered[-1].seq + 1):
-            yield make_batch(topic, gathered)
-            gathered, size = [], 0
-        gathered.append(event)
-        size += len(event.frame)
-    if gathered:
-        yield make_batch(topic, gathered)
-
-
-def make_batch(topic: Topic, events: list[StoredEvent]) -> Batch:
-    """One batch; a lone event's frame is not copied."""
-    frames = events[0].frame if len(events) == 1 else b"".join([event.frame for event in events])
-    return Batch(topic, events, frames)
-
-
 class Page(NamedTuple):
     """Events of a ring that have not expired, in order; ``end``: the ``seq`` up to which it was looked at."""
 
     events: list[StoredEvent]
     end: int
-
-
-class Lane:
-    """Subscribers of a topic that get the same bytes. One write each for a batch, with no Python code in between.
-
-    Who is blocked gets the batch into its Outbox instead, and is back among the ready once its queue is empty. Who
-    still reads older messages from the journal gets nothing here, until its CatchUp has it join.
-    """
-
-    __slots__ = ("_arriving", "_lagging", "_ready", "_writes", "size")
-
-    def __init__(self) -> None:
-        self._ready: dict[Outbox, Write] = {}
-        self._lagging: dict[Outbox, None] = {}
-        self._arriving: dict[Outbox, CatchUp] | None = None
-        self._writes: tuple[Write, ...] | None = ()
-        self.size = 0
-
-    @property
-    def outboxes(self) -> list[Outbox]:
-        return [*self._ready, *self._lagging, *(self._arriving or ())]
-
-    def join(self, outbox: Outbox) -> None:
-        """Take ``outbox`` in, where its state puts it; twice is once."""
-        if self._arriving:
-            self._arriving.pop(outbox, None)
-        self._place(outbox)
-
-    def arrive(self, outbox: Outbox, catch_up: CatchUp) -> None:
-        """Take ``outbox`` in, on its way to what is live; an earlier way of its own ends."""
-        self.leave(outbox)
-        if self._arriving is None:
-            self._arriving = {}
-        self._arriving[outbox] = catch_up
-        self._changed()
-
-    def is_arriving(self, outbox: Outbox, catch_up: CatchUp) -> bool:
-        return self._arriving is not None and self._arriving.get(outbox) is catch_up
-
-    def move(self, outbox: Outbox) -> None:
-        """The state of a subscriber has changed, if it is one, and not on its way yet."""
-        if outbox in self._ready or outbox in self._lagging:
-            self._place(outbox)
-
-    def leave(self, outbox: Outbox) -> None:
-        self._ready.pop(outbox, None)
-        self._lagging.pop(outbox, None)
-        if self._arriving:
-            self._arriving.pop(outbox, None)
-        self._changed()
-
-    def _place(self, outbox: Outbox) -> None:
-        if outbox.lagging:
-            self._lagging[outbox] = None
-            self._ready.pop(outbox, None)
-        else:
-            self._ready[outbox] = outbox.write
-            self._lagging.pop(outbox, None)
-        self._changed()
-
-    def _changed(self) -> None:
-        self.size = len(self._ready) + len(self._lagging) + len(self._arriving or ())
-        self._writes = None
-
-    def deliver(self, batch: Batch) -> None:
-        if self._writes is None:
-            self._writes = tuple(self._ready.values())
-        frames = batch.frames
-        lagging = list(self._lagging)  # before the writes: who blocks at this batch has it already
-        writes, offers = iter(self._writes), iter(lagging)
-        while True:
-            try:
-                for write in writes:
-                    write(frames)
-                for outbox in offers:
-                    outbox.offer(batch)
-                return
-            except Exception:  # the others still have theirs to come
-                log.exception("Internal error at a subscriber of topic %(topic)s", {"topic": batch.topic.name})
 
 
 class Topic:

@@ -31,13 +31,13 @@ async def list_clients(request: web.Request) -> web.Response:
 
 
 def describe(connection: Connection) -> dict[str, Any]:
-    outbox, traffic = connection.outbox, connection.traffic()
+    subscriber, traffic = connection.subscriber, connection.traffic()
     return {
         "client_id": connection.session.client_id,
         "connected_sec": int(connection.age),
-        "subscriptions": list(outbox.lanes),
-        "queued": outbox.queued,
-        "dropped": outbox.dropped,
+        "subscriptions": subscriber.subscriptions,
+        "queued": subscriber.queued,
+        "dropped": subscriber.dropped,
         "bytes_in": traffic.bytes_in,
         "bytes_out": traffic.bytes_out,
     }

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET, structs
 
 from pubsub.core.clock import Clock
+from pubsub.core.event import StoredEvent
 from pubsub.core.journal import lifetime
-from pubsub.core.topic import StoredEvent
 from pubsub.journals.dedup import Seen, id_key
 from pubsub.protocol.frames import text_frame
 from pubsub.protocol.replies import Event, encode

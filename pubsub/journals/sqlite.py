@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pubsub.core.clock import Clock
+from pubsub.core.event import StoredEvent
 from pubsub.core.journal import JournalError
-from pubsub.core.topic import StoredEvent
 from pubsub.journals.store import EventRow, Store, TopicRow
 from pubsub.journals.writer import Append, Create, Delete, Mark, Operation, Result, Writer
 from pubsub.protocol.errors import Failure, NotStored

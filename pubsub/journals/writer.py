@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from pubsub.core.event import StoredEvent
 from pubsub.core.journal import DATABASE, JournalError, lifetime
-from pubsub.core.topic import StoredEvent
 from pubsub.journals.dedup import Seen, id_key
 from pubsub.journals.store import DirectoryLock, Store, event_key
 from pubsub.journals.wal import lost_commits

@@ -1,7 +1,7 @@
 """One WebSocket client's transport: bytes in, frames out, flow control both ways, and the end of it.
 
 The only code that writes to a client after the handshake. It decides nothing about topics: requests go to the Session,
-events come through the Outbox. No task, no future and no coroutine for a connection.
+events come through the Subscriber. No task, no future and no coroutine for a connection.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import UNSET
 
 from pubsub.auth.identity import Identity
-from pubsub.core.outbox import Outbox
+from pubsub.core.lane import Subscriber
 from pubsub.protocol.errors import Goodbye, SlowConsumer
 from pubsub.protocol.frames import (
     CLOSE,
@@ -63,9 +63,26 @@ class Connection(asyncio.Protocol):
     ``number``, ``next_ping`` and ``slot`` belong to Connections, which keeps the time.
     """
 
-    __slots__ = ("_abort_timer", "_claimed", "_connections", "_end_reason", "_farewell", "_holds", "_opened",
-                 "_reader", "_replies", "_reply_bytes", "_seen", "_transport", "_uptake", "next_ping",
-                 "number", "outbox", "session", "slot")  # fmt: skip
+    __slots__ = (
+        "_abort_timer",
+        "_claimed",
+        "_connections",
+        "_end_reason",
+        "_farewell",
+        "_holds",
+        "_opened",
+        "_reader",
+        "_replies",
+        "_reply_bytes",
+        "_seen",
+        "_transport",
+        "_uptake",
+        "next_ping",
+        "number",
+        "session",
+        "slot",
+        "subscriber",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -84,10 +101,10 @@ class Connection(asyncio.Protocol):
         self._end_reason = ""  # why, once the end has begun
         self._farewell: Goodbye | None = None  # at shutdown: to be said when nothing waits any more
         self._abort_timer: asyncio.TimerHandle | None = None
-        self.outbox = Outbox(transport.write, connections.limits.queue_size, connections.clock, connections.take_turn)
+        self.subscriber = Subscriber(transport.write, connections.outbox_options)
         self.session = connections.session_type(
             connections.broker,
-            self.outbox,
+            self.subscriber,
             self,
             connections.clock,
             client_id=client_id,
@@ -132,12 +149,12 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, reader: Reader) -> None:
         """Serve what has come, for as long as the client takes what it is sent; in the end only look for its Close."""
-        outbox, read, receive = self.outbox, reader.read, self.session.receive
+        subscriber, read, receive = self.subscriber, reader.read, self.session.receive
         frame_came = message_ended = more_to_come = False
         dear = 0
         try:
             for _ in TURN:
-                if (outbox.blocked or self._holds) and not self._end_reason:
+                if (subscriber.blocked or self._holds) and not self._end_reason:
                     break
                 received = read()
                 if received is None:
@@ -163,7 +180,7 @@ class Connection(asyncio.Protocol):
         if frame_came:
             self._seen = self._connections.now()
             message_ended = message_ended or not reader.within_message
-        if not reader.unfinished or outbox.blocked or self._holds or self._end_reason:
+        if not reader.unfinished or subscriber.blocked or self._holds or self._end_reason:
             self._connections.end_message(self)
         else:
             self._connections.begin_message(self, anew=message_ended)
@@ -218,7 +235,7 @@ class Connection(asyncio.Protocol):
         """Serve what came meanwhile, unless there is another reason not to."""
         if self._holds == reason.value:
             self._seen = self._connections.now()
-            if not self.outbox.blocked:
+            if not self.subscriber.blocked:
                 self._connections.defer(self._read_on)
         self._holds &= ~reason.value
 
@@ -231,7 +248,7 @@ class Connection(asyncio.Protocol):
         if self._end_reason:
             return
         self.flush()
-        self.outbox.clear()
+        self.subscriber.clear()
         self._begin_end(f"closed with {goodbye.code}: {goodbye.reason}")
         self._say(goodbye)
 
@@ -239,7 +256,7 @@ class Connection(asyncio.Protocol):
         """Read again, if the client takes what it is sent, and serve what has come."""
         if self._reader is None or self._transport.is_closing():
             return
-        if self._end_reason or not (self.outbox.blocked or self._holds):
+        if self._end_reason or not (self.subscriber.blocked or self._holds):
             self._transport.resume_reading()
         self._serve(self._reader)
 
@@ -264,11 +281,11 @@ class Connection(asyncio.Protocol):
 
     def beat(self, frames: bytes) -> None:
         """Send the heartbeat; a client that takes nothing has enough to take already."""
-        if not self.outbox.blocked and not self._end_reason:
+        if not self.subscriber.blocked and not self._end_reason:
             self._transport.write(frames)
 
     def pause_writing(self) -> None:
-        self.outbox.block()
+        self.subscriber.block()
         self._connections.end_message(self)
         if not self._end_reason:
             self._transport.pause_reading()
@@ -277,10 +294,10 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._connections.blocked.pop(self, None)
-        self.outbox.unblock()
-        if self.outbox.overflowed and not self._end_reason:
+        self.subscriber.unblock()
+        if self.subscriber.overflowed and not self._end_reason:
             self.cut_slow_consumer()
-        if self.outbox.blocked:
+        if self.subscriber.blocked:
             return
         if self._farewell is not None and self._abort_timer is None:
             self._say(self._farewell)
@@ -296,12 +313,12 @@ class Connection(asyncio.Protocol):
         before, after = self._uptake, uptake(self._transport)
         at = now if before.behind and after.taken != before.taken else before.at
         self._uptake = after._replace(at=at) if after.behind or at else NOTHING_TAKEN  # that all at rest share
-        return now if self._holds and not self.outbox.awaited else max(self._seen, at)
+        return now if self._holds and not self.subscriber.awaited else max(self._seen, at)
 
     @property
     def is_behind(self) -> bool:
         """Whether the client has not taken all that it was sent or is to be sent."""
-        return self.outbox.lagging or uptake(self._transport).behind
+        return self.subscriber.lagging or uptake(self._transport).behind
 
     def is_stuck(self, now: float) -> bool:
         """Whether the queue is full and the client has taken nothing for ``WRITE_WAIT_SEC``, or may not be full.
@@ -310,7 +327,7 @@ class Connection(asyncio.Protocol):
         """
         self.last_life(now)
         stalled = now - self._uptake.at >= self._connections.limits.write_wait
-        return (stalled and (self.outbox.full or self.outbox.awaited)) or self.outbox.overflowed
+        return (stalled and (self.subscriber.full or self.subscriber.awaited)) or self.subscriber.overflowed
 
     # The end
 
@@ -323,13 +340,13 @@ class Connection(asyncio.Protocol):
         self._transport.write(text_frame(encode(draining)))
         self._begin_end("the server is shutting down")
         self._farewell = Goodbye.GOING_AWAY
-        if not self.outbox.lagging:
+        if not self.subscriber.lagging:
             self._say(self._farewell)
 
     def cut_slow_consumer(self) -> None:
         """SLOW_CONSUMER: the queue is given up, and the client is gone within a second."""
         log.warning("Slow consumer detected: client_id=%(client_id)s", {"client_id": self.session.client_id})
-        self.outbox.clear()
+        self.subscriber.clear()
         self._begin_end("slow consumer")
         error = error_reply(SlowConsumer(), UNSET, self._connections.clock.timestamp())
         self._transport.write(text_frame(encode(error)))
@@ -370,7 +387,7 @@ class Connection(asyncio.Protocol):
             {"client_id": self.session.client_id, "error": detail},
         )
         self.flush()
-        self.outbox.clear()
+        self.subscriber.clear()
         self._begin_end(f"closed with {goodbye.code}: {detail}")
         self._say(goodbye)
 
@@ -379,7 +396,7 @@ class Connection(asyncio.Protocol):
         self._abort_later()
         if self._transport.is_closing():
             return
-        if self.outbox.lanes:
+        if self.subscriber.subscription_count:
             self._connections.take_turn(partial(self._say, goodbye))
             return
         self._transport.write(close_frame(goodbye))
@@ -396,7 +413,7 @@ class Connection(asyncio.Protocol):
         """Close the transport once: asyncio's for TLS can't even be aborted when it was closed twice."""
         if self._transport.is_closing():
             return
-        if self.outbox.lanes:
+        if self.subscriber.subscription_count:
             self._connections.take_turn(partial(self._close, answer))
             return
         if answer:
@@ -427,7 +444,7 @@ class Connection(asyncio.Protocol):
             self._abort_timer.cancel()
         self._begin_end("connection reset" if exc else "connection lost")
         self._replies = None
-        self.outbox.clear()
+        self.subscriber.clear()
         if self._claimed is not None:
             self._connections.quotas.release(self._claimed)
         self._connections.remove(self)
@@ -437,6 +454,6 @@ class Connection(asyncio.Protocol):
                 "client_id": self.session.client_id,
                 "reason": self._end_reason,
                 "connected_sec": self.age,
-                "dropped": self.outbox.dropped,
+                "dropped": self.subscriber.dropped,
             },
         )

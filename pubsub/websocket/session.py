@@ -39,7 +39,7 @@ from pubsub.protocol.replies import Ack, HistoryReply, Info, Pong, PublishAck, R
 from pubsub.protocol.requests import AnyRequest, Auth, History, Ping, Publish, Subscribe, Unsubscribe, decode_request
 
 if TYPE_CHECKING:
-    from pubsub.core.outbox import Outbox
+    from pubsub.core.lane import Subscriber
 
 log = logging.getLogger(__name__)
 
@@ -133,13 +133,23 @@ class Session:
     nothing spent on asking.
     """
 
-    __slots__ = ("_broker", "_clock", "_drawn", "_named", "_outbox", "_replies", "_rules", "_waiting", "client_id",
-                 "identity")  # fmt: skip
+    __slots__ = (
+        "_broker",
+        "_clock",
+        "_drawn",
+        "_named",
+        "_replies",
+        "_rules",
+        "_subscriber",
+        "_waiting",
+        "client_id",
+        "identity",
+    )  # fmt: skip
 
     def __init__(
         self,
         broker: Broker,
-        outbox: Outbox,
+        subscriber: Subscriber,
         replies: Replies,
         clock: Clock,
         *,
@@ -149,7 +159,7 @@ class Session:
         identity: Identity | None = None,
     ) -> None:
         self._broker = broker
-        self._outbox = outbox
+        self._subscriber = subscriber
         self._replies: Replies = replies
         self._clock = clock
         self._named = named
@@ -260,7 +270,7 @@ class Session:
 
     def end(self) -> None:
         """The client is gone, or about to be sent away: it gets no new event and no further answer."""
-        self._broker.leave(self._outbox)
+        self._broker.leave(self._subscriber)
         self._replies = _NO_REPLIES
         if self._drawn and self._rules is not None and self._rules.rates is not None:
             self._rules.rates.give_back(self.client_id, self._drawn)
@@ -319,7 +329,7 @@ class Session:
             nonlocal answered
             answered = True
             if held:
-                self._outbox.call_when_ready(lambda: self._end_wait(found, then, request_id))
+                self._subscriber.call_when_ready(lambda: self._end_wait(found, then, request_id))
             else:
                 self._finish(found, then)
 
@@ -376,7 +386,7 @@ class Session:
 
     def _end_forbidden_subscriptions(self) -> None:
         self._replies.flush()  # the ack comes first
-        self._review(list(self._outbox.lanes))
+        self._review(self._subscriber.subscriptions)
 
     def _review(self, names: list[str]) -> None:
         """End those subscriptions that the client's present rights do not allow, in turns: they may be many."""
@@ -384,21 +394,21 @@ class Session:
         if self._replies is _NO_REPLIES or identity is None:
             return
         for name in names[:REVIEWED]:
-            if name in self._outbox.lanes and not identity.may_subscribe(name):
+            if self._subscriber.is_subscribed(name) and not identity.may_subscribe(name):
                 self._forbid(name)
         if rest := names[REVIEWED:]:
             self._broker.turns.take(partial(self._review, rest))
 
     def _forbid(self, name: str) -> None:
         with contextlib.suppress(TopicNotFound):  # it has ended, and the client is about to be told
-            topic = self._broker.unsubscribe(name, self._outbox)
+            topic = self._broker.unsubscribe(name, self._subscriber)
             notice = Info(topic=name, msg="unsubscribed", reason="forbidden", ts=self._clock.timestamp())
-            self._outbox.notify(topic, text_frame(encode(notice)))
+            self._subscriber.notify(topic, text_frame(encode(notice)))
 
     def _check_room(self, topic: str) -> None:
         """Raises LimitExceeded for one subscription too many."""
         limit = self._rules.max_subscriptions if self._rules is not None else 0
-        if limit and len(self._outbox.lanes) >= limit and topic not in self._outbox.lanes:
+        if limit and self._subscriber.subscription_count >= limit and not self._subscriber.is_subscribed(topic):
             raise LimitExceeded(f"the connection has its {limit} subscriptions (MAX_SUBSCRIPTIONS_PER_CONNECTION)")
 
     def _subscribe(self, request: Subscribe) -> None:
@@ -412,7 +422,7 @@ class Session:
         )
 
     def _join(self, request: Subscribe, start: Start) -> None:
-        catch_up = self._broker.subscribe(start, self._outbox)
+        catch_up = self._broker.subscribe(start, self._subscriber)
         topic = start.topic
         self._answer(
             SubscribeAck(
@@ -433,7 +443,7 @@ class Session:
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
         self._take_name(request.client_id)
-        topic = self._broker.unsubscribe(request.topic, self._outbox)
+        topic = self._broker.unsubscribe(request.topic, self._subscriber)
         self._answer(Ack(request_id=request.request_id, topic=topic.name, status="ok", ts=self._clock.timestamp()))
         log.info(
             "Client %(client_id)s unsubscribed from topic %(topic)s", {"client_id": self.client_id, "topic": topic.name}

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from pubsub.core.clock import Clock
-from pubsub.core.outbox import Outbox
-from pubsub.core.topic import Batch, StoredEvent, Topic, make_batch
+from pubsub.core.event import Batch, StoredEvent, make_batch
+from pubsub.core.lane import Subscriber
+from pubsub.core.outbox import OutboxOptions
+from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.frames import text_frame
 from pubsub.protocol.requests import Overflow, TopicOptions
@@ -26,7 +28,7 @@ class Lagging:
     def __init__(self) -> None:
         self.now = 0.0
         self._told: list[Any] = []
-        self.outbox = Outbox(self._write, LIMIT, Clock(lambda: 0, lambda: self.now))
+        self.outbox = Subscriber(self._write, OutboxOptions(LIMIT, Clock(lambda: 0, lambda: self.now)))
         self.outbox.block()
 
     def _write(self, frames: bytes) -> None:

@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
-from pubsub.core.outbox import Outbox
+from pubsub.core.lane import Subscriber
+from pubsub.core.outbox import OutboxOptions
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest, TopicExists, TopicNotFound
 from pubsub.websocket.session import NoReplies, Session
@@ -28,7 +29,7 @@ class Client(NoReplies):
 
     def __init__(self, broker: Broker, name: str) -> None:
         self.told: list[Any] = []
-        self.outbox = Outbox(self.write, LIMIT, Clock(lambda: 0))
+        self.outbox = Subscriber(self.write, OutboxOptions(LIMIT, Clock(lambda: 0)))
         self.session = Session(broker, self.outbox, self, Clock(lambda: 0), client_id=name, named=True)
         self._replies: list[bytes] = []
 

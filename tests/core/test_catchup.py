@@ -9,9 +9,11 @@ from msgspec import Raw
 from pubsub.core.broker import Broker, Kept
 from pubsub.core.catchup import Start
 from pubsub.core.clock import Clock
+from pubsub.core.event import StoredEvent
 from pubsub.core.journal import Done
-from pubsub.core.outbox import Outbox
-from pubsub.core.topic import StoredEvent, Topic
+from pubsub.core.lane import Subscriber
+from pubsub.core.outbox import OutboxOptions
+from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
@@ -79,7 +81,7 @@ class Bench:
 def test_what_leaves_the_ring_while_an_empty_page_is_read_is_replayed_all_the_same() -> None:
     bench, got = Bench(), bytearray()
     bench.publish(50)
-    bench.broker.subscribe(Start(bench.topic, 0), Outbox(got.extend, 100, Clock())).go_on()
+    bench.broker.subscribe(Start(bench.topic, 0), Subscriber(got.extend, OutboxOptions(100, Clock()))).go_on()
     bench.publish(30)
     bench.journal.answer(expired=True)
     bench.end_tick()
@@ -94,7 +96,7 @@ def test_a_subscription_that_had_to_wait_is_not_said_to_be_whole_when_a_part_has
     bench.broker.find_start("t", 0, Position(bench.topic.epoch, 45), starts.append)
     (start,) = starts
     assert isinstance(start, Start)
-    outbox = Outbox(lambda frame: None, 100, Clock())
+    outbox = Subscriber(lambda frame: None, OutboxOptions(100, Clock()))
     assert bench.broker.subscribe(start, outbox).recovered is True
     bench.publish(30)
     assert bench.broker.subscribe(start, outbox).recovered is True

@@ -7,8 +7,10 @@ import json
 from typing import Any
 
 from pubsub.core.clock import Clock
-from pubsub.core.outbox import Outbox
-from pubsub.core.topic import BATCH_BYTES, Batch, Lane, StoredEvent, Topic, make_batch
+from pubsub.core.event import BATCH_BYTES, Batch, StoredEvent, make_batch
+from pubsub.core.lane import Lane, Subscriber
+from pubsub.core.outbox import OutboxOptions
+from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.frames import text_frame
 from pubsub.protocol.requests import TopicOptions
@@ -22,7 +24,7 @@ class Wire:
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.room: int | None = None
-        self.outbox = Outbox(self.write, LIMIT, Clock(lambda: 0))
+        self.outbox = Subscriber(self.write, OutboxOptions(LIMIT, Clock(lambda: 0)))
 
     def write(self, frames: bytes) -> None:
         while frames:

@@ -611,6 +611,6 @@ def test_row_60_a_held_client_that_keeps_its_own_answer_waiting_is_not_taken_for
     parts.loop.pass_time(500)
     assert connection.last_life(500) == 500, "it waits for the server"
     connection.pause_writing()
-    connection.outbox.call_when_ready(lambda: None)
+    connection.subscriber.call_when_ready(lambda: None)
     parts.loop.pass_time(300)
     assert connection.last_life(800) == 500, "the server waits for it"

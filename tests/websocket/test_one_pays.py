@@ -63,7 +63,7 @@ def end_stalled(crowd: Crowd) -> list[bool]:
     for transport in crowd.transports:
         assert transport.connection is not None
         transport.connection.pause_writing()
-        transport.connection.outbox.call_when_ready(lambda: None)
+        transport.connection.subscriber.call_when_ready(lambda: None)
     crowd.begin_to_fail()
     for _ in range(STALL_TICKS):  # before anybody is dropped for its silence
         crowd.parts.connections._end_stalled(now=2000)

@@ -20,7 +20,7 @@ def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
             "broker.MEMBERS",
             "broker.LANES_IN_A_TURN",
             "broker.LOOKED_AT",
-            "outbox.LANES_IN_A_TURN",
+            "lane.LANES_IN_A_TURN",
             "catchup.PAGE",
         ):
             monkeypatch.setattr(f"pubsub.core.{name}", 1)

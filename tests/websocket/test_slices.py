@@ -18,8 +18,10 @@ from pubsub.core import broker as broker_module
 from pubsub.core.broker import Broker, Kept
 from pubsub.core.catchup import PAGE, Start
 from pubsub.core.clock import Clock
-from pubsub.core.outbox import Outbox
-from pubsub.core.topic import BATCH_BYTES, LANES_IN_A_TURN, Topic
+from pubsub.core.event import BATCH_BYTES
+from pubsub.core.lane import LANES_IN_A_TURN, Subscriber
+from pubsub.core.outbox import OutboxOptions
+from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure, TopicNotFound, Unauthorized
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
@@ -53,10 +55,10 @@ class World:
             self.broker.publish(Publish(topic=name, message=Message(new_id(), payload), **options), Publisher())
         self.end_tick()
 
-    def outbox(self, write: Callable[[bytes], None] = lambda frames: None, limit: int = 100) -> Outbox:
-        return Outbox(write, limit, Clock(lambda: 0), self.broker.turns.take)
+    def outbox(self, write: Callable[[bytes], None] = lambda frames: None, limit: int = 100) -> Subscriber:
+        return Subscriber(write, OutboxOptions(limit, Clock(lambda: 0), self.broker.turns.take))
 
-    def join(self, topic: Topic, outbox: Outbox, after: int | None = None) -> None:
+    def join(self, topic: Topic, outbox: Subscriber, after: int | None = None) -> None:
         self.broker.subscribe(Start(topic, topic.seq if after is None else after), outbox).go_on()
 
     def end_tick(self) -> bool:
@@ -128,7 +130,7 @@ def test_a_member_that_fails_costs_the_others_nothing(caplog: pytest.LogCaptureF
     assert "Internal error at the end of topic t" in caplog.text
 
 
-def many_topics(world: World, outbox: Outbox, count: int) -> list[Topic]:
+def many_topics(world: World, outbox: Subscriber, count: int) -> list[Topic]:
     topics = [world.topic(f"t{number}") for number in range(count)]
     for topic in topics:
         world.join(topic, outbox)
