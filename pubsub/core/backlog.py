@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from pubsub.core.clock import Clock
-from pubsub.core.event import Batch, Source, StoredEvent, make_batch
-from pubsub.protocol.frames import text_frame
+from pubsub.core.event import Batch, Encoding, Source, StoredEvent
 from pubsub.protocol.replies import Info, encode
 
 
@@ -28,10 +27,10 @@ class QueuedBatch(Struct):
 
 
 class Notice(Struct, frozen=True):
-    """A frame about a topic, behind the events of it that wait; never dropped."""
+    """A message about a topic, behind the events of it that wait; never dropped."""
 
     topic: Source
-    frame: bytes
+    text: bytes
 
 
 class Gap(Struct):
@@ -41,7 +40,7 @@ class Gap(Struct):
     from_seq: int
     to_seq: int
 
-    def frame(self, clock: Clock) -> bytes:
+    def text(self, clock: Clock) -> bytes:
         """The ``dropped`` that tells of it."""
         info = Info(
             topic=self.topic.name,
@@ -51,7 +50,7 @@ class Gap(Struct):
             to_seq=self.to_seq,
             ts=clock.timestamp(),
         )
-        return text_frame(encode(info))
+        return encode(info)
 
 
 class Newest(Struct):
@@ -71,14 +70,15 @@ class Backlog:
     ``overflowed``: it came to its limit at a topic whose policy is to disconnect.
     """
 
-    __slots__ = ("_clock", "_droppable", "_emptied", "_gaps", "_limit", "_newest", "_queue", "_queued", "_replayed",
-                 "_tails", "dropped", "overflowed")  # fmt: skip
+    __slots__ = ("_clock", "_droppable", "_emptied", "_encoding", "_gaps", "_limit", "_newest", "_queue", "_queued",
+                 "_replayed", "_tails", "dropped", "overflowed")  # fmt: skip
 
-    def __init__(self, limit: int, clock: Clock) -> None:
+    def __init__(self, limit: int, clock: Clock, encoding: Encoding) -> None:
         self.dropped = 0
         self.overflowed = False
         self._limit = limit
         self._clock = clock
+        self._encoding = encoding
         self._queue: deque[Entry] = deque()
         self._droppable: deque[QueuedBatch] = deque()  # those of them that may make room
         self._emptied = 0  # batches in the queue that are empty
@@ -121,18 +121,18 @@ class Backlog:
         self._replayed += len(batch.events)
         self._append(batch, replayed=True)
 
-    def notify(self, topic: Source, frame: bytes) -> None:
-        self._queue.append(Notice(topic, frame))
+    def notify(self, topic: Source, text: bytes) -> None:
+        self._queue.append(Notice(topic, text))
 
     def tell(self, gap: Gap) -> None:
         """Queue the news of messages that are not to be had."""
         self._queue.append(gap)
 
     def take(self) -> bytes:
-        """The next frames to be written; empty when nothing waits any more."""
+        """The next bytes to be written; empty when nothing waits any more."""
         while self._queue:
-            if frames := self._take(self._queue.popleft()):
-                return frames
+            if encoded := self._take(self._queue.popleft()):
+                return encoded
         return b"".join([self._told(topic) for topic in list(self._gaps)])
 
     @property
@@ -186,7 +186,7 @@ class Backlog:
         room = max(0, -self._excess)
         fitting, rest = batch.events[:room], batch.events[room:]
         if fitting:
-            self._append(make_batch(batch.topic, fitting) if rest else batch)
+            self._append(Batch(batch.topic, fitting, b"") if rest else batch)
         if rest:
             self._widen_tail(batch.topic, rest)
 
@@ -222,7 +222,7 @@ class Backlog:
 
     def _told(self, topic: Source) -> bytes:
         gap = self._gaps.pop(topic, None)
-        return b"" if gap is None else gap.frame(self._clock)
+        return b"" if gap is None else self._encoding.message(gap.text(self._clock))
 
     def _take(self, entry: Entry) -> bytes:
         """What an entry comes to: nothing yet for a gap, which is told before what comes next of its topic."""
@@ -230,7 +230,7 @@ class Backlog:
             case QueuedBatch():
                 return self._take_batch(entry)
             case Notice():
-                return self._told(entry.topic) + entry.frame
+                return self._told(entry.topic) + self._encoding.message(entry.text)
             case Gap():
                 self._tails.pop(entry.topic, None)
                 self._miss(entry.topic, entry.from_seq, entry.to_seq)
@@ -247,26 +247,31 @@ class Backlog:
             self._droppable.popleft()
         batch, skipped = entry.batch, entry.skipped
         self._replayed -= (len(batch.events) - skipped) * entry.replayed
-        return self._take_events(batch.topic, batch.events[skipped:], b"" if skipped else batch.frames)
+        return self._take_events(batch.topic, batch.events[skipped:], b"" if skipped else batch.encoded)
 
-    def _take_events(self, topic: Source, events: list[StoredEvent], frames: bytes) -> bytes:
-        """``frames`` are the events' frames, joined; empty where that is still to be done."""
+    def _take_events(self, topic: Source, events: Sequence[StoredEvent], encoded: bytes) -> bytes:
+        """``encoded`` is all of the events; empty where that is still to be done."""
         self._queued -= len(events)
-        if topic.expiring or not frames:
+        if topic.expiring:
             return self._alive(topic, events)
-        return self._told(topic) + frames
+        return self._told(topic) + (encoded or self._encoding.events(events))
 
-    def _alive(self, topic: Source, events: list[StoredEvent]) -> bytes:
-        """The frames of those that have not expired, each gap before what follows it."""
+    def _alive(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
+        """Encode those that have not expired, each gap before what follows it."""
         now = self._clock.monotonic()
-        frames = []
+        parts, run = list[bytes](), list[StoredEvent]()
         for event in events:
-            if event.expires <= now:
-                self._miss(topic, event.seq, event.seq)
-                self.dropped += 1
-            else:
-                frames += [self._told(topic), event.frame]
-        return b"".join(frames)
+            if event.expires > now:
+                run.append(event)
+                continue
+            if run:
+                parts += [self._told(topic), self._encoding.events(run)]
+                run = []
+            self._miss(topic, event.seq, event.seq)
+            self.dropped += 1
+        if run:
+            parts += [self._told(topic), self._encoding.events(run)]
+        return b"".join(parts)
 
 
 def _is_empty(entry: Entry) -> bool:

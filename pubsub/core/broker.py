@@ -17,11 +17,10 @@ from msgspec import structs
 from pubsub.core.catchup import CatchUp, Start
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
-from pubsub.core.lane import LANES_IN_A_TURN, Lane
+from pubsub.core.lane import LANES_IN_A_TURN
 from pubsub.core.topic import Topic, random_epoch
 from pubsub.core.turns import Turns
 from pubsub.protocol.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
-from pubsub.protocol.frames import text_frame
 from pubsub.protocol.replies import Info, encode
 from pubsub.protocol.requests import Position, Publish, TopicOptions, check_topic
 
@@ -45,14 +44,6 @@ class Kept:
     epoch: str
     events: list[StoredEvent]
     complete: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """A topic that has ended, and what its members are told of it, one after the other."""
-
-    topic: Topic
-    notice: bytes
 
 
 def ignore(_: Failure | None) -> None:
@@ -91,7 +82,7 @@ class Broker:
         self._coming: set[str] = set()  # topics that their journal has yet to make
         self._unflushed: list[Topic] = []
         self._subscribers = 0
-        self._ending: dict[Lane, Ending] = {}  # topics with members that have yet to be told
+        self._ending: dict[Topic, bytes] = {}  # topics with members that have yet to be told
         self.turns = Turns(defer, self.give_way)
         self._logs_publishes = log.isEnabledFor(logging.DEBUG)
 
@@ -209,9 +200,9 @@ class Broker:
         topic.flush()
         self._end_stale(topic, subscriber)
         self._subscribers += not subscriber.lanes
-        subscriber.lanes[topic.name] = topic.lane
-        catch_up = CatchUp(start, subscriber, self._clock)
-        topic.lane.arrive(subscriber, catch_up)
+        lane = subscriber.lanes[topic.name] = topic.lane_for(subscriber.encoding)
+        catch_up = CatchUp(start, lane, subscriber, self._clock)
+        lane.arrive(subscriber, catch_up)
         return catch_up
 
     def unsubscribe(self, name: str, subscriber: Subscriber) -> Topic:
@@ -271,36 +262,36 @@ class Broker:
             topic.flush()
             del self._topics[topic.name]
             log.info("Topic deleted: %(topic)s", {"topic": topic.name})
-            notice = text_frame(encode(Info(topic=topic.name, msg="topic_deleted", ts=self._clock.timestamp())))
-            self._ending[topic.lane] = Ending(topic, notice)
-            self._end_memberships(topic.lane, topic.lane.members, done)
+            self._ending[topic] = encode(Info(topic=topic.name, msg="topic_deleted", ts=self._clock.timestamp()))
+            self._end_memberships(topic, [member for lane in topic.lanes for member in lane.members], done)
         else:
             done(failure)
 
-    def _end_memberships(self, lane: Lane, members: list[Subscriber], done: Done) -> None:
+    def _end_memberships(self, topic: Topic, members: list[Subscriber], done: Done) -> None:
         """Tell the members of a topic that has ended, in turns: they may be many."""
         for subscriber in members[:MEMBERS]:
             try:
-                self._end_membership(lane, subscriber)
+                self._end_membership(topic, subscriber)
             except Exception:  # one member's fault must not cost the others their news
-                log.exception("Internal error at the end of topic %(topic)s", {"topic": self._ending[lane].topic.name})
+                log.exception("Internal error at the end of topic %(topic)s", {"topic": topic.name})
         if rest := members[MEMBERS:]:
-            self.turns.take(partial(self._end_memberships, lane, rest, done))
+            self.turns.take(partial(self._end_memberships, topic, rest, done))
         else:
-            del self._ending[lane]
+            del self._ending[topic]
             done(None)
 
-    def _end_membership(self, lane: Lane, subscriber: Subscriber) -> None:
-        ending = self._ending[lane]
-        if subscriber.lanes.get(ending.topic.name) is lane:
-            self._part(ending.topic.name, subscriber)
-            subscriber.notify(ending.topic, ending.notice)
+    def _end_membership(self, topic: Topic, subscriber: Subscriber) -> None:
+        lane = subscriber.lanes.get(topic.name)
+        if lane is not None and lane.topic is topic:
+            self._part(topic.name, subscriber)
+            subscriber.notify(topic, self._ending[topic])
 
     def _end_stale(self, topic: Topic, subscriber: Subscriber) -> None:
         """Who comes to a topic as one that has yet to be told of the end of an earlier one is told first."""
         lane = subscriber.lanes.get(topic.name)
-        if lane is not None and lane is not topic.lane:
-            self._end_membership(lane, subscriber)
+        if lane is not None and lane.topic is not topic:
+            assert isinstance(lane.topic, Topic), "it is a Broker's"
+            self._end_membership(lane.topic, subscriber)
 
     def _look_for_expired(self, topic: Topic, seq: int, after: int, answer: Callable[[Start | Failure], None]) -> None:
         """Find a start after ``seq`` for who must be told whether any of what follows it has expired."""
@@ -313,7 +304,11 @@ class Broker:
             self.turns.take(partial(self._look_for_expired, topic, seq, page.end, answer))
 
     def _part(self, name: str, subscriber: Subscriber) -> None:
-        subscriber.lanes.pop(name).leave(subscriber)
+        lane = subscriber.lanes.pop(name)
+        lane.leave(subscriber)
+        if not lane.size:
+            assert isinstance(lane.topic, Topic), "it is a Broker's"
+            lane.topic.end_empty_lanes()
         self._subscribers -= not subscriber.lanes
 
     def _gather(
@@ -333,7 +328,7 @@ class Broker:
         if topic.in_ring(after):
             page = topic.page(after, LOOKED_AT if topic.expiring else limit - len(found), self._clock.monotonic())
             found, end = found + page.events[: limit - len(found)], page.end
-        size = sum(len(event.frame) for event in found)
+        size = sum(len(event.text) for event in found)
         if size > MAX_ANSWER and len(found) > 1:
             fitting = MAX_ANSWER * len(found) // size
             answer(

@@ -21,7 +21,7 @@ from pubsub.protocol.errors import Failure
 
 if TYPE_CHECKING:
     from pubsub.core.event import StoredEvent
-    from pubsub.core.lane import Subscriber
+    from pubsub.core.lane import Lane, Subscriber
     from pubsub.core.topic import Topic
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,10 @@ class CatchUp:
     ``recovered``: that of its start, if it is still so; a subscriber that takes nothing may have kept it waiting.
     """
 
-    __slots__ = ("_after", "_clock", "_subscriber", "_told", "_topic", "recovered")
+    __slots__ = ("_after", "_clock", "_lane", "_subscriber", "_told", "_topic", "recovered")
 
-    def __init__(self, start: Start, subscriber: Subscriber, clock: Clock) -> None:
+    def __init__(self, start: Start, lane: Lane, subscriber: Subscriber, clock: Clock) -> None:
+        self._lane = lane
         self._topic = start.topic
         self._after = start.after
         self._told = start.told
@@ -63,7 +64,7 @@ class CatchUp:
     def go_on(self) -> None:
         """Send what comes next, as soon as the socket takes it, unless the subscription has ended meanwhile."""
         topic = self._topic
-        if not topic.lane.is_arriving(self._subscriber, self):
+        if not self._lane.is_arriving(self._subscriber, self):
             return
         if self._subscriber.lagging:
             self._wait()
@@ -81,12 +82,12 @@ class CatchUp:
         else:
             topic.flush()
             self._subscriber.replay(topic, page.events, after=self._told, until=topic.seq)
-            topic.lane.join(self._subscriber)
+            self._lane.join(self._subscriber)
 
     def _take(self, asked_to: int, page: Sequence[StoredEvent] | Failure) -> None:
         """``asked_to``: where the ring began when the page was asked for; what left it since is on no such page."""
         topic = self._topic
-        if not topic.lane.is_arriving(self._subscriber, self):
+        if not self._lane.is_arriving(self._subscriber, self):
             return
         if isinstance(page, Failure):
             log.error("Topic %(topic)s: older messages can't be read for a subscriber", {"topic": topic.name})
@@ -115,7 +116,7 @@ def _fitting(page: Page) -> Page:
     """The first BATCH_BYTES of a page, and one event more."""
     size = 0
     for number, event in enumerate(page.events, 1):
-        size += len(event.frame)
+        size += len(event.text)
         if size >= BATCH_BYTES and number < len(page.events):
             return Page(page.events[:number], event.seq)
     return page

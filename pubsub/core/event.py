@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from typing import Final, Protocol
 
 from msgspec import Struct
 
-from pubsub.protocol.requests import TopicOptions
+from pubsub.protocol.frames import text_frame, text_frames
+from pubsub.protocol.replies import Event, encode
+from pubsub.protocol.requests import Message, TopicOptions
 
 # A batch is written as soon as it has so many bytes: it bounds what waits for the end of the tick, and is the grain in
 # which a lagging subscriber's queue holds on to memory.
@@ -24,39 +26,65 @@ class Source(Protocol):
 
 
 class StoredEvent(Struct, frozen=True, gc=False):
-    """An event as it is kept and sent: its place in the topic and the finished frame, shared by all who get it.
+    """An event as it is kept: its place in the topic, and the text that all who get it share.
 
-    ``expires``: when it is not to be delivered any more, by the monotonic clock.
+    ``expires``: the moment of the monotonic clock from which on it is not delivered any more.
     """
 
     seq: int
-    frame: bytes
+    text: bytes
     expires: float = inf
 
 
+def make_event(topic: str, message: Message, seq: int, ts: str, expires: float = inf) -> StoredEvent:
+    """The one maker of new events."""
+    return StoredEvent(seq, encode(Event(topic, message, seq, ts)), expires)
+
+
+class Encoding(Protocol):
+    """The form in which subscribers get events and other messages. Members of a lane have the same."""
+
+    def events(self, events: Sequence[StoredEvent]) -> bytes:
+        """Encode events, joined."""
+        ...
+
+    def message(self, text: bytes) -> bytes:
+        """Encode the JSON text of a reply or an info."""
+        ...
+
+
+class WebSocketText:
+    """Each message is one text frame."""
+
+    def events(self, events: Sequence[StoredEvent]) -> bytes:
+        if len(events) == 1:
+            return text_frame(events[0].text)
+        return text_frames([event.text for event in events])
+
+    def message(self, text: bytes) -> bytes:
+        return text_frame(text)
+
+
+WEBSOCKET_TEXT: Final = WebSocketText()
+
+
 class Batch(Struct, frozen=True):
-    """Events of one topic that are written together, without a hole in ``seq``; ``frames`` is all of them joined."""
+    """Events of one topic that are written together, without a hole in ``seq``; ``encoded`` is all of them joined."""
 
     topic: Source
-    events: list[StoredEvent]
-    frames: bytes
+    events: Sequence[StoredEvent]
+    encoded: bytes
 
 
-def make_batches(topic: Source, events: Iterable[StoredEvent]) -> Iterator[Batch]:
-    """``events`` in batches of about BATCH_BYTES; a new one begins at each hole."""
-    gathered: list[StoredEvent] = []
+def split_into_runs(events: Iterable[StoredEvent]) -> Iterator[list[StoredEvent]]:
+    """``events`` in runs of about BATCH_BYTES; a new one begins at each hole."""
+    run: list[StoredEvent] = []
     size = 0
     for event in events:
-        if gathered and (size >= BATCH_BYTES or event.seq != gathered[-1].seq + 1):
-            yield make_batch(topic, gathered)
-            gathered, size = [], 0
-        gathered.append(event)
-        size += len(event.frame)
-    if gathered:
-        yield make_batch(topic, gathered)
-
-
-def make_batch(topic: Source, events: list[StoredEvent]) -> Batch:
-    """One batch; a lone event's frame is not copied."""
-    frames = events[0].frame if len(events) == 1 else b"".join([event.frame for event in events])
-    return Batch(topic, events, frames)
+        if run and (size >= BATCH_BYTES or event.seq != run[-1].seq + 1):
+            yield run
+            run, size = [], 0
+        run.append(event)
+        size += len(event.text)
+    if run:
+        yield run

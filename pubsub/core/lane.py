@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from pubsub.core.event import Batch
+from pubsub.core.event import Batch, Encoding, Source, StoredEvent
 from pubsub.core.outbox import Outbox, OutboxOptions
 
 log = logging.getLogger(__name__)
@@ -19,13 +19,15 @@ Write = Callable[[bytes], None]
 class Lane:
     """Subscribers of a topic that get the same bytes. One write each for a batch, with no Python code in between.
 
-    Who is blocked gets the batch into its Outbox instead, and is back among the ready once its queue is empty. Who
-    still reads older messages from the journal gets nothing here, until its CatchUp has it join.
+    A blocked subscriber's batches go to its Outbox, and it is back among the ready once its queue is empty. A
+    subscriber that still reads older messages gets nothing here, until its CatchUp makes it join.
     """
 
-    __slots__ = ("_arriving", "_lagging", "_ready", "_writes", "size")
+    __slots__ = ("_arriving", "_lagging", "_ready", "_writes", "encoding", "size", "topic")
 
-    def __init__(self) -> None:
+    def __init__(self, topic: Source, encoding: Encoding) -> None:
+        self.topic = topic
+        self.encoding = encoding
         self._ready: dict[Subscriber, Write] = {}
         self._lagging: dict[Subscriber, None] = {}
         self._arriving: dict[Subscriber, object] | None = None
@@ -78,21 +80,22 @@ class Lane:
         self.size = len(self._ready) + len(self._lagging) + len(self._arriving or ())
         self._writes = None
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, events: Sequence[StoredEvent]) -> None:
         if self._writes is None:
             self._writes = tuple(self._ready.values())
-        frames = batch.frames
+        encoded = self.encoding.events(events)
+        batch = Batch(self.topic, events, encoded)
         lagging = list(self._lagging)  # before the writes: who blocks at this batch has it already
         writes, offers = iter(self._writes), iter(lagging)
         while True:
             try:
                 for write in writes:
-                    write(frames)
+                    write(encoded)
                 for member in offers:
                     member.offer(batch)
                 return
             except Exception:  # the others still have theirs to come
-                log.exception("Internal error at a subscriber of topic %(topic)s", {"topic": batch.topic.name})
+                log.exception("Internal error at a subscriber of topic %(topic)s", {"topic": self.topic.name})
 
 
 class Subscriber(Outbox):

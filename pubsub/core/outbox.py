@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from pubsub.core.backlog import Backlog, Gap
 from pubsub.core.clock import Clock
-from pubsub.core.event import Batch, Source, StoredEvent, make_batches
+from pubsub.core.event import WEBSOCKET_TEXT, Batch, Encoding, Source, StoredEvent, split_into_runs
 
 
 def at_once(work: Callable[[], None]) -> None:
@@ -27,6 +27,7 @@ class OutboxOptions(Struct, frozen=True):
     limit: int
     clock: Clock
     take_turn: Callable[[Callable[[], None]], None] = at_once
+    encoding: Encoding = WEBSOCKET_TEXT
 
 
 class Outbox:
@@ -81,11 +82,11 @@ class Outbox:
         """The socket takes data again: send what waits, and go back to direct writes when nothing does."""
         self.blocked = False
         while self._backlog is not None and not self.blocked and not self._backlog.overflowed:
-            frames = self._backlog.take()
+            encoded = self._backlog.take()
             if not self._backlog:
                 self._dropped, self._backlog = self.dropped, None
-            if frames:
-                self.write(frames)
+            if encoded:
+                self.write(encoded)
         if not self.lagging:
             self._lagging_changed()
             self._call_waiting()
@@ -99,12 +100,16 @@ class Outbox:
             self._when_ready = []
         self._when_ready.append(callback)
 
-    def notify(self, topic: Source, frame: bytes) -> None:
-        """Send a frame about ``topic`` behind the events of it that wait; it is never dropped."""
+    @property
+    def encoding(self) -> Encoding:
+        return self._options.encoding
+
+    def notify(self, topic: Source, text: bytes) -> None:
+        """Send a message about ``topic`` behind the events of it that wait; it is never dropped."""
         if self.lagging:
-            self._waiting().notify(topic, frame)
+            self._waiting().notify(topic, text)
         else:
-            self.write(frame)
+            self.write(self.encoding.message(text))
 
     def replay(self, topic: Source, events: Iterable[StoredEvent], *, after: int | None, until: int) -> None:
         """Send kept events, and tell what is missing among them.
@@ -112,13 +117,13 @@ class Outbox:
         The subscriber has everything up to ``after``, or begins with the first of the events where that is None. It
         will get what follows ``until``, so what is missing up to there is told too.
         """
-        for batch in make_batches(topic, events):
-            self._tell_missing(topic, after, batch.events[0].seq - 1)
-            after = batch.events[-1].seq
+        for run in split_into_runs(events):
+            self._tell_missing(topic, after, run[0].seq - 1)
+            after = run[-1].seq
             if self.lagging:
-                self._waiting().replay(batch)
+                self._waiting().replay(Batch(topic, run, b""))
             else:
-                self.write(batch.frames)
+                self.write(self.encoding.events(run))
         self._tell_missing(topic, after, until)
 
     def offer(self, batch: Batch) -> None:
@@ -129,7 +134,7 @@ class Outbox:
         if self.lagging:
             self._waiting().offer(batch)
         else:
-            self.write(batch.frames)
+            self.write(batch.encoded)
 
     def clear(self) -> None:
         """Forget all: the subscriber is gone."""
@@ -143,7 +148,7 @@ class Outbox:
         if self.lagging:
             self._waiting().tell(gap)
         else:
-            self.write(gap.frame(self._options.clock))
+            self.write(self.encoding.message(gap.text(self._options.clock)))
 
     def _lagging_changed(self) -> None:
         """Called when the subscriber begins to lag, and when it no longer does."""
@@ -155,5 +160,5 @@ class Outbox:
 
     def _waiting(self) -> Backlog:
         if self._backlog is None:
-            self._backlog = Backlog(self._options.limit, self._options.clock)
+            self._backlog = Backlog(self._options.limit, self._options.clock, self.encoding)
         return self._backlog

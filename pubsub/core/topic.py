@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pubsub.core.event import BATCH_BYTES, StoredEvent, make_batch
+from pubsub.core.event import BATCH_BYTES, Encoding, StoredEvent
 from pubsub.core.lane import Lane
 from pubsub.core.ring import Ring
 from pubsub.protocol.requests import TopicOptions
@@ -38,7 +38,7 @@ class Topic:
     that the journal holds; where it holds none (memory) it is 0. ``expiring``: some events are only kept for a time.
     """
 
-    __slots__ = ("_pending", "_pending_bytes", "epoch", "expiring", "first", "history", "journal", "lane", "name",
+    __slots__ = ("_pending", "_pending_bytes", "epoch", "expiring", "first", "history", "journal", "lanes", "name",
                  "number", "options", "ring", "seq", "stored_bytes")  # fmt: skip
 
     def __init__(self, name: str, epoch: str, options: TopicOptions, journal: Journal, *, ring_size: int) -> None:
@@ -54,13 +54,13 @@ class Topic:
         self.stored_bytes = 0  # what the journal holds of it
         self.expiring = options.ttl_sec is not None
         self.ring = Ring(min(options.history, ring_size))
-        self.lane = Lane()
+        self.lanes: tuple[Lane, ...] = ()
         self._pending: list[StoredEvent] = []
         self._pending_bytes = 0
 
     @property
     def subscribers(self) -> int:
-        return self.lane.size
+        return sum(lane.size for lane in self.lanes)
 
     @property
     def oldest(self) -> int:
@@ -78,10 +78,10 @@ class Topic:
             ring.slots[(seq - ring.base) % ring.capacity] = event
         else:
             ring.append(event)
-        if not self.lane.size:
+        if not self.lanes:
             return False
         self._pending.append(event)
-        self._pending_bytes += len(event.frame)
+        self._pending_bytes += len(event.text)
         if self._pending_bytes >= BATCH_BYTES:
             self.flush()
             return False
@@ -90,10 +90,21 @@ class Topic:
     def flush(self) -> None:
         """Deliver what waits. Must come before any change of who is subscribed, so that order holds."""
         if self._pending:
-            batch = make_batch(self, self._pending)
-            self._pending = []
+            pending, self._pending = self._pending, []
             self._pending_bytes = 0
-            self.lane.deliver(batch)
+            for lane in self.lanes:
+                lane.deliver(pending)
+
+    def lane_for(self, encoding: Encoding) -> Lane:
+        """The lane of the subscribers with this encoding; it begins with the first of them."""
+        for lane in self.lanes:
+            if lane.encoding is encoding:
+                return lane
+        self.lanes += (lane := Lane(self, encoding),)
+        return lane
+
+    def end_empty_lanes(self) -> None:
+        self.lanes = tuple(lane for lane in self.lanes if lane.size)
 
     def purge(self, now: float) -> None:
         """Let go of the oldest events where they have expired; what expired before its turn waits for it."""

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET, structs
 
 from pubsub.core.clock import Clock
-from pubsub.core.event import StoredEvent
+from pubsub.core.event import StoredEvent, make_event
 from pubsub.core.journal import lifetime
 from pubsub.journals.dedup import Seen, id_key
-from pubsub.protocol.frames import text_frame
-from pubsub.protocol.replies import Event, encode
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Deliver, Done, Publisher
@@ -52,7 +50,7 @@ class MemoryJournal:
                 publisher.repeated(request, first, ts)
                 return
             seen.add(key, seq, now)
-        event = StoredEvent(seq, text_frame(encode(Event(topic.name, request.message, seq, ts))))
+        event = make_event(topic.name, request.message, seq, ts)
         if topic.expiring or request.ttl_sec is not UNSET:
             now = self._clock.monotonic()
             topic.purge(now)

@@ -23,7 +23,6 @@ from pubsub.core.journal import JournalError
 from pubsub.journals.store import EventRow, Store, TopicRow
 from pubsub.journals.writer import Append, Create, Delete, Mark, Operation, Result, Writer
 from pubsub.protocol.errors import Failure, NotStored
-from pubsub.protocol.frames import text_frame
 from pubsub.system.cores import SharedCore
 
 if TYPE_CHECKING:
@@ -279,10 +278,7 @@ class SqliteJournal:
     def _events(self, rows: Sequence[EventRow]) -> list[StoredEvent]:
         """Rows as what is sent; when they expire by the clock that nobody sets."""
         ahead = self._clock.monotonic() - self._now()
-        return [
-            StoredEvent(row.seq, text_frame(row.text), inf if row.expires is None else row.expires + ahead)
-            for row in rows
-        ]
+        return [StoredEvent(row.seq, row.text, inf if row.expires is None else row.expires + ahead) for row in rows]
 
     def _submit(self, executor: ThreadPoolExecutor, work: Callable[[], Found], then: Callable[[Found], None]) -> None:
         """Have a thread do ``work``, and ``then`` be called on the loop with what it found."""

@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from pubsub.core.event import StoredEvent
+from pubsub.core.event import StoredEvent, make_event
 from pubsub.core.journal import DATABASE, JournalError, lifetime
 from pubsub.journals.dedup import Seen, id_key
 from pubsub.journals.store import DirectoryLock, Store, event_key
 from pubsub.journals.wal import lost_commits
 from pubsub.protocol.errors import Failure, NotStored, TopicExists, TopicNotFound
-from pubsub.protocol.frames import text_frame
-from pubsub.protocol.replies import Event, encode
 from pubsub.protocol.requests import Publish, TopicOptions
 
 if TYPE_CHECKING:
@@ -239,13 +237,13 @@ class Writer:
             operation.seq = first
             return
         state.seq += 1
-        text = encode(Event(topic.name, request.message, state.seq, operation.ts))
         ttl = lifetime(topic.options, request)
+        event = make_event(topic.name, request.message, state.seq, operation.ts, self._monotonic() + ttl)
         expires = None if ttl == inf else self._now() + ttl
-        self._rows.append((event_key(topic.number, state.seq), text, expires))
-        state.size += len(text)
+        self._rows.append((event_key(topic.number, state.seq), event.text, expires))
+        state.size += len(event.text)
         operation.seq = state.seq
-        operation.event = StoredEvent(state.seq, text_frame(text), self._monotonic() + ttl)
+        operation.event = event
         self._touched.add(topic.number)
 
     def _remember(self, number: int, state: State, request: Publish) -> int:

@@ -8,7 +8,7 @@ holds 1.5 KiB for each connection (this one: 0.1), at the same speed (0.6 µs a 
 from __future__ import annotations
 
 from codecs import utf_8_decode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, cast
 
 from pubsub.protocol.errors import Goodbye
@@ -32,10 +32,12 @@ CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 
 
 def text_frame(payload: bytes) -> bytes:
     """One unfragmented, unmasked text frame around ``payload``."""
-    try:
-        return _HEADERS[len(payload)] + payload
-    except IndexError:
-        return _header(FIN | TEXT, len(payload)) + payload
+    return _HEADERS[len(payload)] + payload
+
+
+def text_frames(payloads: Sequence[bytes]) -> bytes:
+    """One such frame for each payload, joined."""
+    return b"".join([_HEADERS[len(payload)] + payload for payload in payloads])
 
 
 def control_frame(opcode: int, payload: bytes = b"") -> bytes:
@@ -49,20 +51,18 @@ def close_frame(goodbye: Goodbye) -> bytes:
     return control_frame(CLOSE, goodbye.code.to_bytes(2, "big") + goodbye.reason.encode())
 
 
-def frame_payload(frame: bytes) -> memoryview:
-    """The payload of a frame that :func:`text_frame` built; shares its bytes."""
-    return memoryview(frame)[{126: 4, 127: 10}.get(frame[1], 2) :]
+class _Headers(dict[int, bytes]):
+    """Headers of text frames by the size of the payload; those of the usual sizes are kept: 0.3 µs less for each."""
+
+    def __missing__(self, size: int) -> bytes:
+        if size < 126:
+            return bytes((FIN_TEXT, size))
+        if size < 1 << 16:
+            return bytes((FIN_TEXT, 126)) + size.to_bytes(2, "big")
+        return bytes((FIN_TEXT, 127)) + size.to_bytes(8, "big")
 
 
-def _header(first: int, size: int) -> bytes:
-    if size < 126:
-        return bytes((first, size))
-    if size < 1 << 16:
-        return bytes((first, 126)) + size.to_bytes(2, "big")
-    return bytes((first, 127)) + size.to_bytes(8, "big")
-
-
-_HEADERS: Final = tuple(_header(FIN | TEXT, size) for size in range(1024))  # 0.3 µs less for each of the usual frames
+_HEADERS: Final = _Headers({size: _Headers()[size] for size in range(1024)})
 
 
 class ProtocolFault(Exception):

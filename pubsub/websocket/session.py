@@ -33,7 +33,7 @@ from pubsub.protocol.errors import (
     TopicNotFound,
     Unauthorized,
 )
-from pubsub.protocol.frames import frame_payload, text_frame
+from pubsub.protocol.frames import text_frame
 from pubsub.protocol.mistakes import request_id_of
 from pubsub.protocol.replies import Ack, HistoryReply, Info, Pong, PublishAck, Reply, SubscribeAck, encode, error_reply
 from pubsub.protocol.requests import AnyRequest, Auth, History, Ping, Publish, Subscribe, Unsubscribe, decode_request
@@ -403,7 +403,7 @@ class Session:
         with contextlib.suppress(TopicNotFound):  # it has ended, and the client is about to be told
             topic = self._broker.unsubscribe(name, self._subscriber)
             notice = Info(topic=name, msg="unsubscribed", reason="forbidden", ts=self._clock.timestamp())
-            self._subscriber.notify(topic, text_frame(encode(notice)))
+            self._subscriber.notify(topic, encode(notice))
 
     def _check_room(self, topic: str) -> None:
         """Raises LimitExceeded for one subscription too many."""
@@ -465,7 +465,7 @@ class Session:
                 request_id=request.request_id,
                 topic=request.topic,
                 epoch=kept.epoch,
-                messages=[Raw(frame_payload(event.frame)) for event in kept.events],
+                messages=[Raw(event.text) for event in kept.events],
                 complete=kept.complete,
                 ts=self._clock.timestamp(),
             )

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from pubsub.core.clock import Clock
-from pubsub.core.event import Batch, StoredEvent, make_batch
+from pubsub.core.event import WEBSOCKET_TEXT, Batch, StoredEvent
 from pubsub.core.lane import Subscriber
 from pubsub.core.outbox import OutboxOptions
 from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
-from pubsub.protocol.frames import text_frame
 from pubsub.protocol.requests import Overflow, TopicOptions
 from tests.core.test_outbox import summary
 
@@ -51,9 +50,8 @@ def topic(overflow: Overflow, name: str = "t") -> Topic:
 
 
 def batch(of: Topic, first: int, last: int, expires: float = inf) -> Batch:
-    return make_batch(
-        of, [StoredEvent(n, text_frame(json.dumps([of.name, n]).encode()), expires) for n in range(first, last + 1)]
-    )
+    kept = [StoredEvent(n, json.dumps([of.name, n]).encode(), expires) for n in range(first, last + 1)]
+    return Batch(of, kept, WEBSOCKET_TEXT.events(kept))
 
 
 def events(first: int, last: int, name: str = "t") -> list[Any]:
@@ -200,7 +198,7 @@ def test_what_may_not_be_dropped_is_not_walked_over_for_each_batch() -> None:
     """Before the first event that may go stand many notices; to drop is one step all the same."""
     client, of, other = Lagging(), topic("drop_oldest"), topic("drop_newest", "other")
     for number in range(100):
-        client.outbox.notify(other, text_frame(json.dumps(["notice", number]).encode()))
+        client.outbox.notify(other, json.dumps(["notice", number]).encode())
     steps = 0
 
     def count(frame: Any, event: str, argument: Any) -> None:

@@ -9,7 +9,7 @@ from msgspec import Raw
 from pubsub.core.broker import Broker, Kept
 from pubsub.core.catchup import Start
 from pubsub.core.clock import Clock
-from pubsub.core.event import StoredEvent
+from pubsub.core.event import WEBSOCKET_TEXT, StoredEvent
 from pubsub.core.journal import Done
 from pubsub.core.lane import Subscriber
 from pubsub.core.outbox import OutboxOptions
@@ -87,7 +87,7 @@ def test_what_leaves_the_ring_while_an_empty_page_is_read_is_replayed_all_the_sa
     bench.end_tick()
     bench.journal.answer()
     bench.publish(1)
-    assert bytes(got) == b"".join(event.frame for event in bench.journal.kept[-41:])
+    assert bytes(got) == WEBSOCKET_TEXT.events(bench.journal.kept[-41:])
 
 
 def test_a_subscription_that_had_to_wait_is_not_said_to_be_whole_when_a_part_has_gone_meanwhile() -> None:

@@ -27,8 +27,8 @@ from pubsub.protocol.frames import (
     Received,
     close_frame,
     control_frame,
-    frame_payload,
     text_frame,
+    text_frames,
 )
 from tests.harness import frame_header, masked_frame
 
@@ -195,7 +195,7 @@ def test_can_be_left_at_any_message_and_taken_up_again() -> None:
 def test_builds_text_frames(size: int) -> None:
     frame = text_frame(b"x" * size)
     assert frame == frame_header(FIN_TEXT, size, masked=False) + b"x" * size
-    assert bytes(frame_payload(frame)) == b"x" * size
+    assert text_frames([b"x" * size, b"y"]) == frame + b"\x81\x01y"
 
 
 def test_builds_control_frames() -> None:

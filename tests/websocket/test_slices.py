@@ -157,13 +157,13 @@ def test_row_65_a_subscriber_that_blocks_tells_its_topics_in_slices_and_loses_no
     world.publish(last.name, 1)  # its lane does not know yet
     while world.end_tick():
         pass
-    assert all(outbox in topic.lane._lagging for topic in topics)
+    assert all(outbox in topic.lanes[0]._lagging for topic in topics)
     world.publish(last.name, 1)
     outbox.unblock()
     world.publish(last.name, 1)  # again
     while world.end_tick():
         pass
-    assert all(outbox in topic.lane._ready for topic in topics)
+    assert all(outbox in topic.lanes[0]._ready for topic in topics)
     world.publish(last.name, 1)
     assert [written.find(b'"seq":%d,' % seq) for seq in range(1, 5)] == sorted(
         written.find(b'"seq":%d,' % seq) for seq in range(1, 5)
@@ -178,7 +178,7 @@ def test_row_59_a_replay_from_memory_comes_a_page_in_a_tick() -> None:
     world.join(topic, world.outbox(written.extend), after=0)
     by_tick = world.count_by_tick(lambda: len(written))
     assert written.count(b'"event"') == 3000
-    assert max(by_tick) <= BATCH_BYTES + 1000
+    assert max(by_tick) <= BATCH_BYTES + 1000 + 4 * 100  # headers of frames
 
 
 def test_row_59_short_messages_come_by_their_number() -> None:
