@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from pubsub.core.clock import Clock
-from pubsub.core.event import Batch, Encoding, Source, StoredEvent
+from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batch
 from pubsub.protocol.replies import Info, encode
 
 
@@ -34,18 +34,19 @@ class Notice(Struct, frozen=True):
 
 
 class Gap(Struct):
-    """Messages of one topic that a subscriber won't get, from the first to the last of them."""
+    """Messages of one topic that a subscriber won't get: ``count`` of those from the first ``seq`` to the last."""
 
     topic: Source
     from_seq: int
     to_seq: int
+    count: int
 
     def text(self, clock: Clock) -> bytes:
         """The ``dropped`` that tells of it."""
         info = Info(
             topic=self.topic.name,
             msg="dropped",
-            count=self.to_seq - self.from_seq + 1,
+            count=self.count,
             from_seq=self.from_seq,
             to_seq=self.to_seq,
             ts=clock.timestamp(),
@@ -161,15 +162,16 @@ class Backlog:
         """Drop up to ``most`` events of the first that may be dropped; how many those were."""
         topic, events, first = entry.batch.topic, entry.batch.events, entry.skipped
         end = min(len(events), first + most)
-        self._miss(topic, events[first].seq, events[end - 1].seq)
         count = end - first
+        to_seq = entry.batch.last if end == len(events) else events[end - 1].seq
+        self._miss(topic, events[first].seq if first else entry.batch.first, to_seq, count)
         self._queued -= count
         self._replayed -= count * entry.replayed
         self.dropped += count
         entry.skipped = end
         if end == len(events):
             self._droppable.popleft()
-            entry.batch, entry.skipped = Batch(topic, [], b""), 0
+            entry.batch, entry.skipped = _nothing_of(topic), 0
             self._emptied += 1
         return count
 
@@ -186,39 +188,41 @@ class Backlog:
         room = max(0, -self._excess)
         fitting, rest = batch.events[:room], batch.events[room:]
         if fitting:
-            self._append(Batch(batch.topic, fitting, b"") if rest else batch)
+            self._append(make_batch(batch.topic, fitting) if rest else batch)
         if rest:
-            self._widen_tail(batch.topic, rest)
+            self._widen_tail(batch.topic, batch.last, rest)
 
-    def _widen_tail(self, topic: Source, events: Sequence[StoredEvent]) -> None:
+    def _widen_tail(self, topic: Source, to_seq: int, events: Sequence[StoredEvent]) -> None:
         tail = self._tails.get(topic)
         if tail is None:
-            tail = self._tails[topic] = Gap(topic, events[0].seq, 0)
+            tail = self._tails[topic] = Gap(topic, events[0].seq, 0, 0)
             self._queue.append(tail)
-        tail.to_seq = events[-1].seq
+        tail.to_seq = to_seq
+        tail.count += len(events)
         self.dropped += len(events)
 
     def _replace(self, batch: Batch) -> None:
         """Of this topic only the newest counts, and that is outside the limit."""
-        newest = batch.events[-1]
+        *missed, newest = batch.events
         waiting = self._newest.get(batch.topic)
-        first_missed = batch.events[0].seq
         if waiting is None:
             self._newest[batch.topic] = waiting = Newest(batch.topic, newest)
             self._queue.append(waiting)
         else:
-            first_missed, waiting.event = waiting.event.seq, newest
-        if first_missed < newest.seq:
-            self._miss(batch.topic, first_missed, newest.seq - 1)
-            self.dropped += newest.seq - first_missed
+            missed.insert(0, waiting.event)
+            waiting.event = newest
+        if missed:
+            self._miss(batch.topic, missed[0].seq, newest.seq - 1, len(missed))
+            self.dropped += len(missed)
 
-    def _miss(self, topic: Source, from_seq: int, to_seq: int) -> None:
-        """Widen the topic's gap, or begin one. What is missed before the next event of it has no hole in the end."""
+    def _miss(self, topic: Source, from_seq: int, to_seq: int, count: int) -> None:
+        """Widen the topic's gap, or begin one. Messages missed before its next event are one gap in the end."""
         gap = self._gaps.get(topic)
         if gap is None:
-            self._gaps[topic] = Gap(topic, from_seq, to_seq)
+            self._gaps[topic] = Gap(topic, from_seq, to_seq, count)
         else:
             gap.from_seq, gap.to_seq = min(gap.from_seq, from_seq), max(gap.to_seq, to_seq)
+            gap.count += count
 
     def _told(self, topic: Source) -> bytes:
         gap = self._gaps.pop(topic, None)
@@ -233,7 +237,7 @@ class Backlog:
                 return self._told(entry.topic) + self._encoding.message(entry.text)
             case Gap():
                 self._tails.pop(entry.topic, None)
-                self._miss(entry.topic, entry.from_seq, entry.to_seq)
+                self._miss(entry.topic, entry.from_seq, entry.to_seq, entry.count)
                 return b""
             case Newest():
                 del self._newest[entry.topic]
@@ -267,11 +271,15 @@ class Backlog:
             if run:
                 parts += [self._told(topic), self._encoding.events(run)]
                 run = []
-            self._miss(topic, event.seq, event.seq)
+            self._miss(topic, event.seq, event.seq, 1)
             self.dropped += 1
         if run:
             parts += [self._told(topic), self._encoding.events(run)]
         return b"".join(parts)
+
+
+def _nothing_of(topic: Source) -> Batch:
+    return Batch(topic, (), b"", 0, 0)
 
 
 def _is_empty(entry: Entry) -> bool:

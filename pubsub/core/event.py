@@ -69,22 +69,33 @@ WEBSOCKET_TEXT: Final = WebSocketText()
 
 
 class Batch(Struct, frozen=True):
-    """Events of one topic that are written together, without a hole in ``seq``; ``encoded`` is all of them joined."""
+    """Events of one topic that are written together. ``encoded`` is all of them joined; empty until that is needed.
+
+    It covers all from ``first`` to ``last``: a ``seq`` between them that no event has is no gap, but not for these
+    subscribers.
+    """
 
     topic: Source
     events: Sequence[StoredEvent]
     encoded: bytes
+    first: int
+    last: int
 
 
-def split_into_runs(events: Iterable[StoredEvent]) -> Iterator[list[StoredEvent]]:
-    """``events`` in runs of about BATCH_BYTES; a new one begins at each hole."""
+def make_batch(topic: Source, events: Sequence[StoredEvent], encoded: bytes = b"") -> Batch:
+    """A batch of events that follow each other."""
+    return Batch(topic, events, encoded, events[0].seq, events[-1].seq)
+
+
+def make_batches(topic: Source, events: Iterable[StoredEvent]) -> Iterator[Batch]:
+    """``events`` in batches of about BATCH_BYTES; a new one begins at each hole."""
     run: list[StoredEvent] = []
     size = 0
     for event in events:
         if run and (size >= BATCH_BYTES or event.seq != run[-1].seq + 1):
-            yield run
+            yield make_batch(topic, run)
             run, size = [], 0
         run.append(event)
         size += len(event.text)
     if run:
-        yield run
+        yield make_batch(topic, run)

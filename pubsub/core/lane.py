@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pubsub.core.event import Batch, Encoding, Source, StoredEvent
+from pubsub.core.event import Encoding, Source, StoredEvent, make_batch
 from pubsub.core.outbox import Outbox, OutboxOptions
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Lane:
         if self._writes is None:
             self._writes = tuple(self._ready.values())
         encoded = self.encoding.events(events)
-        batch = Batch(self.topic, events, encoded)
+        batch = make_batch(self.topic, events, encoded)
         lagging = list(self._lagging)  # before the writes: who blocks at this batch has it already
         writes, offers = iter(self._writes), iter(lagging)
         while True:

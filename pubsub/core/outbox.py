@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from pubsub.core.backlog import Backlog, Gap
 from pubsub.core.clock import Clock
-from pubsub.core.event import WEBSOCKET_TEXT, Batch, Encoding, Source, StoredEvent, split_into_runs
+from pubsub.core.event import WEBSOCKET_TEXT, Batch, Encoding, Source, StoredEvent, make_batches
 
 
 def at_once(work: Callable[[], None]) -> None:
@@ -117,13 +117,13 @@ class Outbox:
         The subscriber has everything up to ``after``, or begins with the first of the events where that is None. It
         will get what follows ``until``, so what is missing up to there is told too.
         """
-        for run in split_into_runs(events):
-            self._tell_missing(topic, after, run[0].seq - 1)
-            after = run[-1].seq
+        for batch in make_batches(topic, events):
+            self._tell_missing(topic, after, batch.first - 1)
+            after = batch.last
             if self.lagging:
-                self._waiting().replay(Batch(topic, run, b""))
+                self._waiting().replay(batch)
             else:
-                self.write(self.encoding.events(run))
+                self.write(self.encoding.events(batch.events))
         self._tell_missing(topic, after, until)
 
     def offer(self, batch: Batch) -> None:
@@ -144,7 +144,7 @@ class Outbox:
     def _tell_missing(self, topic: Source, after: int | None, until: int) -> None:
         if after is None or after >= until:
             return
-        gap = Gap(topic, after + 1, until)
+        gap = Gap(topic, after + 1, until, until - after)
         if self.lagging:
             self._waiting().tell(gap)
         else:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pubsub.core.clock import Clock
-from pubsub.core.event import WEBSOCKET_TEXT, Batch, StoredEvent
+from pubsub.core.event import WEBSOCKET_TEXT, Batch, StoredEvent, make_batch
 from pubsub.core.lane import Subscriber
 from pubsub.core.outbox import OutboxOptions
 from pubsub.core.topic import Topic
@@ -51,7 +51,7 @@ def topic(overflow: Overflow, name: str = "t") -> Topic:
 
 def batch(of: Topic, first: int, last: int, expires: float = inf) -> Batch:
     kept = [StoredEvent(n, json.dumps([of.name, n]).encode(), expires) for n in range(first, last + 1)]
-    return Batch(of, kept, WEBSOCKET_TEXT.events(kept))
+    return make_batch(of, kept, WEBSOCKET_TEXT.events(kept))
 
 
 def events(first: int, last: int, name: str = "t") -> list[Any]:
@@ -218,3 +218,28 @@ def test_what_may_not_be_dropped_is_not_walked_over_for_each_batch() -> None:
     assert client.outbox.queued == LIMIT
     notices = [["notice", number] for number in range(100)]
     assert client.take() == [*notices, ("t", 1000 - LIMIT, 1, 1000 - LIMIT), *events(1001 - LIMIT, 1000)]
+
+
+def filtered(of: Topic, first: int, last: int, *seqs: int) -> Batch:
+    """A batch of a lane that looked at all from ``first`` to ``last`` and sends those of ``seqs``."""
+    return Batch(of, [StoredEvent(n, json.dumps([of.name, n]).encode()) for n in seqs], b"", first, last)
+
+
+@pytest.mark.parametrize(
+    ("overflow", "told"),
+    [
+        ("drop_oldest", [("t", 3, 1, 15), ["t", 18], ["t", 22], ["t", 25], ["t", 31], ["t", 32]]),
+        (
+            "drop_newest",
+            [*events(3, 3), *events(12, 12), *events(15, 15), *events(18, 18), *events(22, 22), ("t", 3, 25, 40)],
+        ),
+        ("latest", [("t", 7, 3, 31), *events(32, 32)]),
+    ],
+)
+def test_what_a_filter_left_out_is_no_gap_and_is_not_counted(overflow: Overflow, told: list[Any]) -> None:
+    client, of = Lagging(), topic(overflow)
+    client.outbox.offer(filtered(of, 1, 10, 3))
+    client.outbox.offer(filtered(of, 11, 30, 12, 15, 18, 22, 25))
+    client.outbox.offer(filtered(of, 31, 40, 31, 32))
+    assert client.outbox.dropped == (7 if overflow == "latest" else 3)
+    assert client.take() == told

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from pubsub.core.clock import Clock
-from pubsub.core.event import BATCH_BYTES, WEBSOCKET_TEXT, Batch, StoredEvent
+from pubsub.core.event import BATCH_BYTES, WEBSOCKET_TEXT, Batch, StoredEvent, make_batch
 from pubsub.core.lane import Subscriber
 from pubsub.core.outbox import OutboxOptions
 from pubsub.core.topic import Topic
@@ -57,7 +57,7 @@ def stored(topic: str, first: int, last: int) -> list[StoredEvent]:
 
 def batch(topic: str, first: int, last: int) -> Batch:
     kept = stored(topic, first, last)
-    return Batch(topic_named(topic), kept, WEBSOCKET_TEXT.events(kept))
+    return make_batch(topic_named(topic), kept, WEBSOCKET_TEXT.events(kept))
 
 
 def replay(wire: Wire, topic: str, kept: list[StoredEvent], *, after: int | None = None, until: int = 0) -> None:
