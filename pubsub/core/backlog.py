@@ -6,13 +6,31 @@ A plain queue that lives as long as something waits in it. Nothing here writes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from pubsub.core.clock import Clock
-from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batch
+from pubsub.core.event import WEBSOCKET_TEXT, Batch, Encoding, Source, StoredEvent, make_batch
+from pubsub.core.losses import Loss, Losses
 from pubsub.protocol.replies import Info, encode
+
+
+def at_once(work: Callable[[], None]) -> None:
+    work()
+
+
+class OutboxOptions(Struct, frozen=True):
+    """What all outboxes of a server share. ``limit`` is the most events that wait in one of them.
+
+    ``take_turn(work)`` calls ``work`` when other clients have been served.
+    """
+
+    limit: int
+    clock: Clock
+    take_turn: Callable[[Callable[[], None]], None] = at_once
+    encoding: Encoding = WEBSOCKET_TEXT
+    losses: Losses = field(default_factory=Losses)
 
 
 class QueuedBatch(Struct):
@@ -65,21 +83,19 @@ Entry = QueuedBatch | Notice | Gap | Newest
 
 
 class Backlog:
-    """See the module. ``limit`` is the most events that wait; a topic's ``overflow`` says which of its own give way.
+    """See the module. A topic's ``overflow`` says which of its own events make room when the queue is full.
 
     Events are queued by the batch: for a subscriber that lags, a batch costs one step however many events it has.
     ``overflowed``: it came to its limit at a topic whose policy is to disconnect.
     """
 
-    __slots__ = ("_clock", "_droppable", "_emptied", "_encoding", "_gaps", "_limit", "_newest", "_queue", "_queued",
-                 "_replayed", "_tails", "dropped", "overflowed")  # fmt: skip
+    __slots__ = ("_droppable", "_emptied", "_gaps", "_newest", "_options", "_queue", "_queued", "_replayed",
+                 "_tails", "dropped", "overflowed")  # fmt: skip
 
-    def __init__(self, limit: int, clock: Clock, encoding: Encoding) -> None:
+    def __init__(self, options: OutboxOptions) -> None:
         self.dropped = 0
         self.overflowed = False
-        self._limit = limit
-        self._clock = clock
-        self._encoding = encoding
+        self._options = options
         self._queue: deque[Entry] = deque()
         self._droppable: deque[QueuedBatch] = deque()  # those of them that may make room
         self._emptied = 0  # batches in the queue that are empty
@@ -114,7 +130,9 @@ class Backlog:
                 self._replace(batch)
             case "disconnect":
                 self.overflowed = self.overflowed or self._excess + len(batch.events) > 0
-                if not self.overflowed:
+                if self.overflowed:
+                    self._options.losses.lose(batch.topic, batch.events, Loss.SLOW_CONSUMER)
+                else:
                     self._append(batch)
 
     def replay(self, batch: Batch) -> None:
@@ -136,9 +154,18 @@ class Backlog:
                 return encoded
         return b"".join([self._told(topic) for topic in list(self._gaps)])
 
+    def give_up(self, reason: Loss) -> None:
+        """The subscriber gets nothing of what waits. It is not told, so nothing of it counts as dropped."""
+        for entry in self._queue:
+            match entry:
+                case QueuedBatch() if not _is_empty(entry):
+                    self._options.losses.lose(entry.batch.topic, entry.batch.events[entry.skipped :], reason)
+                case Newest():
+                    self._options.losses.lose(entry.topic, [entry.event], reason)
+
     @property
     def _excess(self) -> int:
-        return self._queued - self._limit - self._replayed
+        return self._queued - self._options.limit - self._replayed
 
     def _append(self, batch: Batch, *, replayed: bool = False) -> None:
         self._tails.pop(batch.topic, None)
@@ -167,7 +194,7 @@ class Backlog:
         self._miss(topic, events[first].seq if first else entry.batch.first, to_seq, count)
         self._queued -= count
         self._replayed -= count * entry.replayed
-        self.dropped += count
+        self._lose(topic, events[first:end], Loss.OVERFLOW)
         entry.skipped = end
         if end == len(events):
             self._droppable.popleft()
@@ -199,7 +226,7 @@ class Backlog:
             self._queue.append(tail)
         tail.to_seq = to_seq
         tail.count += len(events)
-        self.dropped += len(events)
+        self._lose(topic, events, Loss.OVERFLOW)
 
     def _replace(self, batch: Batch) -> None:
         """Of this topic only the newest counts, and that is outside the limit."""
@@ -213,7 +240,7 @@ class Backlog:
             waiting.event = newest
         if missed:
             self._miss(batch.topic, missed[0].seq, newest.seq - 1, len(missed))
-            self.dropped += len(missed)
+            self._lose(batch.topic, missed, Loss.OVERFLOW)
 
     def _miss(self, topic: Source, from_seq: int, to_seq: int, count: int) -> None:
         """Widen the topic's gap, or begin one. Messages missed before its next event are one gap in the end."""
@@ -226,7 +253,7 @@ class Backlog:
 
     def _told(self, topic: Source) -> bytes:
         gap = self._gaps.pop(topic, None)
-        return b"" if gap is None else self._encoding.message(gap.text(self._clock))
+        return b"" if gap is None else self._options.encoding.message(gap.text(self._options.clock))
 
     def _take(self, entry: Entry) -> bytes:
         """What an entry comes to: nothing yet for a gap, which is told before what comes next of its topic."""
@@ -234,7 +261,7 @@ class Backlog:
             case QueuedBatch():
                 return self._take_batch(entry)
             case Notice():
-                return self._told(entry.topic) + self._encoding.message(entry.text)
+                return self._told(entry.topic) + self._options.encoding.message(entry.text)
             case Gap():
                 self._tails.pop(entry.topic, None)
                 self._miss(entry.topic, entry.from_seq, entry.to_seq, entry.count)
@@ -258,24 +285,30 @@ class Backlog:
         self._queued -= len(events)
         if topic.expiring:
             return self._alive(topic, events)
-        return self._told(topic) + (encoded or self._encoding.events(events))
+        return self._told(topic) + (encoded or self._options.encoding.events(events))
 
     def _alive(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
         """Encode those that have not expired, each gap before what follows it."""
-        now = self._clock.monotonic()
-        parts, run = list[bytes](), list[StoredEvent]()
+        now = self._options.clock.monotonic()
+        parts, run, expired = list[bytes](), list[StoredEvent](), list[StoredEvent]()
         for event in events:
             if event.expires > now:
                 run.append(event)
                 continue
             if run:
-                parts += [self._told(topic), self._encoding.events(run)]
+                parts += [self._told(topic), self._options.encoding.events(run)]
                 run = []
             self._miss(topic, event.seq, event.seq, 1)
-            self.dropped += 1
+            expired.append(event)
         if run:
-            parts += [self._told(topic), self._encoding.events(run)]
+            parts += [self._told(topic), self._options.encoding.events(run)]
+        if expired:
+            self._lose(topic, expired, Loss.EXPIRED)
         return b"".join(parts)
+
+    def _lose(self, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:
+        self.dropped += len(events)
+        self._options.losses.lose(topic, events, reason)
 
 
 def _nothing_of(topic: Source) -> Batch:

@@ -18,6 +18,7 @@ from pubsub.core.catchup import CatchUp, Start
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
 from pubsub.core.lane import LANES_IN_A_TURN
+from pubsub.core.losses import Losses
 from pubsub.core.topic import Topic, random_epoch
 from pubsub.core.turns import Turns
 from pubsub.protocol.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
@@ -83,6 +84,7 @@ class Broker:
         self._unflushed: list[Topic] = []
         self._subscribers = 0
         self._ending: dict[Topic, bytes] = {}  # topics with members that have yet to be told
+        self.losses = Losses()
         self.turns = Turns(defer, self.give_way)
         self._logs_publishes = log.isEnabledFor(logging.DEBUG)
 

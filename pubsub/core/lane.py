@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from pubsub.core.backlog import OutboxOptions
 from pubsub.core.event import Encoding, Source, StoredEvent, make_batch
-from pubsub.core.outbox import Outbox, OutboxOptions
+from pubsub.core.outbox import Outbox
 
 log = logging.getLogger(__name__)
 

@@ -7,27 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from msgspec import Struct
-
-from pubsub.core.backlog import Backlog, Gap
-from pubsub.core.clock import Clock
-from pubsub.core.event import WEBSOCKET_TEXT, Batch, Encoding, Source, StoredEvent, make_batches
-
-
-def at_once(work: Callable[[], None]) -> None:
-    work()
-
-
-class OutboxOptions(Struct, frozen=True):
-    """What all outboxes of a server share. ``limit`` is the most events that wait in one of them.
-
-    ``take_turn(work)`` calls ``work`` when other clients have been served.
-    """
-
-    limit: int
-    clock: Clock
-    take_turn: Callable[[Callable[[], None]], None] = at_once
-    encoding: Encoding = WEBSOCKET_TEXT
+from pubsub.core.backlog import Backlog, Gap, OutboxOptions
+from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batches
+from pubsub.core.losses import Loss
 
 
 class Outbox:
@@ -136,8 +118,10 @@ class Outbox:
         else:
             self.write(batch.encoded)
 
-    def clear(self) -> None:
-        """Forget all: the subscriber is gone."""
+    def clear(self, reason: Loss) -> None:
+        """Give up all that waits: the subscriber is gone, or about to be closed."""
+        if self._backlog is not None:
+            self._backlog.give_up(reason)
         self._dropped, self._backlog = self.dropped, None
         self._when_ready = None
 
@@ -160,5 +144,5 @@ class Outbox:
 
     def _waiting(self) -> Backlog:
         if self._backlog is None:
-            self._backlog = Backlog(self._options.limit, self._options.clock, self.encoding)
+            self._backlog = Backlog(self._options)
         return self._backlog

@@ -15,6 +15,7 @@ from msgspec import UNSET
 
 from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
+from pubsub.core.losses import Loss
 from pubsub.protocol.errors import Goodbye, SlowConsumer
 from pubsub.protocol.frames import (
     CLOSE,
@@ -248,7 +249,7 @@ class Connection(asyncio.Protocol):
         if self._end_reason:
             return
         self.flush()
-        self.subscriber.clear()
+        self.subscriber.clear(Loss.DISCONNECTED)
         self._begin_end(f"closed with {goodbye.code}: {goodbye.reason}")
         self._say(goodbye)
 
@@ -346,7 +347,7 @@ class Connection(asyncio.Protocol):
     def cut_slow_consumer(self) -> None:
         """SLOW_CONSUMER: the queue is given up, and the client is gone within a second."""
         log.warning("Slow consumer detected: client_id=%(client_id)s", {"client_id": self.session.client_id})
-        self.subscriber.clear()
+        self.subscriber.clear(Loss.SLOW_CONSUMER)
         self._begin_end("slow consumer")
         error = error_reply(SlowConsumer(), UNSET, self._connections.clock.timestamp())
         self._transport.write(text_frame(encode(error)))
@@ -387,7 +388,7 @@ class Connection(asyncio.Protocol):
             {"client_id": self.session.client_id, "error": detail},
         )
         self.flush()
-        self.subscriber.clear()
+        self.subscriber.clear(Loss.DISCONNECTED)
         self._begin_end(f"closed with {goodbye.code}: {detail}")
         self._say(goodbye)
 
@@ -444,7 +445,7 @@ class Connection(asyncio.Protocol):
             self._abort_timer.cancel()
         self._begin_end("connection reset" if exc else "connection lost")
         self._replies = None
-        self.subscriber.clear()
+        self.subscriber.clear(Loss.DISCONNECTED)
         if self._claimed is not None:
             self._connections.quotas.release(self._claimed)
         self._connections.remove(self)

@@ -18,9 +18,9 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from pubsub.auth.quotas import Quotas
+from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
-from pubsub.core.outbox import OutboxOptions
 from pubsub.protocol.frames import PING, control_frame, text_frame
 from pubsub.protocol.replies import Info, encode
 from pubsub.websocket.session import Rules, Session
@@ -76,7 +76,7 @@ class Connections:
         self.defer: Callable[[Callable[[], None]], object] = loop.call_soon
         self.call_later = loop.call_later
         self.take_turn = broker.turns.take
-        self.outbox_options = OutboxOptions(limits.queue_size, clock, self.take_turn)
+        self.outbox_options = OutboxOptions(limits.queue_size, clock, self.take_turn, losses=broker.losses)
         self._open: dict[Connection, None] = {}
         self._opened = 0
         self._wheel: dict[int, dict[Connection, None]] = {}  # by tick: whose heartbeat is due

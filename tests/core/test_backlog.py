@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
 from pubsub.core.event import WEBSOCKET_TEXT, Batch, StoredEvent, make_batch
 from pubsub.core.lane import Subscriber
-from pubsub.core.outbox import OutboxOptions
 from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.requests import Overflow, TopicOptions

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.lane import Subscriber
-from pubsub.core.outbox import OutboxOptions
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest, TopicExists, TopicNotFound
 from pubsub.websocket.session import NoReplies, Session

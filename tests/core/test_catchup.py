@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Raw
 
+from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker, Kept
 from pubsub.core.catchup import Start
 from pubsub.core.clock import Clock
 from pubsub.core.event import WEBSOCKET_TEXT, StoredEvent
 from pubsub.core.journal import Done
 from pubsub.core.lane import Subscriber
-from pubsub.core.outbox import OutboxOptions
 from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure

@@ -6,10 +6,11 @@ import functools
 import json
 from typing import Any
 
+from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
 from pubsub.core.event import BATCH_BYTES, WEBSOCKET_TEXT, Batch, StoredEvent, make_batch
 from pubsub.core.lane import Subscriber
-from pubsub.core.outbox import OutboxOptions
+from pubsub.core.losses import Loss
 from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.requests import TopicOptions
@@ -226,7 +227,7 @@ def test_a_replay_makes_room_for_itself_alone() -> None:
 def test_clear_forgets_queue_and_gaps() -> None:
     wire = stalled()
     wire.outbox.offer(batch("t", 1, 9))
-    wire.outbox.clear()
+    wire.outbox.clear(Loss.DISCONNECTED)
     wire.outbox.unblock()
     assert wire.take() == []
     assert wire.outbox.queued == 0

@@ -15,12 +15,12 @@ from pubsub.auth.identity import Identity
 from pubsub.auth.permissions import make_rights
 from pubsub.auth.quotas import Quotas
 from pubsub.core import broker as broker_module
+from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker, Kept
 from pubsub.core.catchup import PAGE, Start
 from pubsub.core.clock import Clock
 from pubsub.core.event import BATCH_BYTES
 from pubsub.core.lane import LANES_IN_A_TURN, Subscriber
-from pubsub.core.outbox import OutboxOptions
 from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure, TopicNotFound, Unauthorized
