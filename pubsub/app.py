@@ -18,14 +18,15 @@ from pubsub.auth.rates import Rates
 from pubsub.auth.tokens import Tokens, pem_keys, secret_keys
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
-from pubsub.core.journal import DATABASE
 from pubsub.http.access import ACCESS, Access, check_access
 from pubsub.http.clients import add_client_routes
 from pubsub.http.handshake import open_websocket
 from pubsub.http.topics import BROKER, CONNECTIONS, STATE, ServerState, add_routes, errors_as_json
+from pubsub.journals import DATABASE
 from pubsub.journals.memory import MemoryJournal
 from pubsub.lifecycle import SETTINGS, close_journal, run, say_goodbye
 from pubsub.settings import Settings, listed
+from pubsub.system.cores import SharedCore
 from pubsub.system.descriptors import connections_of_machine
 from pubsub.system.malloc import given_back
 from pubsub.websocket.connections import Connections, Limits
@@ -41,13 +42,15 @@ def create_app(settings: Settings) -> web.Application:
     """The Application with all that it serves. Needs a running event loop."""
     loop = asyncio.get_running_loop()
     clock = Clock()
+    core = SharedCore()
     broker = Broker(
         defer=loop.call_soon,
         clock=clock,
         memory=MemoryJournal(clock),
         ring_size=settings.ring_buffer_size,
         max_topics=settings.max_topics,
-        make_durable=partial(make_journal, Path(settings.data_dir), clock, loop),
+        make_durable=partial(make_journal, Path(settings.data_dir), clock, loop, core),
+        give_way=core.offer,
     )
     if (Path(settings.data_dir) / DATABASE).exists():
         broker.restore_topics()
@@ -75,12 +78,13 @@ def create_app(settings: Settings) -> web.Application:
     return app
 
 
-def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop) -> SqliteJournal:
+def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop, core: SharedCore) -> SqliteJournal:
     from pubsub.journals.sqlite import SqliteJournal  # 1 MiB that a server without durable topics need not have
 
     return SqliteJournal(
         directory,
         clock,
+        core,
         post=loop.call_soon_threadsafe,
         defer=loop.call_soon,
         call_later=loop.call_later,

@@ -192,9 +192,8 @@ class Parts:
         self.broker = Broker(
             defer=self.loop.call_soon,
             clock=clock,
-            memory=MemoryJournal(clock),
+            memory=MemoryJournal(clock, lambda: f"e{next(epochs)}"),
             ring_size=RING,
-            new_epoch=lambda: f"e{next(epochs)}",
         )
         limits = Limits(
             ping_period=30,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
@@ -18,16 +19,18 @@ from pubsub.core.catchup import CatchUp, Start
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
 from pubsub.core.lane import LANES_IN_A_TURN
+from pubsub.core.log import ignore
 from pubsub.core.losses import Losses
-from pubsub.core.topic import Topic, random_epoch
+from pubsub.core.topic import Topic
 from pubsub.core.turns import Turns
 from pubsub.protocol.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
 from pubsub.protocol.replies import Info, encode
 from pubsub.protocol.requests import Position, Publish, TopicOptions, check_topic
 
 if TYPE_CHECKING:
-    from pubsub.core.journal import Done, Journal, Publisher
+    from pubsub.core.journal import Journal, StoredTopic
     from pubsub.core.lane import Subscriber
+    from pubsub.core.log import Done, Publisher
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +50,16 @@ class Kept:
     complete: bool
 
 
-def ignore(_: Failure | None) -> None:
-    """For who need not know how it ended."""
+def nothing() -> None:
+    pass
+
+
+@dataclass(slots=True)
+class Ending:
+    """A topic that is gone, and whose members are told so in turns. ``done`` is called when all are."""
+
+    notice: bytes
+    done: Done = ignore
 
 
 class Broker:
@@ -56,7 +67,8 @@ class Broker:
 
     ``memory``: the journal of topics that are not durable. ``make_durable`` is called for the journal of durable
     topics when the first of them is made; None where there can be none. ``ring_size``: messages that a topic keeps
-    unless its options say otherwise.
+    unless its options say otherwise. ``give_way`` is called before work that takes longer than a publish. The Broker
+    is the Host of its journals.
     """
 
     def __init__(
@@ -68,25 +80,25 @@ class Broker:
         ring_size: int,
         max_topics: int = 0,
         make_durable: Callable[[], Journal] | None = None,
-        new_epoch: Callable[[], str] = random_epoch,
+        give_way: Callable[[], None] = nothing,
     ) -> None:
         self._topics: dict[str, Topic] = {}
         self._defer = defer
         self._clock = clock
         self._ring_size = ring_size
         self._max_topics = max_topics
-        self._new_epoch = new_epoch
         self._memory = memory
-        memory.deliver = self._deliver
+        memory.attach(self)
         self._durable: Journal | None = None
         self._make_durable = make_durable
         self._coming: set[str] = set()  # topics that their journal has yet to make
         self._unflushed: list[Topic] = []
         self._subscribers = 0
-        self._ending: dict[Topic, bytes] = {}  # topics with members that have yet to be told
+        self._ending: dict[Topic, Ending] = {}  # topics with members that have yet to be told
         self.losses = Losses()
-        self.turns = Turns(defer, self.give_way)
-        self._logs_publishes = log.isEnabledFor(logging.DEBUG)
+        self.give_way = give_way
+        self.logs_publishes = log.isEnabledFor(logging.DEBUG)
+        self.turns = Turns(defer, give_way)
 
     @property
     def topics(self) -> list[Topic]:
@@ -112,10 +124,12 @@ class Broker:
         """The journal of durable topics, once there is one."""
         return self._durable
 
-    def give_way(self) -> None:
-        """Let durable messages on their way to the disk go on, before work that takes longer than a publish."""
-        if self._durable is not None:
-            self._durable.give_way()
+    def call_when_writable(self, callback: Callable[[], None]) -> bool:
+        """False if durable messages can be taken in now. Otherwise ``callback`` is called once they can."""
+        if self._durable is None or not self._durable.full:
+            return False
+        self._durable.call_when_writable(callback)
+        return True
 
     def topic(self, name: str) -> Topic:
         """Raises TopicNotFound, BadRequest."""
@@ -138,9 +152,10 @@ class Broker:
             raise TopicExists(name)
         if self._max_topics and len(self._topics) + len(self._coming) >= self._max_topics:
             raise LimitExceeded(f"the server has its {self._max_topics} topics (MAX_TOPICS)")
-        topic = self._make_topic(name, self._new_epoch(), options)
+        options = self._complete(options)
+        journal = self.open_durable() if options.durable else self._memory
         self._coming.add(name)
-        topic.journal.create(topic, lambda failure: self._end_creation(topic, failure, done))
+        journal.create(name, options, lambda failure: self._end_creation(name, failure, done))
 
     def open_durable(self) -> Journal:
         """The journal of durable topics. Raises BadRequest where there can be none."""
@@ -148,28 +163,24 @@ class Broker:
             if self._make_durable is None:
                 raise BadRequest("durable: there are no durable topics here")
             self._durable = self._make_durable()
-            self._durable.deliver = self._deliver
+            self._durable.attach(self)
         return self._durable
 
     def restore_topics(self) -> None:
         """Take over the durable topics that there were before. Raises JournalError."""
-        self.open_durable().open(self._restore)
-
-    def _restore(self, name: str, epoch: str, options: TopicOptions) -> Topic:
-        topic = self._topics[name] = self._make_topic(name, epoch, options)
-        return topic
+        self.open_durable().restore()
 
     def delete_topic(self, name: str, done: Done = ignore) -> None:
         """End the topic; ``done`` follows. Its subscribers are told behind its last event. Raises TopicNotFound."""
         topic = self.find_topic(name)
-        topic.journal.delete(topic, lambda failure: self._end_deletion(topic, failure, done))
+        topic.log.delete(lambda failure: self._end_deletion(topic, failure, done))
 
     def publish(self, request: Publish, publisher: Publisher) -> None:
         """Put a message into its topic; ``publisher`` is told how it ended. Raises TopicNotFound, BadRequest."""
         topic = self._topics.get(request.topic)
         if topic is None:
             topic = self.topic(request.topic)
-        topic.journal.append(topic, request, publisher)
+        topic.log.append(request, publisher)
 
     def find_start(
         self, name: str, last_n: int, position: Position | None, answer: Callable[[Start | Failure], None]
@@ -189,7 +200,7 @@ class Broker:
             else:
                 answer(_start(topic, position.seq, False))
         else:  # the disk may have let go of messages, and the news of it be on its way
-            topic.journal.find_missing(topic, position.seq, lambda found: answer(_start(topic, position.seq, found)))
+            topic.log.find_missing(position.seq, topic.seq, lambda found: answer(_start(topic, position.seq, found)))
 
     def subscribe(self, start: Start, subscriber: Subscriber) -> CatchUp:
         """Make ``subscriber`` a subscriber of the topic, once, from ``start`` on. Raises TopicNotFound if it has ended.
@@ -239,37 +250,68 @@ class Broker:
         for topic in topics:
             topic.flush()
 
-    def _make_topic(self, name: str, epoch: str, options: TopicOptions) -> Topic:
+    # Host: what the journals call
+
+    def ring_size(self, options: TopicOptions) -> int:
+        assert options.history is not None, "filled in when the topic was made"
+        return min(options.history, self._ring_size) if options.durable else options.history
+
+    def add_topic(self, stored: StoredTopic) -> Topic:
+        topic = Topic(stored.name, stored.epoch, stored.options, stored.log, ring_size=self.ring_size(stored.options))
+        topic.restore(seq=stored.seq, newest=stored.newest, expiring=stored.expiring)
+        topic.trim(stored.first, stored.size)
+        self._topics[stored.name] = topic
+        return topic
+
+    def remove_topic(self, topic: Topic) -> None:
+        if self._topics.get(topic.name) is not topic:
+            return
+        topic.flush()
+        del self._topics[topic.name]
+        log.info("Topic deleted: %(topic)s", {"topic": topic.name})
+        notice = encode(Info(topic=topic.name, msg="topic_deleted", ts=self._clock.timestamp()))
+        self._ending[topic] = Ending(notice)
+        self._end_memberships(topic, [member for lane in topic.lanes for member in lane.members])
+
+    def deliver(self, topic: Topic, event: StoredEvent) -> None:
+        if topic.expiring or event.expires < inf:
+            topic.purge(self._clock.monotonic())
+        if topic.add(event):
+            if not self._unflushed:
+                self._defer(self.flush)
+            self._unflushed.append(topic)
+
+    def trim(self, topic: Topic, first: int, size: int) -> None:
+        topic.trim(first, size)
+
+    # Topics that begin and end
+
+    def _complete(self, options: TopicOptions) -> TopicOptions:
+        """Fill in the server's own history. Raises BadRequest for more than fits into memory."""
         if options.history is None:
             options = structs.replace(options, history=self._ring_size)
         assert options.history is not None, "replaced above"
         if options.history > MAX_RING and not options.durable:
             raise BadRequest(f"history: expected at most {MAX_RING} of a topic that is not durable")
-        if not options.durable:
-            return Topic(name, epoch, options, self._memory, ring_size=options.history)
-        return Topic(name, epoch, options, self.open_durable(), ring_size=self._ring_size)
+        return options
 
-    def _end_creation(self, topic: Topic, failure: Failure | None, done: Done) -> None:
-        self._coming.discard(topic.name)
+    def _end_creation(self, name: str, failure: Failure | None, done: Done) -> None:
+        self._coming.discard(name)
         if failure is None:
-            self._topics[topic.name] = topic
+            topic = self._topics[name]
             log.info(
                 "Topic created: %(topic)s (buffer size: %(buffer_size)d)",
-                {"topic": topic.name, "buffer_size": topic.history, "durable": topic.options.durable},
+                {"topic": name, "buffer_size": topic.history, "durable": topic.options.durable},
             )
         done(failure)
 
     def _end_deletion(self, topic: Topic, failure: Failure | None, done: Done) -> None:
-        if failure is None and self._topics.get(topic.name) is topic:
-            topic.flush()
-            del self._topics[topic.name]
-            log.info("Topic deleted: %(topic)s", {"topic": topic.name})
-            self._ending[topic] = encode(Info(topic=topic.name, msg="topic_deleted", ts=self._clock.timestamp()))
-            self._end_memberships(topic, [member for lane in topic.lanes for member in lane.members], done)
+        if failure is None and topic in self._ending:
+            self._ending[topic].done = done
         else:
             done(failure)
 
-    def _end_memberships(self, topic: Topic, members: list[Subscriber], done: Done) -> None:
+    def _end_memberships(self, topic: Topic, members: list[Subscriber]) -> None:
         """Tell the members of a topic that has ended, in turns: they may be many."""
         for subscriber in members[:MEMBERS]:
             try:
@@ -277,16 +319,15 @@ class Broker:
             except Exception:  # one member's fault must not cost the others their news
                 log.exception("Internal error at the end of topic %(topic)s", {"topic": topic.name})
         if rest := members[MEMBERS:]:
-            self.turns.take(partial(self._end_memberships, topic, rest, done))
+            self.turns.take(partial(self._end_memberships, topic, rest))
         else:
-            del self._ending[topic]
-            done(None)
+            self._ending.pop(topic).done(None)
 
     def _end_membership(self, topic: Topic, subscriber: Subscriber) -> None:
         lane = subscriber.lanes.get(topic.name)
         if lane is not None and lane.topic is topic:
             self._part(topic.name, subscriber)
-            subscriber.notify(topic, self._ending[topic])
+            subscriber.notify(topic, self._ending[topic].notice)
 
     def _end_stale(self, topic: Topic, subscriber: Subscriber) -> None:
         """Who comes to a topic as one that has yet to be told of the end of an earlier one is told first."""
@@ -349,20 +390,7 @@ class Broker:
                 else:
                     self._gather(topic, asked, page[-1].seq if page else asked_to, limit, [*found, *page], answer)
 
-            topic.journal.read(topic, after, limit - len(found), go_on)
-
-    def _deliver(self, topic: Topic, request: Publish, event: StoredEvent, ts: str, publisher: Publisher) -> None:
-        """The journal has the message: send it on its way, and tell its publisher."""
-        if topic.add(event):
-            if not self._unflushed:
-                self._defer(self.flush)
-            self._unflushed.append(topic)
-        if self._logs_publishes:
-            log.debug(
-                "Message published to topic %(topic)s: id=%(id)s",
-                {"topic": topic.name, "id": request.message.id, "seq": event.seq},
-            )
-        publisher.published(request, event.seq, ts)
+            topic.log.read(max(after, topic.oldest - 1), topic.seq, limit - len(found), go_on)
 
 
 def _start(topic: Topic, seq: int, missing: bool | Failure) -> Start | Failure:

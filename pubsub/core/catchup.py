@@ -71,7 +71,8 @@ class CatchUp:
         elif topic.in_ring(self._after):
             self._read_ring()
         else:
-            topic.journal.read(topic, self._after, PAGE, partial(self._take, topic.seq - len(topic.ring)))
+            after = max(self._after, topic.oldest - 1)
+            topic.log.read(after, topic.seq, PAGE, partial(self._take, topic.seq - len(topic.ring)))
 
     def _read_ring(self) -> None:
         topic = self._topic

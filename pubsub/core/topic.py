@@ -1,11 +1,11 @@
 """A topic: its ring of kept events, its ``seq`` and ``epoch``, and the lanes that carry new events to subscribers.
 
-Only the Broker and the journals call it. No I/O, and no opinion on what a subscriber can't take: that is the Outbox's.
+Only the Broker changes it. No I/O, and no opinion on what a subscriber can't take: that is the Outbox's.
 """
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pubsub.core.event import BATCH_BYTES, Encoding, StoredEvent
@@ -14,14 +14,9 @@ from pubsub.core.ring import Ring
 from pubsub.protocol.requests import TopicOptions
 
 if TYPE_CHECKING:
-    from pubsub.core.journal import Journal
+    from pubsub.core.log import TopicLog
 
 PURGED_AT_ONCE: Final = 200  # expired events that a publish lets go of: it adds one, so they are soon all gone
-
-
-def random_epoch() -> str:
-    """A name for one life of a topic: 40 random bits."""
-    return secrets.token_hex(5)
 
 
 class Page(NamedTuple):
@@ -35,28 +30,39 @@ class Topic:
     """See the module. ``seq`` is the last one given out; ``epoch`` names this life of the topic.
 
     ``ring`` holds the newest events, without a hole in ``seq``: all that are kept in memory. ``first`` is the oldest
-    that the journal holds; where it holds none (memory) it is 0. ``expiring``: some events are only kept for a time.
+    that the journal holds, 0 if it holds none itself. ``stored_bytes``: what it holds of the topic. ``expiring``: some
+    events have a time to live.
     """
 
-    __slots__ = ("_pending", "_pending_bytes", "epoch", "expiring", "first", "history", "journal", "lanes", "name",
-                 "number", "options", "ring", "seq", "stored_bytes")  # fmt: skip
+    __slots__ = ("_pending", "_pending_bytes", "epoch", "expiring", "first", "history", "lanes", "log", "name",
+                 "options", "ring", "seq", "stored_bytes")  # fmt: skip
 
-    def __init__(self, name: str, epoch: str, options: TopicOptions, journal: Journal, *, ring_size: int) -> None:
+    def __init__(self, name: str, epoch: str, options: TopicOptions, log: TopicLog, *, ring_size: int) -> None:
         assert options.history is not None, "the Broker fills in its default"
         self.name = name
         self.epoch = epoch
         self.options = options
         self.history: int = options.history
-        self.journal = journal
-        self.number = 0  # what the journal calls it
+        self.log = log
         self.seq = 0
         self.first = 0
-        self.stored_bytes = 0  # what the journal holds of it
+        self.stored_bytes = 0
         self.expiring = options.ttl_sec is not None
-        self.ring = Ring(min(options.history, ring_size))
+        self.ring = Ring(ring_size)
         self.lanes: tuple[Lane, ...] = ()
         self._pending: list[StoredEvent] = []
         self._pending_bytes = 0
+
+    def restore(self, *, seq: int, newest: Sequence[StoredEvent], expiring: bool) -> None:
+        """Go on from what the journal has."""
+        self.seq = seq
+        self.expiring = self.expiring or expiring
+        for event in newest:
+            self.ring.append(event)
+
+    def trim(self, first: int, size: int) -> None:
+        """The journal holds the events from ``first`` on, ``size`` bytes in all."""
+        self.first, self.stored_bytes = first, size
 
     @property
     def subscribers(self) -> int:
@@ -112,7 +118,7 @@ class Topic:
         self.ring.purge(now, PURGED_AT_ONCE)
 
     def in_ring(self, after: int) -> bool:
-        """Whether the ring holds everything that is kept of what follows ``after``."""
+        """True if the ring holds everything that is kept of what follows ``after``."""
         return max(after, self.oldest - 1) >= self.seq - len(self.ring)
 
     def page(self, after: int, limit: int, now: float) -> Page:

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from pubsub.core.broker import Broker
-from pubsub.core.journal import Done
+from pubsub.core.log import Done
 from pubsub.core.ring import Ring
 from pubsub.core.topic import Topic
 from pubsub.http.access import IDENTITY

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from pubsub.core.event import StoredEvent, make_event
-from pubsub.core.journal import DATABASE, JournalError, lifetime
+from pubsub.core.journal import JournalError, lifetime
+from pubsub.journals import DATABASE
 from pubsub.journals.dedup import Seen, id_key
 from pubsub.journals.store import DirectoryLock, Store, event_key
 from pubsub.journals.wal import lost_commits
@@ -26,15 +27,26 @@ from pubsub.protocol.errors import Failure, NotStored, TopicExists, TopicNotFoun
 from pubsub.protocol.requests import Publish, TopicOptions
 
 if TYPE_CHECKING:
-    from pubsub.core.journal import Done, Publisher
-    from pubsub.core.topic import Topic
+    from pubsub.core.log import Done, Publisher
     from pubsub.journals.store import TopicRow
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 TIDY_LEAST: Final = 1.0  # seconds between two looks at what has expired in a topic
 TRIM_LEAST: Final = 64  # rows that are not worth the deletion
 TRIM_ROWS: Final = 1000  # deleted in one transaction: about 5 ms, for which a publish may have to wait
+
+
+class TopicHandle:
+    """A topic as the writing thread knows it. ``number`` is its key in the database; 0 until it has one."""
+
+    __slots__ = ("epoch", "name", "number", "options")
+
+    def __init__(self, name: str, epoch: str, options: TopicOptions, number: int = 0) -> None:
+        self.name = name
+        self.epoch = epoch
+        self.options = options
+        self.number = number
 
 
 class Append(Struct):
@@ -43,7 +55,7 @@ class Append(Struct):
     ``publisher``: None where nobody waits for it.
     """
 
-    topic: Topic
+    log: TopicHandle
     request: Publish
     publisher: Publisher | None
     ts: str
@@ -55,7 +67,7 @@ class Append(Struct):
 class Create(Struct):
     """A new topic. At its end it has ``number``, or ``failure``."""
 
-    topic: Topic
+    log: TopicHandle
     done: Done
     number: int = 0
     failure: Failure | None = None
@@ -64,7 +76,7 @@ class Create(Struct):
 class Delete(Struct):
     """The end of a topic. It is ``applied`` once it stands in a commit, or may have ``failure``."""
 
-    topic: Topic
+    log: TopicHandle
     done: Done
     applied: bool = False
     failure: Failure | None = None
@@ -228,23 +240,23 @@ class Writer:
                 pass
 
     def _append(self, operation: Append) -> None:
-        topic, request = operation.topic, operation.request
-        state = self._state_of(topic)
+        log, request = operation.log, operation.request
+        state = self._state_of(log)
         if state is None:
-            operation.failure = TopicNotFound(topic.name)
+            operation.failure = TopicNotFound(log.name)
             return
-        if state.seen is not None and (first := self._remember(topic.number, state, request)):
+        if state.seen is not None and (first := self._remember(log.number, state, request)):
             operation.seq = first
             return
         state.seq += 1
-        ttl = lifetime(topic.options, request)
-        event = make_event(topic.name, request.message, state.seq, operation.ts, self._monotonic() + ttl)
+        ttl = lifetime(log.options, request)
+        event = make_event(log.name, request.message, state.seq, operation.ts, self._monotonic() + ttl)
         expires = None if ttl == inf else self._now() + ttl
-        self._rows.append((event_key(topic.number, state.seq), event.text, expires))
+        self._rows.append((event_key(log.number, state.seq), event.text, expires))
         state.size += len(event.text)
         operation.seq = state.seq
         operation.event = event
-        self._touched.add(topic.number)
+        self._touched.add(log.number)
 
     def _remember(self, number: int, state: State, request: Publish) -> int:
         """The ``seq`` of the first message with this id; 0 where there was none, and it is remembered now."""
@@ -257,30 +269,28 @@ class Writer:
         return 0
 
     def _create(self, store: Store, operation: Create) -> None:
-        topic = operation.topic
+        log = operation.log
         try:
-            operation.number = store.create(topic.name, topic.epoch, topic.options)
+            operation.number = store.create(log.name, log.epoch, log.options)
         except sqlite3.IntegrityError:
-            operation.failure = TopicExists(topic.name)
+            operation.failure = TopicExists(log.name)
             return
-        self._states[operation.number] = self._make_state(
-            topic.name, topic.epoch, topic.options, seq=0, first=1, size=0
-        )
+        self._states[operation.number] = self._make_state(log.name, log.epoch, log.options, seq=0, first=1, size=0)
 
     def _delete(self, store: Store, operation: Delete) -> None:
-        number = operation.topic.number
-        if self._state_of(operation.topic) is None:
-            operation.failure = TopicNotFound(operation.topic.name)
+        number = operation.log.number
+        if self._state_of(operation.log) is None:
+            operation.failure = TopicNotFound(operation.log.name)
             return
         del self._states[number]
         operation.applied = True
         self._touched.discard(number)
         store.delete(number)
 
-    def _state_of(self, topic: Topic) -> State | None:
+    def _state_of(self, log: TopicHandle) -> State | None:
         """None where the topic has been deleted; its number may be that of another by now."""
-        state = self._states.get(topic.number)
-        return state if state is not None and state.epoch == topic.epoch else None
+        state = self._states.get(log.number)
+        return state if state is not None and state.epoch == log.epoch else None
 
     def _make_state(self, name: str, epoch: str, options: TopicOptions, *, seq: int, first: int, size: int) -> State:
         seen = None if options.dedup_sec is None else Seen(name, options.dedup_sec)
@@ -352,7 +362,7 @@ class Writer:
     def _fail(self, group: Sequence[Operation], error: Exception) -> Result:
         """Nothing of the group is on disk; neither is anything known that was not read from there."""
         if not isinstance(error, sqlite3.Error | OSError | JournalError):
-            log.error("Internal error in the journal", exc_info=error)
+            logger.error("Internal error in the journal", exc_info=error)
         self._failing = True
         for operation in group:
             self._remember_to_undo(operation)
@@ -366,11 +376,11 @@ class Writer:
     def _remember_to_undo(self, operation: Operation) -> None:
         match operation:
             case Append(event=StoredEvent()):
-                self._cuts.setdefault(operation.topic.number, operation.seq - 1)
+                self._cuts.setdefault(operation.log.number, operation.seq - 1)
             case Create(number=number, failure=None) if number:
                 self._undo.append(partial(Store.forget, number=number))
-            case Delete(topic=topic, applied=True):
-                self._undo.append(partial(Store.rename, number=topic.number, epoch=topic.epoch, name=topic.name))
+            case Delete(log=log, applied=True):
+                self._undo.append(partial(Store.rename, number=log.number, epoch=log.epoch, name=log.name))
 
     def _drop_store(self) -> None:
         store, self._store, self._states = self._store, None, {}

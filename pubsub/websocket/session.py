@@ -218,6 +218,11 @@ class Session:
 
     def published(self, request: Publish, seq: int, ts: str) -> None:
         """A message of this client is in its topic (Publisher)."""
+        if self._broker.logs_publishes:
+            log.debug(
+                "Message published to topic %(topic)s: id=%(id)s",
+                {"topic": request.topic, "id": request.message.id, "seq": seq},
+            )
         frame = text_frame(encode(PublishAck(request.request_id, request.topic, "ok", seq, ts)))
         if self._waiting:
             self._end_publish(request, frame)
@@ -236,11 +241,10 @@ class Session:
         if self._waiting is None:
             self._waiting = deque()
         self._add_waiting(self._waiting, Waiting(request))
+        if self._broker.call_when_writable(self._go_on_publishing):
+            self._replies.hold(Hold.JOURNAL)
 
-    def pause(self) -> None:
-        self._replies.hold(Hold.JOURNAL)
-
-    def go_on(self) -> None:
+    def _go_on_publishing(self) -> None:
         self._replies.go_on(Hold.JOURNAL)
 
     def _add_waiting(self, waiting: deque[Waiting], publish: Waiting) -> None:

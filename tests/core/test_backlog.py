@@ -14,9 +14,9 @@ from pubsub.core.clock import Clock
 from pubsub.core.event import WEBSOCKET_TEXT, Batch, StoredEvent, make_batch
 from pubsub.core.lane import Subscriber
 from pubsub.core.topic import Topic
-from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.requests import Overflow, TopicOptions
 from tests.core.test_outbox import summary
+from tests.doubles import NoLog
 
 LIMIT = 5
 
@@ -46,7 +46,7 @@ class Lagging:
 
 def topic(overflow: Overflow, name: str = "t") -> Topic:
     options = TopicOptions(history=0, overflow=overflow)
-    return Topic(name, "e", options, MemoryJournal(Clock()), ring_size=0)
+    return Topic(name, "e", options, NoLog(), ring_size=0)
 
 
 def batch(of: Topic, first: int, last: int, expires: float = inf) -> Batch:

@@ -82,9 +82,8 @@ def make_broker() -> tuple[Broker, Ticks]:
     broker = Broker(
         defer=ticks.defer,
         clock=clock,
-        memory=MemoryJournal(clock),
+        memory=MemoryJournal(clock, lambda: f"e{next(epochs)}"),
         ring_size=RING,
-        new_epoch=lambda: f"e{next(epochs)}",
     )
     return broker, ticks
 

@@ -12,8 +12,8 @@ from pubsub.core.event import BATCH_BYTES, WEBSOCKET_TEXT, Batch, StoredEvent, m
 from pubsub.core.lane import Subscriber
 from pubsub.core.losses import Loss
 from pubsub.core.topic import Topic
-from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.requests import TopicOptions
+from tests.doubles import NoLog
 
 LIMIT = 5
 
@@ -49,7 +49,7 @@ def summary(message: Any) -> Any:
 
 @functools.cache
 def topic_named(name: str) -> Topic:
-    return Topic(name, "e", TopicOptions(history=0), MemoryJournal(Clock()), ring_size=0)
+    return Topic(name, "e", TopicOptions(history=0), NoLog(), ring_size=0)
 
 
 def stored(topic: str, first: int, last: int) -> list[StoredEvent]:

@@ -28,9 +28,8 @@ class World:
         self.broker = Broker(
             defer=self.ticks.defer,
             clock=clock,
-            memory=MemoryJournal(clock),
+            memory=MemoryJournal(clock, lambda: f"e{next(epochs)}"),
             ring_size=RING,
-            new_epoch=lambda: f"e{next(epochs)}",
         )
         self.client = self.connect()
 

@@ -14,6 +14,7 @@ from pubsub.core.clock import Clock
 from pubsub.journals.sqlite import TIDY_PERIOD, SqliteJournal
 from pubsub.journals.writer import Mark, Result
 from pubsub.protocol.frames import FIN, PING, TEXT
+from pubsub.system.cores import SharedCore
 from pubsub.websocket.connections import STALL_TICKS
 from tests.harness import masked_frame
 from tests.simulation import Frames, Parts, Transport
@@ -108,10 +109,9 @@ def test_row_57_at_the_end_of_a_group_of_the_journal(tmp_path: Path, caplog: pyt
     told: list[str] = []
     delays: list[float] = []
     journal = SqliteJournal(
-        tmp_path, Clock(), post=fail, defer=fail, call_later=lambda delay, callback: delays.append(delay)
+        tmp_path, Clock(), SharedCore(), post=fail, defer=fail, call_later=lambda delay, callback: delays.append(delay)
     )
-    paused = [Paused(fail), Paused(partial(told.append, "resumed"))]
-    journal._paused = [*paused]
+    journal._when_writable = [fail, partial(told.append, "resumed")]
     journal._end_group([Mark(fail), Mark(partial(told.append, "ended"))], Result([]))
     assert told == ["ended", "resumed"]
     assert delays == [TIDY_PERIOD]
@@ -120,13 +120,3 @@ def test_row_57_at_the_end_of_a_group_of_the_journal(tmp_path: Path, caplog: pyt
 
 def fail(*arguments: object) -> None:
     raise Fault
-
-
-class Paused:
-    """A publisher that is told to go on."""
-
-    def __init__(self, go_on: Callable[[], None]) -> None:
-        self.go_on = go_on
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return fail
