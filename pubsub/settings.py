@@ -8,7 +8,7 @@ from typing import Any, Literal
 DAY = 86_400
 
 Mode = Literal["release", "debug"]
-LogLevel = Literal["debug", "info", "warn", "error"]
+LogLevel = Literal["debug", "info", "warning", "warn", "error", "critical"]
 LogFormat = Literal["text", "json"]
 
 
@@ -44,8 +44,8 @@ class Settings:
     mode: Mode = _setting(
         "release", "debug logs every request and message; GIN_MODE is accepted for it", alias="gin_mode"
     )
-    log_level: Literal["debug", "info", "warn", "error", ""] = _setting(
-        "", "the least that is logged; empty is debug in debug mode, else info"
+    log_level: Literal[LogLevel, ""] = _setting(
+        "", "the least that is logged, from debug to critical; empty is debug in debug mode, else info"
     )
     log_format: LogFormat = _setting("text", "text, or json: one object a line")
     ring_buffer_size: int = _setting(100, "messages that a topic keeps for replay", ge=0, le=1_000_000)

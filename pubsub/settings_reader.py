@@ -140,7 +140,7 @@ def make_model() -> Any:
             cli_prog_name="pubsub serve",
         )
 
-        @field_validator("mode", "log_level", "log_format", mode="before", check_fields=False)
+        @field_validator(*CHOICES, mode="before", check_fields=False)
         @classmethod
         def fold_case(cls, value: Any) -> Any:
             return value.strip().lower() if isinstance(value, str) else value
@@ -180,14 +180,18 @@ def expected(name: str) -> str:
     """What a setting may be, in words."""
     kind = get_type_hints(Settings)[name]
     rules = next(each.metadata["rules"] for each in fields(Settings) if each.name == name)
-    if choices := get_args(kind):
-        return f"one of {', '.join(filter(None, choices))}"
+    if name in CHOICES:
+        return f"one of {', '.join(CHOICES[name])}"
     if kind is str:
         return "a text that is not empty"
     bounds = [f"{words} {rules[rule]}" for rule, words in _BOUNDS.items() if rule in rules]
     return f"{'a whole number' if kind is int else 'a number'} {' and '.join(bounds)}"
 
 
+# The settings that are one of several words; an empty one is none of them.
+CHOICES = {
+    name: list(filter(None, choices)) for name, kind in get_type_hints(Settings).items() if (choices := get_args(kind))
+}
 _BOUNDS = {"ge": "of at least", "gt": "above", "le": "of at most"}
 
 

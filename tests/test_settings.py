@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from pubsub.settings import Settings
 from pubsub.settings_reader import read_settings
+from pubsub.system.logs import LEVELS
 from tests.harness import REPOSITORY, clean_environment
 
 # The rows of the contract's table that are served so far.
@@ -92,6 +95,8 @@ def test_there_is_no_setting_without_a_row() -> None:
         ({"GIN_MODE": "debug"}, "debug"),
         ({"MODE": "debug", "LOG_LEVEL": "error"}, "error"),
         ({"LOG_LEVEL": "warn"}, "warn"),
+        ({"LOG_LEVEL": "WARNING"}, "warning"),
+        ({"LOG_LEVEL": " Critical "}, "critical"),
     ],
 )
 def test_the_log_level_follows_the_mode(
@@ -188,11 +193,41 @@ def test_gin_mode_is_the_mode(place: str, directory: Path, monkeypatch: pytest.M
     assert read_settings(["--mode", "release"]).mode == "release"
 
 
+CHOICES = {
+    "MODE": ["release", "debug"],
+    "LOG_LEVEL": ["debug", "info", "warning", "warn", "error", "critical"],
+    "LOG_FORMAT": ["text", "json"],
+}
+
+
+def test_the_table_above_has_every_setting_with_choices() -> None:
+    assert set(CHOICES) == {name.upper() for name, kind in get_type_hints(Settings).items() if get_args(kind)}
+
+
+@pytest.mark.parametrize("spell", [str.lower, str.upper, str.title, lambda value: f" {value} "])
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_is_read_in_any_case(
+    name: str, spell: Callable[[str], str], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for choice in CHOICES[name]:
+        assert as_written(read_settings([f"--{name.lower()}", spell(choice)]), name) == choice
+        (directory / ".env").write_text(f"{name}={spell(choice)}\n")
+        assert as_written(read_settings([]), name) == choice
+        monkeypatch.setenv(name, spell(choice))
+        assert as_written(read_settings([]), name) == choice
+        monkeypatch.delenv(name)
+
+
+def test_each_log_level_is_one_of_pythons() -> None:
+    python = {choice: getattr(logging, choice.upper()) for choice in CHOICES["LOG_LEVEL"]}
+    assert python == LEVELS
+
+
 NONSENSE = {
     "PORT": ["x", "-1", "65536", "80.5", "1e3", " ", "8080 8081"],
     "HOST": [],
     "MODE": ["production", "1"],
-    "LOG_LEVEL": ["loud", "20"],
+    "LOG_LEVEL": ["loud", "20", "notset", "fatal"],
     "LOG_FORMAT": ["xml"],
     "RING_BUFFER_SIZE": ["-1", "1.5", "many"],
     "SUBSCRIBER_QUEUE_SIZE": ["0", "-1", "x"],

@@ -73,6 +73,10 @@ class ProtocolFault(Exception):
         self.goodbye = goodbye
 
 
+class InvalidClose(ProtocolFault):
+    """The client's close frame breaks RFC 6455. It has come whole all the same: the client sends nothing after it."""
+
+
 class Binary(NamedTuple):
     """A binary message."""
 
@@ -232,16 +236,22 @@ class Reader:
     def _check(self, first: int, size: int) -> None:
         opcode = first & 0x0F
         if first & RESERVED or opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
-            raise ProtocolFault(Goodbye.PROTOCOL_ERROR, f"a frame begins with {first:#04x}")
+            raise self._fault(first, size, f"a frame begins with {first:#04x}")
         if opcode >= CLOSE:
             if not first & FIN or size > MAX_CONTROL_BYTES:
-                raise ProtocolFault(Goodbye.PROTOCOL_ERROR, "a control frame is fragmented or too long")
+                raise self._fault(first, size, "a control frame is fragmented or too long")
             return
         if (opcode == CONTINUATION) != (self._message is not None):
             raise ProtocolFault(Goodbye.PROTOCOL_ERROR, "fragments are out of order")
         begun = len(self._message.payload) if self._message is not None else 0
         if begun + size > self._max_bytes:
             raise ProtocolFault(Goodbye.TOO_BIG, f"a message has more than {self._max_bytes} bytes")
+
+    def _fault(self, first: int, size: int, detail: str) -> ProtocolFault:
+        header = 6 if size < 126 else 8 if size < 1 << 16 else MAX_HEADER_BYTES
+        is_whole = len(self._bytes) - self._position >= header + size
+        is_close = first & (FIN | 0x0F) == FIN | CLOSE
+        return (InvalidClose if is_close and is_whole else ProtocolFault)(Goodbye.PROTOCOL_ERROR, detail)
 
     def _wait_for(self, size: int) -> None:
         """Gather a frame of ``size`` bytes, so that one that comes in many pieces is not copied for each of them."""
@@ -304,5 +314,10 @@ def _decode_close(payload: bytearray) -> Close:
         return Close(None, "")
     code = int.from_bytes(payload[:2], "big")
     if len(payload) == 1 or not (code in CLOSE_CODES or 3000 <= code <= 4999):
-        raise ProtocolFault(Goodbye.PROTOCOL_ERROR, f"a close frame with {bytes(payload[:2])!r} for a code")
-    return Close(code, _decode(payload[2:]))
+        raise InvalidClose(Goodbye.PROTOCOL_ERROR, f"a close frame with {bytes(payload[:2])!r} for a code")
+    try:
+        return Close(code, payload[2:].decode())
+    except UnicodeDecodeError as error:
+        raise InvalidClose(
+            Goodbye.INVALID_TEXT, f"the reason of a close frame is not UTF-8 at byte {error.start}"
+        ) from None

@@ -23,6 +23,7 @@ from pubsub.protocol.frames import (
     Binary,
     Close,
     Fragment,
+    InvalidClose,
     LongText,
     Ping,
     ProtocolFault,
@@ -173,6 +174,8 @@ class Connection(asyncio.Protocol):
                 more_to_come = True
         except ProtocolFault as fault:
             self._fail(fault.goodbye, str(fault))
+            if isinstance(fault, InvalidClose):
+                self._end(str(fault), close_frame(fault.goodbye) if self._owes_close else b"")
             return
         except Exception:
             log.exception("Internal error at client %(client_id)s", {"client_id": self.session.client_id})
@@ -223,7 +226,12 @@ class Connection(asyncio.Protocol):
     def _answer_close(self, received: Close) -> None:
         self.flush()
         answer = control_frame(CLOSE, b"" if received.code is None else received.code.to_bytes(2))
-        self._end(f"closed by the client with {received.code or 'no code'}", b"" if self._end_reason else answer)
+        self._end(f"closed by the client with {received.code or 'no code'}", answer if self._owes_close else b"")
+
+    @property
+    def _owes_close(self) -> bool:
+        """True as long as the server has neither sent a close frame nor has a turn to send one."""
+        return not self._end_reason or (self._farewell is not None and self._abort_timer is None)
 
     # What the session asks for (Replies)
 
@@ -300,7 +308,7 @@ class Connection(asyncio.Protocol):
             self.cut_slow_consumer()
         if self.subscriber.blocked:
             return
-        if self._farewell is not None and self._abort_timer is None:
+        if self._farewell is not None and self._owes_close:
             self._say(self._farewell)
         else:
             self._read_on()
@@ -343,6 +351,8 @@ class Connection(asyncio.Protocol):
         self._farewell = Goodbye.GOING_AWAY
         if not self.subscriber.lagging:
             self._say(self._farewell)
+        else:
+            self._connections.defer(self._read_on)  # the client's Close ends it before all that is queued was sent
 
     def cut_slow_consumer(self) -> None:
         """SLOW_CONSUMER: the queue is given up, and the client is gone within a second."""
@@ -379,9 +389,11 @@ class Connection(asyncio.Protocol):
 
         But its Close does, where frames can still be told apart: then both have said it, and need not wait.
         """
-        if goodbye is not Goodbye.INVALID_TEXT:
+        if goodbye in (Goodbye.PROTOCOL_ERROR, Goodbye.TOO_BIG):
             self._reader = None
         if self._end_reason:
+            if goodbye is Goodbye.INVALID_TEXT:
+                self._connections.defer(self._read_on)  # another fragment of the same text; a Close may follow it
             return
         log.error(
             "WebSocket error for client %(client_id)s: %(error)s",
@@ -402,6 +414,7 @@ class Connection(asyncio.Protocol):
             return
         self._transport.write(close_frame(goodbye))
         self._transport.resume_reading()
+        self._connections.defer(self._read_on)  # the client's Close may be among what was received and not served
 
     def _end(self, reason: str, answer: bytes = b"") -> None:
         """Close the transport: both sides have said their goodbye, the server's is ``answer``; or one is gone."""
