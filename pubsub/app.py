@@ -21,16 +21,17 @@ from pubsub.core.clock import Clock
 from pubsub.http.access import ACCESS, Access, check_access
 from pubsub.http.clients import add_client_routes
 from pubsub.http.handshake import open_websocket
-from pubsub.http.topics import BROKER, CONNECTIONS, STATE, ServerState, add_routes, errors_as_json
+from pubsub.http.topics import BROKER, CONNECTIONS, SERVICES, STATE, ServerState, add_routes, errors_as_json
 from pubsub.journals import DATABASE
 from pubsub.journals.memory import MemoryJournal
-from pubsub.lifecycle import SETTINGS, close_journal, run, say_goodbye
+from pubsub.lifecycle import SETTINGS, close_clients, close_journal, run
 from pubsub.settings import Settings, listed
 from pubsub.system.cores import SharedCore
 from pubsub.system.descriptors import connections_of_machine
 from pubsub.system.malloc import given_back
-from pubsub.websocket.connections import Connections, Limits
-from pubsub.websocket.session import Rules
+from pubsub.websocket.peer import Limits
+from pubsub.websocket.services import Services
+from pubsub.websocket.session import ClientRules
 
 if TYPE_CHECKING:
     from pubsub.journals.sqlite import SqliteJournal
@@ -68,12 +69,13 @@ def create_app(settings: Settings) -> web.Application:
         allowed_origins=listed(settings.allowed_origins),
     )
     rules = make_rules(settings, app[ACCESS], rates, quotas)
-    connections = app[CONNECTIONS] = Connections(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
+    services = app[SERVICES] = Services(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
+    connections = app[CONNECTIONS] = services.connections
     app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
     add_routes(app)
     add_client_routes(app)
     app.router.add_get("/ws", open_websocket, allow_head=False)
-    app.on_shutdown.append(say_goodbye)
+    app.on_shutdown.append(close_clients)
     app.on_cleanup.append(close_journal)
     return app
 
@@ -117,12 +119,12 @@ def make_rates(settings: Settings) -> Rates | None:
     return Rates(settings.rate_limit_msgs_per_sec, settings.rate_limit_burst, time.monotonic)
 
 
-def make_rules(settings: Settings, access: Access, rates: Rates | None, quotas: Quotas) -> Rules | None:
+def make_rules(settings: Settings, access: Access, rates: Rates | None, quotas: Quotas) -> ClientRules | None:
     """None where nothing is asked of a WebSocket client."""
     if access.tokens is None and rates is None and not settings.max_subscriptions_per_connection:
         return None
     identify = access.identify_message if access.tokens is not None else None
-    return Rules(identify, rates, quotas, settings.max_subscriptions_per_connection)
+    return ClientRules(identify, rates, quotas, settings.max_subscriptions_per_connection)
 
 
 def make_limits(settings: Settings) -> Limits:

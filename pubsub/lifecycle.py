@@ -143,14 +143,14 @@ def stop_on_signals() -> asyncio.Event:
 
 
 async def shut_down(app: web.Application, runner: web.AppRunner, listener: Listener) -> None:
-    """The contract's order: out of the load balancer, no new connections, goodbyes, then the rest of HTTP."""
+    """The contract's order: out of the load balancer, no new connections, clients closed, then the rest of HTTP."""
     settings = app[SETTINGS]
     app[STATE].draining = True
     await asyncio.sleep(settings.drain_sec)
     listener.close()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.shutdown_timeout_sec):
-            await say_goodbye(app)
+            await close_clients(app)
             await listener.wait_closed()
             await runner.cleanup()
     log.info("Shutdown complete")
@@ -158,13 +158,14 @@ async def shut_down(app: web.Application, runner: web.AppRunner, listener: Liste
         os._exit(0)  # a thread that waits for the disk would keep the process for as long as that takes
 
 
-async def say_goodbye(app: web.Application) -> None:
-    """Send every WebSocket client away, within the time that there is; again it finds no one."""
+async def close_clients(app: web.Application) -> None:
+    """Close every client within the time that there is. A second call finds none."""
     app[STATE].draining = app[STATE].closing = True
     settings = app[SETTINGS]
     end = time.monotonic() + settings.shutdown_timeout_sec * 0.9
     await end_publishes(app, within=settings.shutdown_timeout_sec * 0.4)
-    late = await app[CONNECTIONS].dismiss_all(within=end - time.monotonic(), spread=settings.reconnect_spread_sec)
+    app[BROKER].flush()
+    late = await app[CONNECTIONS].close_all(within=end - time.monotonic(), spread=settings.reconnect_spread_sec)
     if late:
         log.warning("Cut off at shutdown: %(count)d clients that did not take their goodbye", {"count": late})
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pubsub.__main__ import fastest_loop
 from pubsub.app import create_app
-from pubsub.http.topics import CONNECTIONS
+from pubsub.http.topics import SERVICES
 from pubsub.lifecycle import listen, log_addresses
 from pubsub.protocol.frames import BINARY, FIN, text_frame
 from pubsub.settings import DAY, Settings
@@ -42,7 +42,7 @@ class Echo(Session):
 
 def create_echo(settings: Settings) -> web.Application:
     app = create_app(settings)
-    app[CONNECTIONS].session_type = Echo
+    app[SERVICES].session_type = Echo
     return app
 
 

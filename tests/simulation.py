@@ -19,7 +19,8 @@ from pubsub.core.clock import Clock
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure
 from pubsub.websocket.connection import Connection
-from pubsub.websocket.connections import Connections, Limits
+from pubsub.websocket.peer import Limits
+from pubsub.websocket.services import Services
 from tests.harness import masked_frame
 
 RING = 8
@@ -203,11 +204,11 @@ class Parts:
             max_message_bytes=max_message_bytes,
             queue_size=QUEUE,
         )
-        self.connections = Connections(self.broker, limits, clock, cast(asyncio.AbstractEventLoop, self.loop))
+        self.services = Services(self.broker, limits, clock, cast(asyncio.AbstractEventLoop, self.loop))
 
     def connect(self, client_id: str) -> Transport:
         transport = Transport(self.loop)
-        Connection(transport, self.connections, client_id=client_id, named=True).open()
+        Connection(transport, self.services, client_id=client_id, named=True).open()
         return transport
 
 
@@ -319,8 +320,8 @@ class World:
         for client in self.clients:
             client.transport.vanish()
         self.parts.loop.run_out()
-        assert len(self.parts.connections) == 0
-        assert not self.parts.connections.blocked
+        assert len(self.parts.services.connections) == 0
+        assert not self.parts.services.timers.blocked
         assert self.parts.broker.subscriber_count == 0
         assert [topic.subscribers for topic in self.parts.broker.topics] == [0] * self.parts.broker.topic_count
 

@@ -61,8 +61,8 @@ class CatchUp:
         if start.recovered is True:
             self.recovered = start.after + 1 >= start.topic.oldest
 
-    def go_on(self) -> None:
-        """Send what comes next, as soon as the socket takes it, unless the subscription has ended meanwhile."""
+    def advance(self) -> None:
+        """Send the next page, as soon as the socket takes it, unless the subscription has ended meanwhile."""
         topic = self._topic
         if not self._lane.is_arriving(self._subscriber, self):
             return
@@ -110,7 +110,7 @@ class CatchUp:
         """
         if self._told is None:
             self._told = max(self._after, self._topic.oldest - 1)
-        self._subscriber.call_when_ready(partial(self._subscriber.take_turn, self.go_on))
+        self._subscriber.call_when_ready(partial(self._subscriber.take_turn, self.advance))
 
 
 def _fitting(page: Page) -> Page:

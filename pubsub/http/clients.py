@@ -10,7 +10,7 @@ from aiohttp import web
 from pubsub.http.topics import CONNECTIONS, render, render_bytes, render_rows
 from pubsub.protocol.errors import BadRequest, ClientNotFound
 from pubsub.protocol.replies import encode
-from pubsub.websocket.connection import Connection
+from pubsub.websocket.peer import Peer
 
 PAGE: Final = 100
 LARGEST_PAGE: Final = 1000
@@ -26,15 +26,15 @@ async def list_clients(request: web.Request) -> web.Response:
     after, size = read_number(request, "cursor", 0, 0, 1 << 53), read_number(request, "limit", PAGE, 1, LARGEST_PAGE)
     page = request.app[CONNECTIONS].page(after, size + 1)
     following = page[size - 1].number if len(page) > size else None
-    rows = await render_rows(page[:size], lambda connection: encode(describe(connection)))
+    rows = await render_rows(page[:size], lambda peer: encode(describe(peer)))
     return render_bytes(b'{"clients":[%b],"next":%b}' % (rows, encode(following and str(following))))
 
 
-def describe(connection: Connection) -> dict[str, Any]:
-    subscriber, traffic = connection.subscriber, connection.traffic()
+def describe(peer: Peer) -> dict[str, Any]:
+    subscriber, traffic = peer.subscriber, peer.traffic()
     return {
-        "client_id": connection.session.client_id,
-        "connected_sec": int(connection.age),
+        "client_id": peer.client_id,
+        "connected_sec": int(peer.age),
         "subscriptions": subscriber.subscriptions,
         "queued": subscriber.queued,
         "dropped": subscriber.dropped,

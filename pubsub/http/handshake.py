@@ -8,7 +8,7 @@ from aiohttp import HttpVersion11, web
 
 from pubsub.http.access import ACCESS
 from pubsub.http.pipeline import PipelinedRequestHandler
-from pubsub.http.topics import CONNECTIONS, STATE
+from pubsub.http.topics import SERVICES, STATE
 from pubsub.protocol.errors import BadRequest, Draining
 from pubsub.protocol.requests import MAX_CLIENT_ID
 from pubsub.websocket.connection import Connection
@@ -24,7 +24,7 @@ class UpgradeRequired(web.HTTPClientError):
 async def open_websocket(request: web.Request) -> web.StreamResponse:
     """Answer the handshake, then hand the socket to a Connection. See ``handover`` for how."""
     check_handshake(request)
-    access, connections = request.app[ACCESS], request.app[CONNECTIONS]
+    access, services = request.app[ACCESS], request.app[SERVICES]
     access.check_origin(request)
     asked_name = read_client_id(request)
     identity = await access.identify_client(request)
@@ -43,7 +43,7 @@ async def open_websocket(request: web.Request) -> web.StreamResponse:
     await handshake.prepare(request)
     transport = detach(request)
     named = bool(asked_name) or identity is not None
-    Connection(transport, connections, client_id=name, named=named, identity=identity).open()
+    Connection(transport, services, client_id=name, named=named, identity=identity).open()
     return handshake
 
 
@@ -62,10 +62,10 @@ def check_room(request: web.Request, name: str, *, is_stranger: bool) -> None:
     """
     if request.app[STATE].closing:
         raise Draining
-    connections = request.app[CONNECTIONS]
-    connections.quotas.check_room(len(connections))
+    services = request.app[SERVICES]
+    services.quotas.check_room(len(services.connections))
     if not is_stranger:
-        connections.quotas.check_claim(name)
+        services.quotas.check_claim(name)
 
 
 def check_handshake(request: web.Request) -> None:

@@ -23,6 +23,7 @@ from pubsub.protocol.mistakes import explain
 from pubsub.protocol.replies import encode
 from pubsub.protocol.requests import OVERFLOWS, NewTopic, TopicOptions
 from pubsub.websocket.connections import Connections
+from pubsub.websocket.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,13 @@ Row = TypeVar("Row")
 
 BROKER: Final = web.AppKey("broker", Broker)
 CONNECTIONS: Final = web.AppKey("connections", Connections)
+SERVICES: Final = web.AppKey("services", Services)
 
 
 class ServerState:
     """What ``/health`` tells beside the Broker's counts.
 
-    ``draining``: shutdown has begun, but everyone is still served. ``closing``: the goodbyes have begun too.
+    ``draining``: shutdown has begun, but everyone is still served. ``closing``: clients are being closed.
     """
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from codecs import utf_8_decode
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, cast
 
-from pubsub.protocol.errors import Goodbye
+from pubsub.protocol.errors import CloseReason
 
 FIN: Final = 0x80
 RESERVED: Final = 0x70
@@ -46,9 +46,9 @@ def control_frame(opcode: int, payload: bytes = b"") -> bytes:
     return bytes((FIN | opcode, len(payload))) + payload
 
 
-def close_frame(goodbye: Goodbye) -> bytes:
-    """The close frame that says ``goodbye``."""
-    return control_frame(CLOSE, goodbye.code.to_bytes(2, "big") + goodbye.reason.encode())
+def close_frame(reason: CloseReason) -> bytes:
+    """The close frame with that code and reason."""
+    return control_frame(CLOSE, reason.code.to_bytes(2, "big") + reason.reason.encode())
 
 
 class _Headers(dict[int, bytes]):
@@ -66,11 +66,11 @@ _HEADERS: Final = _Headers({size: _Headers()[size] for size in range(1024)})
 
 
 class ProtocolFault(Exception):
-    """The client broke RFC 6455 or a limit: the connection ends with ``goodbye``."""
+    """The client broke RFC 6455 or a limit: the connection ends with ``close_reason``."""
 
-    def __init__(self, goodbye: Goodbye, detail: str) -> None:
+    def __init__(self, close_reason: CloseReason, detail: str) -> None:
         super().__init__(detail)
-        self.goodbye = goodbye
+        self.close_reason = close_reason
 
 
 class InvalidClose(ProtocolFault):
@@ -202,7 +202,7 @@ class Reader:
                     break
                 size = int.from_bytes(received[position + 2 : position + 10], "big")
             elif size < 0:
-                raise ProtocolFault(Goodbye.PROTOCOL_ERROR, "a frame is not masked")  # RFC 6455, 5.1
+                raise ProtocolFault(CloseReason.PROTOCOL_ERROR, "a frame is not masked")  # RFC 6455, 5.1
             if first != FIN_TEXT or size > self._max_bytes or self._message is not None:
                 self._check(first, size)
             end = start + size
@@ -242,16 +242,16 @@ class Reader:
                 raise self._fault(first, size, "a control frame is fragmented or too long")
             return
         if (opcode == CONTINUATION) != (self._message is not None):
-            raise ProtocolFault(Goodbye.PROTOCOL_ERROR, "fragments are out of order")
+            raise ProtocolFault(CloseReason.PROTOCOL_ERROR, "fragments are out of order")
         begun = len(self._message.payload) if self._message is not None else 0
         if begun + size > self._max_bytes:
-            raise ProtocolFault(Goodbye.TOO_BIG, f"a message has more than {self._max_bytes} bytes")
+            raise ProtocolFault(CloseReason.TOO_BIG, f"a message has more than {self._max_bytes} bytes")
 
     def _fault(self, first: int, size: int, detail: str) -> ProtocolFault:
         header = 6 if size < 126 else 8 if size < 1 << 16 else MAX_HEADER_BYTES
         is_whole = len(self._bytes) - self._position >= header + size
         is_close = first & (FIN | 0x0F) == FIN | CLOSE
-        return (InvalidClose if is_close and is_whole else ProtocolFault)(Goodbye.PROTOCOL_ERROR, detail)
+        return (InvalidClose if is_close and is_whole else ProtocolFault)(CloseReason.PROTOCOL_ERROR, detail)
 
     def _wait_for(self, size: int) -> None:
         """Gather a frame of ``size`` bytes, so that one that comes in many pieces is not copied for each of them."""
@@ -306,7 +306,7 @@ def _decode(payload: bytearray) -> str:
 
 
 def _invalid_text(position: int) -> ProtocolFault:
-    return ProtocolFault(Goodbye.INVALID_TEXT, f"text is not UTF-8 at byte {position}")
+    return ProtocolFault(CloseReason.INVALID_TEXT, f"text is not UTF-8 at byte {position}")
 
 
 def _decode_close(payload: bytearray) -> Close:
@@ -314,10 +314,10 @@ def _decode_close(payload: bytearray) -> Close:
         return Close(None, "")
     code = int.from_bytes(payload[:2], "big")
     if len(payload) == 1 or not (code in CLOSE_CODES or 3000 <= code <= 4999):
-        raise InvalidClose(Goodbye.PROTOCOL_ERROR, f"a close frame with {bytes(payload[:2])!r} for a code")
+        raise InvalidClose(CloseReason.PROTOCOL_ERROR, f"a close frame with {bytes(payload[:2])!r} for a code")
     try:
         return Close(code, payload[2:].decode())
     except UnicodeDecodeError as error:
         raise InvalidClose(
-            Goodbye.INVALID_TEXT, f"the reason of a close frame is not UTF-8 at byte {error.start}"
+            CloseReason.INVALID_TEXT, f"the reason of a close frame is not UTF-8 at byte {error.start}"
         ) from None

@@ -25,9 +25,9 @@ from pubsub.core.catchup import Start
 from pubsub.core.clock import Clock
 from pubsub.protocol.errors import (
     BadRequest,
+    CloseReason,
     Failure,
     Forbidden,
-    Goodbye,
     Internal,
     LimitExceeded,
     TopicNotFound,
@@ -50,13 +50,13 @@ MAX_WAITING: Final = 10_000
 REVIEWED: Final = 500  # subscriptions that are held against new rights in one turn: up to 10 µs each where they end
 
 
-class Hold(enum.Enum):
-    """Why a client is not read from. Each is one bit: they come and go on their own, and several may hold at once."""
+class PauseReason(enum.Enum):
+    """A reason not to read from a client. Each is one bit: they come and go on their own."""
 
     LONG_MESSAGE = 1  # it waits for a turn of its own
     ANSWER = 2  # to a request that is served later, before all that follows it
     UNANSWERED = 4  # MAX_WAITING publishes wait for their answers
-    JOURNAL = 8  # has as much to write as it takes on
+    JOURNAL = 8  # it has as much to write as it takes
 
 
 class Replies(Protocol):
@@ -66,17 +66,17 @@ class Replies(Protocol):
 
     def flush(self) -> None: ...
 
-    def hold(self, reason: Hold) -> None:
-        """Give the session no further message until this reason, and any other, has gone by :meth:`go_on`."""
+    def pause(self, reason: PauseReason) -> None:
+        """Give the session no further message until :meth:`resume` has come for each reason."""
         ...
 
-    def go_on(self, reason: Hold) -> None: ...
+    def resume(self, reason: PauseReason) -> None: ...
 
     def identify(self, identity: Identity) -> None:
         """The client is this one now, until ``identity`` expires."""
         ...
 
-    def part(self, goodbye: Goodbye) -> None:
+    def close(self, reason: CloseReason) -> None:
         """End the connection behind what was answered."""
         ...
 
@@ -90,16 +90,16 @@ class NoReplies:
     def flush(self) -> None:
         pass
 
-    def hold(self, reason: Hold) -> None:
+    def pause(self, reason: PauseReason) -> None:
         pass
 
-    def go_on(self, reason: Hold) -> None:
+    def resume(self, reason: PauseReason) -> None:
         pass
 
     def identify(self, identity: Identity) -> None:
         pass
 
-    def part(self, goodbye: Goodbye) -> None:
+    def close(self, reason: CloseReason) -> None:
         pass
 
 
@@ -107,10 +107,10 @@ _NO_REPLIES = NoReplies()
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What a server that asks something of its clients asks of each of them.
+class ClientRules:
+    """The rules for every client of a server.
 
-    ``identify`` (Tokens) is None where it does not ask who they are, ``rates`` where they may ask without end.
+    ``identify`` (Tokens) is None if it takes no tokens, ``rates`` if it has no limit of requests.
     """
 
     identify: Callable[[str, Callable[[Identity | Unauthorized], None]], None] | None
@@ -155,7 +155,7 @@ class Session:
         *,
         client_id: str,
         named: bool,
-        rules: Rules | None = None,
+        rules: ClientRules | None = None,
         identity: Identity | None = None,
     ) -> None:
         self._broker = broker
@@ -241,16 +241,16 @@ class Session:
         if self._waiting is None:
             self._waiting = deque()
         self._add_waiting(self._waiting, Waiting(request))
-        if self._broker.call_when_writable(self._go_on_publishing):
-            self._replies.hold(Hold.JOURNAL)
+        if self._broker.call_when_writable(self._resume_publishing):
+            self._replies.pause(PauseReason.JOURNAL)
 
-    def _go_on_publishing(self) -> None:
-        self._replies.go_on(Hold.JOURNAL)
+    def _resume_publishing(self) -> None:
+        self._replies.resume(PauseReason.JOURNAL)
 
     def _add_waiting(self, waiting: deque[Waiting], publish: Waiting) -> None:
         waiting.append(publish)
         if len(waiting) == MAX_WAITING:
-            self._replies.hold(Hold.UNANSWERED)
+            self._replies.pause(PauseReason.UNANSWERED)
 
     def _end_publish(self, request: Publish, frame: bytes) -> None:
         """Answer a publish, but not before those that came earlier. A journal ends them in their order, so the first
@@ -270,7 +270,7 @@ class Session:
             self._replies.reply(answer)
             waiting.popleft()
         if was_full and len(waiting) < MAX_WAITING:
-            self._replies.go_on(Hold.UNANSWERED)
+            self._replies.resume(PauseReason.UNANSWERED)
 
     def end(self) -> None:
         """The client is gone, or about to be sent away: it gets no new event and no further answer."""
@@ -340,7 +340,7 @@ class Session:
         ask(answer)
         if not answered:
             held = True
-            self._replies.hold(Hold.ANSWER)
+            self._replies.pause(PauseReason.ANSWER)
 
     def _finish(self, found: Found | Failure, then: Callable[[Found], None]) -> None:
         if isinstance(found, Failure):
@@ -358,7 +358,7 @@ class Session:
             log.exception("Internal error at a request of client %(client_id)s", {"client_id": self.client_id})
             self._refuse(Internal(), request_id)
         finally:
-            self._replies.go_on(Hold.ANSWER)
+            self._replies.resume(PauseReason.ANSWER)
 
     def _authenticate(self, request: Auth) -> None:
         """Find out who the client is."""
@@ -440,7 +440,7 @@ class Session:
             )
         )
         self._replies.flush()  # the ack comes before the replay
-        catch_up.go_on()
+        catch_up.advance()
         log.info(
             "Client %(client_id)s subscribed to topic %(topic)s", {"client_id": self.client_id, "topic": topic.name}
         )
@@ -486,5 +486,5 @@ class Session:
 
     def _refuse(self, failure: Failure, request_id: str | UnsetType) -> None:
         self._answer(error_reply(failure, request_id, self._clock.timestamp()))
-        if failure.goodbye is not None:
-            self._replies.part(failure.goodbye)
+        if failure.close_reason is not None:
+            self._replies.close(failure.close_reason)

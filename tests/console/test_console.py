@@ -37,7 +37,7 @@ from pubsub.console.lines import Kind, Line, describe, describe_answer, describe
 from pubsub.console.link import Link, State
 from pubsub.console.replies import Ack, Event, Info, Reply, Unknown, decode
 from pubsub.console.subscriptions import Position, Subscriptions
-from pubsub.protocol.errors import Goodbye
+from pubsub.protocol.errors import CloseReason
 from tests.harness import PATIENCE, REPOSITORY, Json, ServerProcess, clean_environment, eventually, free_port
 
 ID = "550e8400-e29b-41d4-a716-446655440000"
@@ -255,7 +255,7 @@ def test_server_url_refuses_others(given: str) -> None:
 
 
 def test_every_close_code_of_the_server_is_known() -> None:
-    assert {goodbye.code for goodbye in Goodbye} <= set(GOODBYES)
+    assert {reason.code for reason in CloseReason} <= set(GOODBYES)
 
 
 def test_close_codes_to_come_back_from() -> None:

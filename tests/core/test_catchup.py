@@ -81,7 +81,7 @@ class Bench:
 def test_what_leaves_the_ring_while_an_empty_page_is_read_is_replayed_all_the_same() -> None:
     bench, got = Bench(), bytearray()
     bench.publish(50)
-    bench.broker.subscribe(Start(bench.topic, 0), Subscriber(got.extend, OutboxOptions(100, Clock()))).go_on()
+    bench.broker.subscribe(Start(bench.topic, 0), Subscriber(got.extend, OutboxOptions(100, Clock()))).advance()
     bench.publish(30)
     bench.log.answer(expired=True)
     bench.end_tick()

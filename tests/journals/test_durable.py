@@ -22,7 +22,7 @@ from pubsub.journals.store import Store
 from pubsub.journals.writer import Operation, Result, Writer
 from pubsub.protocol.frames import LONG
 from pubsub.system.cores import SharedCore
-from pubsub.websocket.session import Hold
+from pubsub.websocket.session import PauseReason
 from tests.harness import (
     PATIENCE,
     Client,
@@ -618,10 +618,10 @@ def test_row_60_a_held_client_that_keeps_its_own_answer_waiting_is_not_taken_for
     parts = Parts(Random(0))
     connection = parts.connect("waiting").connection
     assert connection is not None
-    connection.hold(Hold.ANSWER)
+    connection.pause(PauseReason.ANSWER)
     parts.loop.pass_time(500)
-    assert connection.last_life(500) == 500, "it waits for the server"
+    assert connection.last_activity(500) == 500, "it waits for the server"
     connection.pause_writing()
     connection.subscriber.call_when_ready(lambda: None)
     parts.loop.pass_time(300)
-    assert connection.last_life(800) == 500, "the server waits for it"
+    assert connection.last_activity(800) == 500, "the server waits for it"

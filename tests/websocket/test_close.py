@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import pytest
 
-from pubsub.http.topics import CONNECTIONS
-from pubsub.lifecycle import say_goodbye
+from pubsub.http.topics import SERVICES
+from pubsub.lifecycle import close_clients
 from pubsub.protocol.frames import CLOSE, FIN, LONG, TEXT
 from tests.credentials import SECRET
 from tests.harness import PATIENCE, RawClient, Server, eventually, masked_frame, run_server
@@ -134,7 +134,7 @@ async def test_a_close_of_a_blocked_client_is_answered_at_a_shutdown_and_its_que
         await server.create("orders")
         client = await blocked_subscriber(server)
         await client.send(CLOSED)
-        goodbyes = asyncio.ensure_future(say_goodbye(server.app))
+        goodbyes = asyncio.ensure_future(close_clients(server.app))
         await asyncio.sleep(0)
         messages = [message async for message in client.read_messages()]
         assert 0 < len(messages) < EVENTS
@@ -148,7 +148,7 @@ async def test_a_close_at_a_shutdown_is_answered_with_one() -> None:
     async with run_server(send_buffer=BUFFER, shutdown_timeout_sec=1000) as server:
         await server.create("orders")
         client = await blocked_subscriber(server)
-        goodbyes = asyncio.ensure_future(say_goodbye(server.app))
+        goodbyes = asyncio.ensure_future(close_clients(server.app))
         await asyncio.sleep(0)
         await client.send(CLOSED)
         assert await client.close_code() == 1000
@@ -162,7 +162,7 @@ async def test_a_close_of_a_slow_consumer_that_came_before() -> None:
         await server.create("orders")
         client = await blocked_subscriber(server)
         await client.send(CLOSED)
-        await eventually(lambda: not server.app[CONNECTIONS].blocked)
+        await eventually(lambda: not server.app[SERVICES].timers.blocked)
         assert await client.close_code() == 1013
         assert await client.is_gone()
 
@@ -172,5 +172,5 @@ async def blocked_subscriber(server: Server) -> RawClient:
     client = await RawClient.connect(server.port, receive_buffer=BUFFER)
     await client.subscribe("orders")
     server.publish_locally("orders", [PAYLOAD] * EVENTS)
-    await eventually(lambda: bool(server.app[CONNECTIONS].blocked))
+    await eventually(lambda: bool(server.app[SERVICES].timers.blocked))
     return client

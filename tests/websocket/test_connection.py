@@ -13,10 +13,10 @@ from uuid import UUID
 
 import pytest
 
-from pubsub.protocol.errors import Goodbye
+from pubsub.protocol.errors import CloseReason
 from pubsub.protocol.frames import BINARY, CLOSE, CONTINUATION, FIN, LONG, PING, PONG, TEXT
 from pubsub.websocket.connection import FULL_READ
-from pubsub.websocket.session import Hold
+from pubsub.websocket.session import PauseReason
 from tests.harness import (
     PATIENCE,
     Json,
@@ -456,7 +456,7 @@ def test_a_long_message_that_is_no_text_is_not_served_and_ends_the_connection() 
     assert transport.connection is not None
     transport.connection.data_received(long_publish(fragments=False, payload=b"x" * LONG + b"\xff"))
     parts.loop.run_out()
-    assert transport.drain(1 << 20)[:4] == b"\x88" + bytes([len(Goodbye.INVALID_TEXT.reason) + 2]) + b"\x03\xef"
+    assert transport.drain(1 << 20)[:4] == b"\x88" + bytes([len(CloseReason.INVALID_TEXT.reason) + 2]) + b"\x03\xef"
     assert parts.broker.find_topic("a").seq == 0
 
 
@@ -475,7 +475,7 @@ def test_a_long_message_of_a_client_that_is_sent_away_meanwhile_is_not_served() 
 def test_row_37_who_waits_for_the_server_is_not_taken_for_dead() -> None:
     """As a publisher whose journal's disk stands still: what it sends, pongs too, is not read meanwhile."""
     parts = Parts(Random(1))
-    patience = int(parts.connections.limits.pong_wait)
+    patience = int(parts.services.limits.pong_wait)
     transport = parts.connect("publisher")
 
     def pass_seconds(count: int) -> bool:
@@ -486,9 +486,9 @@ def test_row_37_who_waits_for_the_server_is_not_taken_for_dead() -> None:
         return not transport.closing
 
     assert transport.connection is not None
-    transport.connection.hold(Hold.ANSWER)
+    transport.connection.pause(PauseReason.ANSWER)
     assert pass_seconds(2 * patience)
-    transport.connection.go_on(Hold.ANSWER)
+    transport.connection.resume(PauseReason.ANSWER)
     assert pass_seconds(patience - 60), "it has all of its time again"
     assert not pass_seconds(120)
 
@@ -561,11 +561,11 @@ def test_row_61_each_reason_to_hold_a_client_ends_by_itself() -> None:
     parts = Parts(Random(0))
     transport = parts.connect("held")
     assert transport.connection is not None
-    for reason in Hold:
-        transport.connection.hold(reason)
-    for reason in Hold:
+    for reason in PauseReason:
+        transport.connection.pause(reason)
+    for reason in PauseReason:
         parts.loop.run_out()
         assert not transport.reading
-        transport.connection.go_on(reason)
+        transport.connection.resume(reason)
     parts.loop.run_out()
     assert transport.reading

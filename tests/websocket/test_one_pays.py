@@ -15,7 +15,8 @@ from pubsub.journals.sqlite import TIDY_PERIOD, SqliteJournal
 from pubsub.journals.writer import Mark, Result
 from pubsub.protocol.frames import FIN, PING, TEXT
 from pubsub.system.cores import SharedCore
-from pubsub.websocket.connections import STALL_TICKS
+from pubsub.websocket.ending import Ending
+from pubsub.websocket.timers import STALL_TICKS
 from tests.harness import masked_frame
 from tests.simulation import Frames, Parts, Transport
 
@@ -67,25 +68,29 @@ def end_stalled(crowd: Crowd) -> list[bool]:
         transport.connection.subscriber.call_when_ready(lambda: None)
     crowd.begin_to_fail()
     for _ in range(STALL_TICKS):  # before anybody is dropped for its silence
-        crowd.parts.connections._end_stalled(now=2000)
+        crowd.parts.services.timers._end_slow_consumers(now=2000)
     crowd.parts.loop.run_out()
-    return [transport.connection._end_reason == "slow consumer" for transport in crowd.others if transport.connection]
+    return [
+        (end := transport.connection._end) is not None and end.kind is Ending.SLOW_CONSUMER
+        for transport in crowd.others
+        if transport.connection
+    ]
 
 
 async def test_row_57_at_a_shutdown(caplog: pytest.LogCaptureFixture) -> None:
     crowd = Crowd()
     crowd.begin_to_fail()
-    await crowd.parts.connections.dismiss_all(within=0, spread=0)
+    await crowd.parts.services.connections.close_all(within=0, spread=0)
     crowd.parts.loop.run_out()
     assert all(transport.lost for transport in crowd.transports)
-    assert len(crowd.parts.connections) == 0
+    assert len(crowd.parts.services.connections) == 0
     assert "Internal error at client one" in caplog.text
 
 
 async def test_row_57_when_a_client_is_disconnected(caplog: pytest.LogCaptureFixture) -> None:
     crowd = Crowd()
     crowd.begin_to_fail()
-    assert await crowd.parts.connections.disconnect("one") == OTHERS + 1
+    assert await crowd.parts.services.connections.disconnect("one") == OTHERS + 1
     crowd.parts.loop.run_out()
     assert all(0x88 in crowd.messages(transport) for transport in crowd.others)
     assert crowd.faulty.lost

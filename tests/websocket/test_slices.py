@@ -26,7 +26,7 @@ from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure, TopicNotFound, Unauthorized
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
 from pubsub.websocket.connection import Connection
-from pubsub.websocket.session import NoReplies, Rules, Session
+from pubsub.websocket.session import ClientRules, NoReplies, Session
 from tests.harness import new_id
 from tests.simulation import Parts
 
@@ -59,7 +59,7 @@ class World:
         return Subscriber(write, OutboxOptions(limit, Clock(lambda: 0), self.broker.turns.take))
 
     def join(self, topic: Topic, outbox: Subscriber, after: int | None = None) -> None:
-        self.broker.subscribe(Start(topic, topic.seq if after is None else after), outbox).go_on()
+        self.broker.subscribe(Start(topic, topic.seq if after is None else after), outbox).advance()
 
     def end_tick(self) -> bool:
         """Run what was deferred; whether there was any."""
@@ -214,7 +214,7 @@ def test_events_that_leave_the_ring_before_their_page_are_told_as_one_gap() -> N
     world, written = World(ring_size=1000), bytearray()
     topic = world.topic()
     world.publish("t", 1000)
-    world.broker.subscribe(Start(topic, 0, told=0), outbox := world.outbox(written.extend)).go_on()
+    world.broker.subscribe(Start(topic, 0, told=0), outbox := world.outbox(written.extend)).advance()
     first_page = written.count(b'"event"')
     assert 0 < first_page < 1000
     outbox.block()
@@ -292,7 +292,7 @@ async def test_row_65_the_connections_of_a_client_are_sent_away_in_slices(monkey
             await asyncio.sleep(0)
 
     monkeypatch.setattr(Connection, "disconnect", note)
-    assert await parts.connections.disconnect("alice") == 10
+    assert await parts.services.connections.disconnect("alice") == 10
     assert sent_away == ["alice"] * 10
     assert counts == [3, 6, 9]
 
@@ -308,7 +308,7 @@ def test_row_65_new_rights_are_held_against_subscriptions_in_slices(monkeypatch:
         Clock(lambda: 0),
         client_id="alice",
         named=True,
-        rules=Rules(identify_as(subscribes=("t0", "t7")), None, Quotas(in_all=0, per_client=0), 0),
+        rules=ClientRules(identify_as(subscribes=("t0", "t7")), None, Quotas(in_all=0, per_client=0), 0),
         identity=identity(subscribes=(">",)),
     )
     topics = many_topics(world, outbox, 8)

@@ -154,7 +154,7 @@ async def test_after_the_change_of_hands_aiohttp_holds_nothing_of_the_connection
 
 
 def open_connections(server: Server) -> list[Connection]:
-    return list(server.app[CONNECTIONS]._open)
+    return [peer for peer in server.app[CONNECTIONS]._open if isinstance(peer, Connection)]
 
 
 async def test_without_a_gc_run_a_handler_is_free_at_once() -> None:
