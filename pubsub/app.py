@@ -30,8 +30,8 @@ from pubsub.system.cores import SharedCore
 from pubsub.system.descriptors import connections_of_machine
 from pubsub.system.malloc import given_back
 from pubsub.websocket.peer import Limits
+from pubsub.websocket.rules import ClientRules
 from pubsub.websocket.services import Services
-from pubsub.websocket.session import ClientRules
 
 if TYPE_CHECKING:
     from pubsub.journals.sqlite import SqliteJournal

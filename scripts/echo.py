@@ -24,6 +24,7 @@ from pubsub.lifecycle import listen, log_addresses
 from pubsub.protocol.frames import BINARY, FIN, text_frame
 from pubsub.settings import DAY, Settings
 from pubsub.system.logs import set_up_logs
+from pubsub.websocket.connection import Connection
 from pubsub.websocket.session import Session
 
 LARGEST_MESSAGE: Final = 16 << 20  # what the largest cases of Autobahn's suite send
@@ -33,11 +34,12 @@ class Echo(Session):
     """Sends back what it gets."""
 
     def receive(self, text: str) -> bool:
-        self._replies.reply(text_frame(text.encode()))
+        self._replies.reply(text.encode())
         return False
 
     def receive_binary(self, payload: bytearray) -> None:
-        self._replies.reply(bytes((FIN | BINARY,)) + text_frame(bytes(payload))[1:])
+        assert isinstance(self._replies, Connection), "the server's sessions have one"
+        self._replies._reply_frame(bytes((FIN | BINARY,)) + text_frame(bytes(payload))[1:])
 
 
 def create_echo(settings: Settings) -> web.Application:

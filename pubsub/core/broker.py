@@ -6,7 +6,7 @@ The clock, randomness and "at the end of the tick" come from outside, so that a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,6 +18,7 @@ from msgspec import structs
 from pubsub.core.catchup import CatchUp, Start
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
+from pubsub.core.history import HistoryReader, Kept
 from pubsub.core.lane import LANES_IN_A_TURN
 from pubsub.core.log import ignore
 from pubsub.core.losses import Losses
@@ -36,18 +37,7 @@ log = logging.getLogger(__name__)
 
 MAX_RING: Final = 1_000_000  # messages that a topic may keep in memory
 DEFAULTS: Final = TopicOptions()
-LOOKED_AT: Final = 5000  # events of a ring that are looked at in one turn for those that have expired: 0.3 ms
 MEMBERS: Final = 100  # whose membership ends in one turn, 10 to 20 µs each
-MAX_ANSWER: Final = 8 * 1024 * 1024  # bytes of events in one answer, unless a single one is larger
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Kept events of a topic. ``complete``: nothing that was asked for is gone."""
-
-    epoch: str
-    events: list[StoredEvent]
-    complete: bool
 
 
 def nothing() -> None:
@@ -99,6 +89,7 @@ class Broker:
         self.give_way = give_way
         self.logs_publishes = log.isEnabledFor(logging.DEBUG)
         self.turns = Turns(defer, give_way)
+        self._history = HistoryReader(clock, self.turns.take, self._is_current)
 
     @property
     def topics(self) -> list[Topic]:
@@ -185,22 +176,19 @@ class Broker:
     def find_start(
         self, name: str, last_n: int, position: Position | None, answer: Callable[[Start | Failure], None]
     ) -> None:
-        """Where a subscription begins that asks for the newest ``last_n`` messages, or for all after ``position``.
+        """Find the start of a subscription to the newest ``last_n`` messages, or to all after ``position``.
 
         Raises TopicNotFound, BadRequest.
         """
-        topic = self.topic(name)
-        if position is None:
-            answer(Start(topic, max(0, topic.seq - last_n)))
-        elif position.epoch != topic.epoch or position.seq > topic.seq:
-            answer(Start(topic, 0, told=0, recovered=False))
-        elif topic.in_ring(position.seq):
-            if topic.expiring:
-                self._look_for_expired(topic, position.seq, position.seq, answer)
-            else:
-                answer(_start(topic, position.seq, False))
-        else:  # the disk may have let go of messages, and the news of it be on its way
-            topic.log.find_missing(position.seq, topic.seq, lambda found: answer(_start(topic, position.seq, found)))
+        self._history.find_start(self.topic(name), last_n, position, answer)
+
+    def history_after(self, name: str, seq: int, limit: int, answer: Callable[[Kept | Failure], None]) -> None:
+        """Up to ``limit`` kept events that follow ``seq``. Raises TopicNotFound, BadRequest."""
+        self._history.read_after(self.topic(name), seq, limit, answer)
+
+    def history_last(self, name: str, count: int, answer: Callable[[Kept | Failure], None]) -> None:
+        """Those of the newest ``count`` events that are kept. Raises TopicNotFound, BadRequest."""
+        self._history.read_last(self.topic(name), count, answer)
 
     def subscribe(self, start: Start, subscriber: Subscriber) -> CatchUp:
         """Make ``subscriber`` a subscriber of the topic, once, from ``start`` on. Raises TopicNotFound if it has ended.
@@ -208,7 +196,7 @@ class Broker:
         What the caller sends before it lets the CatchUp go on stands before all that is replayed and live.
         """
         topic = start.topic
-        if self._topics.get(topic.name) is not topic:
+        if not self._is_current(topic):
             raise TopicNotFound(topic.name)
         topic.flush()
         self._end_stale(topic, subscriber)
@@ -234,16 +222,6 @@ class Broker:
         if subscriber.lanes:
             self.turns.take(partial(self.leave, subscriber))
 
-    def history_after(self, name: str, seq: int, limit: int, answer: Callable[[Kept | Failure], None]) -> None:
-        """Up to ``limit`` kept events that follow ``seq``. Raises TopicNotFound, BadRequest."""
-        self._gather(self.topic(name), seq, seq, limit, [], answer)
-
-    def history_last(self, name: str, count: int, answer: Callable[[Kept | Failure], None]) -> None:
-        """Those of the newest ``count`` events that are kept. Raises TopicNotFound, BadRequest."""
-        topic = self.topic(name)
-        after = max(0, topic.seq - count)
-        self._gather(topic, after, after, count, [], answer)
-
     def flush(self) -> None:
         """Deliver what was published in this tick."""
         topics, self._unflushed = self._unflushed, []
@@ -264,7 +242,7 @@ class Broker:
         return topic
 
     def remove_topic(self, topic: Topic) -> None:
-        if self._topics.get(topic.name) is not topic:
+        if not self._is_current(topic):
             return
         topic.flush()
         del self._topics[topic.name]
@@ -329,22 +307,15 @@ class Broker:
             self._part(topic.name, subscriber)
             subscriber.notify(topic, self._ending[topic].notice)
 
+    def _is_current(self, topic: Topic) -> bool:
+        return self._topics.get(topic.name) is topic
+
     def _end_stale(self, topic: Topic, subscriber: Subscriber) -> None:
         """Who comes to a topic as one that has yet to be told of the end of an earlier one is told first."""
         lane = subscriber.lanes.get(topic.name)
         if lane is not None and lane.topic is not topic:
             assert isinstance(lane.topic, Topic), "it is a Broker's"
             self._end_membership(lane.topic, subscriber)
-
-    def _look_for_expired(self, topic: Topic, seq: int, after: int, answer: Callable[[Start | Failure], None]) -> None:
-        """Find a start after ``seq`` for who must be told whether any of what follows it has expired."""
-        page = topic.page(after, LOOKED_AT, self._clock.monotonic())
-        if self._topics.get(topic.name) is not topic:
-            answer(TopicNotFound(topic.name))
-        elif len(page.events) < page.end - after or page.end == topic.seq:
-            answer(_start(topic, seq, len(page.events) < page.end - after))
-        else:
-            self.turns.take(partial(self._look_for_expired, topic, seq, page.end, answer))
 
     def _part(self, name: str, subscriber: Subscriber) -> None:
         lane = subscriber.lanes.pop(name)
@@ -353,53 +324,3 @@ class Broker:
             assert isinstance(lane.topic, Topic), "it is a Broker's"
             lane.topic.end_empty_lanes()
         self._subscribers -= not subscriber.lanes
-
-    def _gather(
-        self,
-        topic: Topic,
-        asked: int,
-        after: int,
-        limit: int,
-        found: list[StoredEvent],
-        answer: Callable[[Kept | Failure], None],
-    ) -> None:
-        """Read on from ``after``, from the journal and then the ring, until all is found that was asked for."""
-        if self._topics.get(topic.name) is not topic:  # its place on the disk may be another's by now
-            answer(TopicNotFound(topic.name))
-            return
-        end = after
-        if topic.in_ring(after):
-            page = topic.page(after, LOOKED_AT if topic.expiring else limit - len(found), self._clock.monotonic())
-            found, end = found + page.events[: limit - len(found)], page.end
-        size = sum(len(event.text) for event in found)
-        if size > MAX_ANSWER and len(found) > 1:
-            fitting = MAX_ANSWER * len(found) // size
-            answer(
-                LimitExceeded(f"the answer would have more than {MAX_ANSWER} bytes: ask for about {fitting} messages")
-            )
-        elif len(found) >= limit or (topic.in_ring(after) and end == topic.seq):
-            answer(_kept(topic, asked, limit, found))
-        elif topic.in_ring(after):
-            self.turns.take(partial(self._gather, topic, asked, end, limit, found, answer))
-        else:
-            asked_to = topic.seq - len(topic.ring)  # what leaves the ring meanwhile may be on no page that is empty
-
-            def go_on(page: Sequence[StoredEvent] | Failure) -> None:
-                if isinstance(page, Failure):
-                    answer(page)
-                else:
-                    self._gather(topic, asked, page[-1].seq if page else asked_to, limit, [*found, *page], answer)
-
-            topic.log.read(max(after, topic.oldest - 1), topic.seq, limit - len(found), go_on)
-
-
-def _start(topic: Topic, seq: int, missing: bool | Failure) -> Start | Failure:
-    """To go on after ``seq``."""
-    if isinstance(missing, Failure):
-        return missing
-    return Start(topic, seq, told=seq, recovered=not missing and seq + 1 >= topic.oldest)
-
-
-def _kept(topic: Topic, asked: int, limit: int, found: list[StoredEvent]) -> Kept:
-    end = found[-1].seq if len(found) == limit and found else topic.seq
-    return Kept(topic.epoch, found, len(found) >= end - asked)

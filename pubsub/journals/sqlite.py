@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
 from pubsub.core.journal import JournalError, StoredTopic, random_epoch
+from pubsub.journals.operations import Append, Create, Delete, Mark, Operation, Result, TopicHandle
 from pubsub.journals.store import EventRow, Store, TopicRow
-from pubsub.journals.writer import Append, Create, Delete, Mark, Operation, Result, TopicHandle, Writer
+from pubsub.journals.writer import Writer
 from pubsub.protocol.errors import Failure, NotStored
 from pubsub.system.cores import SharedCore
 

@@ -21,13 +21,13 @@ from pubsub.core.event import StoredEvent, make_event
 from pubsub.core.journal import JournalError, lifetime
 from pubsub.journals import DATABASE
 from pubsub.journals.dedup import Seen, id_key
+from pubsub.journals.operations import Append, Create, Delete, Extent, Mark, Operation, Result, TopicHandle
 from pubsub.journals.store import DirectoryLock, Store, event_key
 from pubsub.journals.wal import lost_commits
-from pubsub.protocol.errors import Failure, NotStored, TopicExists, TopicNotFound
+from pubsub.protocol.errors import NotStored, TopicExists, TopicNotFound
 from pubsub.protocol.requests import Publish, TopicOptions
 
 if TYPE_CHECKING:
-    from pubsub.core.log import Done, Publisher
     from pubsub.journals.store import TopicRow
 
 logger = logging.getLogger(__name__)
@@ -35,60 +35,6 @@ logger = logging.getLogger(__name__)
 TIDY_LEAST: Final = 1.0  # seconds between two looks at what has expired in a topic
 TRIM_LEAST: Final = 64  # rows that are not worth the deletion
 TRIM_ROWS: Final = 1000  # deleted in one transaction: about 5 ms, for which a publish may have to wait
-
-
-class TopicHandle:
-    """A topic as the writing thread knows it. ``number`` is its key in the database; 0 until it has one."""
-
-    __slots__ = ("epoch", "name", "number", "options")
-
-    def __init__(self, name: str, epoch: str, options: TopicOptions, number: int = 0) -> None:
-        self.name = name
-        self.epoch = epoch
-        self.options = options
-        self.number = number
-
-
-class Append(Struct):
-    """A publish. At its end it has ``event``, or ``seq`` alone where its id was seen before, or ``failure``.
-
-    ``publisher``: None where nobody waits for it.
-    """
-
-    log: TopicHandle
-    request: Publish
-    publisher: Publisher | None
-    ts: str
-    seq: int = 0
-    event: StoredEvent | None = None
-    failure: Failure | None = None
-
-
-class Create(Struct):
-    """A new topic. At its end it has ``number``, or ``failure``."""
-
-    log: TopicHandle
-    done: Done
-    number: int = 0
-    failure: Failure | None = None
-
-
-class Delete(Struct):
-    """The end of a topic. It is ``applied`` once it stands in a commit, or may have ``failure``."""
-
-    log: TopicHandle
-    done: Done
-    applied: bool = False
-    failure: Failure | None = None
-
-
-class Mark(Struct):
-    """Nothing, for who wants to know that what came before has ended."""
-
-    done: Callable[[], None]
-
-
-Operation = Append | Create | Delete | Mark
 
 
 class State(Struct):
@@ -104,25 +50,6 @@ class State(Struct):
     size: int
     seen: Seen | None
     tidy_at: float
-
-
-class Extent(Struct, frozen=True):
-    """How much of a topic is on disk."""
-
-    number: int
-    first: int
-    size: int
-
-
-class Result(Struct):
-    """What came of a group, or of tidying, of which there may be ``more`` to do.
-
-    ``failure``: why nothing of it is on disk, in words for the operator.
-    """
-
-    extents: list[Extent]
-    failure: str = ""
-    more: bool = False
 
 
 class Writer:

@@ -32,12 +32,12 @@ CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 
 
 def text_frame(payload: bytes) -> bytes:
     """One unfragmented, unmasked text frame around ``payload``."""
-    return _HEADERS[len(payload)] + payload
+    return TEXT_HEADERS[len(payload)] + payload
 
 
 def text_frames(payloads: Sequence[bytes]) -> bytes:
     """One such frame for each payload, joined."""
-    return b"".join([_HEADERS[len(payload)] + payload for payload in payloads])
+    return b"".join([TEXT_HEADERS[len(payload)] + payload for payload in payloads])
 
 
 def control_frame(opcode: int, payload: bytes = b"") -> bytes:
@@ -62,7 +62,7 @@ class _Headers(dict[int, bytes]):
         return bytes((FIN_TEXT, 127)) + size.to_bytes(8, "big")
 
 
-_HEADERS: Final = _Headers({size: _Headers()[size] for size in range(1024)})
+TEXT_HEADERS: Final = _Headers({size: _Headers()[size] for size in range(1024)})
 
 
 class ProtocolFault(Exception):

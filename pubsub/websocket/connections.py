@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from pubsub.websocket.ending import Ending
 from pubsub.websocket.peer import Peer
 from pubsub.websocket.timers import Timers, serve_alone
 
@@ -93,7 +94,7 @@ class Connections:
         def abort(peer: Peer) -> None:
             if peer.is_behind:
                 late.append(peer)
-            peer.abort_late()
+            peer.abort(Ending.SHUTDOWN_TIMEOUT, "cut off at shutdown")
 
         for peer in list(self._open):
             serve_alone(peer, partial(abort, peer))

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pubsub.core.lane import Subscriber
 from pubsub.system.tcp_info import Traffic
+from pubsub.websocket.ending import Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +81,6 @@ class Peer(Protocol):
         """Close at an operator's wish."""
         ...
 
-    def abort_silent(self) -> None:
-        """End at once: there was no sign of life for ``pong_wait``."""
-        ...
-
-    def abort_late(self) -> None:
-        """End at once: the time for the shutdown is over."""
-        ...
-
-    def abort_faulty(self) -> None:
-        """End at once: serving it raised an exception."""
+    def abort(self, kind: Ending, text: str) -> None:
+        """End at once; what the client has not taken is lost. ``text`` is for the log."""
         ...

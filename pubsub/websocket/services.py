@@ -11,7 +11,8 @@ from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.websocket.connections import Connections
 from pubsub.websocket.peer import Limits
-from pubsub.websocket.session import ClientRules, Session
+from pubsub.websocket.rules import ClientRules
+from pubsub.websocket.session import Session
 from pubsub.websocket.timers import Timers
 
 

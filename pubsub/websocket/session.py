@@ -5,38 +5,27 @@ Nothing that a client sends raises out of :meth:`Session.receive`.
 
 from __future__ import annotations
 
-import contextlib
-import enum
 import logging
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from pubsub.auth.identity import Identity
 from pubsub.auth.permissions import allows
 from pubsub.auth.quotas import Quotas
-from pubsub.auth.rates import Rates
-from pubsub.core.broker import Broker, Kept
+from pubsub.core.broker import Broker
 from pubsub.core.catchup import Start
 from pubsub.core.clock import Clock
-from pubsub.protocol.errors import (
-    BadRequest,
-    CloseReason,
-    Failure,
-    Forbidden,
-    Internal,
-    LimitExceeded,
-    TopicNotFound,
-    Unauthorized,
-)
-from pubsub.protocol.frames import text_frame
+from pubsub.core.history import Kept
+from pubsub.protocol.errors import BadRequest, Failure, Forbidden, Internal, LimitExceeded, Unauthorized
 from pubsub.protocol.mistakes import request_id_of
-from pubsub.protocol.replies import Ack, HistoryReply, Info, Pong, PublishAck, Reply, SubscribeAck, encode, error_reply
+from pubsub.protocol.replies import Ack, HistoryReply, Pong, PublishAck, Reply, SubscribeAck, encode, error_reply
 from pubsub.protocol.requests import AnyRequest, Auth, History, Ping, Publish, Subscribe, Unsubscribe, decode_request
+from pubsub.websocket.outcomes import Outcomes
+from pubsub.websocket.replies import NoReplies, PauseReason, Replies
+from pubsub.websocket.rules import ClientRules, Review
 
 if TYPE_CHECKING:
     from pubsub.core.lane import Subscriber
@@ -45,85 +34,7 @@ log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
-# Answers to publishes that wait for the end of an earlier one: then the client is read no further.
-MAX_WAITING: Final = 10_000
-REVIEWED: Final = 500  # subscriptions that are held against new rights in one turn: up to 10 µs each where they end
-
-
-class PauseReason(enum.Enum):
-    """A reason not to read from a client. Each is one bit: they come and go on their own."""
-
-    LONG_MESSAGE = 1  # it waits for a turn of its own
-    ANSWER = 2  # to a request that is served later, before all that follows it
-    UNANSWERED = 4  # MAX_WAITING publishes wait for their answers
-    JOURNAL = 8  # it has as much to write as it takes
-
-
-class Replies(Protocol):
-    """Where answers go: in order, never dropped, written together at the end of the tick or at :meth:`flush`."""
-
-    def reply(self, frame: bytes) -> None: ...
-
-    def flush(self) -> None: ...
-
-    def pause(self, reason: PauseReason) -> None:
-        """Give the session no further message until :meth:`resume` has come for each reason."""
-        ...
-
-    def resume(self, reason: PauseReason) -> None: ...
-
-    def identify(self, identity: Identity) -> None:
-        """The client is this one now, until ``identity`` expires."""
-        ...
-
-    def close(self, reason: CloseReason) -> None:
-        """End the connection behind what was answered."""
-        ...
-
-
-class NoReplies:
-    """Takes the answers to a client that is gone."""
-
-    def reply(self, frame: bytes) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass
-
-    def pause(self, reason: PauseReason) -> None:
-        pass
-
-    def resume(self, reason: PauseReason) -> None:
-        pass
-
-    def identify(self, identity: Identity) -> None:
-        pass
-
-    def close(self, reason: CloseReason) -> None:
-        pass
-
-
 _NO_REPLIES = NoReplies()
-
-
-@dataclass(frozen=True, slots=True)
-class ClientRules:
-    """The rules for every client of a server.
-
-    ``identify`` (Tokens) is None if it takes no tokens, ``rates`` if it has no limit of requests.
-    """
-
-    identify: Callable[[str, Callable[[Identity | Unauthorized], None]], None] | None
-    rates: Rates | None
-    quotas: Quotas
-    max_subscriptions: int
-
-
-class Waiting(Struct):
-    """A publish whose answer has to wait: for its end, or for that of an earlier one."""
-
-    request: Publish
-    answer: bytes | None = None
 
 
 class Session:
@@ -133,18 +44,8 @@ class Session:
     nothing spent on asking.
     """
 
-    __slots__ = (
-        "_broker",
-        "_clock",
-        "_drawn",
-        "_named",
-        "_replies",
-        "_rules",
-        "_subscriber",
-        "_waiting",
-        "client_id",
-        "identity",
-    )  # fmt: skip
+    __slots__ = ("_broker", "_clock", "_drawn", "_named", "_outcomes", "_replies", "_rules", "_subscriber",
+                 "client_id", "identity")  # fmt: skip
 
     def __init__(
         self,
@@ -165,8 +66,7 @@ class Session:
         self._named = named
         self._rules = rules
         self._drawn = 0  # requests to come that are counted already
-        # Publishes in their order, from the first on whose end is yet to come; made when first needed.
-        self._waiting: deque[Waiting] | None = None
+        self._outcomes: Outcomes | None = None  # made for the first publish that has to wait
         self.client_id = client_id
         self.identity = identity
 
@@ -223,54 +123,35 @@ class Session:
                 "Message published to topic %(topic)s: id=%(id)s",
                 {"topic": request.topic, "id": request.message.id, "seq": seq},
             )
-        frame = text_frame(encode(PublishAck(request.request_id, request.topic, "ok", seq, ts)))
-        if self._waiting:
-            self._end_publish(request, frame)
+        text = encode(PublishAck(request.request_id, request.topic, "ok", seq, ts))
+        if self._outcomes is None:
+            self._replies.reply(text)
         else:
-            self._replies.reply(frame)
+            self._outcomes.end(request, text, self._replies)
 
     def repeated(self, request: Publish, seq: int, ts: str) -> None:
         ack = PublishAck(request.request_id, request.topic, "ok", seq, ts, duplicate=True)
-        self._end_publish(request, text_frame(encode(ack)))
+        self._end_publish(request, encode(ack))
 
     def refused(self, request: Publish, failure: Failure) -> None:
         error = error_reply(failure, request.request_id, self._clock.timestamp())
-        self._end_publish(request, text_frame(encode(error)))
+        self._end_publish(request, encode(error))
 
     def wait(self, request: Publish) -> None:
-        if self._waiting is None:
-            self._waiting = deque()
-        self._add_waiting(self._waiting, Waiting(request))
+        if self._outcomes is None:
+            self._outcomes = Outcomes()
+        self._outcomes.wait(request, self._replies)
         if self._broker.call_when_writable(self._resume_publishing):
             self._replies.pause(PauseReason.JOURNAL)
 
     def _resume_publishing(self) -> None:
         self._replies.resume(PauseReason.JOURNAL)
 
-    def _add_waiting(self, waiting: deque[Waiting], publish: Waiting) -> None:
-        waiting.append(publish)
-        if len(waiting) == MAX_WAITING:
-            self._replies.pause(PauseReason.UNANSWERED)
-
-    def _end_publish(self, request: Publish, frame: bytes) -> None:
-        """Answer a publish, but not before those that came earlier. A journal ends them in their order, so the first
-        that waits is the one that ends, or this one never had to wait."""
-        waiting = self._waiting
-        if not waiting:
-            self._replies.reply(frame)
-        elif waiting[0].request is not request:
-            self._add_waiting(waiting, Waiting(request, frame))
+    def _end_publish(self, request: Publish, text: bytes) -> None:
+        if self._outcomes is None:
+            self._replies.reply(text)
         else:
-            waiting[0].answer = frame
-            self._answer_waiting(waiting)
-
-    def _answer_waiting(self, waiting: deque[Waiting]) -> None:
-        was_full = len(waiting) >= MAX_WAITING
-        while waiting and (answer := waiting[0].answer) is not None:
-            self._replies.reply(answer)
-            waiting.popleft()
-        if was_full and len(waiting) < MAX_WAITING:
-            self._replies.resume(PauseReason.UNANSWERED)
+            self._outcomes.end(request, text, self._replies)
 
     def end(self) -> None:
         """The client is gone, or about to be sent away: it gets no new event and no further answer."""
@@ -298,16 +179,14 @@ class Session:
         """Rights are asked for here, and for a publish in :meth:`receive`, before anything is done or looked up."""
         identity = self.identity
         match request:
-            case Subscribe():
+            case Subscribe() | Unsubscribe():
                 if identity is not None:
                     identity.require_client_id(request.client_id)
                     identity.require_subscribe(request.topic)
-                self._subscribe(request)
-            case Unsubscribe():
-                if identity is not None:
-                    identity.require_client_id(request.client_id)
-                    identity.require_subscribe(request.topic)
-                self._unsubscribe(request)
+                if isinstance(request, Subscribe):
+                    self._subscribe(request)
+                else:
+                    self._unsubscribe(request)
             case History():
                 if identity is not None:
                     identity.require_subscribe(request.topic)
@@ -390,24 +269,11 @@ class Session:
 
     def _end_forbidden_subscriptions(self) -> None:
         self._replies.flush()  # the ack comes first
-        self._review(self._subscriber.subscriptions)
+        review = Review(self._broker, self._subscriber, self._clock, self._present_identity)
+        review.go_through(self._subscriber.subscriptions)
 
-    def _review(self, names: list[str]) -> None:
-        """End those subscriptions that the client's present rights do not allow, in turns: they may be many."""
-        identity = self.identity
-        if self._replies is _NO_REPLIES or identity is None:
-            return
-        for name in names[:REVIEWED]:
-            if self._subscriber.is_subscribed(name) and not identity.may_subscribe(name):
-                self._forbid(name)
-        if rest := names[REVIEWED:]:
-            self._broker.turns.take(partial(self._review, rest))
-
-    def _forbid(self, name: str) -> None:
-        with contextlib.suppress(TopicNotFound):  # it has ended, and the client is about to be told
-            topic = self._broker.unsubscribe(name, self._subscriber)
-            notice = Info(topic=name, msg="unsubscribed", reason="forbidden", ts=self._clock.timestamp())
-            self._subscriber.notify(topic, encode(notice))
+    def _present_identity(self) -> Identity | None:
+        return None if self._replies is _NO_REPLIES else self.identity
 
     def _check_room(self, topic: str) -> None:
         """Raises LimitExceeded for one subscription too many."""
@@ -482,7 +348,7 @@ class Session:
             self.client_id = client_id
 
     def _answer(self, reply: Reply) -> None:
-        self._replies.reply(text_frame(encode(reply)))
+        self._replies.reply(encode(reply))
 
     def _refuse(self, failure: Failure, request_id: str | UnsetType) -> None:
         self._answer(error_reply(failure, request_id, self._clock.timestamp()))

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Final
 
 from pubsub.core.clock import Clock
+from pubsub.websocket.ending import Ending
 from pubsub.websocket.peer import Limits, Peer
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def serve_alone(peer: Peer, step: Callable[[], None]) -> None:
     except Exception:
         log.exception("Internal error at client %(client_id)s", {"client_id": peer.client_id})
         with contextlib.suppress(Exception):
-            peer.abort_faulty()
+            peer.abort(Ending.FAULT, "internal error")
 
 
 class Timers:
@@ -137,7 +138,7 @@ class Timers:
             return
         end = peer.last_activity(now) + self._limits.pong_wait
         if now >= end:
-            peer.abort_silent()
+            peer.abort(Ending.SILENT, f"no sign of life for {self._limits.pong_wait:g} s")
             return
         if now >= peer.next_ping:
             peer.next_ping += self._limits.ping_period

@@ -17,7 +17,9 @@ from pubsub.core.clock import Clock
 from pubsub.core.lane import Subscriber
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest, TopicExists, TopicNotFound
-from pubsub.websocket.session import NoReplies, Session
+from pubsub.protocol.frames import text_frame
+from pubsub.websocket.replies import NoReplies
+from pubsub.websocket.session import Session
 
 ID = "550e8400-e29b-41d4-a716-446655440000"
 RING = 4
@@ -39,8 +41,8 @@ class Client(NoReplies):
             self.told.append(json.loads(frames[start : start + size]))
             frames = frames[start + size :]
 
-    def reply(self, frame: bytes) -> None:
-        self._replies.append(frame)
+    def reply(self, text: bytes) -> None:
+        self._replies.append(text_frame(text))
 
     def flush(self) -> None:
         replies, self._replies = self._replies, []

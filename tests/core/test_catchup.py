@@ -7,10 +7,11 @@ from collections.abc import Callable
 from msgspec import Raw
 
 from pubsub.core.backlog import OutboxOptions
-from pubsub.core.broker import Broker, Kept
+from pubsub.core.broker import Broker
 from pubsub.core.catchup import Start
 from pubsub.core.clock import Clock
 from pubsub.core.event import WEBSOCKET_TEXT, StoredEvent
+from pubsub.core.history import Kept
 from pubsub.core.journal import Host, StoredTopic
 from pubsub.core.lane import Subscriber
 from pubsub.core.log import Done, Found

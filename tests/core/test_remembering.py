@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pubsub.core.broker import MAX_ANSWER, Broker
+from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
+from pubsub.core.history import MAX_ANSWER
 from pubsub.journals.dedup import Seen, id_key
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest

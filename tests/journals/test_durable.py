@@ -17,12 +17,13 @@ import pytest
 
 from pubsub.core.catchup import PAGE
 from pubsub.http.topics import BROKER
+from pubsub.journals.operations import Operation, Result
 from pubsub.journals.sqlite import UNWRITTEN_BYTES, SqliteJournal
 from pubsub.journals.store import Store
-from pubsub.journals.writer import Operation, Result, Writer
+from pubsub.journals.writer import Writer
 from pubsub.protocol.frames import LONG
 from pubsub.system.cores import SharedCore
-from pubsub.websocket.session import PauseReason
+from pubsub.websocket.replies import PauseReason
 from tests.harness import (
     PATIENCE,
     Client,
@@ -537,7 +538,7 @@ async def test_answers_that_wait_for_an_earlier_publish_are_bounded(
     data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One publish that the disk holds up, and a flood of others that could be answered at once."""
-    monkeypatch.setattr("pubsub.websocket.session.MAX_WAITING", 50)
+    monkeypatch.setattr("pubsub.websocket.outcomes.MAX_WAITING", 50)
     async with run_server(data_dir=data_dir) as server:
         await create(server)
         await server.create("memory")
@@ -559,7 +560,7 @@ async def test_row_61_several_reasons_to_hold_a_client_at_once_leave_its_answers
     data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The publishes that the disk holds up end while a history waits: that lets go of its own reason alone."""
-    monkeypatch.setattr("pubsub.websocket.session.MAX_WAITING", 50)
+    monkeypatch.setattr("pubsub.websocket.outcomes.MAX_WAITING", 50)
     async with run_server(data_dir=data_dir, ring_buffer_size=1) as server, server.client() as client:
         await create(server, history=1000)
         await publish_many(client, "t", 10)
@@ -579,7 +580,7 @@ async def test_row_61_several_reasons_to_hold_a_client_at_once_leave_its_answers
 
 
 async def test_publishes_that_wait_for_the_disk_are_bounded(data_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pubsub.websocket.session.MAX_WAITING", 50)
+    monkeypatch.setattr("pubsub.websocket.outcomes.MAX_WAITING", 50)
     async with run_server(data_dir=data_dir) as server, server.client() as client:
         await create(server)
         await server.create("memory")

@@ -13,8 +13,9 @@ from msgspec import Raw
 
 from pubsub.core.clock import Clock
 from pubsub.core.journal import random_epoch
+from pubsub.journals.operations import Append, Create, Delete, Operation, TopicHandle
 from pubsub.journals.store import MAX_SEQ, Store
-from pubsub.journals.writer import Append, Create, Delete, Operation, TopicHandle, Writer
+from pubsub.journals.writer import Writer
 from pubsub.protocol.errors import TopicNotFound
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from tests.harness import new_id

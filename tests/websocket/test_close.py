@@ -23,7 +23,7 @@ BUFFER = 1 << 14  # bytes that a kernel holds for a client that does not read
 @pytest.fixture(autouse=True)
 def no_end_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server waits for a Close as long as no test does: what ends, ends for another reason."""
-    monkeypatch.setattr("pubsub.websocket.connection.CLOSE_WAIT", 1000.0)
+    monkeypatch.setattr("pubsub.websocket.transport.CLOSE_WAIT", 1000.0)
 
 
 WRONG = {

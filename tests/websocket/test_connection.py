@@ -16,7 +16,7 @@ import pytest
 from pubsub.protocol.errors import CloseReason
 from pubsub.protocol.frames import BINARY, CLOSE, CONTINUATION, FIN, LONG, PING, PONG, TEXT
 from pubsub.websocket.connection import FULL_READ
-from pubsub.websocket.session import PauseReason
+from pubsub.websocket.replies import PauseReason
 from tests.harness import (
     PATIENCE,
     Json,

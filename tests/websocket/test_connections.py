@@ -13,6 +13,7 @@ from pubsub.core.clock import Clock
 from pubsub.core.lane import Subscriber
 from pubsub.system.tcp_info import Traffic
 from pubsub.websocket.connections import Connections
+from pubsub.websocket.ending import Ending
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.timers import STALL_TICKS, TICK, Timers
 
@@ -98,14 +99,8 @@ class Recorder:
     def disconnect(self) -> None:
         self._end("disconnect")
 
-    def abort_silent(self) -> None:
-        self._end("silent")
-
-    def abort_late(self) -> None:
-        self._end("late")
-
-    def abort_faulty(self) -> None:
-        self.done.append(("faulty", self.world.loop.now))
+    def abort(self, kind: Ending, text: str) -> None:
+        self.done.append((kind.name, self.world.loop.now))
         self.world.connections.remove(self)
 
 
@@ -141,12 +136,12 @@ async def test_each_peer_is_pinged_once_in_a_period_at_a_time_of_its_own(world: 
 async def test_a_peer_without_a_sign_of_life_ends_after_pong_wait(world: World) -> None:
     peer = Recorder(world)
     world.loop.run(59)
-    assert "silent" not in steps(peer)
+    assert "SILENT" not in steps(peer)
     peer.active = world.loop.now
     world.loop.run(59)
-    assert "silent" not in steps(peer)
+    assert "SILENT" not in steps(peer)
     world.loop.run(2)
-    assert steps(peer)[-1] == "silent"
+    assert steps(peer)[-1] == "SILENT"
     assert len(world.connections) == 0
 
 
@@ -200,7 +195,7 @@ async def test_a_peer_that_fails_ends_and_the_others_are_looked_after(
 ) -> None:
     peers = [Recorder(world, str(number), fails=number == 1) for number in range(3)]
     world.loop.run(31)
-    assert steps(peers[1]) == ["ping", "faulty"]
+    assert steps(peers[1]) == ["ping", "FAULT"]
     assert steps(peers[0]) == steps(peers[2]) == ["ping"]
     assert "Internal error at client 1" in caplog.text
 
@@ -225,7 +220,7 @@ async def test_close_all_spreads_the_reconnects_and_aborts_the_late(world: World
     peers = [Recorder(world) for _ in range(100)]
     peers[3].is_behind = True
     assert await world.connections.close_all(within=0, spread=5) == 1
-    assert all(steps(peer) == ["shutdown", "late"] for peer in peers)
+    assert all(steps(peer) == ["shutdown", "SHUTDOWN_TIMEOUT"] for peer in peers)
     delays = sorted(peer.done[0][1] for peer in peers)
     assert all(50 * number <= delay <= 50 * (number + 1) for number, delay in enumerate(delays)), "one in each share"
     assert len(world.connections) == 0

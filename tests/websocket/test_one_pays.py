@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pubsub.core.clock import Clock
+from pubsub.journals.operations import Mark, Result
 from pubsub.journals.sqlite import TIDY_PERIOD, SqliteJournal
-from pubsub.journals.writer import Mark, Result
 from pubsub.protocol.frames import FIN, PING, TEXT
 from pubsub.system.cores import SharedCore
 from pubsub.websocket.ending import Ending

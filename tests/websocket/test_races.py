@@ -19,7 +19,7 @@ def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         for name in (
             "broker.MEMBERS",
             "broker.LANES_IN_A_TURN",
-            "broker.LOOKED_AT",
+            "history.LOOKED_AT",
             "lane.LANES_IN_A_TURN",
             "catchup.PAGE",
         ):

@@ -16,17 +16,20 @@ from pubsub.auth.permissions import make_rights
 from pubsub.auth.quotas import Quotas
 from pubsub.core import broker as broker_module
 from pubsub.core.backlog import OutboxOptions
-from pubsub.core.broker import Broker, Kept
+from pubsub.core.broker import Broker
 from pubsub.core.catchup import PAGE, Start
 from pubsub.core.clock import Clock
 from pubsub.core.event import BATCH_BYTES
+from pubsub.core.history import LOOKED_AT, Kept
 from pubsub.core.lane import LANES_IN_A_TURN, Subscriber
 from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure, TopicNotFound, Unauthorized
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
 from pubsub.websocket.connection import Connection
-from pubsub.websocket.session import ClientRules, NoReplies, Session
+from pubsub.websocket.replies import NoReplies
+from pubsub.websocket.rules import ClientRules
+from pubsub.websocket.session import Session
 from tests.harness import new_id
 from tests.simulation import Parts
 
@@ -231,7 +234,7 @@ def test_events_that_leave_the_ring_before_their_page_are_told_as_one_gap() -> N
 def test_expired_events_are_looked_for_in_slices(ask: str) -> None:
     world, answers = World(), list[Kept | Start | Failure]()
     topic = world.topic(ttl_sec=1000)
-    world.publish("t", 3 * broker_module.LOOKED_AT)
+    world.publish("t", 3 * LOOKED_AT)
     world.publish("t", 1, ttl_sec=1)
     world.publish("t", 1)
     world.now = 2.0
@@ -259,7 +262,7 @@ def test_expired_events_are_looked_for_in_slices(ask: str) -> None:
 def test_a_topic_that_ends_while_expired_events_are_looked_for_is_not_found(ask: str) -> None:
     world, answers = World(), list[Kept | Start | Failure]()
     topic = world.topic(ttl_sec=1000)
-    world.publish("t", 3 * broker_module.LOOKED_AT)
+    world.publish("t", 3 * LOOKED_AT)
     if ask == "history":
         world.now = 1001.0
         world.broker.history_after("t", 0, 1000, answers.append)
@@ -298,7 +301,7 @@ async def test_row_65_the_connections_of_a_client_are_sent_away_in_slices(monkey
 
 
 def test_row_65_new_rights_are_held_against_subscriptions_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pubsub.websocket.session.REVIEWED", 2)
+    monkeypatch.setattr("pubsub.websocket.rules.REVIEWED", 2)
     world, written = World(), bytearray()
     outbox = world.outbox(written.extend)
     session = Session(

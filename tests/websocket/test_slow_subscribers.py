@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pubsub.http.topics import BROKER
-from pubsub.websocket.connection import WRITE_BUFFER_HIGH
+from pubsub.websocket.transport import WRITE_BUFFER_HIGH
 from tests.harness import (
     PATIENCE,
     REPOSITORY,
