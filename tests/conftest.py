@@ -1,4 +1,8 @@
-"""Every test that needs an event loop runs on uvloop and on asyncio's own; no setting comes from the environment.
+"""A test that needs an event loop runs on uvloop and on asyncio's own; no setting comes from the environment.
+
+Marked ``@on_one_loop`` (tests/harness.py) it runs on uvloop alone, as users have it: a table of cases that no loop can
+change, or a server that is a process of its own. Without the mark stay the cases where the loop can matter: transports,
+flow control, timers, TLS, memory, shutdown, partial reads; and of each such table a few tests beside it.
 
 asyncio's runs in its debug mode: callbacks from a wrong thread, what was never awaited and what was never closed fail.
 """
