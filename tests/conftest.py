@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Mapping
 
 import hypothesis
@@ -20,6 +21,10 @@ from tests.harness import is_setting
 
 for name in [name for name in os.environ if is_setting(name)]:
     del os.environ[name]
+
+# The tests start some 200 processes: one that must not keep bytecode spends 0.1 s on compiling the package once more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 # No test is judged by its time: on a busy machine a deadline says nothing of what is tested.
