@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import os
 import re
@@ -13,10 +12,10 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, ParamSpec, Self
+from typing import Any, ClassVar, Self
 
 import aiohttp
 import pytest
@@ -37,23 +36,16 @@ PATIENCE = 10.0  # seconds to wait for what must happen; nothing is measured by 
 NOWHERE = "/dev/null/journal"
 
 Json = dict[str, Any]
-P = ParamSpec("P")
+
+# For a test that would learn nothing from a second event loop: a table of cases that no loop can change, or a server
+# that is a process of its own. It runs on the loop that users have.
+on_one_loop = pytest.mark.asyncio(loop_factories=["uvloop"])
 
 
 def make_settings(**chosen: Any) -> Settings:
     """Settings for a test, on a free port."""
     values: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "data_dir": NOWHERE} | chosen
     return Settings(**values)
-
-
-def on_one_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """For a test whose server is a process of its own: it would learn nothing from a second event loop."""
-
-    @functools.wraps(test)
-    def run(*arguments: P.args, **named: P.kwargs) -> None:
-        asyncio.run(test(*arguments, **named))
-
-    return run
 
 
 def new_id() -> str:

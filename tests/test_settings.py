@@ -264,42 +264,70 @@ def test_nonsense_stops_the_start_with_a_line(
     assert re.search(r"(?i)expected|must|may|should|one of|between", line)
 
 
-@pytest.mark.parametrize("place", ["flags", "environment", "file"])
-def test_several_mistakes_are_told_at_once(place: str, directory: Path) -> None:
-    mistakes = {"PORT": "x", "MODE": "loud", "PING_PERIOD_SEC": "-5", "MAX_MESSAGE_BYTES": "1MB"}
-    flags: list[str] = []
-    if place == "flags":
-        flags = [f"--{name.lower()}={value}" for name, value in mistakes.items()]
-    elif place == "file":
-        (directory / ".env").write_text("".join(f"{name}={value}\n" for name, value in mistakes.items()))
-    stopped = serve(*flags, environment=mistakes if place == "environment" else None)
-    assert stopped.returncode == 2
-    assert stopped.stdout == ""
-    lines = stopped.stderr.splitlines()
-    assert len(lines) == len(mistakes), stopped.stderr
-    for line, (name, value) in zip(sorted(lines), sorted(mistakes.items()), strict=True):
+MISTAKES = {"PORT": "x", "MODE": "loud", "PING_PERIOD_SEC": "-5", "MAX_MESSAGE_BYTES": "1MB"}
+
+
+def check_mistakes(told: str) -> None:
+    lines = told.splitlines()
+    assert len(lines) == len(MISTAKES), told
+    for line, (name, value) in zip(sorted(lines), sorted(MISTAKES.items()), strict=True):
         assert name in line
         assert value in line
 
 
+@pytest.mark.parametrize("place", ["flags", "environment", "file"])
+def test_several_mistakes_are_told_at_once(
+    place: str, directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags: list[str] = []
+    if place == "flags":
+        flags = [f"--{name.lower()}={value}" for name, value in MISTAKES.items()]
+    elif place == "environment":
+        for name, value in MISTAKES.items():
+            monkeypatch.setenv(name, value)
+    else:
+        (directory / ".env").write_text("".join(f"{name}={value}\n" for name, value in MISTAKES.items()))
+    with pytest.raises(SystemExit) as stopped:
+        read_settings(flags)
+    assert stopped.value.code == 2
+    printed, told = capsys.readouterr()
+    assert printed == ""
+    check_mistakes(told)
+
+
+def test_mistakes_stop_the_server(directory: Path) -> None:
+    """It reads its settings in another process, which tells them."""
+    flag, *others = MISTAKES.items()
+    stopped = serve(f"--{flag[0].lower()}={flag[1]}", environment=dict(others))
+    assert (stopped.returncode, stopped.stdout) == (2, "")
+    check_mistakes(stopped.stderr)
+
+
 @pytest.mark.parametrize("flags", [["--nonsense", "1"], ["--port"], ["nonsense"]])
-def test_flags_that_do_not_exist_stop_the_start(flags: list[str]) -> None:
-    stopped = serve(*flags)
-    assert stopped.returncode == 2
-    assert "Traceback" not in stopped.stderr
-    assert flags[0].lstrip("-") in stopped.stderr
+def test_flags_that_do_not_exist_stop_the_start(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        read_settings(flags)
+    assert stopped.value.code == 2
+    assert flags[0].lstrip("-") in capsys.readouterr().err
 
 
-def test_help_lists_every_setting_with_its_default() -> None:
-    shown = serve("--help")
-    assert shown.returncode == 0
-    _, _, options = shown.stdout.partition("options:")
+def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as shown:
+        read_settings(["--help"])
+    assert shown.value.code == 0
+    _, _, options = capsys.readouterr().out.partition("options:")
     for name, default in DEFAULTS.items():
         described = re.search(rf"\n  --{name.lower().replace('_', '-')}\b(.*?)(?=\n  --|\Z)", options, re.DOTALL)
         assert described, f"{name}:\n{options}"
         words = " ".join(described[1].split())
         assert re.search(rf"default: {re.escape(str(default))}(\.0)?(?!\w)", words), words
     assert "\n  --log-level" in options
+
+
+def test_the_server_shows_its_help() -> None:
+    shown = serve("--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "\n  --port" in shown.stdout
 
 
 def test_a_port_that_is_taken_is_said_clearly() -> None:

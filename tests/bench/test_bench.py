@@ -33,7 +33,7 @@ from pubsub.bench.wire import MAX_HEAD_BYTES, Wire
 from pubsub.console.address import Unreachable
 from pubsub.console.credentials import Credentials
 from pubsub.protocol.frames import text_frame
-from tests.harness import PATIENCE, REPOSITORY, Json, ServerProcess, free_port, on_one_loop
+from tests.harness import PATIENCE, REPOSITORY, Json, Server, ServerProcess, free_port, on_one_loop, run_server
 from tests.test_docs import section
 from tests.test_docs import table as documented
 
@@ -305,14 +305,14 @@ def assert_it_adds_up(result: Json) -> None:
     assert 0 < result["deliveries_per_sec"] >= result["publishes_per_sec"] or not result["subscribers"]
 
 
-async def topics_of(server: ServerProcess) -> Json:
+async def topics_of(server: Server | ServerProcess) -> Json:
     """The topics, with the count of messages that were published to each."""
     async with aiohttp.ClientSession() as http, http.get(f"{server.url}/stats") as response:
         topics: Json = (await response.json())["topics"]
         return topics
 
 
-async def under_way(server: ServerProcess) -> None:
+async def under_way(server: Server | ServerProcess) -> None:
     """Wait until something was published."""
     async with asyncio.timeout(PATIENCE):
         while not any(topic["messages"] for topic in (await topics_of(server)).values()):  # noqa: ASYNC110
@@ -331,7 +331,7 @@ async def under_way(server: ServerProcess) -> None:
 )
 @on_one_loop
 async def test_run(flags: str, program: list[str]) -> None:
-    with ServerProcess() as server:
+    async with run_server() as server:
         done = await asyncio.to_thread(bench, server.url, f"{flags} --duration 0.2", program=program)
         assert done.returncode == 0, done.stderr
         result = result_of(done.stdout)
@@ -343,7 +343,7 @@ async def test_run(flags: str, program: list[str]) -> None:
 @pytest.mark.parametrize(("rate", "due"), [(50, 20), (20_000, 7_981)])
 @on_one_loop
 async def test_run_at_a_rate(rate: int, due: int) -> None:
-    with ServerProcess() as server:
+    async with run_server() as server:
         done = await asyncio.to_thread(bench, server.url, f"--subscribers 5 --rate {rate} --duration 0.4")
         result = result_of(done.stdout)
         assert done.returncode == 0, done.stderr
@@ -353,7 +353,7 @@ async def test_run_at_a_rate(rate: int, due: int) -> None:
 
 @on_one_loop
 async def test_table_and_progress_are_for_people() -> None:
-    with ServerProcess() as server:
+    async with run_server() as server:
         done = await asyncio.to_thread(bench, server.url, "--subscribers 2 --duration 0.1 --topic mine")
         result = result_of(done.stdout)
         assert result["topic"] == "mine"
@@ -367,7 +367,7 @@ async def test_table_and_progress_are_for_people() -> None:
 
 @on_one_loop
 async def test_progress_stays_on_one_line_of_a_terminal() -> None:
-    with ServerProcess() as server:
+    async with run_server() as server:
         leader, follower = pty.openpty()
         process = await asyncio.create_subprocess_exec(
             sys.executable, *ON_UVLOOP, "--url", server.url, "--duration", "0.1", "--subscribers", "1",
@@ -383,7 +383,7 @@ async def test_progress_stays_on_one_line_of_a_terminal() -> None:
 
 @on_one_loop
 async def test_output_that_nobody_reads_is_no_failure() -> None:
-    with ServerProcess() as server:
+    async with run_server() as server:
         command = f"{sys.executable} -m pubsub bench --url {server.url} --subscribers 1 --duration 0.1"
         done = await asyncio.to_thread(
             subprocess.run, ["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"],
@@ -396,7 +396,7 @@ async def test_output_that_nobody_reads_is_no_failure() -> None:
 
 @on_one_loop
 async def test_foreign_topic_is_left_alone() -> None:
-    with ServerProcess() as server:
+    async with run_server() as server:
         await server.create("orders")
         done = await asyncio.to_thread(bench, server.url, "--topic orders --duration 0.1")
         assert (done.returncode, done.stdout) == (1, "")
@@ -419,7 +419,7 @@ def test_wrong_flags_end_the_program() -> None:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @on_one_loop
 async def test_signal_ends_the_run_and_deletes_the_topic(number: signal.Signals, status: int) -> None:
-    with ServerProcess() as server:
+    async with run_server() as server:
         process = await start(server.url, "--duration 600 --subscribers 5")
         await under_way(server)
         process.send_signal(number)

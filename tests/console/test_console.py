@@ -38,7 +38,16 @@ from pubsub.console.link import Link, State
 from pubsub.console.replies import Ack, Event, Info, Reply, Unknown, decode
 from pubsub.console.subscriptions import Position, Subscriptions
 from pubsub.protocol.errors import CloseReason
-from tests.harness import PATIENCE, REPOSITORY, Json, ServerProcess, clean_environment, eventually, free_port
+from tests.harness import (
+    PATIENCE,
+    REPOSITORY,
+    Json,
+    ServerProcess,
+    clean_environment,
+    eventually,
+    free_port,
+    on_one_loop,
+)
 
 ID = "550e8400-e29b-41d4-a716-446655440000"
 
@@ -369,6 +378,7 @@ def closing(code: int) -> Script:
 
 
 @pytest.mark.parametrize("code", sorted(code for code, ending in GOODBYES.items() if not ending.returns))
+@on_one_loop
 async def test_link_stays_away(code: int) -> None:
     async with talk(closing(code)) as told:
         ending = await told.link.keep_open(persistent=True)

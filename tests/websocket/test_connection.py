@@ -25,6 +25,7 @@ from tests.harness import (
     eventually,
     frame_header,
     masked_frame,
+    on_one_loop,
     run_server,
 )
 from tests.simulation import Frames, Parts, Transport
@@ -231,6 +232,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
+@on_one_loop
 async def test_what_breaks_the_protocol_ends_the_connection(
     server: Server, case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -296,6 +298,7 @@ async def test_what_is_allowed_is_served(server: Server, case: str) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"hello", b"x" * 125])
+@on_one_loop
 async def test_a_ping_frame_is_answered_with_its_payload(server: Server, payload: bytes) -> None:
     client = await RawClient.connect(server.port)
     await client.send(masked_frame(TEXT, PING_REQUEST[:5]))
@@ -309,6 +312,7 @@ async def test_a_ping_frame_is_answered_with_its_payload(server: Server, payload
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999])
+@on_one_loop
 async def test_the_clients_close_is_answered_with_its_code(
     server: Server, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -26,7 +26,7 @@ from pubsub.http.request_handler import TimedRequestHandler
 from pubsub.http.topics import CONNECTIONS
 from pubsub.websocket.connection import Connection
 from pubsub.websocket.upgrade import Handshake, websocket_mask
-from tests.harness import RawClient, Server, eventually, masked_frame, run_server
+from tests.harness import RawClient, Server, eventually, masked_frame, on_one_loop, run_server
 
 
 def require(holds: object, what: str, *, see: str = "pubsub/websocket/upgrade.py") -> None:
@@ -69,6 +69,7 @@ def make_handler() -> Any:
         ("log_exception", "server.py"),
     ],
 )
+@on_one_loop
 async def test_the_request_handler_has_what_is_used(name: str, file: str) -> None:
     require(hasattr(make_handler(), name), f"RequestHandler has no {name} any more", see=f"pubsub/{file}")
 
