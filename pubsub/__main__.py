@@ -96,8 +96,8 @@ def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def run_client(flags: list[str]) -> int:
+    from pubsub.client.credentials import add_credential_flags, read_credentials
     from pubsub.console import run_console
-    from pubsub.console.credentials import add_credential_flags, read_credentials
 
     parser = argparse.ArgumentParser("pubsub client", description="Talk to a server. Type help for the commands.")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the server (default: %(default)s)")

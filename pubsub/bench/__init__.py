@@ -9,17 +9,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-import aiohttp
-
 from pubsub.bench.plan import Plan, read_plan
 from pubsub.bench.report import remark, report, show_progress
 from pubsub.bench.run import Run
-from pubsub.console.address import Unreachable
-from pubsub.console.rest import Refused, Rest
+from pubsub.client.address import Unreachable
+from pubsub.client.rest import Refused, RestClient, open_http
 
 __all__ = ["run_bench"]
 
-REST_WAIT_SEC: Final = 10.0
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 KILLED: Final = 128  # the status of who ended by a signal, less its number
 
@@ -48,12 +45,8 @@ async def _bench(plan: Plan) -> int:
     run = Run(plan)
     signals = _stop_at_signals(run)
     try:
-        async with aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=REST_WAIT_SEC),
-            headers=plan.credentials.headers,
-            connector=plan.credentials.connector(),
-        ) as http:
-            await _measure(run, Rest(http, plan.base))
+        async with open_http(plan.credentials) as http:
+            await _measure(run, RestClient(http, plan.base))
     except (Refused, Unreachable) as error:
         remark("; ".join([str(error), *run.faults]))
         return 1
@@ -86,7 +79,7 @@ def _stop_at_signals(run: Run) -> list[signal.Signals]:
     return received
 
 
-async def _measure(run: Run, rest: Rest) -> None:
+async def _measure(run: Run, rest: RestClient) -> None:
     """Make the topic, run, delete the topic; raises Refused and Unreachable."""
     await rest.create(run.plan.topic, {})
     progress = asyncio.create_task(show_progress(run))
@@ -99,7 +92,7 @@ async def _measure(run: Run, rest: Rest) -> None:
         await _delete_topic(run, rest)
 
 
-async def _delete_topic(run: Run, rest: Rest) -> None:
+async def _delete_topic(run: Run, rest: RestClient) -> None:
     try:
         await rest.delete(run.plan.topic)
     except (Refused, Unreachable) as error:

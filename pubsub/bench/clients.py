@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
+from msgspec import Raw
 
 from pubsub.bench.account import Account, Latencies
 from pubsub.bench.plan import MIN_SIZE
-from pubsub.bench.tape import TEXT, Fault, Frame, Tape, read_frame, read_piece, read_reply, sent_at
-from pubsub.bench.wire import ANSWER_WAIT_SEC, Wire, client_frame
-from pubsub.console.address import Unreachable
-from pubsub.console.replies import Ack, Error, Event, Info, Reply
+from pubsub.bench.tape import Tape, read_piece, read_reply, sent_at
+from pubsub.bench.wire import Wire
+from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable
+from pubsub.client.frames import FIN_TEXT, FrameBounds, ServerFault, client_frame, read_frame
+from pubsub.client.replies import Ack, Error, Event, Info, Reply
+from pubsub.client.requests import Message, Publish, Subscribe, encode
 
 BUNCH: Final = 32
 """Messages with one send time and one write: 0.05 ms of work, by which the last of them may seem late."""
@@ -41,7 +43,7 @@ class Subscriber(Wire):
     async def subscribe(self, topic: str, client_id: str) -> None:
         """Raises Unreachable where no answer comes; a refusal goes to the tally."""
         self._subscribed = asyncio.get_running_loop().create_future()
-        self.send(msgspec.json.encode({"type": "subscribe", "topic": topic, "client_id": client_id}))
+        self.send(encode(Subscribe(topic=topic, client_id=client_id)))
         try:
             async with asyncio.timeout(ANSWER_WAIT_SEC):
                 await self._subscribed
@@ -76,7 +78,7 @@ class Subscriber(Wire):
         self.take_frame(received, frame)
         return frame.end
 
-    def take(self, received: bytes, frame: Frame) -> None:
+    def take(self, received: bytes, frame: FrameBounds) -> None:
         match read_reply(received, frame):
             case Event(seq=seq) as event:
                 self.account.receive(seq)
@@ -109,10 +111,9 @@ class Publisher(Wire):
         self._tally = tally
         self._acknowledged = acknowledged
         # For the message's number (in its id and in its payload) and its send time.
-        self._form = (
-            f'{{"type":"publish","topic":"{topic}","message":{{"id":"{secrets.token_hex(4)}-0000-4000-8000-%012x",'
-            f'"payload":{{"n":"%012x","sent":"%016x","pad":"{"x" * (size - len(EMPTY_PAYLOAD))}"}}}}}}'
-        ).encode()
+        payload = f'{{"n":"%012x","sent":"%016x","pad":"{"x" * (size - len(EMPTY_PAYLOAD))}"}}'
+        message = Message(f"{secrets.token_hex(4)}-0000-4000-8000-%012x", Raw(payload.encode()))
+        self._form = encode(Publish(topic=topic, message=message))
 
     @property
     def in_flight(self) -> int:
@@ -125,7 +126,7 @@ class Publisher(Wire):
         self.published += count
         self.write(
             b"".join(
-                client_frame(TEXT, self._form % (number, number, sent), masks[4 * at : 4 * at + 4])
+                client_frame(FIN_TEXT, self._form % (number, number, sent), masks[4 * at : 4 * at + 4])
                 for at, number in enumerate(numbers)
             )
         )
@@ -138,12 +139,12 @@ class Publisher(Wire):
             self._acknowledged()
         return end
 
-    def take(self, received: bytes, frame: Frame) -> None:
+    def take(self, received: bytes, frame: FrameBounds) -> None:
         reply = read_reply(received, frame)
         if not isinstance(reply, Ack):
             refuse_failure(reply)
         elif reply.seq != self.acked + 1:
-            raise Fault(f"publish #{self.acked + 1} was acknowledged as #{reply.seq}")
+            raise ServerFault(f"publish #{self.acked + 1} was acknowledged as #{reply.seq}")
         else:
             self.acked += 1
 
@@ -161,8 +162,8 @@ def refuse_failure(reply: Reply) -> None:
         case Info(msg="ping"):
             pass
         case Error(error=problem):
-            raise Fault(f"the server answered {problem.code}: {problem.message}")
+            raise ServerFault(f"the server answered {problem.code}: {problem.message}")
         case Info(msg=said):
-            raise Fault(f"the server said {said!r}")
+            raise ServerFault(f"the server said {said!r}")
         case _:
-            raise Fault("the server sent what was not asked for")
+            raise ServerFault("the server sent what was not asked for")

@@ -9,8 +9,9 @@ from typing import Final
 
 from yarl import URL
 
-from pubsub.console.address import server_url
-from pubsub.console.credentials import Credentials, add_credential_flags, read_credentials
+from pubsub.client.address import server_url
+from pubsub.client.credentials import Credentials, add_credential_flags, read_credentials
+from pubsub.client.requests import is_topic
 
 # A run ends by itself, and takes no more than a machine has: the most of each figure.
 MAX_SUBSCRIBERS: Final = 10_000
@@ -20,8 +21,6 @@ MIN_SIZE: Final = 64  # the number and the send time, and the JSON around them
 MAX_SIZE: Final = 1_000_000  # below the server's own default limit, with what stands around a payload
 MAX_DURATION: Final = 600.0
 MAX_BYTES_IN_FLIGHT: Final = 64 * 2**20
-
-_TOPIC: Final = re.compile(r"(?=.{1,255}\Z)[\w:~-]+(\.[\w:~-]+)*\Z", re.ASCII)
 
 EPILOG: Final = f"""\
 Load only servers that are your own. The run makes a topic for itself and deletes it at the end.
@@ -123,6 +122,6 @@ def _url(text: str) -> URL:
 
 
 def _topic(text: str) -> str:
-    if not _TOPIC.match(text):
+    if not is_topic(text):
         raise argparse.ArgumentTypeError(f"got {text!r}, expected the name of a topic")
     return text

@@ -10,8 +10,8 @@ import msgspec
 
 from pubsub.bench.plan import Plan
 from pubsub.bench.run import Result, Run, Stage
-from pubsub.console.address import without_password
-from pubsub.console.lines import escape
+from pubsub.client.address import without_password
+from pubsub.client.terminal import escape
 
 BUSY: Final = 0.9
 """With this share of a core the client may be what was measured."""

@@ -12,7 +12,7 @@ from pubsub.bench.clients import Publisher, Subscriber, Tally
 from pubsub.bench.pace import SECOND, Pace, Scheduled, Windowed
 from pubsub.bench.plan import Plan
 from pubsub.bench.wire import Wire
-from pubsub.console.address import Unreachable
+from pubsub.client.address import Unreachable, websocket_url
 
 CONNECTORS: Final = 50
 """So many clients connect at a time: fewer than any server's queue of connections holds."""
@@ -184,7 +184,7 @@ class Run:
         return self.plan.credentials.client_id or f"{self.plan.topic}-{role}"
 
     async def _open(self, wire: Wire, client_id: str) -> None:
-        await wire.open((self.plan.base / "ws").with_query(client_id=client_id), self.plan.credentials)
+        await wire.open(websocket_url(self.plan.base, client_id), self.plan.credentials)
 
     async def _unless_over(self, step: Coroutine[None, None, None]) -> None:
         """Await ``step``, or leave it when the run is over."""

@@ -8,46 +8,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from pubsub.console.replies import Event, Reply, decode
+from pubsub.client.frames import FIN_TEXT, FrameBounds, ServerFault, read_frame
+from pubsub.client.replies import Event, Reply, decode
 
-TEXT: Final = 0x81  # the first byte of a whole frame of that kind
-CLOSE: Final = 0x88
-PING: Final = 0x89
-PONG: Final = 0x8A
-MAX_FRAME_BYTES: Final = 64 * 2**20
 TAPE_BYTES: Final = 16 * 2**20  # a subscriber that lags by more decodes by itself
 
 
-class Fault(Exception):
-    """The server sent what it must not, or said that it can't go on: the run ends."""
-
-
-class Frame(NamedTuple):
-    """``start`` and ``end`` of its payload are places in the bytes that it was read from."""
-
-    kind: int
-    start: int
-    end: int
-
-
-def read_frame(received: bytes, position: int) -> Frame | None:
-    """The frame that begins at ``position``; None when not all of it has come."""
-    start = position + 2
-    if len(received) < start:
-        return None
-    kind, size = received[position], received[position + 1]
-    if kind not in (TEXT, CLOSE, PING, PONG) or size > 127:
-        raise Fault(f"the server sent a frame that begins with {received[position:start].hex()}")
-    if size > 125:
-        start += 2 if size == 126 else 8
-        size = int.from_bytes(received[position + 2 : start], "big") if len(received) >= start else 0
-        if size > MAX_FRAME_BYTES:
-            raise Fault(f"the server sent a frame of {size:,} bytes")
-    end = start + size
-    return Frame(kind, start, end) if end <= len(received) else None
-
-
-def read_reply(received: bytes, frame: Frame) -> Reply:
+def read_reply(received: bytes, frame: FrameBounds) -> Reply:
     """The message in a text frame."""
     return decode(received[frame.start : frame.end].decode(errors="replace"))
 
@@ -68,7 +35,7 @@ def sent_at(event: Event) -> int:
     except (msgspec.DecodeError, ValueError):
         number, sent = -1, 0
     if number != event.seq:
-        raise Fault(f"event #{event.seq} is not what this run published with that number")
+        raise ServerFault(f"event #{event.seq} is not what this run published with that number")
     return sent
 
 
@@ -90,7 +57,7 @@ class Piece(NamedTuple):
 def read_piece(received: bytes, position: int, expected: int) -> Piece | None:
     """The events from ``position`` on, as far as they follow each other from number ``expected``; None without any."""
     end, count, batches = position, 0, [Batch(0, 0)]
-    while (frame := read_frame(received, end)) is not None and frame.kind == TEXT:
+    while (frame := read_frame(received, end)) is not None and frame.first == FIN_TEXT:
         event = read_reply(received, frame)
         if not isinstance(event, Event) or event.seq != expected + count:
             break

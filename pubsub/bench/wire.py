@@ -12,29 +12,22 @@ from typing import Final, cast
 
 from yarl import URL
 
-from pubsub.bench.tape import CLOSE, PING, PONG, TEXT, Fault, Frame, read_frame
-from pubsub.console.address import Unreachable, cause_of, without_password
-from pubsub.console.credentials import Credentials
-from pubsub.console.endings import ending_of, refusal_text
-from pubsub.websocket.upgrade import websocket_mask
+from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, connect_error
+from pubsub.client.close_codes import NORMAL_CLOSURE, ending_of, refusal_of
+from pubsub.client.credentials import Credentials
+from pubsub.client.frames import (
+    FIN_CLOSE,
+    FIN_PING,
+    FIN_PONG,
+    FIN_TEXT,
+    FrameBounds,
+    ServerFault,
+    client_frame,
+    read_frame,
+)
 
-ANSWER_WAIT_SEC: Final = 10.0
-NORMAL_CLOSURE: Final = 1000
 MAX_HEAD_BYTES: Final = 64 * 2**10
-_MASKED: Final = 0x80
 _RFC_6455_UUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-
-
-def client_frame(kind: int, payload: bytes, mask: bytes) -> bytes:
-    """A frame around ``payload``; ``mask`` is four bytes that nobody can guess (RFC 6455, 5.3)."""
-    size = len(payload)
-    masked = bytearray(payload)
-    websocket_mask(mask, masked)
-    if size < 126:
-        return bytes((kind, _MASKED | size)) + mask + masked
-    if size < 1 << 16:
-        return bytes((kind, _MASKED | 126)) + size.to_bytes(2, "big") + mask + masked
-    return bytes((kind, _MASKED | 127)) + size.to_bytes(8, "big") + mask + masked
 
 
 class Wire(asyncio.Protocol):
@@ -46,7 +39,7 @@ class Wire(asyncio.Protocol):
         self._open: asyncio.Future[None] | None = None  # until the handshake is done
         self._rest = b""  # a frame that has begun
 
-    def take(self, received: bytes, frame: Frame) -> None:
+    def take(self, received: bytes, frame: FrameBounds) -> None:
         """A text frame came."""
         raise NotImplementedError
 
@@ -69,10 +62,10 @@ class Wire(asyncio.Protocol):
                 self.write(self._request(url, credentials))
                 await self._open
         except OSError as error:
-            raise Unreachable(f"cannot reach {without_password(url.origin())}: {cause_of(error)}") from None
+            raise Unreachable(connect_error(url, error)) from None
 
     def send(self, payload: bytes) -> None:
-        self.write(client_frame(TEXT, payload, os.urandom(4)))
+        self.write(client_frame(FIN_TEXT, payload, os.urandom(4)))
 
     def write(self, sent: bytes) -> None:
         if self._transport is not None:
@@ -81,7 +74,7 @@ class Wire(asyncio.Protocol):
     def close(self) -> None:
         """End; nothing is told of it, and nothing more is taken."""
         if self._transport is not None:
-            self.write(client_frame(CLOSE, NORMAL_CLOSURE.to_bytes(2, "big"), os.urandom(4)))
+            self.write(client_frame(FIN_CLOSE, NORMAL_CLOSURE.to_bytes(2, "big"), os.urandom(4)))
             self._transport.close()
             self._transport = None
 
@@ -98,7 +91,7 @@ class Wire(asyncio.Protocol):
             if self._open is not None:
                 received = self._read_head(received)
             self._rest = received[self.feed(received) :] if received and self._open is None else received
-        except Fault as fault:
+        except ServerFault as fault:
             self._end(str(fault))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -112,14 +105,15 @@ class Wire(asyncio.Protocol):
             position = frame.end
         return position
 
-    def take_frame(self, received: bytes, frame: Frame) -> None:
+    def take_frame(self, received: bytes, frame: FrameBounds) -> None:
         payload = received[frame.start : frame.end]
-        if frame.kind == TEXT:
+        if frame.first == FIN_TEXT:
             self.take(received, frame)
-        elif frame.kind == PING:
-            self.write(client_frame(PONG, payload, os.urandom(4)))
-        elif frame.kind == CLOSE:
-            raise Fault(ending_of(int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace")).reason)
+        elif frame.first == FIN_PING:
+            self.write(client_frame(FIN_PONG, payload, os.urandom(4)))
+        elif frame.first == FIN_CLOSE:
+            code, reason = int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace")
+            raise ServerFault(ending_of(code, reason).reason)
 
     def _end(self, reason: str) -> None:
         if self._transport is None:
@@ -144,7 +138,7 @@ class Wire(asyncio.Protocol):
         head, end, rest = received.partition(b"\r\n\r\n")
         if not end:
             if len(received) > MAX_HEAD_BYTES:
-                raise Fault("the server's answer is none of HTTP")
+                raise ServerFault("the server's answer is none of HTTP")
             return received
         self._check(head)
         if self._open is not None and not self._open.done():
@@ -155,9 +149,9 @@ class Wire(asyncio.Protocol):
     def _check(self, head: bytes) -> None:
         status = re.match(rb"HTTP/1\.1 (\d{3})\b", head)
         if status is None:
-            raise Fault("the server's answer is none of HTTP")
+            raise ServerFault("the server's answer is none of HTTP")
         if status[1] != b"101":
-            raise Fault(refusal_text(int(status[1])))
+            raise ServerFault(refusal_of(int(status[1])).reason)
         accept = base64.b64encode(hashlib.sha1(self._key + _RFC_6455_UUID, usedforsecurity=False).digest())
         if not re.search(rb"\r\nsec-websocket-accept: *" + re.escape(accept) + rb" *(\r|\Z)", head, re.IGNORECASE):
-            raise Fault("the server's answer is none of WebSocket")
+            raise ServerFault("the server's answer is none of WebSocket")

@@ -8,18 +8,16 @@ import secrets
 import sys
 from collections.abc import Awaitable, Callable
 
-import aiohttp
 from yarl import URL
 
-from pubsub.console.address import Unreachable, server_url
+from pubsub.client.address import Unreachable, server_url
+from pubsub.client.credentials import Credentials
+from pubsub.client.rest import open_http
 from pubsub.console.console import Console
-from pubsub.console.credentials import Credentials
 from pubsub.console.plain import run_plain
 from pubsub.console.screen import ScreenGone, is_interactive
 
 __all__ = ["run_console"]
-
-REST_WAIT_SEC = 10.0
 
 
 def run_console(*, url: str, client_id: str | None, credentials: Credentials) -> int:
@@ -40,11 +38,7 @@ def run_console(*, url: str, client_id: str | None, credentials: Credentials) ->
 
 
 async def _converse(base: URL, client_id: str, credentials: Credentials) -> int:
-    async with aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=REST_WAIT_SEC),
-        headers=credentials.headers,
-        connector=credentials.connector(),
-    ) as http:
+    async with open_http(credentials) as http:
         console = Console(http, base, client_id)
         run = _way_to_run(console)
         status = 1

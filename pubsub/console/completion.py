@@ -8,20 +8,19 @@ from contextlib import suppress
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
-from pubsub.console.address import Unreachable
+from pubsub.client.address import Unreachable
+from pubsub.client.requests import is_topic
+from pubsub.client.rest import Refused, RestClient
 from pubsub.console.commands import SYNTAX
-from pubsub.console.rest import Refused, Rest
 
 TOPICS_PAUSE_SEC = 0.5
 """So long completion waits after each question to the server for its topics."""
-# What may be a name (docs/protocol.md). Others are not offered: completion shows names that come from the network.
-_is_topic = re.compile(r"[A-Za-z0-9_\-.:~]{1,255}").fullmatch
 
 
 class TopicNames:
     """The server's topics as they were last heard of."""
 
-    def __init__(self, rest: Rest) -> None:
+    def __init__(self, rest: RestClient) -> None:
         self.known: list[str] = []
         self._rest = rest
         self._wanted = asyncio.Event()
@@ -35,7 +34,7 @@ class TopicNames:
             await self._wanted.wait()
             self._wanted.clear()
             with suppress(Unreachable, Refused):
-                self.known = sorted(filter(_is_topic, await self._rest.list_topics()))
+                self.known = sorted(filter(is_topic, await self._rest.list_topics()))
             await asyncio.sleep(TOPICS_PAUSE_SEC)
 
 

@@ -1,13 +1,13 @@
 """What the console shows: lines of text, each of a kind. Nothing here prints."""
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 
 import msgspec
 
+from pubsub.client.replies import Ack, Error, Event, HistoryReply, Info, Pong, Reply, Unknown
+from pubsub.client.terminal import escape
 from pubsub.console.commands import SYNTAX, Command, Help, Publish, Subscribe, Unsubscribe
-from pubsub.console.replies import Ack, Error, Event, History, Info, Pong, Reply, Unknown
 
 
 class Kind(Enum):
@@ -27,18 +27,6 @@ class Line:
     text: str
 
 
-# What could move the cursor, paint, ring, reorder or break a line, or could not be printed at all: C0, DEL, C1,
-# bidirectional and other invisible controls, line separators, the BOM, and surrogates without a partner.
-_CONTROL = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
-
-
-def escape(text: str) -> str:
-    """``text`` with every control character spelled out, as JSON would (``\\u001b``)."""
-    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
 def paint(line: Line) -> str:
     return f"\x1b[{line.kind.value}m{escape(line.text)}\x1b[0m"
 
@@ -52,7 +40,7 @@ def describe(reply: Reply) -> list[Line]:
             return [Line(Kind.ERROR, f"error {problem.code}: {problem.message}")]
         case Info():
             return _describe_info(reply)
-        case History():
+        case HistoryReply():
             return _describe_history(reply)
         case Ack():
             return [Line(Kind.OK, f"ok: {reply.topic}" if reply.topic else "ok")]
@@ -87,7 +75,7 @@ def _describe_info(info: Info) -> list[Line]:
     return [Line(Kind.INFO, text)]
 
 
-def _describe_history(history: History) -> list[Line]:
+def _describe_history(history: HistoryReply) -> list[Line]:
     kept = "" if history.complete else "; older ones are no longer kept"
     head = Line(Kind.OK, f"ok: {_count(len(history.messages), 'message')} in the history of {history.topic}{kept}")
     return [head, *map(describe_event, history.messages)]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from pubsub.console.address import Unreachable
+from pubsub.client.address import Unreachable
 from pubsub.console.commands import Quit
 from pubsub.console.console import Console
 

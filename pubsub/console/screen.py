@@ -4,7 +4,8 @@ import os
 import sys
 from io import TextIOWrapper
 
-from pubsub.console.lines import Kind, Line, escape, paint
+from pubsub.client.terminal import escape
+from pubsub.console.lines import Kind, Line, paint
 
 
 class ScreenGone(Exception):

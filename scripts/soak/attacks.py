@@ -21,7 +21,7 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from pubsub.bench.wire import client_frame
+from pubsub.client.frames import client_frame
 
 MASK = b"\x12\x34\x56\x78"
 TEXT, CONTINUATION, PING = 0x81, 0x00, 0x89

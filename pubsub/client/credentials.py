@@ -7,7 +7,6 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Final
 
-import aiohttp
 import msgspec
 
 TOKEN_VARIABLE: Final = "PUBSUB_TOKEN"
@@ -24,9 +23,6 @@ class Credentials:
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     client_id: str = ""
     tls: ssl.SSLContext | None = None
-
-    def connector(self) -> aiohttp.TCPConnector:
-        return aiohttp.TCPConnector(ssl=self.tls or True)
 
 
 def add_credential_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,27 @@
+"""Text for a terminal holds nothing that acts on it."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pubsub.client.terminal import escape
+
+
+def is_inert(character: str) -> bool:
+    return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp") and unicodedata.bidirectional(
+        character
+    ) not in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp", "L"])))
+def test_escape_leaves_nothing_that_acts_on_a_terminal(text: str) -> None:
+    assert all(map(is_inert, escape(text)))
+
+
+def test_escape_spells_controls_out_and_keeps_the_rest() -> None:
+    assert escape("a\x1b[2J\x9b\x7f\n\u202eb\ud800") == r"a\u001b[2J\u009b\u007f\u000a\u202eb\ud800"
+    assert escape("grüße, 日本 🙂‍↔️") == "grüße, 日本 🙂‍↔️"
