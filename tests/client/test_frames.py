@@ -17,7 +17,7 @@ from pubsub.client.frames import (
     read_frame,
 )
 from pubsub.protocol.frames import PING, control_frame, text_frame
-from tests.harness import masked_frame
+from tests.harness import masked_frame, take_frame
 
 SIZES = [0, 125, 126, 65_535, 65_536]
 
@@ -39,6 +39,14 @@ def test_frames_of_each_length(size: int) -> None:
     read = read_frame(frame + b"more", 0)
     assert read is not None
     assert (read.end - read.start, read.end) == (size, len(frame))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_reader_of_the_tests_finds_the_same(size: int) -> None:
+    received = bytearray(text_frame(b"x" * size) + b"\x81")
+    assert take_frame(received) == (FIN_TEXT, b"x" * size)
+    assert received == b"\x81"
+    assert take_frame(received) is None
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -18,6 +18,7 @@ from pubsub.core.lane import Subscriber
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest, TopicExists, TopicNotFound
 from pubsub.websocket.session import NoReplies, Session
+from tests.harness import messages_in
 
 ID = "550e8400-e29b-41d4-a716-446655440000"
 RING = 4
@@ -34,10 +35,7 @@ class Client(NoReplies):
         self._replies: list[bytes] = []
 
     def write(self, frames: bytes) -> None:
-        while frames:
-            start, size = (4, int.from_bytes(frames[2:4], "big")) if frames[1] == 126 else (2, frames[1])
-            self.told.append(json.loads(frames[start : start + size]))
-            frames = frames[start + size :]
+        self.told += messages_in(frames)
 
     def reply(self, frame: bytes) -> None:
         self._replies.append(frame)
