@@ -1,6 +1,6 @@
-"""``python -m pubsub bench``: loads a server of the user's own, and measures it.
+"""The load generator, ``python -m pubsub bench``: loads a server of the user's own, and measures it.
 
-It is a client like any other: it knows the wire contract and nothing of the server's insides.
+It must never import the server: it knows the protocol alone, as any client does.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from pubsub.client.rest import Refused, RestClient, open_http
 __all__ = ["run_bench"]
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-KILLED: Final = 128  # the status of who ended by a signal, less its number
+KILLED: Final = 128  # added to the number of the signal that ended a program, it is the exit status
 
 
 def run_bench(flags: list[str], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None) -> int:
-    """Load and measure as the flags say; the result is the exit status, as ``--help`` tells it."""
+    """Load and measure a server; return the exit status, which ``--help`` explains."""
     plan = read_plan(flags)
     _allow_many_descriptors()
     try:
@@ -33,7 +33,7 @@ def run_bench(flags: list[str], loop_factory: Callable[[], asyncio.AbstractEvent
 
 
 def _allow_many_descriptors() -> None:
-    """As many as the system lets this process have: each client needs one. Where there is no such limit, do nothing."""
+    """Raise the limit of open files as far as the system allows: each client needs one."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -61,7 +61,7 @@ async def _bench(plan: Plan) -> int:
 
 
 def _stop_at_signals(run: Run) -> list[signal.Signals]:
-    """The first signal ends the run as if its time were over, the second at once; each deletes the topic."""
+    """End the run at the first signal as after its time, at the second at once; the topic is deleted at both."""
     received: list[signal.Signals] = []
     task = asyncio.current_task()
     assert task is not None, "a coroutine that runs has a task"
@@ -74,13 +74,13 @@ def _stop_at_signals(run: Run) -> list[signal.Signals]:
             task.cancel()
 
     for number in SIGNALS:
-        with suppress(NotImplementedError):  # on Windows Ctrl-C is the second kind
+        with suppress(NotImplementedError):  # on Windows the first Ctrl-C ends the run at once
             asyncio.get_running_loop().add_signal_handler(number, receive, number)
     return received
 
 
 async def _measure(run: Run, rest: RestClient) -> None:
-    """Make the topic, run, delete the topic; raises Refused and Unreachable."""
+    """Create the topic, run, delete the topic; raises Refused and Unreachable."""
     await rest.create(run.plan.topic, {})
     progress = asyncio.create_task(show_progress(run))
     try:

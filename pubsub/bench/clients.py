@@ -1,4 +1,7 @@
-"""The clients of a run: subscribers that account for what comes, and the publisher that counts its acks."""
+"""The clients of a run: subscribers that count events, and the publisher that counts its acks.
+
+They must never decide when to publish.
+"""
 
 import asyncio
 import os
@@ -10,8 +13,8 @@ from typing import Final
 from msgspec import Raw
 
 from pubsub.bench.account import Account, Latencies
+from pubsub.bench.pieces import PieceCache, read_piece, read_reply, sent_at
 from pubsub.bench.plan import MIN_SIZE
-from pubsub.bench.tape import Tape, read_piece, read_reply, sent_at
 from pubsub.bench.wire import Wire
 from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable
 from pubsub.client.frames import FIN_TEXT, FrameBounds, ServerFault, client_frame, read_frame
@@ -19,17 +22,17 @@ from pubsub.client.replies import Ack, Error, Event, Info, Reply
 from pubsub.client.requests import Message, Publish, Subscribe, encode
 
 BUNCH: Final = 32
-"""Messages with one send time and one write: 0.05 ms of work, by which the last of them may seem late."""
+"""Messages with one send time and one write: 0.05 ms of work, which the latency of the last one includes."""
 
 
 class Tally:
-    """What all clients of a run add to."""
+    """The sums of all clients of a run."""
 
     def __init__(self, fail: Callable[[str], None]) -> None:
         self.latencies = Latencies()
-        self.tape = Tape()
-        self.dropped = 0  # messages that the server told it did not deliver
-        self.last_at = 0  # when an event or an ack came last, in nanoseconds
+        self.pieces = PieceCache()
+        self.dropped = 0  # messages that the server reported as dropped
+        self.last_at = 0  # time of the last event or ack, in nanoseconds
         self.fail = fail
 
 
@@ -41,7 +44,7 @@ class Subscriber(Wire):
         self._subscribed: asyncio.Future[None] | None = None
 
     async def subscribe(self, topic: str, client_id: str) -> None:
-        """Raises Unreachable where no answer comes; a refusal goes to the tally."""
+        """Subscribe and wait for the answer; raises Unreachable without one. A refusal goes to the tally."""
         self._subscribed = asyncio.get_running_loop().create_future()
         self.send(encode(Subscribe(topic=topic, client_id=client_id)))
         try:
@@ -51,11 +54,11 @@ class Subscriber(Wire):
             raise Unreachable(f"a subscribe was not answered within {ANSWER_WAIT_SEC:g} s") from None
 
     def feed(self, received: bytes) -> int:
-        """Take events as pieces that another subscriber may have had already, all else by the frame."""
+        """Take events as pieces that another subscriber may have decoded already, all else frame by frame."""
         now = time.monotonic_ns()
         tally, account, position = self._tally, self.account, 0
         while position < len(received):
-            piece = tally.tape.get(account.expected)
+            piece = tally.pieces.get(account.expected)
             if piece is not None and received.startswith(piece.frames, position):
                 account.take(piece.messages)
                 position += len(piece.frames)
@@ -63,7 +66,7 @@ class Subscriber(Wire):
                     tally.latencies.add(now - sent, messages)
                 tally.last_at = now
             elif (piece := read_piece(received, position, account.expected)) is not None:
-                tally.tape.add(account.expected, piece)
+                tally.pieces.add(account.expected, piece)
             elif (end := self._take_one(received, position)) > position:
                 position = end
             else:
@@ -71,7 +74,7 @@ class Subscriber(Wire):
         return position
 
     def _take_one(self, received: bytes, position: int) -> int:
-        """Take one frame of whatever kind; the place where it ends, or ``position`` where it is not whole."""
+        """Take one frame of any kind; return its end, or ``position`` if it is not whole."""
         frame = read_frame(received, position)
         if frame is None:
             return position
@@ -102,7 +105,7 @@ class Subscriber(Wire):
 
 
 class Publisher(Wire):
-    """``acknowledged`` is called when acks have come."""
+    """The client that publishes; ``acknowledged`` is called after acks have come."""
 
     def __init__(self, tally: Tally, topic: str, size: int, acknowledged: Callable[[], None]) -> None:
         super().__init__()
@@ -110,7 +113,7 @@ class Publisher(Wire):
         self.acked = 0
         self._tally = tally
         self._acknowledged = acknowledged
-        # For the message's number (in its id and in its payload) and its send time.
+        # A template with places for the message's number (in its id and in its payload) and its send time.
         payload = f'{{"n":"%012x","sent":"%016x","pad":"{"x" * (size - len(EMPTY_PAYLOAD))}"}}'
         message = Message(f"{secrets.token_hex(4)}-0000-4000-8000-%012x", Raw(payload.encode()))
         self._form = encode(Publish(topic=topic, message=message))
@@ -120,7 +123,7 @@ class Publisher(Wire):
         return self.published - self.acked
 
     def publish(self, count: int, sent: int) -> None:
-        """Publish ``count`` messages with the send time ``sent`` (nanoseconds)."""
+        """Publish ``count`` messages with the send time ``sent`` (ns)."""
         numbers = range(self.published + 1, self.published + count + 1)
         masks = os.urandom(4 * count)
         self.published += count
@@ -153,17 +156,17 @@ class Publisher(Wire):
 
 
 EMPTY_PAYLOAD: Final = '{"n":"000000000000","sent":"0000000000000000","pad":""}'
-assert len(EMPTY_PAYLOAD) <= MIN_SIZE, "the least payload has room for what each must hold"
+assert len(EMPTY_PAYLOAD) <= MIN_SIZE, "the smallest payload has room for number and send time"
 
 
 def refuse_failure(reply: Reply) -> None:
-    """Nothing but a heartbeat may come in place of what was asked for."""
+    """Raise ServerFault for any message but a heartbeat."""
     match reply:
         case Info(msg="ping"):
             pass
         case Error(error=problem):
             raise ServerFault(f"the server answered {problem.code}: {problem.message}")
-        case Info(msg=said):
-            raise ServerFault(f"the server said {said!r}")
+        case Info(msg=message):
+            raise ServerFault(f"the server sent the info {message!r}")
         case _:
-            raise ServerFault("the server sent what was not asked for")
+            raise ServerFault("the server sent a message that no request asked for")

@@ -1,4 +1,4 @@
-"""The close codes of the protocol, and what a client does after each. It must never connect or wait."""
+"""The close codes of the protocol: the reason of each, and the reconnects that it allows. It must never connect."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -27,18 +27,18 @@ ENDINGS: Final = {
     CloseReason.UNAUTHORIZED.code: Ending("the token is missing, invalid or expired", reconnects=False),
     CloseReason.DISCONNECTED.code: Ending("an operator disconnected this client", reconnects=False),
 }
-"""By close code."""
+"""The ending that each close code stands for."""
 
 
 def ending_of(code: int, reason: str) -> Ending:
-    """Tell what a close frame means. A code outside the protocol comes from a proxy, and may be temporary."""
+    """Explain a close frame. A code outside the protocol comes from a proxy, and may be temporary."""
     known = ENDINGS.get(code, Ending("the connection was closed", reconnects=True))
     close_reason = f": {reason}" if reason else ""
     return Ending(f"{known.reason} ({code}{close_reason})", known.reconnects)
 
 
 def refusal_of(status: int) -> Ending:
-    """Tell what an HTTP status other than 101 means: a 4xx but 429 needs a person, the others may be temporary."""
+    """Explain an HTTP status other than 101: a 4xx but 429 needs a person, the others may be temporary."""
     needs_token = ": it wants another token" if status == 401 else ""
     permanent = 400 <= status < 500 and status != 429
     return Ending(f"the server refused the connection with status {status}{needs_token}", reconnects=not permanent)

@@ -1,4 +1,4 @@
-"""Carries out commands one after the other and shows what comes of them. It reads no input by itself."""
+"""Runs commands one after the other and shows their results. It must never read input by itself."""
 
 import time
 from functools import partial
@@ -32,7 +32,7 @@ from pubsub.console.screen import Screen
 
 
 class Console:
-    """One person's or one script's session. ``failed`` is true once a command has failed."""
+    """One session of a person or a script. ``failed`` is true once a command has failed."""
 
     def __init__(self, http: aiohttp.ClientSession, base: URL, client_id: str) -> None:
         self.failed = False
@@ -44,23 +44,23 @@ class Console:
         self._screen.show(Line(Kind.REMARK, text))
 
     def read(self, line: str) -> Command:
-        """The command that was typed; ``Nothing`` for a blank line and for one that is no command, which is shown."""
+        """Parse a typed line; a line that is no command is shown as an error, and gives ``Nothing``."""
         try:
             return parse(line)
         except CommandError as error:
             self._fail(f"error: {error}")
             return Nothing()
 
-    async def carry_out(self, command: Command) -> None:
-        """Do what was asked, and return once the answer or the failure has been shown."""
+    async def run(self, command: Command) -> None:
+        """Run a command, and return once its answer or its failure has been shown."""
         try:
-            await self._carry_out(command)
+            await self._run(command)
         except Refused as refused:
             self._fail(f"error {refused.status}: {refused}")
         except Unreachable as error:
             self._fail(f"error: {error}")
 
-    async def _carry_out(self, command: Command) -> None:
+    async def _run(self, command: Command) -> None:
         answered = partial(self._answer, command, time.monotonic())
         match command:
             case Subscribe(topic, last_n):
@@ -87,7 +87,7 @@ class Console:
                 pass
 
     async def settle(self) -> None:
-        """Return once everything that the server had sent before has been shown: its pong comes last."""
+        """Wait until all that the server has sent so far has been shown: its pong comes last."""
         try:
             await self.link.ask(requests.Ping(), lambda pong: None)
         except Unreachable as error:

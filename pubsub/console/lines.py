@@ -1,4 +1,4 @@
-"""What the console shows: lines of text, each of a kind. Nothing here prints."""
+"""Messages and answers as lines of text, each of a kind. It must never print."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -11,14 +11,14 @@ from pubsub.console.commands import SYNTAX, Command, Help, Publish, Subscribe, U
 
 
 class Kind(Enum):
-    """What a line is about; the value is its colour as an ANSI SGR parameter."""
+    """The kind of a line; the value is its colour as an ANSI SGR parameter."""
 
     EVENT = "36"
     OK = "32"
     ERROR = "31"
     INFO = "33"
     REMARK = "90"
-    """The console's own word about the connection; the others answer commands or come from the server."""
+    """News of the connection, from the console itself; the other kinds come from the server or answer commands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def paint(line: Line) -> str:
 
 
 def describe(reply: Reply) -> list[Line]:
-    """The lines for what came unasked, or too late for its request; the heartbeat shows nothing."""
+    """Describe a message that answers no request, or came too late; a heartbeat gives no line."""
     match reply:
         case Event():
             return [describe_event(reply)]
@@ -56,7 +56,7 @@ def describe_event(event: Event) -> Line:
 
 
 def _compact(payload: msgspec.Raw) -> str:
-    """The publisher's own spelling, without the line breaks of a pretty-printed payload."""
+    """Return the payload as its publisher wrote it, without line breaks between its parts."""
     return bytes(msgspec.json.format(bytes(payload), indent=-1)).decode(errors="replace")
 
 
@@ -82,34 +82,34 @@ def _describe_history(history: HistoryReply) -> list[Line]:
 
 
 def describe_answer(command: Command, reply: Reply, *, seconds: float) -> list[Line]:
-    """The lines for the answer to a command that took ``seconds``."""
+    """Describe the answer to a command that took ``seconds``."""
     match command, reply:
         case Subscribe(topic=topic), Ack():
             return [Line(Kind.OK, f"ok: subscribed to {topic}")]
         case Unsubscribe(topic=topic), Ack():
             return [Line(Kind.OK, f"ok: unsubscribed from {topic}")]
         case Publish(topic=topic), Ack():
-            return [Line(Kind.OK, f"ok: published to {topic}{_place_of(reply)}")]
+            return [Line(Kind.OK, f"ok: published to {topic}{_describe_seq(reply)}")]
         case _, Pong():
             return [Line(Kind.OK, f"ok: pong after {seconds * 1000:.1f} ms")]
         case _:
             return describe(reply)
 
 
-def _place_of(ack: Ack) -> str:
+def _describe_seq(ack: Ack) -> str:
     if not ack.seq:
         return ""
     return f" before, as #{ack.seq} (duplicate)" if ack.duplicate else f" as #{ack.seq}"
 
 
 def describe_topics(subscribers: dict[str, int]) -> Line:
-    """A line of all topics with the number of their subscribers."""
+    """Describe all topics, with the number of subscribers of each."""
     each = (f"{name} ({_count(number, 'subscriber')})" for name, number in subscribers.items())
     return Line(Kind.OK, f"topics: {', '.join(each) or 'none'}")
 
 
-def describe_help(asked: Help) -> list[Line]:
-    usages = {name: SYNTAX[name].usage(name) for name in asked.commands}
+def describe_help(command: Help) -> list[Line]:
+    usages = {name: SYNTAX[name].usage(name) for name in command.commands}
     width = max(map(len, usages.values()))
     return [Line(Kind.OK, f"{usage:{width}}  {SYNTAX[name].meaning}") for name, usage in usages.items()]
 

@@ -25,10 +25,10 @@ from yarl import URL
 from pubsub.bench.account import MAX_GAPS, Account, Latencies
 from pubsub.bench.clients import EMPTY_PAYLOAD, Subscriber, Tally
 from pubsub.bench.pace import MAX_EVEN_RATE, SECOND, TICK, Schedule
+from pubsub.bench.pieces import CACHE_BYTES, Batch, Piece, PieceCache, read_piece
 from pubsub.bench.plan import MAX_RATE, MIN_SIZE, read_plan
 from pubsub.bench.report import json_line, table
 from pubsub.bench.run import Result
-from pubsub.bench.tape import TAPE_BYTES, Batch, Piece, Tape, read_piece
 from pubsub.bench.wire import MAX_HEAD_BYTES, Wire
 from pubsub.client.address import Unreachable
 from pubsub.client.credentials import Credentials
@@ -146,7 +146,7 @@ def test_what_one_subscriber_had_is_compared_for_the_next() -> None:
     faults: list[str] = []
     tally, stream = Tally(faults.append), event(1) + event(2) + event(3, sent=6)
     subscriber(faults, tally).data_received(stream)
-    assert tally.tape.get(1) == Piece(stream, 3, [Batch(5, 2), Batch(6, 1)])
+    assert tally.pieces.get(1) == Piece(stream, 3, [Batch(5, 2), Batch(6, 1)])
     altered = stream.replace(b'"ts": "now"', b'"ts": "NOW"')
     other = subscriber(faults, tally)
     other.data_received(altered)
@@ -167,7 +167,7 @@ def test_what_one_subscriber_had_is_compared_for_the_next() -> None:
             "SLOW_CONSUMER",
         ),
         (text_frame(b'{"type":"info","msg":"topic_deleted","topic":"t"}'), "'topic_deleted'"),
-        (text_frame(b"\xff"), "not asked for"),
+        (text_frame(b"\xff"), "no request asked for"),
         (b"\x88\x02\x03\xf5", "(1013)"),
         (b"\x82\x00", "begins with 8200"),
         (b"\x81\x80", "begins with 8180"),
@@ -192,16 +192,16 @@ def test_piece_ends_where_the_order_does() -> None:
         read_piece(event(4) + b"\x00\x00", 0, 4)
 
 
-def test_tape_forgets_the_oldest() -> None:
-    tape = Tape()
+def test_cache_forgets_the_oldest() -> None:
+    cache = PieceCache()
     for number in range(1, 5):
-        tape.add(number, Piece(b"x" * (TAPE_BYTES // 3), 1, []))
-    assert [number for number in range(1, 5) if tape.get(number)] == [2, 3, 4]
-    tape.add(3, Piece(b"short", 1, []))
-    tape.add(5, Piece(b"x" * (TAPE_BYTES // 4), 1, []))
-    assert [number for number in range(1, 6) if tape.get(number)] == [2, 3, 4, 5], "a shorter piece makes room"
-    tape.add(6, Piece(b"x" * 2 * TAPE_BYTES, 1, []))
-    assert [number for number in range(1, 7) if tape.get(number)] == [6], "the newest is kept whatever its size"
+        cache.add(number, Piece(b"x" * (CACHE_BYTES // 3), 1, []))
+    assert [number for number in range(1, 5) if cache.get(number)] == [2, 3, 4]
+    cache.add(3, Piece(b"short", 1, []))
+    cache.add(5, Piece(b"x" * (CACHE_BYTES // 4), 1, []))
+    assert [number for number in range(1, 6) if cache.get(number)] == [2, 3, 4, 5], "a shorter piece makes room"
+    cache.add(6, Piece(b"x" * 2 * CACHE_BYTES, 1, []))
+    assert [number for number in range(1, 7) if cache.get(number)] == [6], "the newest is kept whatever its size"
 
 
 def test_least_payload_has_room() -> None:
@@ -432,7 +432,7 @@ async def test_signal_ends_the_run_and_deletes_the_topic(number: signal.Signals,
 @pytest.mark.parametrize(
     ("number", "told"),
     [
-        (signal.SIGTERM, ["the server said 'draining'"]),
+        (signal.SIGTERM, ["the server sent the info 'draining'"]),
         (signal.SIGKILL, ["the connection was lost", "the topic mine could not be deleted: cannot reach"]),
     ],
 )
@@ -486,10 +486,10 @@ def test_flaws() -> None:
     ("answer", "told"),
     [
         (b"", "the connection was lost"),
-        (b"SSH-2.0-dropbear\r\n\r\n", "none of HTTP"),
-        (b"x" * (MAX_HEAD_BYTES + 1), "none of HTTP"),
+        (b"SSH-2.0-dropbear\r\n\r\n", "is not HTTP"),
+        (b"x" * (MAX_HEAD_BYTES + 1), "is not HTTP"),
         (b"HTTP/1.1 401 Unauthorized\r\n\r\n", "refused the connection with status 401"),
-        (b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\n\r\n", "none of WebSocket"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\n\r\n", "is not a WebSocket handshake"),
     ],
 )
 async def test_handshake_that_fails(answer: bytes, told: str) -> None:
@@ -660,7 +660,7 @@ async def test_ctrl_c_ends_the_wait_for_what_is_under_way() -> None:
         process = await start(server.url, "--duration 0.5 --rate 100 --subscribers 1")
         assert process.stderr is not None
         async with asyncio.timeout(PATIENCE):
-            await process.stderr.readuntil(b"waiting for what is under way\n")
+            await process.stderr.readuntil(b"waiting for messages in flight\n")
         process.send_signal(signal.SIGINT)
         output, _ = await process.communicate()
         assert process.returncode == 130

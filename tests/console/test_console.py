@@ -386,6 +386,38 @@ async def test_link_subscribes_again() -> None:
     assert told.remarks[3] == "subscribed again to t; no message is missing"
 
 
+async def test_a_topic_that_was_unsubscribed_from_meanwhile_is_not_resumed() -> None:
+    asked: list[Json] = []
+    resuming = asyncio.Event()
+
+    async def first(websocket: web.WebSocketResponse) -> None:
+        for topic in ("a", "b"):
+            await answer(websocket, type="ack", topic=topic, epoch="e", seq=4)
+        await websocket.close(code=1011)
+
+    async def second(websocket: web.WebSocketResponse) -> None:
+        resume = await websocket.receive_json(timeout=PATIENCE)
+        resuming.set()
+        asked.append(await answer(websocket, type="ack", topic="b"))
+        await websocket.send_json({"type": "ack", "topic": "a", "request_id": resume["request_id"], "epoch": "e"})
+        for _ in range(2):  # pings: by the second one a resume would have come
+            asked.append(await answer(websocket, type="pong"))
+        await websocket.close(code=4403)
+
+    async with talk(first, second) as told:
+        living = asyncio.create_task(told.link.keep_open(persistent=False))
+        await told.link.wait_open()
+        for topic in ("a", "b"):
+            await told.link.subscribe(topic, 0, told.answers.append)
+        await resuming.wait()
+        await told.link.unsubscribe("b", told.answers.append)
+        await told.remarked("subscribed again to a")
+        for _ in range(2):
+            await told.link.ask(Ping(), told.answers.append)
+        await living
+    assert [request["type"] for request in asked] == ["unsubscribe", "ping", "ping"]
+
+
 async def test_answers_are_told_before_what_follows_them() -> None:
     """They come in one read: the events must not overtake the ack on the screen."""
 

@@ -1,7 +1,7 @@
-"""What the server sends, read from bytes. No I/O.
+"""Events of the server, decoded once for all subscribers. No I/O.
 
-All subscribers of a topic get the same bytes, in whatever pieces. What was decoded for one is kept on a tape and only
-compared for the others: 0.1 µs a delivery in place of 3. Decoding all of them, the client would measure itself.
+All subscribers of a topic get the same bytes, in pieces of any size. The pieces that were decoded for one are cached,
+and only compared for the others: 0.1 µs a delivery instead of 3. Otherwise the client would measure itself.
 """
 
 from typing import Final, NamedTuple
@@ -11,11 +11,11 @@ import msgspec
 from pubsub.client.frames import FIN_TEXT, FrameBounds, ServerFault, read_frame
 from pubsub.client.replies import Event, Reply, decode
 
-TAPE_BYTES: Final = 16 * 2**20  # a subscriber that lags by more decodes by itself
+CACHE_BYTES: Final = 16 * 2**20  # a subscriber that lags by more decodes its events itself
 
 
 def read_reply(received: bytes, frame: FrameBounds) -> Reply:
-    """The message in a text frame."""
+    """Decode the message in a text frame."""
     return decode(received[frame.start : frame.end].decode(errors="replace"))
 
 
@@ -28,7 +28,7 @@ _payload: msgspec.json.Decoder[_Payload] = msgspec.json.Decoder(_Payload)
 
 
 def sent_at(event: Event) -> int:
-    """The send time (nanoseconds) in an event's payload, which must be the one that was published with its number."""
+    """Return the send time (ns) in an event's payload; raises ServerFault unless its number is that of the event."""
     try:
         payload = _payload.decode(event.message.payload)
         number, sent = int(payload.n, 16), int(payload.sent, 16)
@@ -40,14 +40,14 @@ def sent_at(event: Event) -> int:
 
 
 class Batch(NamedTuple):
-    """Messages that follow each other and have the same send time."""
+    """Consecutive messages with the same send time."""
 
     sent: int  # nanoseconds
     messages: int
 
 
 class Piece(NamedTuple):
-    """Frames of events that follow each other, as the server sent them."""
+    """Consecutive events, in the frames that the server sent."""
 
     frames: bytes
     messages: int
@@ -55,7 +55,7 @@ class Piece(NamedTuple):
 
 
 def read_piece(received: bytes, position: int, expected: int) -> Piece | None:
-    """The events from ``position`` on, as far as they follow each other from number ``expected``; None without any."""
+    """Decode consecutive events at ``position``, the first with number ``expected``; None if there is none."""
     end, count, batches = position, 0, [Batch(0, 0)]
     while (frame := read_frame(received, end)) is not None and frame.first == FIN_TEXT:
         event = read_reply(received, frame)
@@ -70,8 +70,8 @@ def read_piece(received: bytes, position: int, expected: int) -> Piece | None:
     return Piece(received[position:end], count, batches[1:]) if count else None
 
 
-class Tape:
-    """The newest pieces by the number of their first event."""
+class PieceCache:
+    """The newest pieces, by the number of their first event."""
 
     def __init__(self) -> None:
         self._pieces: dict[int, Piece] = {}
@@ -79,9 +79,9 @@ class Tape:
         self.get = self._pieces.get
 
     def add(self, first: int, piece: Piece) -> None:
-        """A shorter piece takes the place of a longer one: it fits wherever that did, and more often."""
+        """Keep a piece. A shorter one replaces a longer one: it fits wherever that did, and more often."""
         replaced = self._pieces.pop(first, None)
         self._pieces[first] = piece
         self._bytes += len(piece.frames) - (len(replaced.frames) if replaced else 0)
-        while self._bytes > TAPE_BYTES and len(self._pieces) > 1:
+        while self._bytes > CACHE_BYTES and len(self._pieces) > 1:
             self._bytes -= len(self._pieces.pop(next(iter(self._pieces))).frames)
