@@ -1,7 +1,6 @@
 """The report of a run: progress and a table on standard error, a line of JSON on standard output. It never measures."""
 
 import asyncio
-import os
 import sys
 from contextlib import suppress
 from typing import Any, Final
@@ -11,7 +10,7 @@ import msgspec
 from pubsub.bench.plan import Plan
 from pubsub.bench.run import Result, Run, Stage
 from pubsub.client.address import without_password
-from pubsub.client.terminal import escape
+from pubsub.client.terminal import discard_output, escape
 
 BUSY: Final = 0.9
 """Above this share of a core the client may have been the bottleneck."""
@@ -63,8 +62,7 @@ def report(plan: Plan, result: Result, *, interrupted: bool) -> None:
     try:
         print(json_line(plan, result, interrupted=interrupted), flush=True)
     except BrokenPipeError:
-        # The buffered output goes nowhere, or Python reports an error at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output(sys.stdout)
 
 
 def table(plan: Plan, result: Result, *, interrupted: bool) -> str:

@@ -4,7 +4,7 @@ import os
 import sys
 from io import TextIOWrapper
 
-from pubsub.client.terminal import escape
+from pubsub.client.terminal import discard_output, escape
 from pubsub.console.lines import Kind, Line, paint
 
 
@@ -28,7 +28,7 @@ class Screen:
         try:
             print(text, file=stream, flush=True)
         except BrokenPipeError:
-            _discard_rest()
+            discard_output(sys.stdout, sys.stderr)
             raise OutputClosed from None
 
 
@@ -39,11 +39,3 @@ def is_interactive() -> bool:
 def _wants_colours() -> bool:
     """Return True if the user has not turned colours off (https://no-color.org), and the terminal has them."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def _discard_rest() -> None:
-    """Send the buffered output nowhere, or Python reports an error at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
