@@ -18,10 +18,11 @@ from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure
+from pubsub.protocol.frames import FIN_TEXT
 from pubsub.websocket.connection import Connection
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.services import Services
-from tests.harness import masked_frame
+from tests.harness import masked_frame, take_frame
 
 RING = 8
 QUEUE = 6
@@ -221,23 +222,10 @@ class Frames:
     def feed(self, received: bytes) -> list[Json | int]:
         self._received += received
         found: list[Json | int] = []
-        while (frame := self._take()) is not None:
+        while (frame := take_frame(self._received)) is not None:
             first, payload = frame
-            found.append(json.loads(payload) if first == 0x81 else first)
+            found.append(json.loads(payload) if first == FIN_TEXT else first)
         return found
-
-    def _take(self) -> tuple[int, bytes] | None:
-        received = self._received
-        if len(received) < 2:
-            return None
-        extended = {126: 2, 127: 8}.get(received[1], 0)
-        start = 2 + extended
-        size = int.from_bytes(received[2:start], "big") if extended else received[1]
-        if len(received) < start + size:
-            return None
-        frame = received[0], bytes(received[start : start + size])
-        del received[: start + size]
-        return frame
 
 
 class Client:
@@ -254,7 +242,7 @@ class Client:
         self._asked += 1
         request = request | {"client_id": "c", "request_id": f"r{self._asked}"}
         self.ledger.ask(request)
-        self._unsent += masked_frame(0x81, json.dumps(request).encode())
+        self._unsent += masked_frame(FIN_TEXT, json.dumps(request).encode())
 
     @property
     def is_served(self) -> bool:

@@ -21,7 +21,7 @@ from msgspec.structs import FieldInfo
 
 from pubsub.__main__ import COMMANDS
 from pubsub.app import create_app
-from pubsub.console.credentials import API_KEY_VARIABLE, TOKEN_VARIABLE
+from pubsub.client.credentials import API_KEY_VARIABLE, TOKEN_VARIABLE
 from pubsub.protocol.errors import ClientNotFound, CloseReason, Draining, Failure, TopicExists
 from pubsub.protocol.replies import Event, HistoryReply, Info, Reply, encode
 from pubsub.protocol.requests import MAX_CLIENT_ID, MAX_HISTORY_LIMIT, MAX_REQUEST_ID, AnyRequest, decode_request
@@ -30,7 +30,7 @@ from pubsub.settings_reader import read_settings
 from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_environment, make_settings, on_one_loop
 
 PACKAGE = REPOSITORY / "pubsub"
-SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench"} & set(path.parts)]
+SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench", "client"} & set(path.parts)]
 DOCS = ["README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in sorted((REPOSITORY / "docs").glob("*.md")))]
 # REST alone makes topics and asks for clients, and who comes while the server goes is refused before the handshake.
 NEVER_ON_A_WEBSOCKET = {TopicExists, ClientNotFound, Draining}

@@ -29,11 +29,12 @@ BELOW["pubsub.lifecycle"] = {"pubsub.settings", "pubsub.http", *BELOW["pubsub.ht
 BELOW["pubsub.app"] = {"pubsub.lifecycle", "pubsub.journals", *BELOW["pubsub.lifecycle"]}
 BELOW["pubsub.cli"] = {"pubsub.settings", "pubsub.settings_reader", "pubsub.auth", *BELOW["pubsub.app"]}
 BELOW["pubsub.client"] = {"pubsub.protocol"}
-BELOW["pubsub.console"] = {"pubsub.client", "pubsub.protocol"}
-BELOW["pubsub.bench"] = {"pubsub.client", "pubsub.protocol", "pubsub.console", "pubsub.websocket"}
+BELOW["pubsub.console"] = {"pubsub.client"}
+BELOW["pubsub.bench"] = {"pubsub.client"}
 BELOW["pubsub.__main__"] = {
     "pubsub",
     "pubsub.app",
+    "pubsub.client",
     "pubsub.console",
     "pubsub.bench",
     "pubsub.cli",

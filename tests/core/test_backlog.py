@@ -17,6 +17,7 @@ from pubsub.core.topic import Topic
 from pubsub.protocol.requests import Overflow, TopicOptions
 from tests.core.test_outbox import summary
 from tests.doubles import NoLog
+from tests.harness import messages_in
 
 LIMIT = 5
 
@@ -31,10 +32,7 @@ class Lagging:
         self.outbox.block()
 
     def _write(self, frames: bytes) -> None:
-        while frames:
-            start, size = (4, int.from_bytes(frames[2:4], "big")) if frames[1] == 126 else (2, frames[1])
-            self._told.append(summary(json.loads(frames[start : start + size])))
-            frames = frames[start + size :]
+        self._told += map(summary, messages_in(frames))
 
     def take(self) -> list[Any]:
         """All that it is told when its socket takes data again, for a moment."""

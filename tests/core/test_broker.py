@@ -20,6 +20,7 @@ from pubsub.protocol.errors import BadRequest, TopicExists, TopicNotFound
 from pubsub.protocol.frames import text_frame
 from pubsub.websocket.replies import NoReplies
 from pubsub.websocket.session import Session
+from tests.harness import messages_in
 
 ID = "550e8400-e29b-41d4-a716-446655440000"
 RING = 4
@@ -36,10 +37,7 @@ class Client(NoReplies):
         self._replies: list[bytes] = []
 
     def write(self, frames: bytes) -> None:
-        while frames:
-            start, size = (4, int.from_bytes(frames[2:4], "big")) if frames[1] == 126 else (2, frames[1])
-            self.told.append(json.loads(frames[start : start + size]))
-            frames = frames[start + size :]
+        self.told += messages_in(frames)
 
     def reply(self, text: bytes) -> None:
         self._replies.append(text_frame(text))

@@ -14,6 +14,7 @@ from pubsub.core.losses import Loss
 from pubsub.core.topic import Topic
 from pubsub.protocol.requests import TopicOptions
 from tests.doubles import NoLog
+from tests.harness import messages_in
 
 LIMIT = 5
 
@@ -27,10 +28,7 @@ class Wire:
         self.outbox = Subscriber(self.write, OutboxOptions(LIMIT, Clock(lambda: 0)))
 
     def write(self, frames: bytes) -> None:
-        while frames:
-            start, size = (4, int.from_bytes(frames[2:4], "big")) if frames[1] == 126 else (2, frames[1])
-            self.told.append(json.loads(frames[start : start + size]))
-            frames = frames[start + size :]
+        self.told += messages_in(frames)
         if self.room is not None:
             self.room -= 1
             if self.room == 0:

@@ -30,13 +30,9 @@ from pubsub.websocket.connection import Connection
 from pubsub.websocket.replies import NoReplies
 from pubsub.websocket.rules import ClientRules
 from pubsub.websocket.session import Session
+from tests.doubles import NoPublisher
 from tests.harness import new_id
 from tests.simulation import Parts
-
-
-class Publisher:
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_: None
 
 
 class World:
@@ -55,7 +51,7 @@ class World:
     def publish(self, name: str, count: int, size: int = 1, **options: Any) -> None:
         payload = Raw(json.dumps("x" * size).encode())
         for _ in range(count):
-            self.broker.publish(Publish(topic=name, message=Message(new_id(), payload), **options), Publisher())
+            self.broker.publish(Publish(topic=name, message=Message(new_id(), payload), **options), NoPublisher())
         self.end_tick()
 
     def outbox(self, write: Callable[[bytes], None] = lambda frames: None, limit: int = 100) -> Subscriber:
