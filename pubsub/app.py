@@ -21,6 +21,7 @@ from pubsub.core.clock import Clock
 from pubsub.core.journal import DATABASE
 from pubsub.http.access import check_access
 from pubsub.http.app_keys import BROKER, CONNECTIONS
+from pubsub.http.cors import add_cors
 from pubsub.http.health import STATE, ServerState
 from pubsub.http.identities import IDENTITIES, Identities
 from pubsub.http.origins import ORIGINS, Origins
@@ -67,6 +68,8 @@ def create_app(settings: Settings) -> web.Application:
     connections = app[CONNECTIONS] = Connections(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
     app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
     add_routes(app)
+    if app[ORIGINS].allowed:
+        add_cors(app)
     app.on_shutdown.append(say_goodbye)
     app.on_cleanup.append(close_journal)
     return app

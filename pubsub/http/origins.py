@@ -21,7 +21,7 @@ class Origins:
     """The origins of ``ALLOWED_ORIGINS``, beside which the server's own is always allowed."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
-        self._allowed = frozenset(allowed)
+        self.allowed = frozenset(allowed)
 
     def check_origin(self, request: web.Request) -> None:
         """Raises Forbidden for a request of a foreign page."""
@@ -29,7 +29,7 @@ class Origins:
         if origin is None:
             foreign = request.headers.get("Sec-Fetch-Site") in FOREIGN_SITES
         else:
-            foreign = origin not in self._allowed and not is_own_origin(
+            foreign = origin not in self.allowed and not is_own_origin(
                 origin, request.headers.get("Host", ""), secure=request.secure
             )
         if foreign:
@@ -47,7 +47,7 @@ class Origins:
             request.headers.get("Origin", "").startswith("http:")
             and came_over_loopback(request)
             and not is_local_name(host)
-            and self._allowed.isdisjoint((f"https://{host}", f"http://{host}"))
+            and self.allowed.isdisjoint((f"https://{host}", f"http://{host}"))
         ):
             raise Forbidden("Host: not a name of this machine (ALLOWED_ORIGINS)")
 
