@@ -19,10 +19,12 @@ help:  ## list the verbs
 run: $(runtime)  ## start the server
 	$(python) -m pubsub serve $(ARGS)
 
-# Clocks that step need a package of Debian's; without it, and without root, their tests are skipped and say so.
+# Clocks that step and web pages need packages of Debian's; without them, and without root, their tests are skipped and
+# say so.
+packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(if $(wildcard /usr/bin/chromium),,chromium)
 test: $(dev)  ## run the tests
-	@[ -n "$(wildcard /usr/lib/*/faketime/libfaketime.so.1)" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
-		(apt-get update && apt-get install --yes --no-install-recommends faketime) >/dev/null || true
+	@[ -z "$(strip $(packages))" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+		(apt-get update && apt-get install --yes --no-install-recommends $(packages)) >/dev/null || true
 	$(python) -m pytest $(ARGS)
 
 lint: $(dev)  ## check style, format and types

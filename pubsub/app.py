@@ -18,10 +18,14 @@ from pubsub.auth.rates import Rates
 from pubsub.auth.tokens import Tokens, pem_keys, secret_keys
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
-from pubsub.http.access import ACCESS, Access, check_access
-from pubsub.http.clients import add_client_routes
-from pubsub.http.handshake import open_websocket
-from pubsub.http.topics import BROKER, CONNECTIONS, SERVICES, STATE, ServerState, add_routes, errors_as_json
+from pubsub.http.access import check_access
+from pubsub.http.app_keys import BROKER, CONNECTIONS, SERVICES
+from pubsub.http.cors import add_cors
+from pubsub.http.health import STATE, ServerState
+from pubsub.http.identities import IDENTITIES, Identities
+from pubsub.http.origins import ORIGINS, Origins
+from pubsub.http.rendering import errors_as_json
+from pubsub.http.routes import add_routes
 from pubsub.journals import DATABASE
 from pubsub.journals.memory import MemoryJournal
 from pubsub.lifecycle import SETTINGS, close_clients, close_journal, run
@@ -62,19 +66,15 @@ def create_app(settings: Settings) -> web.Application:
     tokens = make_tokens(app, settings)
     rates = make_rates(settings)
     quotas = make_quotas(settings)
-    app[ACCESS] = Access(
-        api_keys=ApiKeys(settings.api_keys),
-        tokens=tokens,
-        rates=rates,
-        allowed_origins=listed(settings.allowed_origins),
-    )
-    rules = make_rules(settings, app[ACCESS], rates, quotas)
+    app[ORIGINS] = Origins(listed(settings.allowed_origins))
+    app[IDENTITIES] = Identities(api_keys=ApiKeys(settings.api_keys), tokens=tokens, rates=rates)
+    rules = make_rules(settings, app[IDENTITIES], rates, quotas)
     services = app[SERVICES] = Services(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
     connections = app[CONNECTIONS] = services.connections
     app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
     add_routes(app)
-    add_client_routes(app)
-    app.router.add_get("/ws", open_websocket, allow_head=False)
+    if app[ORIGINS].allowed:
+        add_cors(app)
     app.on_shutdown.append(close_clients)
     app.on_cleanup.append(close_journal)
     return app
@@ -119,11 +119,11 @@ def make_rates(settings: Settings) -> Rates | None:
     return Rates(settings.rate_limit_msgs_per_sec, settings.rate_limit_burst, time.monotonic)
 
 
-def make_rules(settings: Settings, access: Access, rates: Rates | None, quotas: Quotas) -> ClientRules | None:
+def make_rules(settings: Settings, identities: Identities, rates: Rates | None, quotas: Quotas) -> ClientRules | None:
     """None where nothing is asked of a WebSocket client."""
-    if access.tokens is None and rates is None and not settings.max_subscriptions_per_connection:
+    if identities.tokens is None and rates is None and not settings.max_subscriptions_per_connection:
         return None
-    identify = access.identify_message if access.tokens is not None else None
+    identify = identities.identify_message if identities.tokens is not None else None
     return ClientRules(identify, rates, quotas, settings.max_subscriptions_per_connection)
 
 

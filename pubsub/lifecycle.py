@@ -15,12 +15,14 @@ from typing import Final
 
 from aiohttp import web
 
-from pubsub.http.access import ACCESS, is_loopback
-from pubsub.http.idle_connections import Lobby
+from pubsub.http.app_keys import BROKER, CONNECTIONS
+from pubsub.http.health import STATE
+from pubsub.http.identities import IDENTITIES
+from pubsub.http.idle_connections import IdleConnections
 from pubsub.http.listener import Listener, bind
+from pubsub.http.origins import is_loopback
 from pubsub.http.request_handler import AccessLogger, TimedRequestHandler
 from pubsub.http.tls import Certificate
-from pubsub.http.topics import BROKER, CONNECTIONS, STATE
 from pubsub.settings import Settings
 from pubsub.system.descriptors import connections_of_machine, raise_limit, sockets_of_machine
 
@@ -70,14 +72,14 @@ def load_certificate(settings: Settings) -> Certificate | None:
 async def listen(runner: web.AppRunner, settings: Settings, certificate: Certificate | None = None) -> Listener:
     """Accept connections, each into a request handler with time limits."""
     loop = asyncio.get_running_loop()
-    lobby = Lobby()
+    idle = IdleConnections()
     server = runner.server
     assert server is not None, "the runner is set up"
 
     def make_handler() -> TimedRequestHandler:
         return TimedRequestHandler(
             server,
-            lobby,
+            idle,
             read_timeout=settings.read_timeout_sec,
             write_timeout=settings.write_timeout_sec,
             keepalive_timeout=settings.idle_timeout_sec,
@@ -90,9 +92,9 @@ async def listen(runner: web.AppRunner, settings: Settings, certificate: Certifi
     return Listener(
         await bind(settings.host, settings.port),
         make_handler,
-        lobby=lobby,
+        idle=idle,
         others=runner.app[CONNECTIONS],
-        room=sockets_of_machine(),
+        capacity=sockets_of_machine(),
         tls=certificate.context if certificate else None,
         tls_timeout=settings.read_timeout_sec,
     )
@@ -111,9 +113,9 @@ def warn_of_open_doors(app: web.Application, settings: Settings) -> None:
     """Say what anybody may do who reaches the server from another machine."""
     if is_loopback(settings.host):
         return
-    if app[ACCESS].tokens is None:
+    if app[IDENTITIES].tokens is None:
         log.warning("Anyone who reaches %(host)s may subscribe and publish: no JWT key is set", {"host": settings.host})
-    if app[ACCESS].rest_is_open:
+    if app[IDENTITIES].rest_is_open:
         log.warning(
             "Anyone who reaches %(host)s may create and delete topics: API_KEYS is not set", {"host": settings.host}
         )

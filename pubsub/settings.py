@@ -86,7 +86,7 @@ class Settings:
     jwt_issuer: str = _setting("", "what the iss of a token must be; one of several, parted by commas")
     auth_wait_sec: float = _seconds(5, "time that a client without a token has for its auth message")
     allowed_origins: str = _setting(
-        "", "origins of web pages that may connect beside the server's own, parted by commas"
+        "", "origins of web pages that may connect, and call REST, beside the server's own, parted by commas"
     )
     tls_cert_file: str = _setting("", "file with the certificate and its chain, in PEM; read again on SIGHUP")
     tls_key_file: str = _setting("", "file with the certificate's key, in PEM")

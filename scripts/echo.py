@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pubsub.__main__ import fastest_loop
 from pubsub.app import create_app
-from pubsub.http.topics import SERVICES
+from pubsub.http.app_keys import SERVICES
 from pubsub.lifecycle import listen, log_addresses
 from pubsub.protocol.frames import BINARY, FIN, text_frame
 from pubsub.settings import DAY, Settings

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,9 +22,9 @@ import pytest
 from aiohttp import web
 
 from pubsub.app import create_app
-from pubsub.http import topics
+from pubsub.http import routes
+from pubsub.http.app_keys import BROKER, CONNECTIONS
 from pubsub.http.listener import Listener
-from pubsub.http.topics import BROKER, CONNECTIONS
 from pubsub.lifecycle import listen
 from pubsub.protocol.frames import CLOSE, FIN, FIN_TEXT
 from pubsub.protocol.requests import Publish, decode_request
@@ -138,12 +138,13 @@ class Pause:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = asyncio.Event()
         self.released = asyncio.Event()
-        monkeypatch.setattr(topics, "stats", self._answer)
+        paused = [replace(each, handler=self._answer) if each.path == "/stats" else each for each in routes.ROUTES]
+        monkeypatch.setattr(routes, "ROUTES", paused)
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.begun.set()
         await self.released.wait()
-        return topics.render({})
+        return web.json_response({})
 
 
 class Client:

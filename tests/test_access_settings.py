@@ -15,7 +15,7 @@ from pubsub.__main__ import main
 from pubsub.app import create_app
 from pubsub.auth.api_keys import ApiKeys
 from pubsub.auth.tokens import ALGORITHMS, Tokens, secret_keys
-from pubsub.http.access import is_loopback
+from pubsub.http.origins import is_loopback
 from pubsub.lifecycle import warn_of_open_doors
 from pubsub.settings_reader import find_mistakes, read_settings
 from tests.auth.test_tokens import KEY_KINDS, pem

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pubsub.app import create_app, make_quotas, make_rules
-from pubsub.http.access import ACCESS
-from pubsub.http.topics import BROKER
+from pubsub.http.app_keys import BROKER
+from pubsub.http.identities import IDENTITIES
 from pubsub.protocol.errors import BadRequest, LimitExceeded, ServerFull
 from pubsub.protocol.requests import TopicOptions
 from tests.credentials import SECRET
@@ -30,15 +30,15 @@ def test_there_are_never_more_connections_than_descriptors(
 async def test_a_server_that_asks_nothing_of_its_clients_has_no_rules() -> None:
     app = create_app(settings := make_settings())
     quotas = make_quotas(settings)
-    assert make_rules(settings, app[ACCESS], None, quotas) is None
-    assert app[ACCESS].rest_is_open
+    assert make_rules(settings, app[IDENTITIES], None, quotas) is None
+    assert app[IDENTITIES].rest_is_open
 
 
 @pytest.mark.parametrize("chosen", [{"jwt_secret": SECRET}, {"rate_limit_msgs_per_sec": 1.0}])
 async def test_settings_about_access_reach_what_enforces_them(chosen: dict[str, Any]) -> None:
     app = create_app(make_settings(**chosen, api_keys="ops:admin:secret"))
-    assert (app[ACCESS].tokens is not None) == ("jwt_secret" in chosen)
-    assert not app[ACCESS].rest_is_open
+    assert (app[IDENTITIES].tokens is not None) == ("jwt_secret" in chosen)
+    assert not app[IDENTITIES].rest_is_open
 
 
 async def test_limits_of_topics_reach_the_broker() -> None:

@@ -1,24 +1,20 @@
-"""``GET /clients`` and ``DELETE /clients/{client_id}``: who is connected, and sending them away."""
+"""``GET /clients`` and ``DELETE /clients/{client_id}``: the connections, and the disconnection of a client."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from aiohttp import web
 
-from pubsub.http.topics import CONNECTIONS, render, render_bytes, render_rows
-from pubsub.protocol.errors import BadRequest, ClientNotFound
+from pubsub.http.app_keys import CONNECTIONS
+from pubsub.http.rendering import read_number, render, render_bytes, render_rows
+from pubsub.protocol.answers import ClientDisconnected, ClientRow
+from pubsub.protocol.errors import ClientNotFound
 from pubsub.protocol.replies import encode
 from pubsub.websocket.peer import Peer
 
 PAGE: Final = 100
 LARGEST_PAGE: Final = 1000
-
-
-def add_client_routes(app: web.Application) -> None:
-    app.router.add_get("/clients", list_clients)
-    app.router.add_delete("/clients/{client_id}", disconnect_client)
 
 
 async def list_clients(request: web.Request) -> web.Response:
@@ -30,17 +26,17 @@ async def list_clients(request: web.Request) -> web.Response:
     return render_bytes(b'{"clients":[%b],"next":%b}' % (rows, encode(following and str(following))))
 
 
-def describe(peer: Peer) -> dict[str, Any]:
+def describe(peer: Peer) -> ClientRow:
     subscriber, traffic = peer.subscriber, peer.traffic()
-    return {
-        "client_id": peer.client_id,
-        "connected_sec": int(peer.age),
-        "subscriptions": subscriber.subscriptions,
-        "queued": subscriber.queued,
-        "dropped": subscriber.dropped,
-        "bytes_in": traffic.bytes_in,
-        "bytes_out": traffic.bytes_out,
-    }
+    return ClientRow(
+        client_id=peer.client_id,
+        connected_sec=int(peer.age),
+        subscriptions=subscriber.subscriptions,
+        queued=subscriber.queued,
+        dropped=subscriber.dropped,
+        bytes_in=traffic.bytes_in,
+        bytes_out=traffic.bytes_out,
+    )
 
 
 async def disconnect_client(request: web.Request) -> web.Response:
@@ -48,18 +44,4 @@ async def disconnect_client(request: web.Request) -> web.Response:
     count = await request.app[CONNECTIONS].disconnect(client_id)
     if not count:
         raise ClientNotFound
-    return render({"status": "disconnected", "client_id": client_id, "connections": count})
-
-
-def read_number(request: web.Request, name: str, default: int, least: int, most: int) -> int:
-    """A whole number of the query. Raises BadRequest."""
-    text = request.query.get(name)
-    if text is None:
-        return default
-    try:
-        number = msgspec.convert(text, int, strict=False)
-    except msgspec.ValidationError:
-        number = -1
-    if not least <= number <= most:
-        raise BadRequest(f"{name}: expected a whole number from {least} to {most}")
-    return number
+    return render(ClientDisconnected(client_id=client_id, connections=count))

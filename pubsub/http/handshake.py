@@ -1,4 +1,4 @@
-"""``GET /ws``: who is there, the handshake by aiohttp, and the change of hands."""
+"""``GET /ws``: the checks before the upgrade, the handshake by aiohttp, and the takeover of the socket."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import secrets
 
 from aiohttp import HttpVersion11, web
 
-from pubsub.http.access import ACCESS
+from pubsub.http.app_keys import SERVICES
+from pubsub.http.health import STATE
+from pubsub.http.identities import IDENTITIES
+from pubsub.http.origins import ORIGINS
 from pubsub.http.pipeline import PipelinedRequestHandler
-from pubsub.http.topics import SERVICES, STATE
 from pubsub.protocol.errors import BadRequest, Draining
 from pubsub.protocol.requests import MAX_CLIENT_ID
 from pubsub.websocket.connection import Connection
@@ -16,18 +18,18 @@ from pubsub.websocket.upgrade import Handshake, detach
 
 
 class UpgradeRequired(web.HTTPClientError):
-    """RFC 6455, 4.4: the client is told which version is spoken here."""
+    """RFC 6455, 4.4: the answer tells the client which version is spoken here."""
 
     status_code = 426
 
 
 async def open_websocket(request: web.Request) -> web.StreamResponse:
-    """Answer the handshake, then hand the socket to a Connection. See ``handover`` for how."""
+    """Answer the handshake, then give the socket to a Connection (see websocket/upgrade.py)."""
     check_handshake(request)
-    access, services = request.app[ACCESS], request.app[SERVICES]
-    access.check_origin(request)
+    identities, services = request.app[IDENTITIES], request.app[SERVICES]
+    request.app[ORIGINS].check_origin(request)
     asked_name = read_client_id(request)
-    identity = await access.identify_client(request)
+    identity = await identities.identify_client(request)
     if identity is not None:
         identity.require_client_id(asked_name or identity.client_id)
     handler = request.protocol
@@ -36,7 +38,7 @@ async def open_websocket(request: web.Request) -> web.StreamResponse:
         raise BadRequest("frames came before the handshake was answered")
     # One string: each connection keeps it.
     name = identity.client_id if identity is not None else asked_name or f"client-{secrets.token_hex(6)}"
-    check_room(request, name, is_stranger=identity is None and access.tokens is not None)
+    check_room(request, name, is_stranger=identity is None and identities.tokens is not None)
     handshake = Handshake(compress=False)
     if not asked_name:
         handshake.headers["X-Client-Id"] = name
@@ -55,10 +57,10 @@ def read_client_id(request: web.Request) -> str:
 
 
 def check_room(request: web.Request, name: str, *, is_stranger: bool) -> None:
-    """Asked last: who waited for the key of a token may find the server full, or closing.
+    """Raises Draining, ServerFull, LimitExceeded.
 
-    A stranger's name is only a claim, and no part of a quota before it is shown to be true. Raises Draining,
-    ServerFull, LimitExceeded.
+    To be called last: while a client waits for the key of its token the server may become full, or begin to close. A
+    stranger's name is only a claim, and counts for no quota before it is shown to be true.
     """
     if request.app[STATE].closing:
         raise Draining
@@ -69,7 +71,7 @@ def check_room(request: web.Request, name: str, *, is_stranger: bool) -> None:
 
 
 def check_handshake(request: web.Request) -> None:
-    """What aiohttp does not check itself (RFC 6455, 4.1 and 4.2.1)."""
+    """Check the rules that aiohttp does not check itself (RFC 6455, 4.1 and 4.2.1). Raises BadRequest."""
     if request.version < HttpVersion11:
         raise BadRequest("handshake: expected HTTP/1.1")
     if request.body_exists:

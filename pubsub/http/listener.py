@@ -1,8 +1,8 @@
 """Accepts connections, as many as there are descriptors for.
 
 Where there are none left, asyncio's own server logs a traceback for each attempt, and uvloop's closes connections, or
-itself, without a word. Here an HTTP connection makes way for the next one (``lobby`` says which): whoever sends a
-request is served, however many connect and say nothing.
+itself, and logs nothing. Here an idle HTTP connection is evicted for the next one (idle_connections.py chooses it): a
+client that sends a request is served, however many connect and send nothing.
 
 Nothing here cancels ``connect_accepted_socket``. Without TLS uvloop would close the transport and never call
 ``connection_lost``; with TLS both loops may miss that the transport is to be closed, or close it with all the time
@@ -20,42 +20,42 @@ from collections.abc import Callable, Sequence, Sized
 from math import inf
 from typing import Final
 
-from pubsub.http.idle_connections import Lobby, Visitor
+from pubsub.http.idle_connections import Evictable, IdleConnections
 
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 4096  # with the usual 128 a burst of connects runs into retransmits: 170 to 370 a second, not 2,000
-ACCEPTS_AT_A_STRETCH: Final = 8  # who makes way may keep its descriptor until the next tick
+ACCEPTS_AT_A_STRETCH: Final = 8  # an evicted connection may keep its descriptor until the next tick
 RETRY: Final = 0.2  # seconds until the next attempt, when the system has no descriptor or memory to give
 TELL_EVERY: Final = 60.0  # seconds between two lines in the log
 
 
 class Listener:
-    """Listens on ``sockets`` until :meth:`close`. ``room``: how many connections there may be in all; 0 is no limit.
+    """Listens on ``sockets`` until :meth:`close`. ``capacity``: the most connections in all; 0 is no limit.
 
-    ``make_visitor`` makes the protocol of a connection; ``others`` are the connections that are not in ``lobby``.
+    ``make_protocol`` makes the protocol of a connection; ``others`` are the connections that are not in ``idle``.
     """
 
     def __init__(
         self,
         sockets: Sequence[socket.socket],
-        make_visitor: Callable[[], Visitor],
+        make_protocol: Callable[[], Evictable],
         *,
-        lobby: Lobby,
+        idle: IdleConnections,
         others: Sized,
-        room: int,
+        capacity: int,
         tls: ssl.SSLContext | None,
         tls_timeout: float,
     ) -> None:
         self.sockets = tuple(sockets)
-        self._make_visitor = make_visitor
-        self._lobby = lobby
+        self._make_protocol = make_protocol
+        self._idle = idle
         self._others = others
-        self._room = room
+        self._capacity = capacity
         self._tls = tls
         self._tls_timeout = tls_timeout if tls else None
         self._loop = asyncio.get_running_loop()
-        self._connecting: dict[Visitor, asyncio.Task[object]] = {}  # whose tasks have not ended
+        self._connecting: dict[Evictable, asyncio.Task[object]] = {}  # those whose start has not ended
         self._retry: asyncio.TimerHandle | None = None
         self._told_at = -inf
         self._start()
@@ -68,8 +68,8 @@ class Listener:
         for sock in self.sockets:
             sock.close()
         if self._tls:
-            for visitor in list(self._connecting):
-                self._lobby.send_away(visitor)
+            for connection in list(self._connecting):
+                self._idle.evict(connection)
 
     async def wait_closed(self) -> None:
         """Wait until no connection is in the middle of its start, which takes a few ticks after :meth:`close`."""
@@ -95,48 +95,52 @@ class Listener:
             except OSError as error:
                 self._pause(error)
                 return
-            if self._make_room():
-                self._welcome(sock)
+            if self._ensure_capacity():
+                self._start_connection(sock)
             else:
                 sock.close()
 
-    def _make_room(self) -> bool:
-        if self._room and len(self._lobby) + len(self._others) >= self._room:
+    def _ensure_capacity(self) -> bool:
+        if self._is_full:
             if self._may_tell():
                 log.warning(
-                    "At the limit of open files: quiet HTTP connections make way for new ones; %(connections)d in all",
-                    {"connections": self._room},
+                    "At the limit of open files: idle HTTP connections are closed for new ones; %(connections)d in all",
+                    {"connections": self._capacity},
                 )
-            self._lobby.send_quietest_away()
-        return not self._room or len(self._lobby) + len(self._others) < self._room
+            self._idle.evict_idlest()
+        return not self._is_full
 
-    def _welcome(self, sock: socket.socket) -> None:
+    @property
+    def _is_full(self) -> bool:
+        return self._capacity > 0 and len(self._idle) + len(self._others) >= self._capacity
+
+    def _start_connection(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        visitor = self._make_visitor()
-        self._lobby.enter(visitor, sock)
-        self._connecting[visitor] = connecting = self._loop.create_task(
+        connection = self._make_protocol()
+        self._idle.add(connection, sock)
+        self._connecting[connection] = connecting = self._loop.create_task(
             self._loop.connect_accepted_socket(
-                lambda: visitor, sock, ssl=self._tls, ssl_handshake_timeout=self._tls_timeout
+                lambda: connection, sock, ssl=self._tls, ssl_handshake_timeout=self._tls_timeout
             )
         )
-        connecting.add_done_callback(functools.partial(self._end_connecting, visitor, sock))
+        connecting.add_done_callback(functools.partial(self._end_connecting, connection, sock))
 
-    def _end_connecting(self, visitor: Visitor, sock: socket.socket, connecting: asyncio.Task[object]) -> None:
-        del self._connecting[visitor]
+    def _end_connecting(self, connection: Evictable, sock: socket.socket, connecting: asyncio.Task[object]) -> None:
+        del self._connecting[connection]
         failure = None if connecting.cancelled() else connecting.exception()
         if connecting.cancelled() or failure is not None:
-            self._lobby.leave(visitor)
+            self._idle.remove(connection)
             sock.close()  # where the transport had not come to it
-        if isinstance(failure, OSError):  # of TLS: the client's affair
+        if isinstance(failure, OSError):  # of TLS: a fault of the client
             failure.__traceback__ = None  # its frames hold the failure, and asyncio's buffer of 256 KiB
         elif failure is not None:
             self._loop.call_exception_handler({"message": "A connection was not taken", "exception": failure})
 
     def _pause(self, error: OSError) -> None:
-        """The socket would be ready again and again: look elsewhere for a while."""
+        """Accept nothing for a while: the socket would be ready again and again."""
         if self._may_tell():
             log.warning("Connections wait: %(error)s", {"error": error.strerror})
-        self._lobby.send_quietest_away()
+        self._idle.evict_idlest()
         self._stop()
         self._retry = self._loop.call_later(RETRY, self._start)
 

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import LineTooLong
 
-from pubsub.http.idle_connections import Lobby, Visitor
+from pubsub.http.idle_connections import Evictable, IdleConnections
 from pubsub.http.pipeline import PipelinedRequestHandler
 from pubsub.protocol.errors import error_body
 from pubsub.system.tcp_info import Uptake, unsent_bytes, uptake
@@ -49,18 +49,24 @@ class AccessLogger(AbstractAccessLogger):
         )
 
 
-class TimedRequestHandler(PipelinedRequestHandler, Visitor):
+class TimedRequestHandler(PipelinedRequestHandler, Evictable):
     """One HTTP connection, until it ends or becomes a WebSocket. Times in seconds."""
 
-    __slots__ = ("_head_bytes", "_lobby", "_makes_way", "_read_timeout", "_read_timer", "_write_timeout",
+    __slots__ = ("_evicted", "_head_bytes", "_idle_connections", "_read_timeout", "_read_timer", "_write_timeout",
                  "_write_timer")  # fmt: skip
 
     def __init__(
-        self, server: web.Server, lobby: Lobby, *, read_timeout: float, write_timeout: float, **options: Any
+        self,
+        server: web.Server,
+        idle_connections: IdleConnections,
+        *,
+        read_timeout: float,
+        write_timeout: float,
+        **options: Any,
     ) -> None:
         super().__init__(server, **options)
-        self._lobby = lobby
-        self._makes_way = False
+        self._idle_connections = idle_connections
+        self._evicted = False
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
         self._head_bytes = 0  # of a head that is not whole
@@ -68,7 +74,7 @@ class TimedRequestHandler(PipelinedRequestHandler, Visitor):
         self._write_timer: asyncio.TimerHandle | None = None  # while a response goes out
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._makes_way:
+        if self._evicted:
             cast("asyncio.Transport", transport).abort()
             return
         super().connection_made(transport)
@@ -77,22 +83,22 @@ class TimedRequestHandler(PipelinedRequestHandler, Visitor):
         self._start_reading()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._lobby.leave(self)
+        self._idle_connections.remove(self)
         self._stop_reading()
         self._stop_writing()
         super().connection_lost(exc)
 
     @property
     def is_busy(self) -> bool:
-        """True from the head of a request until its answer is with the kernel (Visitor)."""
+        """True from the head of a request until its answer is with the kernel (Evictable)."""
         if self.transport is None:
             return False
         is_served = self._payload is not None and not self.transport.is_closing()
         return is_served or unsent_bytes(self.transport) > 0
 
-    def make_way(self) -> None:
-        """End: another connection needs the descriptor (Visitor)."""
-        self._makes_way = True
+    def evict(self) -> None:
+        """End: another connection needs the descriptor (Evictable)."""
+        self._evicted = True
         if self.transport is not None:
             self.transport.abort()
 
@@ -104,7 +110,7 @@ class TimedRequestHandler(PipelinedRequestHandler, Visitor):
         if self._payload is None:
             self._limit_head(len(data))
         elif self._payload is not before:
-            self._lobby.stir(self)
+            self._idle_connections.touch(self)
             self._head_bytes = 0
         if self._has_ended():
             self._stop_reading()
@@ -131,7 +137,7 @@ class TimedRequestHandler(PipelinedRequestHandler, Visitor):
             self._read_timer = None
 
     def _end_slow_request(self) -> None:
-        """Answer 408 to who waits for a body that does not come; a head that does not come has no one waiting."""
+        """Answer 408 where a body does not come. Where a head does not come there is nobody to answer."""
         self._read_timer = None
         if self._payload is not None and self._request_in_progress:
             self._payload.set_exception(web.HTTPRequestTimeout())
@@ -193,13 +199,13 @@ class TimedRequestHandler(PipelinedRequestHandler, Visitor):
         return error_response(status, (message or "not HTTP").partition("\n")[0])
 
     def log_exception(self, *text: Any, exc_info: BaseException | None = None, **options: Any) -> None:
-        """A body that is not what its header fields say is the client's affair."""
+        """Log nothing of a body that is not what its header fields say: that is a fault of the client."""
         if not isinstance(exc_info, web.RequestPayloadError):
             super().log_exception(*text, exc_info=exc_info, **options)
 
 
 def error_response(status: int, text: str) -> web.Response:
-    """What ends the connection, since what comes next may be no request."""
+    """An answer that ends the connection, since what comes next may be no request."""
     response = web.Response(status=status, body=error_body(text), content_type="application/json")
     response.force_close()
     return response

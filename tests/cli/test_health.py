@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pubsub.__main__
-from pubsub.http.topics import STATE
+from pubsub.http.health import STATE
 from tests.harness import REPOSITORY, ServerProcess, clean_environment, free_port, on_one_loop, run_server
 
 

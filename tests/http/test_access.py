@@ -13,7 +13,8 @@ from aiohttp.test_utils import make_mocked_request
 
 from pubsub.auth.api_keys import ApiKeys
 from pubsub.auth.rates import Rates
-from pubsub.http.access import ANYONE, FAILURE_BURST, Access, is_own_origin, network_of
+from pubsub.http.identities import ANYONE, FAILURE_BURST, Identities, network_of
+from pubsub.http.origins import is_own_origin
 from pubsub.protocol.errors import RateLimited
 from tests.auth.test_tokens import BAD_TOKENS
 from tests.credentials import API_KEYS, HANDSHAKE, SECRET, bearer, make_token
@@ -310,8 +311,8 @@ def test_over_tls_the_scheme_is_known() -> None:
 async def test_row_26_wrong_keys_at_full_speed(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pubsub.http.access.FAILURE_PAUSE", 0.001)
-    monkeypatch.setattr("pubsub.http.access.FAILURES_PER_SEC", 1e-6)  # however slow this machine is
+    monkeypatch.setattr("pubsub.http.identities.FAILURE_PAUSE", 0.001)
+    monkeypatch.setattr("pubsub.http.identities.FAILURES_PER_SEC", 1e-6)  # however slow this machine is
     async with run_server(**BOTH) as server:
         answers = [await ask(server, "GET", "/topics", {"X-API-Key": f"guess-{number}"}) for number in range(100)]
         assert [status for status, _ in answers] == [401] * FAILURE_BURST + [429] * (100 - FAILURE_BURST)
@@ -324,9 +325,9 @@ async def test_row_26_wrong_keys_at_full_speed(
 
 async def test_row_26_who_is_wrong_again_and_again_waits_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """By key, by token, by first message; the right ones from the same address are served meanwhile."""
-    monkeypatch.setattr("pubsub.http.access.FAILURE_PAUSE", 4)
-    monkeypatch.setattr("pubsub.http.access.FAILURES_PER_SEC", 1e-6)
-    monkeypatch.setattr("pubsub.http.access.FAILURE_BURST", 2)
+    monkeypatch.setattr("pubsub.http.identities.FAILURE_PAUSE", 4)
+    monkeypatch.setattr("pubsub.http.identities.FAILURES_PER_SEC", 1e-6)
+    monkeypatch.setattr("pubsub.http.identities.FAILURE_BURST", 2)
     wrong: list[dict[str, str]] = [{"X-API-Key": "wrong"}, bearer("wrong")]
     async with run_server(**BOTH) as server, server.client(None) as late:
         for number in range(2):
@@ -366,12 +367,12 @@ def test_row_26_who_has_one_address_of_ipv6_has_all_of_the_network(address: str 
 
 def test_row_36_clients_without_a_name_share_the_rate_of_their_network() -> None:
     """Who has one address of IPv6 has 2**64, and would have as many rates."""
-    access = Access(api_keys=ApiKeys(""), tokens=None, rates=Rates(1, 2, lambda: 0.0), allowed_origins=())
+    identities = Identities(api_keys=ApiKeys(""), tokens=None, rates=Rates(1, 2, lambda: 0.0))
     for address in ("2001:db8::1", "2001:db8::2"):
-        access.count(make_mocked_request("GET", "/", transport=transport_from(address)), ANYONE)
+        identities.count(make_mocked_request("GET", "/", transport=transport_from(address)), ANYONE)
     with pytest.raises(RateLimited):
-        access.count(make_mocked_request("GET", "/", transport=transport_from("2001:db8::3")), ANYONE)
-    access.count(make_mocked_request("GET", "/", transport=transport_from("2001:db8:0:1::1")), ANYONE)
+        identities.count(make_mocked_request("GET", "/", transport=transport_from("2001:db8::3")), ANYONE)
+    identities.count(make_mocked_request("GET", "/", transport=transport_from("2001:db8:0:1::1")), ANYONE)
 
 
 def transport_from(address: str) -> asyncio.Transport:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pubsub.http.topics import BROKER
+from pubsub.http.app_keys import BROKER
 from tests.harness import RawClient, Server, on_one_loop, run_server
 from tests.http.test_pipeline import Stream
 from tests.http.test_tls import tls_server

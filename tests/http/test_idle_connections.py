@@ -1,4 +1,4 @@
-"""Whose turn it is to make way: the rule, with visitors that are none."""
+"""The rule of eviction, with connections that are none."""
 
 from __future__ import annotations
 
@@ -7,168 +7,168 @@ from collections.abc import Iterator
 
 import pytest
 
-from pubsub.http.idle_connections import LOOKS, Lobby, Visitor
+from pubsub.http.idle_connections import MAX_CHECKS, Evictable, IdleConnections
 
 
-class Guest(Visitor):
+class Fake(Evictable):
     """As busy as it is told to be, with a connection whose other side is ``peer``."""
 
     def __init__(self) -> None:
-        self.looks = 0
-        self.busy = self.gone = False
+        self.checks = 0
+        self.busy = self.evicted = False
         self.sock, self.peer = socket.socketpair()
         self.sock.setblocking(False)
 
     @property
     def is_busy(self) -> bool:
-        self.looks += 1
+        self.checks += 1
         return self.busy
 
-    def make_way(self) -> None:
-        self.gone = True
+    def evict(self) -> None:
+        self.evicted = True
 
     def close(self) -> None:
         self.sock.close()
         self.peer.close()
 
 
-class Guests:
-    """Guests who came in the order of their numbers."""
+class Fakes:
+    """Connections that began in the order of their numbers."""
 
     def __init__(self, count: int) -> None:
-        self.lobby = Lobby()
-        self.everyone: list[Guest] = []
+        self.idle = IdleConnections()
+        self.all: list[Fake] = []
         for _ in range(count):
-            self.come()
+            self.connect()
 
-    def come(self) -> Guest:
-        guest = Guest()
-        self.everyone.append(guest)
-        self.lobby.enter(guest, guest.sock)
-        return guest
+    def connect(self) -> Fake:
+        fake = Fake()
+        self.all.append(fake)
+        self.idle.add(fake, fake.sock)
+        return fake
 
-    def next_to_go(self) -> int:
-        """The number of the guest that is sent away now."""
-        before = {number for number, guest in enumerate(self.everyone) if guest.gone}
-        self.lobby.send_quietest_away()
-        (found,) = {number for number, guest in enumerate(self.everyone) if guest.gone} - before
+    def evict_one(self) -> int:
+        """The number of the connection that is evicted now."""
+        before = {number for number, fake in enumerate(self.all) if fake.evicted}
+        self.idle.evict_idlest()
+        (found,) = {number for number, fake in enumerate(self.all) if fake.evicted} - before
         return found
 
-    def next_to_go_all(self) -> list[int]:
-        return [self.next_to_go() for _ in range(len(self.lobby))]
+    def evict_all(self) -> list[int]:
+        return [self.evict_one() for _ in range(len(self.idle))]
 
 
 @pytest.fixture
-def guests(request: pytest.FixtureRequest) -> Iterator[Guests]:
-    found = Guests(request.param)
+def fakes(request: pytest.FixtureRequest) -> Iterator[Fakes]:
+    found = Fakes(request.param)
     yield found
-    for guest in found.everyone:
-        guest.close()
+    for fake in found.all:
+        fake.close()
 
 
 def of(count: int) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("guests", [count], indirect=True)
+    return pytest.mark.parametrize("fakes", [count], indirect=True)
 
 
 @of(4)
-def test_who_has_been_quiet_longest_goes_first(guests: Guests) -> None:
-    guests.lobby.stir(guests.everyone[1])
-    guests.lobby.leave(guests.everyone[2])
-    guests.lobby.leave(guests.everyone[2])
-    assert guests.next_to_go_all() == [0, 3, 1]
-    guests.lobby.send_quietest_away()
-    assert len(guests.lobby) == 0
+def test_the_connection_that_has_been_idle_longest_is_evicted_first(fakes: Fakes) -> None:
+    fakes.idle.touch(fakes.all[1])
+    fakes.idle.remove(fakes.all[2])
+    fakes.idle.remove(fakes.all[2])
+    assert fakes.evict_all() == [0, 3, 1]
+    fakes.idle.evict_idlest()
+    assert len(fakes.idle) == 0
 
 
 @of(1)
-def test_who_goes_sees_the_end_of_the_stream(guests: Guests) -> None:
-    guests.next_to_go()
-    assert guests.everyone[0].peer.recv(1) == b""
+def test_an_evicted_connection_sees_the_end_of_the_stream(fakes: Fakes) -> None:
+    fakes.evict_one()
+    assert fakes.all[0].peer.recv(1) == b""
 
 
 @of(2)
-def test_who_is_gone_already_is_sent_away_all_the_same(guests: Guests) -> None:
-    guests.everyone[0].close()
-    assert guests.next_to_go_all() == [0, 1]
+def test_a_connection_that_is_closed_already_is_evicted_all_the_same(fakes: Fakes) -> None:
+    fakes.all[0].close()
+    assert fakes.evict_all() == [0, 1]
 
 
 @of(8)
-def test_row_62_requests_in_progress_stay_while_others_are_quiet(guests: Guests) -> None:
-    for guest in guests.everyone[:4]:
-        guest.busy = True
-    for quiet in range(4, 12):
-        guests.come()
-        assert guests.next_to_go() == quiet
+def test_row_62_requests_in_progress_stay_while_others_are_idle(fakes: Fakes) -> None:
+    for fake in fakes.all[:4]:
+        fake.busy = True
+    for idle_one in range(4, 12):
+        fakes.connect()
+        assert fakes.evict_one() == idle_one
 
 
 @of(8)
-def test_row_62_however_many_connect(guests: Guests) -> None:
-    guests.everyone[0].busy = True
+def test_row_62_however_many_connect(fakes: Fakes) -> None:
+    fakes.all[0].busy = True
     for _ in range(200):
-        guests.come()
-        assert guests.next_to_go() != 0
+        fakes.connect()
+        assert fakes.evict_one() != 0
 
 
 @of(8)
-def test_row_62_requests_without_end_leave_a_quarter_to_those_who_connect(guests: Guests) -> None:
-    for guest in guests.everyone[:7]:
-        guest.busy = True
-    assert guests.next_to_go() == 0
-    for quiet in range(7, 10):
-        guests.come()
-        assert guests.next_to_go() == quiet
+def test_row_62_requests_without_end_leave_a_quarter_to_those_who_connect(fakes: Fakes) -> None:
+    for fake in fakes.all[:7]:
+        fake.busy = True
+    assert fakes.evict_one() == 0
+    for idle_one in range(7, 10):
+        fakes.connect()
+        assert fakes.evict_one() == idle_one
 
 
 @of(8)
-def test_when_all_are_busy_the_oldest_goes(guests: Guests) -> None:
-    for guest in guests.everyone:
-        guest.busy = True
-    assert guests.next_to_go_all() == list(range(8))
+def test_when_all_are_busy_the_oldest_is_evicted(fakes: Fakes) -> None:
+    for fake in fakes.all:
+        fake.busy = True
+    assert fakes.evict_all() == list(range(8))
 
 
 @of(8)
-def test_who_was_busy_is_quiet_again_when_it_is_looked_at(guests: Guests) -> None:
-    for guest in guests.everyone[:7]:
-        guest.busy = True
-    assert guests.next_to_go() == 0
-    for guest in guests.everyone:
-        guest.busy = False
-    assert sorted(guests.next_to_go_all()) == list(range(1, 8))
+def test_a_busy_connection_is_idle_again_when_it_is_checked(fakes: Fakes) -> None:
+    for fake in fakes.all[:7]:
+        fake.busy = True
+    assert fakes.evict_one() == 0
+    for fake in fakes.all:
+        fake.busy = False
+    assert sorted(fakes.evict_all()) == list(range(1, 8))
 
 
 @of(3)
-def test_row_62_who_has_sent_what_is_not_read_is_passed_over(guests: Guests) -> None:
-    guests.everyone[0].peer.send(b"GET")
-    assert guests.next_to_go_all() == [1, 2, 0]
+def test_row_62_a_connection_with_unread_bytes_is_passed_over(fakes: Fakes) -> None:
+    fakes.all[0].peer.send(b"GET")
+    assert fakes.evict_all() == [1, 2, 0]
 
 
 @of(8)
-def test_bytes_that_are_no_request_are_worth_no_second_time(guests: Guests) -> None:
-    for guest in guests.everyone[:7]:
-        guest.peer.send(b"G")
-    assert guests.next_to_go() == 7
-    for guest in guests.everyone[:7]:
-        guest.sock.recv(1)
-        guest.peer.send(b"E")
-    quiet = guests.come()
-    assert guests.next_to_go() == 0
-    guests.lobby.stir(guests.everyone[1])
-    assert guests.next_to_go() == 2
-    assert not quiet.gone
+def test_bytes_that_are_no_request_are_worth_no_second_time(fakes: Fakes) -> None:
+    for fake in fakes.all[:7]:
+        fake.peer.send(b"G")
+    assert fakes.evict_one() == 7
+    for fake in fakes.all[:7]:
+        fake.sock.recv(1)
+        fake.peer.send(b"E")
+    idle_one = fakes.connect()
+    assert fakes.evict_one() == 0
+    fakes.idle.touch(fakes.all[1])
+    assert fakes.evict_one() == 2
+    assert not idle_one.evicted
 
 
-@of(2 * LOOKS)
-def test_one_new_connection_is_worth_so_many_looks(guests: Guests) -> None:
-    for guest in guests.everyone:
-        guest.busy = True
-    guests.next_to_go()
-    assert sum(guest.looks for guest in guests.everyone) <= LOOKS
+@of(2 * MAX_CHECKS)
+def test_one_new_connection_costs_so_many_checks(fakes: Fakes) -> None:
+    for fake in fakes.all:
+        fake.busy = True
+    fakes.evict_one()
+    assert sum(fake.checks for fake in fakes.all) <= MAX_CHECKS
 
 
 @of(100)
-def test_who_was_seen_busy_is_not_looked_at_for_each_connection(guests: Guests) -> None:
-    for guest in guests.everyone[:50]:
-        guest.busy = True
+def test_a_connection_seen_busy_is_not_checked_for_each_new_one(fakes: Fakes) -> None:
+    for fake in fakes.all[:50]:
+        fake.busy = True
     for _ in range(50):
-        guests.next_to_go()
-    assert sum(guest.looks for guest in guests.everyone) == 100
+        fakes.evict_one()
+    assert sum(fake.checks for fake in fakes.all) == 100

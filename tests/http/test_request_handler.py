@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from pubsub.http.topics import BROKER
+from pubsub.http.app_keys import BROKER
 from tests.harness import Pause, RawClient, Server, eventually, on_one_loop, run_server
 
 REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"

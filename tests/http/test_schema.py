@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,41 +9,28 @@ import hypothesis
 import msgspec
 import pytest
 import requests
-from aiohttp import web
 
-from pubsub.app import create_app
-from pubsub.protocol.requests import NewTopic
-from tests.harness import Json, ServerProcess, make_settings
+from pubsub.http.routes import ROUTES, Route
+from tests.harness import Json, ServerProcess
 
-BODIES: dict[str, Any] = {"/topics": NewTopic}  # of the calls that take one; another's is any JSON
 EXAMPLES = 25
-
-
-def routes() -> list[tuple[str, str]]:
-    """Method and path of each call, as the Application knows them."""
-
-    async def ask() -> list[tuple[str, str]]:
-        app: web.Application = create_app(make_settings())
-        found = {(route.method, str(route.resource and route.resource.canonical)) for route in app.router.routes()}
-        return sorted((method, path) for method, path in found if method != "HEAD")
-
-    return asyncio.run(ask())
 
 
 def make_schema() -> Json:
     """What the calls take, as OpenAPI: from the types that decode it, so that there is no second list of fields."""
-    _, components = msgspec.json.schema_components(BODIES.values(), ref_template="#/components/schemas/{name}")
+    bodies = [route.request for route in ROUTES if route.request is not None]
+    _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     paths: Json = {}
-    for method, path in routes():
+    for route in ROUTES:
+        path = route.path
         operation: Json = {"responses": {"default": {"description": "", "content": {"application/json": {}}}}}
         if "{" in path:
             name = path.partition("{")[2].partition("}")[0]
             operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
-        if method in ("POST", "PUT", "PATCH"):
-            body = BODIES.get(path)
-            shape = {"$ref": f"#/components/schemas/{body.__name__}"} if body is not None else {}
+        if route.method in ("POST", "PUT", "PATCH"):  # one that takes no type takes any JSON
+            shape = {"$ref": f"#/components/schemas/{route.request.__name__}"} if route.request is not None else {}
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": shape}}}
-        paths.setdefault(path, {})[method.lower()] = operation
+        paths.setdefault(path, {})[route.method.lower()] = operation
     about = {"title": "pubsub", "version": "1"}
     return {"openapi": "3.1.0", "info": about, "paths": paths, "components": {"schemas": components}}
 
@@ -58,13 +44,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.mark.parametrize("mode", ["positive", "negative"])
-@pytest.mark.parametrize(("method", "path"), routes())
-def test_row_31_any_call_is_answered_in_json(method: str, path: str, mode: str, server: ServerProcess) -> None:
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_row_31_any_call_is_answered_in_json(route: Route, mode: str, server: ServerProcess) -> None:
     """``negative``: what the schema does not allow."""
     import schemathesis  # takes seconds, which not each of the test processes must spend
     from schemathesis.generation import GenerationMode
 
-    operation = schemathesis.openapi.from_dict(make_schema())[path][method]
+    operation = schemathesis.openapi.from_dict(make_schema())[route.path][route.method]
     strategy = operation.as_strategy(generation_mode=GenerationMode(mode))
 
     @hypothesis.settings(

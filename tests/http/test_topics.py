@@ -10,7 +10,7 @@ import pytest
 from yarl import URL
 
 from pubsub.core.broker import Broker
-from pubsub.http.topics import BROKER
+from pubsub.http.app_keys import BROKER
 from tests.harness import Json, RawClient, Server, eventually, on_one_loop, run_server
 
 LIMIT = 4096  # of MAX_MESSAGE_BYTES in these tests

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pubsub.core.catchup import PAGE
-from pubsub.http.topics import BROKER
+from pubsub.http.app_keys import BROKER
 from pubsub.journals.operations import Operation, Result
 from pubsub.journals.sqlite import UNWRITTEN_BYTES, SqliteJournal
 from pubsub.journals.store import Store

@@ -127,12 +127,15 @@ async def test_row_47_without_any_descriptor_the_server_waits_and_recovers(tmp_p
 
 @on_one_loop
 async def test_row_14_a_request_keeps_a_connection_among_silent_ones(tmp_path: Path) -> None:
-    """Who makes way is who has been quiet longest, not who came first."""
+    """The connection is evicted that has been idle longest, not the oldest one.
+
+    The server may read a request before it accepts those who connected before it: up to two rounds come behind it.
+    """
     with limited_server(tmp_path, "uvloop", "--read-timeout-sec", "60") as server:
         old = await RawClient.connect_tcp(server.port)
         for _ in range(20):
             assert (await old.request("GET", "/health"))[0] == 200
-            for _ in range((FILES - OWN) // 2):
+            for _ in range((FILES - OWN) // 3):
                 await RawClient.connect_tcp(server.port)
         assert (await old.request("GET", "/health"))[0] == 200
 

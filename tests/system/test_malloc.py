@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pubsub.http.topics import CONNECTIONS
+from pubsub.http.app_keys import CONNECTIONS
 from pubsub.system import malloc
 from tests.harness import RawClient, eventually, run_server
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from pubsub.http.topics import SERVICES
+from pubsub.http.app_keys import SERVICES
 from pubsub.lifecycle import close_clients
 from pubsub.protocol.frames import CLOSE, FIN, LONG, TEXT
 from tests.credentials import SECRET

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pubsub.http.topics import BROKER
+from pubsub.http.app_keys import BROKER
 from pubsub.protocol.mistakes import request_id_of
 from tests.harness import Client, RawClient, masked_frame, new_id, on_one_loop, publish_request, run_server
 

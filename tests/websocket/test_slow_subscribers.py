@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pubsub.http.topics import BROKER
+from pubsub.http.app_keys import BROKER
 from pubsub.websocket.transport import WRITE_BUFFER_HIGH
 from tests.harness import (
     PATIENCE,

@@ -22,8 +22,8 @@ from aiohttp import web
 from aiohttp.http import HttpRequestParser
 from aiohttp.web_protocol import RequestHandler
 
+from pubsub.http.app_keys import CONNECTIONS
 from pubsub.http.request_handler import TimedRequestHandler
-from pubsub.http.topics import CONNECTIONS
 from pubsub.websocket.connection import Connection
 from pubsub.websocket.upgrade import Handshake, websocket_mask
 from tests.harness import RawClient, Server, eventually, masked_frame, on_one_loop, run_server

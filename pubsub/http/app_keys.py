@@ -1,0 +1,15 @@
+"""The parts of the server that handlers reach through their Application."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from pubsub.core.broker import Broker
+from pubsub.websocket.connections import Connections
+from pubsub.websocket.services import Services
+
+BROKER: Final = web.AppKey("broker", Broker)
+CONNECTIONS: Final = web.AppKey("connections", Connections)
+SERVICES: Final = web.AppKey("services", Services)

@@ -1,0 +1,56 @@
+"""``GET /health`` and ``GET /stats``: the state of the server, and the counts of its topics."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from aiohttp import web
+from msgspec import UNSET, UnsetType
+
+from pubsub.core.topic import Topic
+from pubsub.http.app_keys import BROKER
+from pubsub.http.identities import IDENTITY
+from pubsub.http.rendering import render, render_bytes, render_rows
+from pubsub.protocol.answers import Health, Status, TopicStats
+from pubsub.protocol.replies import encode
+
+
+class ServerState:
+    """The part of ``/health`` that the Broker does not know.
+
+    ``draining``: shutdown has begun, but every client is still served. ``closing``: clients are being closed too.
+    """
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.draining = False
+        self.closing = False
+        self.journal_closed = False
+
+
+STATE: Final = web.AppKey("state", ServerState)
+
+
+async def health(request: web.Request) -> web.Response:
+    broker, state = request.app[BROKER], request.app[STATE]
+    status: Status | UnsetType = "draining" if state.draining else "degraded" if broker.failure else UNSET
+    report = Health(
+        uptime_sec=int(time.monotonic() - state.started),
+        topics=broker.topic_count,
+        subscribers=broker.subscriber_count,
+        status=status,
+        reason=broker.failure if status == "degraded" else UNSET,
+    )
+    return render(report, status=503 if state.draining else 200)
+
+
+async def stats(request: web.Request) -> web.Response:
+    identity = request[IDENTITY]
+
+    def row(topic: Topic) -> bytes | None:
+        if not identity.may_subscribe(topic.name):
+            return None
+        return b"%b:%b" % (encode(topic.name), encode(TopicStats(topic.seq, topic.subscribers)))
+
+    return render_bytes(b'{"topics":{%b}}' % await render_rows(request.app[BROKER].topics, row))

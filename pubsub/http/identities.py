@@ -1,0 +1,135 @@
+"""Identities of HTTP requests: by API key or token, with the failures and the rates that are counted for them.
+
+Nothing here decides about a route or a topic: access control, handlers and sessions ask the Identity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Network
+from typing import Final, NoReturn
+
+from aiohttp import web
+
+from pubsub.auth.api_keys import ApiKeys
+from pubsub.auth.identity import Identity
+from pubsub.auth.permissions import EVERYTHING
+from pubsub.auth.rates import Rates, TokenBuckets
+from pubsub.auth.tokens import Outcome, Tokens
+from pubsub.protocol.errors import RateLimited, Unauthorized
+
+log = logging.getLogger(__name__)
+
+# Wrong keys and tokens from one address: so many at once and so many a second get 401 and a line in the log, the rest
+# 429, and that later. The right ones always pass at once: behind a proxy all clients have one address, and nobody may
+# lock the others out. First messages are counted together, as if from one.
+FAILURE_BURST: Final = 60
+FAILURES_PER_SEC: Final = 1.0
+FAILURE_PAUSE: Final = 1.0  # seconds
+
+ANYONE: Final = Identity(client_id="", subscribes=EVERYTHING, publishes=EVERYTHING, sees_all=True, admin=True)
+IDENTITY: Final = web.RequestKey("identity", Identity)
+
+
+class Identities:
+    """Identifies clients by what their requests bring. ``tokens`` is None where the server takes none."""
+
+    def __init__(self, *, api_keys: ApiKeys, tokens: Tokens | None, rates: Rates | None) -> None:
+        self.tokens = tokens
+        self._api_keys = api_keys
+        self._rates = rates
+        self._failures = TokenBuckets(FAILURES_PER_SEC, FAILURE_BURST, time.monotonic)
+
+    @property
+    def rest_is_open(self) -> bool:
+        """True if REST serves clients without credentials: as long as there are no API keys, tokens or no tokens."""
+        return not self._api_keys
+
+    async def identify(self, request: web.Request) -> Identity:
+        """The client of a REST request. Raises Unauthorized, RateLimited."""
+        try:
+            if self._api_keys and (key := request.headers.get("X-API-Key")):
+                return self._api_keys.identify(key)
+            if (self._api_keys or self.tokens) and (token := bearer_token(request)):
+                return await self._identify_token(token)
+        except Unauthorized as failure:
+            await self._refuse(request, failure)
+        if self.rest_is_open:
+            return ANYONE
+        raise Unauthorized("expected an API key in X-API-Key, or a token in Authorization: Bearer")
+
+    async def identify_client(self, request: web.Request) -> Identity | None:
+        """The client that opens a WebSocket. Raises Unauthorized, RateLimited.
+
+        None where the server takes no tokens, or the handshake has none: then the first message must bring it.
+        """
+        if self.tokens is None:
+            return None
+        token = bearer_token(request)
+        if token is None:
+            token = request.query.get("token")
+        if token is None:
+            return None
+        try:
+            return await self._identify_token(token)
+        except Unauthorized as failure:
+            await self._refuse(request, failure)
+
+    async def _identify_token(self, token: str) -> Identity:
+        if self.tokens is None:
+            raise Unauthorized("token: none is accepted here")
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.tokens.identify(token, lambda outcome: None if answer.done() else answer.set_result(outcome))
+        outcome = await answer
+        if isinstance(outcome, Unauthorized):
+            raise outcome
+        return outcome
+
+    async def _refuse(self, request: web.Request, failure: Unauthorized) -> NoReturn:
+        if wait := self._count_failure(network_of(request.remote), failure):
+            await asyncio.sleep(FAILURE_PAUSE)
+            raise RateLimited(wait) from None
+        raise failure
+
+    def identify_message(self, token: str, answer: Callable[[Outcome], None]) -> None:
+        """Tokens.identify for a token that came in a message."""
+        assert self.tokens is not None, "only a server with tokens asks for them"
+
+        def pass_on(outcome: Outcome) -> None:
+            if isinstance(outcome, Unauthorized) and self._count_failure("a first message", outcome):
+                asyncio.get_running_loop().call_later(FAILURE_PAUSE, answer, outcome)
+            else:
+                answer(outcome)
+
+        self.tokens.identify(token, pass_on)
+
+    def _count_failure(self, source: str, failure: Unauthorized) -> float:
+        """0, or the seconds until the source may fail again."""
+        wait = self._failures.take(source)
+        if not wait:
+            log.warning("Not authenticated: %(source)s: %(reason)s", {"source": source, "reason": str(failure)})
+        return wait
+
+    def count(self, request: web.Request, identity: Identity) -> None:
+        """Raises RateLimited for a client over its rate. A client without a name is known by its network."""
+        if self._rates is not None:
+            self._rates.count(identity.client_id or f"address {network_of(request.remote)}")
+
+
+IDENTITIES: Final = web.AppKey("identities", Identities)
+
+
+def network_of(address: str | None) -> str:
+    """The address; of IPv6 the half that tells networks apart, since a client there has all that begin like it."""
+    if not address or ":" not in address:
+        return address or ""
+    found = IPv6Address(address.partition("%")[0])
+    return str(found.ipv4_mapped or IPv6Network((found, 64), strict=False))
+
+
+def bearer_token(request: web.Request) -> str | None:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None

@@ -1,0 +1,109 @@
+"""Bodies: those of requests as text, those of answers as JSON. Every failure becomes ``{"error": …}`` here.
+
+Nothing here knows a route.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from pubsub.http.app_keys import BROKER
+from pubsub.protocol.errors import BadRequest, Failure, Internal, error_body
+from pubsub.protocol.replies import encode
+
+log = logging.getLogger(__name__)
+
+SLICE: Final = 1000  # rows made at a stretch: about 1 ms
+SLICE_BYTES: Final = 256 * 1024  # or so many: a client may have thousands of subscriptions
+
+Row = TypeVar("Row")
+
+
+async def read_text(request: web.Request) -> str:
+    """The body as text. Invalid UTF-8 never reaches a decoder that would let it through. Raises BadRequest."""
+    try:
+        return (await request.read()).decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"body: not UTF-8 at byte {error.start}") from None
+
+
+def read_number(request: web.Request, name: str, default: int, least: int, most: int) -> int:
+    """A whole number of the query. Raises BadRequest."""
+    text = request.query.get(name)
+    if text is None:
+        return default
+    try:
+        number = msgspec.convert(text, int, strict=False)
+    except msgspec.ValidationError:
+        number = -1
+    if not least <= number <= most:
+        raise BadRequest(f"{name}: expected a whole number from {least} to {most}")
+    return number
+
+
+async def render_rows(shown: Iterable[Row], row: Callable[[Row], bytes | None]) -> bytes:
+    """The rows parted by commas, made in slices, so that a long list keeps no other client waiting; None is no row."""
+    rows: list[bytes] = []
+    size = 0
+    for number, each in enumerate(shown, 1):
+        if (rendered := row(each)) is not None:
+            rows.append(rendered)
+            size += len(rendered)
+        if number % SLICE == 0 or size > SLICE_BYTES:
+            size = 0
+            await asyncio.sleep(0)
+    return b",".join(rows)
+
+
+def render(answer: msgspec.Struct, *, status: int = 200) -> web.Response:
+    return render_bytes(encode(answer), status=status)
+
+
+def render_bytes(body: bytes, *, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=body, content_type="application/json")
+
+
+def render_failure(failure: Failure) -> web.Response:
+    response = render_bytes(error_body(failure.rest_text), status=failure.status)
+    response.headers.update(failure.headers)
+    return response
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The one place where a failed request becomes ``{"error": …}``, whatever its path and method."""
+    request.app[BROKER].give_way()  # what follows takes 150 µs
+    try:
+        return await handler(request)
+    except ConnectionError:
+        return web.Response(status=499)  # to nobody: the client has left in the middle of its request
+    except Failure as failure:
+        response = render_failure(failure)
+    except web.RequestPayloadError:
+        response = render_failure(BadRequest("body: not encoded as its header fields say"))
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        response = _render_http_error(error)
+    except Exception:
+        log.exception("Internal error at %(method)s %(path)s", {"method": request.method, "path": request.path})
+        response = render_failure(Internal())
+    if response.status in (408, 413):
+        response.force_close()  # what the client sends next is no request
+    return response
+
+
+def _render_http_error(error: web.HTTPException) -> web.Response:
+    generic = error.text is None or error.text == f"{error.status}: {error.reason}"
+    response = render_bytes(error_body(error.reason.lower() if generic else str(error.text)), status=error.status)
+    for name in ("Allow", "Sec-WebSocket-Version"):
+        if name in error.headers:
+            response.headers[name] = error.headers[name]
+    return response

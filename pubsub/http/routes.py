@@ -1,0 +1,79 @@
+"""The table of routes. The router, access control and the documents read it, and nothing else lists a route."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from msgspec import Struct
+
+from pubsub.http import clients, handshake, health, topics
+from pubsub.protocol import answers
+from pubsub.protocol.requests import NewTopic
+
+
+class RouteRole(enum.Enum):
+    """The least that a client must be for a route."""
+
+    NONE = enum.auto()  # needs no credentials
+    HANDSHAKE = enum.auto()  # the handshake of the WebSocket has rules of its own
+    IDENTIFIED = enum.auto()  # any key or token; the answer shows only what its holder may subscribe to
+    READ = enum.auto()  # a key of any role, or a token with ``admin``
+    ADMIN = enum.auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """``request`` and ``response`` are the types of the bodies; None is no body."""
+
+    method: str
+    path: str
+    handler: Handler
+    role: RouteRole
+    request: type[Struct] | None = None
+    response: type[Struct] | None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """A GET with an answer can be asked with HEAD too."""
+        return ("GET", "HEAD") if self.method == "GET" and self.response is not None else (self.method,)
+
+
+ROUTES: Final = (
+    Route(method="POST", path="/topics", handler=topics.create_topic, role=RouteRole.ADMIN,
+          request=NewTopic, response=answers.TopicCreated),
+    Route(method="GET", path="/topics", handler=topics.list_topics, role=RouteRole.IDENTIFIED,
+          response=answers.TopicList),
+    Route(method="GET", path="/topics/{name}", handler=topics.describe_topic, role=RouteRole.IDENTIFIED,
+          response=answers.TopicDescription),
+    Route(method="DELETE", path="/topics/{name}", handler=topics.delete_topic, role=RouteRole.ADMIN,
+          response=answers.TopicDeleted),
+    Route(method="GET", path="/health", handler=health.health, role=RouteRole.NONE,
+          response=answers.Health),
+    Route(method="GET", path="/stats", handler=health.stats, role=RouteRole.IDENTIFIED,
+          response=answers.Stats),
+    Route(method="GET", path="/clients", handler=clients.list_clients, role=RouteRole.READ,
+          response=answers.ClientPage),
+    Route(method="DELETE", path="/clients/{client_id}", handler=clients.disconnect_client, role=RouteRole.ADMIN,
+          response=answers.ClientDisconnected),
+    Route(method="GET", path="/ws", handler=handshake.open_websocket, role=RouteRole.HANDSHAKE,
+          response=None),
+)  # fmt: skip
+
+_BY_CALL: Final = {(method, route.path): route for route in ROUTES for method in route.methods}
+
+
+def add_routes(app: web.Application) -> None:
+    """Have the Application serve each route of the table."""
+    for route in ROUTES:
+        for method in route.methods:
+            app.router.add_route(method, route.path, route.handler)
+
+
+def find_route(request: web.Request) -> Route | None:
+    """The route of a request; None where its path is unknown, or has other methods."""
+    resource = request.match_info.route.resource
+    return _BY_CALL.get((request.method, resource.canonical)) if resource is not None else None

@@ -1,0 +1,99 @@
+"""Answers of REST calls as types.
+
+The names and shapes are the contract's (docs/protocol.md). No I/O.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from pubsub.protocol.requests import TopicOptions
+
+Status = Literal["draining", "degraded"]
+
+
+class TopicCreated(Struct, frozen=True, gc=False, kw_only=True):
+    status: Literal["created"] = "created"
+    topic: str
+
+
+class TopicDeleted(Struct, frozen=True, gc=False, kw_only=True):
+    status: Literal["deleted"] = "deleted"
+    topic: str
+
+
+class TopicRow(Struct, frozen=True, gc=False):
+    """``subscribers`` counts connections."""
+
+    name: str
+    subscribers: int
+
+
+class TopicList(Struct, frozen=True, gc=False):
+    topics: list[TopicRow]
+
+
+class TopicDescription(Struct, frozen=True, gc=False, kw_only=True):
+    """``messages``: ever published. ``bytes``: of the messages that the topic keeps."""
+
+    name: str
+    epoch: str
+    seq: int
+    messages: int
+    subscribers: int
+    bytes: int
+    options: TopicOptions
+
+
+class TopicStats(Struct, frozen=True, gc=False):
+    """``messages``: ever published."""
+
+    messages: int
+    subscribers: int
+
+
+class Stats(Struct, frozen=True, gc=False):
+    topics: dict[str, TopicStats]
+
+
+class Health(Struct, frozen=True, gc=False, kw_only=True):
+    """``subscribers``: connections with a subscription. Without a ``status`` all is well."""
+
+    uptime_sec: int
+    topics: int
+    subscribers: int
+    status: Status | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+
+
+class ClientRow(Struct, frozen=True, gc=False, kw_only=True):
+    """One connection. ``bytes_in`` and ``bytes_out`` are null where the kernel does not count them."""
+
+    client_id: str
+    connected_sec: int
+    subscriptions: list[str]
+    queued: int
+    dropped: int
+    bytes_in: int | None
+    bytes_out: int | None
+
+
+class ClientPage(Struct, frozen=True, gc=False):
+    """``next`` is the ``cursor`` of the following page; null on the last one."""
+
+    clients: list[ClientRow]
+    next: str | None
+
+
+class ClientDisconnected(Struct, frozen=True, gc=False, kw_only=True):
+    status: Literal["disconnected"] = "disconnected"
+    client_id: str
+    connections: int
+
+
+class ErrorAnswer(Struct, frozen=True, gc=False):
+    """The body of every answer with a status of 400 or more."""
+
+    error: str

@@ -1,0 +1,107 @@
+"""The table of routes: the router serves it and nothing else, each answer has its type, each role is asked for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from pubsub.app import create_app
+from pubsub.http.routes import ROUTES, Route, RouteRole
+from pubsub.protocol.answers import ErrorAnswer
+from tests.credentials import API_KEYS, HANDSHAKE, SECRET, bearer, make_token
+from tests.harness import Server, make_settings, on_one_loop, run_server
+
+REST = [route for route in ROUTES if route.role is not RouteRole.HANDSHAKE]
+BOTH: dict[str, Any] = {"api_keys": API_KEYS, "jwt_secret": SECRET}
+ADMIN = {"X-API-Key": "ops-key"}
+BODIES = {"POST /topics": {"name": "new"}}  # of the calls that take one
+each_route = pytest.mark.parametrize("route", REST, ids=lambda route: f"{route.method} {route.path}")
+
+
+@on_one_loop
+async def test_the_router_serves_the_table() -> None:
+    served = {
+        (route.method, route.resource.canonical, route.handler)
+        for route in create_app(make_settings()).router.routes()
+        if route.resource is not None
+    }
+    assert served == {(method, route.path, route.handler) for route in ROUTES for method in route.methods}
+
+
+def test_a_call_stands_in_the_table_once() -> None:
+    calls = [(method, route.path) for route in ROUTES for method in route.methods]
+    assert len(calls) == len(set(calls))
+
+
+def test_what_is_read_has_no_body_and_what_is_written_is_for_admins() -> None:
+    for route in ROUTES:
+        assert route.request is None or route.method in ("POST", "PUT", "PATCH")
+        assert route.method == "GET" or route.role is RouteRole.ADMIN
+
+
+async def call(server: Server, route: Route, headers: dict[str, str], method: str = "") -> tuple[int, bytes]:
+    """Ask for topic ``old`` of client ``alice``; status and body."""
+    path = route.path.format(name="old", client_id="alice")
+    body = BODIES.get(f"{route.method} {route.path}")
+    async with server.http.request(method or route.method, path, headers=headers, json=body) as response:
+        return response.status, await response.read()
+
+
+@each_route
+async def test_an_answer_has_the_type_of_the_table(route: Route) -> None:
+    async with run_server() as server, server.client("alice") as client:
+        await server.create("old")
+        await client.subscribe("old", client_id="alice")
+        status, body = await call(server, route, {})
+        assert status < 300
+        assert route.response is not None
+        answer = msgspec.json.decode(body, type=route.response)
+        assert json.loads(msgspec.json.encode(answer)) == json.loads(body)
+        if "HEAD" in route.methods:
+            assert await call(server, route, {}, "HEAD") == (status, b"")
+
+
+@each_route
+async def test_a_role_is_asked_for(route: Route) -> None:
+    allowed = {
+        RouteRole.NONE: {"nobody", "token", "admin token", "read key", "admin key"},
+        RouteRole.IDENTIFIED: {"token", "admin token", "read key", "admin key"},
+        RouteRole.READ: {"admin token", "read key", "admin key"},
+        RouteRole.ADMIN: {"admin token", "admin key"},
+    }[route.role]
+    credentials = {
+        "nobody": {},
+        "token": bearer(make_token(subscribe=["old"])),
+        "admin token": bearer(make_token("ops", admin=True)),
+        "read key": {"X-API-Key": "board-key"},
+        "admin key": ADMIN,
+    }
+    async with run_server(**BOTH) as server:
+        for name, headers in credentials.items():
+            status, body = await call(server, route, headers)
+            assert (status not in (401, 403)) == (name in allowed), name
+            assert (status == 401) == (name == "nobody" and name not in allowed)
+            if status >= 400:
+                msgspec.json.decode(body, type=ErrorAnswer)
+
+
+async def test_the_handshake_is_no_rest_call() -> None:
+    async with run_server(**BOTH) as server:
+        async with server.http.get("/ws", headers=HANDSHAKE) as response:
+            assert response.status == 101
+        async with server.http.head("/ws", headers=ADMIN) as response:
+            assert response.status == 405
+        async with server.http.head("/ws") as response:
+            assert response.status == 401
+
+
+async def test_any_key_or_token_may_learn_that_a_call_does_not_exist() -> None:
+    async with run_server(**BOTH) as server:
+        for headers in (ADMIN, {"X-API-Key": "board-key"}, bearer(make_token())):
+            async with server.http.get("/nowhere", headers=headers) as response:
+                assert response.status == 404
+            async with server.http.put("/topics", headers=headers) as response:
+                assert (response.status, response.headers["Allow"]) == (405, "GET,HEAD,POST")
