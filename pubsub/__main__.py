@@ -57,11 +57,8 @@ def run_serve(flags: list[str]) -> int:
     try:
         with asyncio.Runner(loop_factory=fastest_loop()) as runner:
             runner.run(serve(settings))
-    except JournalError as error:
+    except (JournalError, OSError) as error:
         print(f"pubsub: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"pubsub: can't listen on {settings.host} port {settings.port}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 

@@ -140,5 +140,5 @@ def make_limits(settings: Settings) -> Limits:
 
 
 async def serve(settings: Settings) -> None:
-    """Run the server until a signal ends it. Raises OSError if it cannot listen."""
+    """Run the server until a signal ends it. Raises ListenError."""
     await run(create_app, settings)

@@ -22,7 +22,8 @@ import msgspec
 from pubsub.auth.api_keys import ApiKeys
 from pubsub.auth.tokens import ALGORITHMS, pem_keys, secret_keys
 from pubsub.http.tls import Certificate
-from pubsub.settings import Settings, listed
+from pubsub.settings import UNIX, Settings, listed
+from pubsub.system.unix_socket import check_path
 
 
 def read_settings_apart(arguments: Sequence[str]) -> Settings:
@@ -57,7 +58,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 
 
 def find_mistakes(settings: Settings) -> list[str]:
-    """A line for each setting about access that makes no sense by itself or beside the others. Shows no secret."""
+    """Return a line for each setting that makes no sense by itself or beside the others. Shows no secret."""
     mistakes = []
     for name, check in _CHECKS.items():
         value = getattr(settings, name)
@@ -68,6 +69,16 @@ def find_mistakes(settings: Settings) -> list[str]:
             got = "a value that is not shown" if name in SECRETS else repr(value)
             mistakes.append(f"{name.upper()}: got {got}, {str(error).partition(chr(10))[0]}")
     return mistakes
+
+
+def _check_host(settings: Settings) -> None:
+    if settings.host.startswith(UNIX):
+        check_path(settings.unix_path)
+
+
+def _check_mode(settings: Settings) -> None:
+    if not re.fullmatch(r"0?[0-7]{3}", settings.socket_mode):
+        raise ValueError("expected three octal digits, as chmod takes them, such as 0660")
 
 
 def _check_keys(settings: Settings) -> None:
@@ -114,6 +125,8 @@ def _check_tls_key(settings: Settings) -> None:
 
 SECRETS = {"api_keys", "jwt_secret"}
 _CHECKS: dict[str, Callable[[Settings], object]] = {
+    "host": _check_host,
+    "socket_mode": _check_mode,
     "api_keys": lambda settings: ApiKeys(settings.api_keys),
     "jwt_secret": _check_secret,
     "jwt_public_key_file": _check_public_keys,

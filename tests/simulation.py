@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from random import Random
+from socket import AF_INET
 from typing import Any, cast
 
 from oracle import Broken, Json, Ledger, Record
@@ -180,6 +181,8 @@ class Transport(asyncio.Transport):
 
 
 class NoSocket:
+    family = AF_INET
+
     def getsockopt(self, *asked: object) -> bytes:
         raise OSError("there is no kernel behind it")
 

@@ -23,7 +23,7 @@ BELOW = {
     "pubsub.websocket": {"pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
     "pubsub.http": {"pubsub.websocket", "pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
     "pubsub.settings": set[str](),
-    "pubsub.settings_reader": {"pubsub.settings", "pubsub.auth", "pubsub.http"},
+    "pubsub.settings_reader": {"pubsub.settings", "pubsub.auth", "pubsub.http", "pubsub.system"},
 }
 BELOW["pubsub.lifecycle"] = {"pubsub.settings", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.app"] = {"pubsub.lifecycle", "pubsub.journals", *BELOW["pubsub.lifecycle"]}

@@ -23,6 +23,7 @@ from tests.harness import REPOSITORY, clean_environment
 DEFAULTS: dict[str, Any] = {
     "HOST": "0.0.0.0",
     "PORT": 8080,
+    "SOCKET_MODE": "0660",
     "MODE": "release",
     "LOG_FORMAT": "text",
     "RING_BUFFER_SIZE": 100,
@@ -111,6 +112,7 @@ OTHERS = {
     "DATA_DIR": "/var/lib/pubsub",
     "HOST": "::1",
     "PORT": "9000",
+    "SOCKET_MODE": "0666",
     "MODE": "debug",
     "LOG_LEVEL": "warn",
     "LOG_FORMAT": "json",
@@ -225,7 +227,8 @@ def test_each_log_level_is_one_of_pythons() -> None:
 
 NONSENSE = {
     "PORT": ["x", "-1", "65536", "80.5", "1e3", " ", "8080 8081"],
-    "HOST": [],
+    "HOST": ["unix:", "unix:@", f"unix:/{'x' * 107}", f"unix:@{'x' * 108}"],
+    "SOCKET_MODE": ["rw-rw----", "0888", "660 ", "1777", "0o660", "66", "-660"],
     "MODE": ["production", "1"],
     "LOG_LEVEL": ["loud", "20", "notset", "fatal"],
     "LOG_FORMAT": ["xml"],

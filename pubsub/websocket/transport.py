@@ -161,7 +161,7 @@ class ClientTransport(asyncio.Protocol):
         for the client, to take what comes before the answer.
         """
         before, after = self._uptake, uptake(self._transport)
-        at = now if before.behind and after.taken != before.taken else before.at
+        at = now if before.behind and after.taken > before.taken else before.at
         self._uptake = after._replace(at=at) if after.behind or at else NOTHING_TAKEN  # that all at rest share
         return now if self._pauses and not self.subscriber.awaited else max(self._seen, at)
 
