@@ -1,4 +1,4 @@
-"""Kept events of a topic, read from its ring and its log in slices; starts of subscriptions. No I/O."""
+"""Kept events of a topic, read in slices from its ring and its log, and starts of subscriptions. No I/O."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pubsub.core.topic import Topic
 from pubsub.protocol.errors import Failure, LimitExceeded, TopicNotFound
 from pubsub.protocol.requests import Position
 
-LOOKED_AT: Final = 5000  # events of a ring that are looked at in one turn for those that have expired: 0.3 ms
+LOOKED_AT: Final = 5000  # events of a ring that are checked for expiry in one turn: 0.3 ms
 MAX_ANSWER: Final = 8 * 1024 * 1024  # bytes of events in one answer, unless a single one is larger
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Kept events of a topic. ``complete``: nothing that was asked for is gone."""
+    """Kept events of a topic. ``complete``: none of the events that were asked for is gone."""
 
     epoch: str
     events: list[StoredEvent]
@@ -56,11 +56,11 @@ class HistoryReader:
                 self._look_for_expired(topic, position.seq, position.seq, answer)
             else:
                 answer(_start(topic, position.seq, False))
-        else:  # the disk may have let go of messages, and the news of it be on its way
+        else:  # the disk may have deleted messages, and the loop not know yet
             topic.log.find_missing(position.seq, topic.seq, lambda found: answer(_start(topic, position.seq, found)))
 
     def _look_for_expired(self, topic: Topic, seq: int, after: int, answer: Callable[[Start | Failure], None]) -> None:
-        """Find a start after ``seq`` for who must be told whether any of what follows it has expired."""
+        """Find the start after ``seq``, and find out if any later event of the ring has expired."""
         page = topic.page(after, LOOKED_AT, self._clock.monotonic())
         if not self._is_current(topic):
             answer(TopicNotFound(topic.name))
@@ -70,11 +70,11 @@ class HistoryReader:
             self._take_turn(partial(self._look_for_expired, topic, seq, page.end, answer))
 
     def read_after(self, topic: Topic, seq: int, limit: int, answer: Callable[[Kept | Failure], None]) -> None:
-        """Up to ``limit`` kept events that follow ``seq``."""
+        """Read up to ``limit`` kept events that follow ``seq``."""
         self._gather(topic, seq, seq, limit, [], answer)
 
     def read_last(self, topic: Topic, count: int, answer: Callable[[Kept | Failure], None]) -> None:
-        """Those of the newest ``count`` events that are kept."""
+        """Read those of the newest ``count`` events that are kept."""
         after = max(0, topic.seq - count)
         self._gather(topic, after, after, count, [], answer)
 
@@ -87,8 +87,8 @@ class HistoryReader:
         found: list[StoredEvent],
         answer: Callable[[Kept | Failure], None],
     ) -> None:
-        """Read on from ``after``, from the journal and then the ring, until all is found that was asked for."""
-        if not self._is_current(topic):  # its place on the disk may be another's by now
+        """Continue after ``after``, in the log and then the ring, until all events are found or a limit is reached."""
+        if not self._is_current(topic):  # its number on the disk may belong to another topic by now
             answer(TopicNotFound(topic.name))
             return
         end = after
@@ -106,7 +106,7 @@ class HistoryReader:
         elif topic.in_ring(after):
             self._take_turn(partial(self._gather, topic, asked, end, limit, found, answer))
         else:
-            asked_to = topic.seq - len(topic.ring)  # what leaves the ring meanwhile may be on no page that is empty
+            asked_to = topic.seq - len(topic.ring)  # events that leave the ring meanwhile are not on an empty page
 
             def go_on(page: Sequence[StoredEvent] | Failure) -> None:
                 if isinstance(page, Failure):
@@ -118,7 +118,7 @@ class HistoryReader:
 
 
 def _start(topic: Topic, seq: int, missing: bool | Failure) -> Start | Failure:
-    """To go on after ``seq``."""
+    """The start of a resume after ``seq``."""
     if isinstance(missing, Failure):
         return missing
     return Start(topic, seq, told=seq, recovered=not missing and seq + 1 >= topic.oldest)

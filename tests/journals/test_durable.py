@@ -21,7 +21,7 @@ from pubsub.journals.operations import Operation, Result
 from pubsub.journals.sqlite import UNWRITTEN_BYTES, SqliteJournal
 from pubsub.journals.store import Store
 from pubsub.journals.writer import Writer
-from pubsub.protocol.frames import LONG
+from pubsub.protocol.frames import LONG_TEXT
 from pubsub.system.cores import SharedCore
 from pubsub.websocket.replies import PauseReason
 from tests.harness import (
@@ -475,7 +475,7 @@ async def test_the_writing_thread_is_let_through_before_work_that_takes_long(
             return len(calls) - before
 
         assert await calls_of(server.get("/health")) == 1
-        assert await calls_of(client.publish("t", "x" * LONG)) == 2
+        assert await calls_of(client.publish("t", "x" * LONG_TEXT)) == 2
         assert await calls_of(client.publish("t", "x")) == 0
         await raw.send(ping * 20)
         for _ in range(20):

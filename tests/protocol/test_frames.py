@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pubsub.protocol.errors import CloseReason
 from pubsub.protocol.frames import (
     CLOSE,
-    LONG,
+    LONG_TEXT,
     PING,
     PONG,
     Binary,
@@ -78,16 +78,16 @@ def test_reads_messages_however_they_are_cut(sent: bytes, expected: list[Receive
         assert without_fragments(read_all(make_reader(), sent[:cut], sent[cut:])) == expected
 
 
-@pytest.mark.parametrize("size", [*range(LONG - 15, LONG + 17), 5 * LONG])
+@pytest.mark.parametrize("size", [*range(LONG_TEXT - 15, LONG_TEXT + 17), 5 * LONG_TEXT])
 def test_reads_long_messages_however_they_are_cut(size: int) -> None:
     content = bytes(range(33, 97)) * (size // 64) + b"x" * (size % 64)
-    text = LongText(bytearray(content)) if size > LONG else content.decode()
+    text = LongText(bytearray(content)) if size > LONG_TEXT else content.decode()
     fragments = masked_frame(TEXT, content[:-100]) + masked_frame(FIN_CONTINUATION, content[-100:])
     sent = masked_frame(FIN_TEXT, content) + masked_frame(FIN_TEXT, b"short") + masked_frame(FIN_BINARY, content)
     expected = [text, "short", Binary(bytearray(content)), text, "short"]
     sent += fragments + masked_frame(FIN_TEXT, b"short")
     for step in (1500, 40_000, len(sent)):
-        reader = Reader(5 * LONG, websocket_mask)
+        reader = Reader(5 * LONG_TEXT, websocket_mask)
         pieces = [sent[at : at + step] for at in range(0, len(sent), step)]
         assert without_fragments(read_all(reader, *pieces)) == expected
         assert not reader.unfinished

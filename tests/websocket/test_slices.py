@@ -272,8 +272,8 @@ def test_a_topic_that_ends_while_expired_events_are_looked_for_is_not_found(ask:
 
 
 async def test_row_65_the_connections_of_a_client_are_sent_away_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pubsub.websocket.connections.SLICE", 3)
-    monkeypatch.setattr("pubsub.websocket.connections.SEARCHED", 4)
+    monkeypatch.setattr("pubsub.websocket.connections.CLOSED_AT_ONCE", 3)
+    monkeypatch.setattr("pubsub.websocket.connections.SEARCHED_AT_ONCE", 4)
     parts, sent_away, counts = Parts(Random(0)), list[str](), list[int]()
     for _ in range(10):
         parts.connect("alice")
