@@ -281,6 +281,14 @@ def refusal(directory: Path) -> str:
     return ended.stderr.splitlines()[-1]
 
 
+async def reason_not_to_start(directory: Path) -> str:
+    """The error of a server in this loop: a program prints it as its last line."""
+    with pytest.raises(JournalError) as refused:
+        async with run_server(data_dir=str(directory)):
+            pass
+    return str(refused.value)
+
+
 def make_journal(directory: Path, count: int = 30) -> None:
     """A journal with one topic, each message in a commit of its own."""
     directory.mkdir(exist_ok=True)
@@ -311,11 +319,12 @@ async def test_a_second_server_that_began_without_a_journal_can_t_make_a_durable
         await second.create("memory")
 
 
-def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
+@on_one_loop
+async def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
     make_journal(tmp_path)
     with sqlite3.connect(tmp_path / "journal.db") as disk:
         disk.execute(f"PRAGMA user_version = {VERSION + 1}")
-    assert f"version {VERSION + 1} of the journal, this server knows {VERSION}" in refusal(tmp_path)
+    assert f"version {VERSION + 1} of the journal, this server knows {VERSION}" in await reason_not_to_start(tmp_path)
 
 
 def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -327,9 +336,10 @@ def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 5000])
-def test_row_46_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+@on_one_loop
+async def test_row_46_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "journal.db").write_bytes(content)
-    assert "journal.db" in refusal(tmp_path)
+    assert "journal.db" in await reason_not_to_start(tmp_path)
     assert (tmp_path / "journal.db").read_bytes() == content
 
 
@@ -376,12 +386,12 @@ async def test_row_46_a_damaged_log_is_refused_unless_the_damage_may_be_its_unfi
         assert run_journal("stats", tmp_path / "copy").returncode == 0
         assert "commits can't be read" in run_journal("check", tmp_path / "copy").stdout
         for _ in range(2):  # as a supervisor does
-            assert "damaged" in refusal(tmp_path / "copy")
+            assert "damaged" in await reason_not_to_start(tmp_path / "copy")
         assert log.read_bytes() == damaged
     damaged = bytearray(healthy)
     damaged[32 + (commits[-1] - 1) * frame + 100] ^= 0xFF
     log.write_bytes(damaged)
-    with serve(tmp_path / "copy") as server:
+    async with run_server(data_dir=str(tmp_path / "copy")) as server:
         assert len(await read_all(server)) == 19
 
 
