@@ -29,6 +29,7 @@ from pubsub.http.origins import ORIGINS, Origins
 from pubsub.http.proxies import Proxies
 from pubsub.http.rendering import errors_as_json
 from pubsub.http.routes import add_routes
+from pubsub.http.server_header import name_server
 from pubsub.journals.memory import MemoryJournal
 from pubsub.lifecycle import SETTINGS, close_journal, run, say_goodbye
 from pubsub.settings import Settings, listed
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> web.Application:
     connections = app[CONNECTIONS] = Connections(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
     app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
     add_routes(app)
+    app.on_response_prepare.append(name_server)
     if app[ORIGINS].allowed:
         add_cors(app)
     if proxies := Proxies(listed(settings.trusted_proxies)):
