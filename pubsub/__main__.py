@@ -57,11 +57,8 @@ def run_serve(flags: list[str]) -> int:
     try:
         with asyncio.Runner(loop_factory=fastest_loop()) as runner:
             runner.run(serve(settings))
-    except JournalError as error:
+    except (JournalError, OSError) as error:
         print(f"pubsub: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"pubsub: can't listen on {settings.host} port {settings.port}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 
@@ -96,17 +93,18 @@ def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def run_client(flags: list[str]) -> int:
-    from pubsub.console import run_console
-    from pubsub.console.credentials import add_credential_flags, read_credentials
+    from pubsub.client.credentials import add_credential_flags, read_credentials
 
     parser = argparse.ArgumentParser("pubsub client", description="Talk to a server. Type help for the commands.")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the server (default: %(default)s)")
-    parser.add_argument("--client", help="your name (default: the token's, or one that is made up)")
+    parser.add_argument("--client", help="your client id (default: that of the token, or a random one)")
     add_credential_flags(parser)
     chosen = parser.parse_args(flags)
     credentials = read_credentials(parser, chosen)
     if chosen.client and credentials.client_id not in ("", chosen.client):
         parser.error(f"--client: got {chosen.client!r}, but the token is that of {credentials.client_id!r}")
+    from pubsub.console import run_console  # which imports aiohttp: --help and a wrong flag do without
+
     return run_console(url=chosen.url, client_id=chosen.client, credentials=credentials)
 
 

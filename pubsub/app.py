@@ -18,10 +18,9 @@ from pubsub.auth.rates import Rates
 from pubsub.auth.tokens import Tokens, pem_keys, secret_keys
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
-from pubsub.core.journal import DATABASE
 from pubsub.http.access import check_access
 from pubsub.http.addresses import add_proxies
-from pubsub.http.app_keys import BROKER, CONNECTIONS
+from pubsub.http.app_keys import BROKER, CONNECTIONS, SERVICES
 from pubsub.http.cors import add_cors
 from pubsub.http.health import STATE, ServerState
 from pubsub.http.identities import IDENTITIES, Identities
@@ -30,13 +29,16 @@ from pubsub.http.proxies import Proxies
 from pubsub.http.rendering import errors_as_json
 from pubsub.http.routes import add_routes
 from pubsub.http.server_header import name_server
+from pubsub.journals import DATABASE
 from pubsub.journals.memory import MemoryJournal
-from pubsub.lifecycle import SETTINGS, close_journal, run, say_goodbye
+from pubsub.lifecycle import SETTINGS, close_clients, close_journal, run
 from pubsub.settings import Settings, listed
+from pubsub.system.cores import SharedCore
 from pubsub.system.descriptors import connections_of_machine
 from pubsub.system.malloc import given_back
-from pubsub.websocket.connections import Connections, Limits
-from pubsub.websocket.session import Rules
+from pubsub.websocket.peer import Limits
+from pubsub.websocket.rules import ClientRules
+from pubsub.websocket.services import Services
 
 if TYPE_CHECKING:
     from pubsub.journals.sqlite import SqliteJournal
@@ -48,16 +50,7 @@ def create_app(settings: Settings) -> web.Application:
     """The Application with all that it serves. Needs a running event loop."""
     loop = asyncio.get_running_loop()
     clock = Clock()
-    broker = Broker(
-        defer=loop.call_soon,
-        clock=clock,
-        memory=MemoryJournal(clock),
-        ring_size=settings.ring_buffer_size,
-        max_topics=settings.max_topics,
-        make_durable=partial(make_journal, Path(settings.data_dir), clock, loop),
-    )
-    if (Path(settings.data_dir) / DATABASE).exists():
-        broker.restore_topics()
+    broker = make_broker(settings, clock, loop)
     app = web.Application(middlewares=[errors_as_json, check_access], client_max_size=settings.max_message_bytes)
     app[SETTINGS] = settings
     app[STATE] = ServerState()
@@ -68,25 +61,49 @@ def create_app(settings: Settings) -> web.Application:
     app[ORIGINS] = Origins(listed(settings.allowed_origins))
     app[IDENTITIES] = Identities(api_keys=ApiKeys(settings.api_keys), tokens=tokens, rates=rates)
     rules = make_rules(settings, app[IDENTITIES], rates, quotas)
-    connections = app[CONNECTIONS] = Connections(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
+    services = app[SERVICES] = Services(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
+    connections = app[CONNECTIONS] = services.connections
     app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
-    add_routes(app)
-    app.on_response_prepare.append(name_server)
-    if app[ORIGINS].allowed:
-        add_cors(app)
-    if proxies := Proxies(listed(settings.trusted_proxies)):
-        add_proxies(app, proxies)
-    app.on_shutdown.append(say_goodbye)
+    set_up_http(app, Proxies(listed(settings.trusted_proxies)))
+    app.on_shutdown.append(close_clients)
     app.on_cleanup.append(close_journal)
     return app
 
 
-def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop) -> SqliteJournal:
+def set_up_http(app: web.Application, proxies: Proxies) -> None:
+    """The routes, and what stands between them and a client."""
+    add_routes(app)
+    app.on_response_prepare.append(name_server)
+    if app[ORIGINS].allowed:
+        add_cors(app)
+    if proxies:
+        add_proxies(app, proxies)
+
+
+def make_broker(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop) -> Broker:
+    """The Broker, with the durable topics that there are."""
+    core = SharedCore()
+    broker = Broker(
+        defer=loop.call_soon,
+        clock=clock,
+        memory=MemoryJournal(clock),
+        ring_size=settings.ring_buffer_size,
+        max_topics=settings.max_topics,
+        make_durable=partial(make_journal, Path(settings.data_dir), clock, loop, core),
+        give_way=core.offer,
+    )
+    if (Path(settings.data_dir) / DATABASE).exists():
+        broker.restore_topics()
+    return broker
+
+
+def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop, core: SharedCore) -> SqliteJournal:
     from pubsub.journals.sqlite import SqliteJournal  # 1 MiB that a server without durable topics need not have
 
     return SqliteJournal(
         directory,
         clock,
+        core,
         post=loop.call_soon_threadsafe,
         defer=loop.call_soon,
         call_later=loop.call_later,
@@ -119,12 +136,12 @@ def make_rates(settings: Settings) -> Rates | None:
     return Rates(settings.rate_limit_msgs_per_sec, settings.rate_limit_burst, time.monotonic)
 
 
-def make_rules(settings: Settings, identities: Identities, rates: Rates | None, quotas: Quotas) -> Rules | None:
+def make_rules(settings: Settings, identities: Identities, rates: Rates | None, quotas: Quotas) -> ClientRules | None:
     """None where nothing is asked of a WebSocket client."""
     if identities.tokens is None and rates is None and not settings.max_subscriptions_per_connection:
         return None
     identify = identities.identify_message if identities.tokens is not None else None
-    return Rules(identify, rates, quotas, settings.max_subscriptions_per_connection)
+    return ClientRules(identify, rates, quotas, settings.max_subscriptions_per_connection)
 
 
 def make_limits(settings: Settings) -> Limits:
@@ -140,5 +157,5 @@ def make_limits(settings: Settings) -> Limits:
 
 
 async def serve(settings: Settings) -> None:
-    """Run the server until a signal ends it. Raises OSError if it cannot listen."""
+    """Run the server until a signal ends it. Raises ListenError."""
     await run(create_app, settings)

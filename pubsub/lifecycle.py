@@ -8,9 +8,10 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from aiohttp import web
@@ -19,20 +20,26 @@ from pubsub.http.app_keys import BROKER, CONNECTIONS
 from pubsub.http.health import STATE
 from pubsub.http.identities import IDENTITIES
 from pubsub.http.idle_connections import IdleConnections
-from pubsub.http.listener import Listener, bind
+from pubsub.http.listener import BACKLOG, Listener, bind
 from pubsub.http.origins import is_loopback
 from pubsub.http.request_handler import AccessLogger, TimedRequestHandler
 from pubsub.http.tls import Certificate
 from pubsub.settings import Settings
 from pubsub.system.descriptors import connections_of_machine, raise_limit, sockets_of_machine
+from pubsub.system.unix_socket import bind_unix, is_unix, path_of
 
 log = logging.getLogger(__name__)
 
+UNIX_SCHEMES: Final = {"http": "unix", "https": "https+unix"}  # as `pubsub health --url` takes them
 SETTINGS: Final = web.AppKey("settings", Settings)
 
 
+class ListenError(OSError):
+    """The server cannot listen. The text says where, and why."""
+
+
 async def run(create_app: Callable[[Settings], web.Application], settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then shut down. Raises OSError if it cannot listen."""
+    """Serve until SIGTERM or SIGINT, then shut down. Raises ListenError."""
     log.info(
         "Configuration loaded: Port=%(port)d, RingBuffer=%(ring_buffer)d, SubscriberQueue=%(subscriber_queue)d",
         {
@@ -53,7 +60,7 @@ async def run(create_app: Callable[[Settings], web.Application], settings: Setti
     await runner.setup()
     listener = await listen(runner, settings, certificate)
     log_addresses(listener, "https" if certificate else "http")
-    warn_of_open_doors(app, settings)
+    warn_of_open_doors(app, listener.sockets)
     tune_collector()
     await stop.wait()
     await shut_down(app, runner, listener)
@@ -70,7 +77,7 @@ def load_certificate(settings: Settings) -> Certificate | None:
 
 
 async def listen(runner: web.AppRunner, settings: Settings, certificate: Certificate | None = None) -> Listener:
-    """Accept connections, each into a request handler with time limits."""
+    """Accept connections, each into a request handler with time limits. Raises ListenError."""
     loop = asyncio.get_running_loop()
     idle = IdleConnections()
     server = runner.server
@@ -90,7 +97,7 @@ async def listen(runner: web.AppRunner, settings: Settings, certificate: Certifi
         )
 
     return Listener(
-        await bind(settings.host, settings.port),
+        await open_sockets(settings),
         make_handler,
         idle=idle,
         others=runner.app[CONNECTIONS],
@@ -100,8 +107,23 @@ async def listen(runner: web.AppRunner, settings: Settings, certificate: Certifi
     )
 
 
+async def open_sockets(settings: Settings) -> list[socket.socket]:
+    """Listen where HOST and PORT say. Raises ListenError."""
+    try:
+        if settings.unix_path:
+            return [bind_unix(settings.unix_path, mode=int(settings.socket_mode, 8), backlog=BACKLOG)]
+        return await bind(settings.host, settings.port)
+    except OSError as error:
+        place = settings.host if settings.unix_path else f"{settings.host} port {settings.port}"
+        raise ListenError(f"can't listen on {place}: {error.strerror}") from error
+
+
 def log_addresses(listener: Listener, scheme: str) -> None:
     for sock in listener.sockets:
+        if is_unix(sock):
+            path = path_of(sock.getsockname())
+            log.info("Listening on %(scheme)s:%(path)s", {"scheme": UNIX_SCHEMES[scheme], "path": path})
+            continue
         host, port = sock.getsockname()[:2]
         log.info(
             "Listening on %(scheme)s://%(host)s:%(port)d",
@@ -109,16 +131,14 @@ def log_addresses(listener: Listener, scheme: str) -> None:
         )
 
 
-def warn_of_open_doors(app: web.Application, settings: Settings) -> None:
-    """Say what anybody may do who reaches the server from another machine."""
-    if is_loopback(settings.host):
-        return
-    if app[IDENTITIES].tokens is None:
-        log.warning("Anyone who reaches %(host)s may subscribe and publish: no JWT key is set", {"host": settings.host})
-    if app[IDENTITIES].rest_is_open:
-        log.warning(
-            "Anyone who reaches %(host)s may create and delete topics: API_KEYS is not set", {"host": settings.host}
-        )
+def warn_of_open_doors(app: web.Application, sockets: Iterable[socket.socket]) -> None:
+    """Log what anybody may do who reaches the server from another machine. A Unix socket is guarded by its mode."""
+    hosts = [sock.getsockname()[0] for sock in sockets if not is_unix(sock)]
+    host = ", ".join(host for host in hosts if not is_loopback(host))
+    if host and app[IDENTITIES].tokens is None:
+        log.warning("Anyone who reaches %(host)s may subscribe and publish: no JWT key is set", {"host": host})
+    if host and app[IDENTITIES].rest_is_open:
+        log.warning("Anyone who reaches %(host)s may create and delete topics: API_KEYS is not set", {"host": host})
 
 
 def tune_collector() -> None:
@@ -145,14 +165,14 @@ def stop_on_signals() -> asyncio.Event:
 
 
 async def shut_down(app: web.Application, runner: web.AppRunner, listener: Listener) -> None:
-    """The contract's order: out of the load balancer, no new connections, goodbyes, then the rest of HTTP."""
+    """The contract's order: out of the load balancer, no new connections, clients closed, then the rest of HTTP."""
     settings = app[SETTINGS]
     app[STATE].draining = True
     await asyncio.sleep(settings.drain_sec)
     listener.close()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.shutdown_timeout_sec):
-            await say_goodbye(app)
+            await close_clients(app)
             await listener.wait_closed()
             await runner.cleanup()
     log.info("Shutdown complete")
@@ -160,13 +180,14 @@ async def shut_down(app: web.Application, runner: web.AppRunner, listener: Liste
         os._exit(0)  # a thread that waits for the disk would keep the process for as long as that takes
 
 
-async def say_goodbye(app: web.Application) -> None:
-    """Send every WebSocket client away, within the time that there is; again it finds no one."""
+async def close_clients(app: web.Application) -> None:
+    """Close every client within the time that there is. A second call finds none."""
     app[STATE].draining = app[STATE].closing = True
     settings = app[SETTINGS]
     end = time.monotonic() + settings.shutdown_timeout_sec * 0.9
     await end_publishes(app, within=settings.shutdown_timeout_sec * 0.4)
-    late = await app[CONNECTIONS].dismiss_all(within=end - time.monotonic(), spread=settings.reconnect_spread_sec)
+    app[BROKER].flush()
+    late = await app[CONNECTIONS].close_all(within=end - time.monotonic(), spread=settings.reconnect_spread_sec)
     if late:
         log.warning("Cut off at shutdown: %(count)d clients that did not take their goodbye", {"count": late})
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 DAY = 86_400
+UNIX = "unix:"  # what HOST begins with where it is the path of a Unix socket
 
 Mode = Literal["release", "debug"]
-LogLevel = Literal["debug", "info", "warn", "error"]
+LogLevel = Literal["debug", "info", "warning", "warn", "error", "critical"]
 LogFormat = Literal["text", "json"]
 
 
@@ -39,13 +40,18 @@ class Settings:
     """Run the server. Each flag is also read from the environment and from a file .env: --ping-period-sec as
     PING_PERIOD_SEC. Sizes are in bytes, times in seconds (fractions allowed)."""
 
-    host: str = _setting("0.0.0.0", "address to listen on; :: is IPv6 and IPv4", min_length=1)
-    port: int = _setting(8080, "port to listen on; 0 takes a free one and logs it", ge=0, le=65_535)
+    host: str = _setting(
+        "0.0.0.0", "address to listen on; :: is IPv6 and IPv4, unix:/run/pubsub.sock a Unix socket", min_length=1
+    )
+    port: int = _setting(
+        8080, "port to listen on; 0 takes a free one and logs it; a Unix socket has none", ge=0, le=65_535
+    )
+    socket_mode: str = _setting("0660", "rights to a Unix socket, in octal digits", min_length=1)
     mode: Mode = _setting(
         "release", "debug logs every request and message; GIN_MODE is accepted for it", alias="gin_mode"
     )
-    log_level: Literal["debug", "info", "warn", "error", ""] = _setting(
-        "", "the least that is logged; empty is debug in debug mode, else info"
+    log_level: Literal[LogLevel, ""] = _setting(
+        "", "the least that is logged, from debug to critical; empty is debug in debug mode, else info"
     )
     log_format: LogFormat = _setting("text", "text, or json: one object a line")
     ring_buffer_size: int = _setting(100, "messages that a topic keeps for replay", ge=0, le=1_000_000)
@@ -100,8 +106,15 @@ class Settings:
         return self.log_level or ("debug" if self.mode == "debug" else "info")
 
     @property
+    def unix_path(self) -> str:
+        """The path of the Unix socket that HOST names (``@name`` for an abstract one); empty where it is an address."""
+        return self.host.removeprefix(UNIX) if self.host.startswith(UNIX) else ""
+
+    @property
     def own_url(self) -> str:
-        """Where a server with these settings is reached from its own machine."""
+        """The URL of a server with these settings on its own machine, in the form that ``pubsub health`` takes."""
+        if self.unix_path:
+            return f"https+{self.host}" if self.tls_cert_file else self.host
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
         return f"{'https' if self.tls_cert_file else 'http'}://{host}:{self.port}"
 

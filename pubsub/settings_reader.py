@@ -23,7 +23,8 @@ from pubsub.auth.api_keys import ApiKeys
 from pubsub.auth.tokens import ALGORITHMS, pem_keys, secret_keys
 from pubsub.http.proxies import Proxies
 from pubsub.http.tls import Certificate
-from pubsub.settings import Settings, listed
+from pubsub.settings import UNIX, Settings, listed
+from pubsub.system.unix_socket import check_path
 
 
 def read_settings_apart(arguments: Sequence[str]) -> Settings:
@@ -58,7 +59,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 
 
 def find_mistakes(settings: Settings) -> list[str]:
-    """A line for each setting about access that makes no sense by itself or beside the others. Shows no secret."""
+    """Return a line for each setting that makes no sense by itself or beside the others. Shows no secret."""
     mistakes = []
     for name, check in _CHECKS.items():
         value = getattr(settings, name)
@@ -69,6 +70,16 @@ def find_mistakes(settings: Settings) -> list[str]:
             got = "a value that is not shown" if name in SECRETS else repr(value)
             mistakes.append(f"{name.upper()}: got {got}, {str(error).partition(chr(10))[0]}")
     return mistakes
+
+
+def _check_host(settings: Settings) -> None:
+    if settings.host.startswith(UNIX):
+        check_path(settings.unix_path)
+
+
+def _check_mode(settings: Settings) -> None:
+    if not re.fullmatch(r"0?[0-7]{3}", settings.socket_mode):
+        raise ValueError("expected three octal digits, as chmod takes them, such as 0660")
 
 
 def _check_keys(settings: Settings) -> None:
@@ -119,6 +130,8 @@ def _check_tls_key(settings: Settings) -> None:
 
 SECRETS = {"api_keys", "jwt_secret"}
 _CHECKS: dict[str, Callable[[Settings], object]] = {
+    "host": _check_host,
+    "socket_mode": _check_mode,
     "api_keys": lambda settings: ApiKeys(settings.api_keys),
     "jwt_secret": _check_secret,
     "jwt_public_key_file": _check_public_keys,
@@ -146,7 +159,7 @@ def make_model() -> Any:
             cli_prog_name="pubsub serve",
         )
 
-        @field_validator("mode", "log_level", "log_format", mode="before", check_fields=False)
+        @field_validator(*CHOICES, mode="before", check_fields=False)
         @classmethod
         def fold_case(cls, value: Any) -> Any:
             return value.strip().lower() if isinstance(value, str) else value
@@ -186,14 +199,18 @@ def expected(name: str) -> str:
     """What a setting may be, in words."""
     kind = get_type_hints(Settings)[name]
     rules = next(each.metadata["rules"] for each in fields(Settings) if each.name == name)
-    if choices := get_args(kind):
-        return f"one of {', '.join(filter(None, choices))}"
+    if name in CHOICES:
+        return f"one of {', '.join(CHOICES[name])}"
     if kind is str:
         return "a text that is not empty"
     bounds = [f"{words} {rules[rule]}" for rule, words in _BOUNDS.items() if rule in rules]
     return f"{'a whole number' if kind is int else 'a number'} {' and '.join(bounds)}"
 
 
+# The settings that are one of several words; an empty one is none of them.
+CHOICES = {
+    name: list(filter(None, choices)) for name, kind in get_type_hints(Settings).items() if (choices := get_args(kind))
+}
 _BOUNDS = {"ge": "of at least", "gt": "above", "le": "of at most"}
 
 

@@ -19,11 +19,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pubsub.__main__ import fastest_loop
 from pubsub.app import create_app
-from pubsub.http.app_keys import CONNECTIONS
+from pubsub.http.app_keys import SERVICES
 from pubsub.lifecycle import listen, log_addresses
 from pubsub.protocol.frames import BINARY, FIN, text_frame
 from pubsub.settings import DAY, Settings
 from pubsub.system.logs import set_up_logs
+from pubsub.websocket.connection import Connection
 from pubsub.websocket.session import Session
 
 LARGEST_MESSAGE: Final = 16 << 20  # what the largest cases of Autobahn's suite send
@@ -33,16 +34,17 @@ class Echo(Session):
     """Sends back what it gets."""
 
     def receive(self, text: str) -> bool:
-        self._replies.reply(text_frame(text.encode()))
+        self._replies.reply(text.encode())
         return False
 
     def receive_binary(self, payload: bytearray) -> None:
-        self._replies.reply(bytes((FIN | BINARY,)) + text_frame(bytes(payload))[1:])
+        assert isinstance(self._replies, Connection), "the server's sessions have one"
+        self._replies._reply_frame(bytes((FIN | BINARY,)) + text_frame(bytes(payload))[1:])
 
 
 def create_echo(settings: Settings) -> web.Application:
     app = create_app(settings)
-    app[CONNECTIONS].session_type = Echo
+    app[SERVICES].session_type = Echo
     return app
 
 

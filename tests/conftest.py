@@ -1,4 +1,8 @@
-"""Every test that needs an event loop runs on uvloop and on asyncio's own; no setting comes from the environment.
+"""A test that needs an event loop runs on uvloop and on asyncio's own; no setting comes from the environment.
+
+Marked ``@on_one_loop`` (tests/harness.py) it runs on uvloop alone, as users have it: a table of cases that no loop can
+change, or a server that is a process of its own. Without the mark stay the cases where the loop can matter: transports,
+flow control, timers, TLS, memory, shutdown, partial reads; and of each such table a few tests beside it.
 
 asyncio's runs in its debug mode: callbacks from a wrong thread, what was never awaited and what was never closed fail.
 """
@@ -7,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Mapping
 
 import hypothesis
@@ -16,6 +21,10 @@ from tests.harness import is_setting
 
 for name in [name for name in os.environ if is_setting(name)]:
     del os.environ[name]
+
+# The tests start some 200 processes: one that must not keep bytecode spends 0.1 s on compiling the package once more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 # No test is judged by its time: on a busy machine a deadline says nothing of what is tested.

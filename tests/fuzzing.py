@@ -78,7 +78,7 @@ def read_frames(parts: list[bytes]) -> Iterator[Received | str]:
                 if isinstance(received, Close):
                     return
     except ProtocolFault as fault:
-        yield fault.goodbye.name
+        yield fault.close_reason.name
 
 
 def fuzz_patterns(given: bytes) -> None:
@@ -180,7 +180,7 @@ def fuzz_connection(given: bytes) -> None:
             assert message["type"] != "error" or message["error"]["code"] != "INTERNAL"
     assert witness.get_write_buffer_size() == 0
     attacker.vanish()
-    assert len(parts.connections) == 1
+    assert len(parts.services.connections) == 1
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import os
 import re
@@ -13,10 +12,10 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, ParamSpec, Self
+from typing import Any, ClassVar, Self
 
 import aiohttp
 import pytest
@@ -27,8 +26,10 @@ from pubsub.http import routes
 from pubsub.http.app_keys import BROKER, CONNECTIONS
 from pubsub.http.listener import Listener
 from pubsub.lifecycle import listen
+from pubsub.protocol.frames import CLOSE, FIN, FIN_TEXT
 from pubsub.protocol.requests import Publish, decode_request
 from pubsub.settings import Settings
+from tests.doubles import NoPublisher
 
 REPOSITORY = Path(__file__).parent.parent
 PATIENCE = 10.0  # seconds to wait for what must happen; nothing is measured by it
@@ -37,23 +38,16 @@ PATIENCE = 10.0  # seconds to wait for what must happen; nothing is measured by 
 NOWHERE = "/dev/null/journal"
 
 Json = dict[str, Any]
-P = ParamSpec("P")
+
+# For a test that would learn nothing from a second event loop: a table of cases that no loop can change, or a server
+# that is a process of its own. It runs on the loop that users have.
+on_one_loop = pytest.mark.asyncio(loop_factories=["uvloop"])
 
 
 def make_settings(**chosen: Any) -> Settings:
     """Settings for a test, on a free port."""
     values: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "data_dir": NOWHERE} | chosen
     return Settings(**values)
-
-
-def on_one_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """For a test whose server is a process of its own: it would learn nothing from a second event loop."""
-
-    @functools.wraps(test)
-    def run(*arguments: P.args, **named: P.kwargs) -> None:
-        asyncio.run(test(*arguments, **named))
-
-    return run
 
 
 def new_id() -> str:
@@ -87,18 +81,12 @@ class Server:
     def publish_locally(self, topic: str, payloads: list[Any]) -> None:
         """Publish many messages in one step, past the wire: what a test needs to flood a topic."""
 
-        class Nobody:
-            def published(self, *told: object) -> None:
-                pass
-
-            repeated = refused = wait = pause = go_on = published
-
         for payload in payloads:
             request = decode_request(
                 json.dumps({"type": "publish", "topic": topic, "message": {"id": new_id(), "payload": payload}})
             )
             assert isinstance(request, Publish)
-            self.app[BROKER].publish(request, Nobody())
+            self.app[BROKER].publish(request, NoPublisher())
 
     async def create(self, *topics: str) -> None:
         for topic in topics:
@@ -240,6 +228,31 @@ def frame_header(first: int, size: int, *, masked: bool) -> bytes:
     return bytes((first, bit | 127)) + size.to_bytes(8, "big")
 
 
+def take_frame(received: bytearray) -> tuple[int, bytes] | None:
+    """Cut a server's frame off the start of ``received``: first byte and payload; None if it is not whole yet."""
+    if len(received) < 2:
+        return None
+    assert not received[1] & 0x80, "a server's frame is not masked"
+    extended = {126: 2, 127: 8}.get(received[1], 0)
+    start = 2 + extended
+    size = int.from_bytes(received[2:start], "big") if extended else received[1]
+    if len(received) < start + size:
+        return None
+    first, payload = received[0], bytes(received[start : start + size])
+    del received[: start + size]
+    return first, payload
+
+
+def messages_in(frames: bytes) -> list[Any]:
+    """Decode the JSON of whole text frames."""
+    received, messages = bytearray(frames), []
+    while (frame := take_frame(received)) is not None:
+        assert frame[0] == FIN_TEXT, frame
+        messages.append(json.loads(frame[1]))
+    assert not received, "a frame is not whole"
+    return messages
+
+
 class RawClient:
     """A WebSocket client that sends what it is told, byte by byte, and reads only when asked. It may stall for ever."""
 
@@ -299,7 +312,7 @@ class RawClient:
 
     async def send_text(self, message: Json | str) -> None:
         text = message if isinstance(message, str) else json.dumps(message)
-        await self.send(masked_frame(0x81, text.encode()))
+        await self.send(masked_frame(FIN_TEXT, text.encode()))
 
     async def subscribe(self, topic: str, **options: Any) -> None:
         """Subscribe and read up to the ack."""
@@ -336,37 +349,23 @@ class RawClient:
         return found
 
     async def read_frame(self) -> tuple[int, bytes] | None:
-        """Opcode and payload of the server's next frame; None once it has closed."""
+        """Read the server's next frame: first byte and payload; None once it has closed."""
         while True:
-            if frame := self._take_frame():
+            if frame := take_frame(self._received):
                 return frame
             more = await self.read_some()
             if not more:
                 return None
             self._received += more
 
-    def _take_frame(self) -> tuple[int, bytes] | None:
-        received = self._received
-        if len(received) < 2:
-            return None
-        assert not received[1] & 0x80, "a server's frame is not masked"
-        extended = {126: 2, 127: 8}.get(received[1], 0)
-        size = int.from_bytes(received[2 : 2 + extended], "big") if extended else received[1]
-        end = 2 + extended + size
-        if len(received) < end:
-            return None
-        first, payload = received[0], bytes(received[2 + extended : end])
-        del received[:end]
-        return first, payload
-
     async def read_messages(self) -> AsyncIterator[Json]:
         """The text messages up to the server's close frame or the end, without heartbeats."""
         while (frame := await self.read_frame()) is not None:
-            if frame[0] == 0x81:
+            if frame[0] == FIN_TEXT:
                 message = json.loads(frame[1])
                 if message.get("msg") != "ping":
                     yield message
-            elif frame[0] == 0x88:
+            elif frame[0] == FIN | CLOSE:
                 return
 
     async def receive(self) -> Json:
@@ -380,7 +379,7 @@ class RawClient:
         """Skip all up to the server's close frame; its code, or None where the connection ends without one."""
         async with asyncio.timeout(PATIENCE):
             while (frame := await self.read_frame()) is not None:
-                if frame[0] == 0x88:
+                if frame[0] == FIN | CLOSE:
                     return int.from_bytes(frame[1][:2], "big")
         return None
 

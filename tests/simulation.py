@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from random import Random
+from socket import AF_INET
 from typing import Any, cast
 
 from oracle import Broken, Json, Ledger, Record
@@ -18,9 +19,11 @@ from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure
+from pubsub.protocol.frames import FIN_TEXT
 from pubsub.websocket.connection import Connection
-from pubsub.websocket.connections import Connections, Limits
-from tests.harness import masked_frame
+from pubsub.websocket.peer import Limits
+from pubsub.websocket.services import Services
+from tests.harness import masked_frame, take_frame
 
 RING = 8
 QUEUE = 6
@@ -178,6 +181,8 @@ class Transport(asyncio.Transport):
 
 
 class NoSocket:
+    family = AF_INET
+
     def getsockopt(self, *asked: object) -> bytes:
         raise OSError("there is no kernel behind it")
 
@@ -192,9 +197,8 @@ class Parts:
         self.broker = Broker(
             defer=self.loop.call_soon,
             clock=clock,
-            memory=MemoryJournal(clock),
+            memory=MemoryJournal(clock, lambda: f"e{next(epochs)}"),
             ring_size=RING,
-            new_epoch=lambda: f"e{next(epochs)}",
         )
         limits = Limits(
             ping_period=30,
@@ -204,11 +208,11 @@ class Parts:
             max_message_bytes=max_message_bytes,
             queue_size=QUEUE,
         )
-        self.connections = Connections(self.broker, limits, clock, cast(asyncio.AbstractEventLoop, self.loop))
+        self.services = Services(self.broker, limits, clock, cast(asyncio.AbstractEventLoop, self.loop))
 
     def connect(self, client_id: str) -> Transport:
         transport = Transport(self.loop)
-        Connection(transport, self.connections, client_id=client_id, named=True).open()
+        Connection(transport, self.services, client_id=client_id, named=True).open()
         return transport
 
 
@@ -221,23 +225,10 @@ class Frames:
     def feed(self, received: bytes) -> list[Json | int]:
         self._received += received
         found: list[Json | int] = []
-        while (frame := self._take()) is not None:
+        while (frame := take_frame(self._received)) is not None:
             first, payload = frame
-            found.append(json.loads(payload) if first == 0x81 else first)
+            found.append(json.loads(payload) if first == FIN_TEXT else first)
         return found
-
-    def _take(self) -> tuple[int, bytes] | None:
-        received = self._received
-        if len(received) < 2:
-            return None
-        extended = {126: 2, 127: 8}.get(received[1], 0)
-        start = 2 + extended
-        size = int.from_bytes(received[2:start], "big") if extended else received[1]
-        if len(received) < start + size:
-            return None
-        frame = received[0], bytes(received[start : start + size])
-        del received[: start + size]
-        return frame
 
 
 class Client:
@@ -254,7 +245,7 @@ class Client:
         self._asked += 1
         request = request | {"client_id": "c", "request_id": f"r{self._asked}"}
         self.ledger.ask(request)
-        self._unsent += masked_frame(0x81, json.dumps(request).encode())
+        self._unsent += masked_frame(FIN_TEXT, json.dumps(request).encode())
 
     @property
     def is_served(self) -> bool:
@@ -320,8 +311,8 @@ class World:
         for client in self.clients:
             client.transport.vanish()
         self.parts.loop.run_out()
-        assert len(self.parts.connections) == 0
-        assert not self.parts.connections.blocked
+        assert len(self.parts.services.connections) == 0
+        assert not self.parts.services.timers.blocked
         assert self.parts.broker.subscriber_count == 0
         assert [topic.subscribers for topic in self.parts.broker.topics] == [0] * self.parts.broker.topic_count
 

@@ -15,6 +15,7 @@ from pubsub.__main__ import main
 from pubsub.app import create_app
 from pubsub.auth.api_keys import ApiKeys
 from pubsub.auth.tokens import ALGORITHMS, Tokens, secret_keys
+from pubsub.http.listener import bind
 from pubsub.http.origins import is_loopback
 from pubsub.lifecycle import warn_of_open_doors
 from pubsub.settings_reader import find_mistakes, read_settings
@@ -177,8 +178,10 @@ async def test_who_listens_for_everyone_is_warned(
     chosen: dict[str, Any], warnings: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     for host in ("127.0.0.1", "0.0.0.0"):
-        settings = make_settings(host=host, **chosen)
-        warn_of_open_doors(create_app(settings), settings)
+        sockets = await bind(host, 0)
+        warn_of_open_doors(create_app(make_settings(**chosen)), sockets)
+        for sock in sockets:
+            sock.close()
     assert len(caplog.messages) == len(warnings)
     assert all(warning in line for warning, line in zip(warnings, caplog.messages, strict=True))
 

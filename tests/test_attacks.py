@@ -238,7 +238,8 @@ MEMORY = 150 << 20  # more than any of these attacks may take beyond what the se
 @pytest.mark.parametrize("name", ATTACKS)
 @on_one_loop
 async def test_in_the_middle_of_an_attack_the_good_are_served_and_sigterm_ends_it_all(name: str) -> None:
-    with ServerProcess("--shutdown-timeout-sec", "3", "--read-timeout-sec", "1", "--write-wait-sec", "1") as server:
+    limits = ("--shutdown-timeout-sec", "1.5", "--read-timeout-sec", "0.3", "--write-wait-sec", "0.3")
+    with ServerProcess(*limits) as server:
         await server.create("orders", "good")
         good = await GoodClient.connect(server.port, "good")
         filler = await RawClient.connect(server.port, path="/ws?client_id=filler")
@@ -247,7 +248,7 @@ async def test_in_the_middle_of_an_attack_the_good_are_served_and_sigterm_ends_i
             assert (await filler.receive())["type"] == "ack"
         before = memory(server)
         async with attacked_by(ATTACKS[name], server.port):
-            for _ in range(20):
+            for _ in range(10):
                 async with asyncio.timeout(PATIENCE):
                     await good.is_served("good")
                 await asyncio.sleep(0.05)  # so that the attack goes on for longer than its time limits

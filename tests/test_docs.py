@@ -21,8 +21,8 @@ from msgspec.structs import FieldInfo
 
 from pubsub.__main__ import COMMANDS
 from pubsub.app import create_app
-from pubsub.console.credentials import API_KEY_VARIABLE, TOKEN_VARIABLE
-from pubsub.protocol.errors import ClientNotFound, Draining, Failure, Goodbye, TopicExists
+from pubsub.client.credentials import API_KEY_VARIABLE, TOKEN_VARIABLE
+from pubsub.protocol.errors import ClientNotFound, CloseReason, Draining, Failure, TopicExists
 from pubsub.protocol.replies import Event, HistoryReply, Info, Reply, encode
 from pubsub.protocol.requests import MAX_CLIENT_ID, MAX_HISTORY_LIMIT, MAX_REQUEST_ID, AnyRequest, decode_request
 from pubsub.settings import Settings
@@ -30,7 +30,7 @@ from pubsub.settings_reader import read_settings
 from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_environment, make_settings, on_one_loop
 
 PACKAGE = REPOSITORY / "pubsub"
-SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench"} & set(path.parts)]
+SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench", "client"} & set(path.parts)]
 DOCS = ["README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in sorted((REPOSITORY / "docs").glob("*.md")))]
 # REST alone makes topics and asks for clients, and who comes while the server goes is refused before the handshake.
 NEVER_ON_A_WEBSOCKET = {TopicExists, ClientNotFound, Draining}
@@ -210,7 +210,7 @@ def test_errors_are_those_of_the_code() -> None:
     told = [(code.strip("`"), fate) for code, _, fate in table(section("docs/protocol.md", "Errors"), "Code", "When")]
     seen = {each.code for each in Failure.__subclasses__() if each not in NEVER_ON_A_WEBSOCKET}
     assert sorted(code for code, _ in told) == sorted(seen)
-    ends = {each.code: each.goodbye.code for each in failures() if each.goodbye is not None}
+    ends = {each.code: each.close_reason.code for each in failures() if each.close_reason is not None}
     assert {code for code, fate in told if fate != "stays"} == set(ends)
     assert all(f"with {ends[code]}" in fate for code, fate in told if code in ends)
 
@@ -222,7 +222,7 @@ def failures() -> Iterator[type[Failure]]:
 
 def test_close_codes_are_those_of_the_code() -> None:
     told = names(table(section("docs/protocol.md", "Close codes"), "Code", "Meaning", "What to do"))
-    assert told == ["1000", *(str(code) for code in sorted({each.code for each in Goodbye}))], (
+    assert told == ["1000", *(str(code) for code in sorted({each.code for each in CloseReason}))], (
         "1000 is the client's own"
     )
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from pubsub.settings import Settings
 from pubsub.settings_reader import read_settings
+from pubsub.system.logs import LEVELS
 from tests.harness import REPOSITORY, clean_environment
 
 # The rows of the contract's table that are served so far.
 DEFAULTS: dict[str, Any] = {
     "HOST": "0.0.0.0",
     "PORT": 8080,
+    "SOCKET_MODE": "0660",
     "MODE": "release",
     "LOG_FORMAT": "text",
     "RING_BUFFER_SIZE": 100,
@@ -93,6 +97,8 @@ def test_there_is_no_setting_without_a_row() -> None:
         ({"GIN_MODE": "debug"}, "debug"),
         ({"MODE": "debug", "LOG_LEVEL": "error"}, "error"),
         ({"LOG_LEVEL": "warn"}, "warn"),
+        ({"LOG_LEVEL": "WARNING"}, "warning"),
+        ({"LOG_LEVEL": " Critical "}, "critical"),
     ],
 )
 def test_the_log_level_follows_the_mode(
@@ -107,6 +113,7 @@ OTHERS = {
     "DATA_DIR": "/var/lib/pubsub",
     "HOST": "::1",
     "PORT": "9000",
+    "SOCKET_MODE": "0666",
     "MODE": "debug",
     "LOG_LEVEL": "warn",
     "LOG_FORMAT": "json",
@@ -190,11 +197,42 @@ def test_gin_mode_is_the_mode(place: str, directory: Path, monkeypatch: pytest.M
     assert read_settings(["--mode", "release"]).mode == "release"
 
 
+CHOICES = {
+    "MODE": ["release", "debug"],
+    "LOG_LEVEL": ["debug", "info", "warning", "warn", "error", "critical"],
+    "LOG_FORMAT": ["text", "json"],
+}
+
+
+def test_the_table_above_has_every_setting_with_choices() -> None:
+    assert set(CHOICES) == {name.upper() for name, kind in get_type_hints(Settings).items() if get_args(kind)}
+
+
+@pytest.mark.parametrize("spell", [str.lower, str.upper, str.title, lambda value: f" {value} "])
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_is_read_in_any_case(
+    name: str, spell: Callable[[str], str], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for choice in CHOICES[name]:
+        assert as_written(read_settings([f"--{name.lower()}", spell(choice)]), name) == choice
+        (directory / ".env").write_text(f"{name}={spell(choice)}\n")
+        assert as_written(read_settings([]), name) == choice
+        monkeypatch.setenv(name, spell(choice))
+        assert as_written(read_settings([]), name) == choice
+        monkeypatch.delenv(name)
+
+
+def test_each_log_level_is_one_of_pythons() -> None:
+    python = {choice: getattr(logging, choice.upper()) for choice in CHOICES["LOG_LEVEL"]}
+    assert python == LEVELS
+
+
 NONSENSE = {
     "PORT": ["x", "-1", "65536", "80.5", "1e3", " ", "8080 8081"],
-    "HOST": [],
+    "HOST": ["unix:", "unix:@", f"unix:/{'x' * 107}", f"unix:@{'x' * 108}"],
+    "SOCKET_MODE": ["rw-rw----", "0888", "660 ", "1777", "0o660", "66", "-660"],
     "MODE": ["production", "1"],
-    "LOG_LEVEL": ["loud", "20"],
+    "LOG_LEVEL": ["loud", "20", "notset", "fatal"],
     "LOG_FORMAT": ["xml"],
     "RING_BUFFER_SIZE": ["-1", "1.5", "many"],
     "SUBSCRIBER_QUEUE_SIZE": ["0", "-1", "x"],
@@ -231,42 +269,70 @@ def test_nonsense_stops_the_start_with_a_line(
     assert re.search(r"(?i)expected|must|may|should|one of|between", line)
 
 
-@pytest.mark.parametrize("place", ["flags", "environment", "file"])
-def test_several_mistakes_are_told_at_once(place: str, directory: Path) -> None:
-    mistakes = {"PORT": "x", "MODE": "loud", "PING_PERIOD_SEC": "-5", "MAX_MESSAGE_BYTES": "1MB"}
-    flags: list[str] = []
-    if place == "flags":
-        flags = [f"--{name.lower()}={value}" for name, value in mistakes.items()]
-    elif place == "file":
-        (directory / ".env").write_text("".join(f"{name}={value}\n" for name, value in mistakes.items()))
-    stopped = serve(*flags, environment=mistakes if place == "environment" else None)
-    assert stopped.returncode == 2
-    assert stopped.stdout == ""
-    lines = stopped.stderr.splitlines()
-    assert len(lines) == len(mistakes), stopped.stderr
-    for line, (name, value) in zip(sorted(lines), sorted(mistakes.items()), strict=True):
+MISTAKES = {"PORT": "x", "MODE": "loud", "PING_PERIOD_SEC": "-5", "MAX_MESSAGE_BYTES": "1MB"}
+
+
+def check_mistakes(told: str) -> None:
+    lines = told.splitlines()
+    assert len(lines) == len(MISTAKES), told
+    for line, (name, value) in zip(sorted(lines), sorted(MISTAKES.items()), strict=True):
         assert name in line
         assert value in line
 
 
+@pytest.mark.parametrize("place", ["flags", "environment", "file"])
+def test_several_mistakes_are_told_at_once(
+    place: str, directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags: list[str] = []
+    if place == "flags":
+        flags = [f"--{name.lower()}={value}" for name, value in MISTAKES.items()]
+    elif place == "environment":
+        for name, value in MISTAKES.items():
+            monkeypatch.setenv(name, value)
+    else:
+        (directory / ".env").write_text("".join(f"{name}={value}\n" for name, value in MISTAKES.items()))
+    with pytest.raises(SystemExit) as stopped:
+        read_settings(flags)
+    assert stopped.value.code == 2
+    printed, told = capsys.readouterr()
+    assert printed == ""
+    check_mistakes(told)
+
+
+def test_mistakes_stop_the_server(directory: Path) -> None:
+    """It reads its settings in another process, which tells them."""
+    flag, *others = MISTAKES.items()
+    stopped = serve(f"--{flag[0].lower()}={flag[1]}", environment=dict(others))
+    assert (stopped.returncode, stopped.stdout) == (2, "")
+    check_mistakes(stopped.stderr)
+
+
 @pytest.mark.parametrize("flags", [["--nonsense", "1"], ["--port"], ["nonsense"]])
-def test_flags_that_do_not_exist_stop_the_start(flags: list[str]) -> None:
-    stopped = serve(*flags)
-    assert stopped.returncode == 2
-    assert "Traceback" not in stopped.stderr
-    assert flags[0].lstrip("-") in stopped.stderr
+def test_flags_that_do_not_exist_stop_the_start(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        read_settings(flags)
+    assert stopped.value.code == 2
+    assert flags[0].lstrip("-") in capsys.readouterr().err
 
 
-def test_help_lists_every_setting_with_its_default() -> None:
-    shown = serve("--help")
-    assert shown.returncode == 0
-    _, _, options = shown.stdout.partition("options:")
+def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as shown:
+        read_settings(["--help"])
+    assert shown.value.code == 0
+    _, _, options = capsys.readouterr().out.partition("options:")
     for name, default in DEFAULTS.items():
         described = re.search(rf"\n  --{name.lower().replace('_', '-')}\b(.*?)(?=\n  --|\Z)", options, re.DOTALL)
         assert described, f"{name}:\n{options}"
         words = " ".join(described[1].split())
         assert re.search(rf"default: {re.escape(str(default))}(\.0)?(?!\w)", words), words
     assert "\n  --log-level" in options
+
+
+def test_the_server_shows_its_help() -> None:
+    shown = serve("--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "\n  --port" in shown.stdout
 
 
 def test_a_port_that_is_taken_is_said_clearly() -> None:

@@ -11,7 +11,7 @@ from signal import SIGINT, SIGTERM, Signals
 
 import pytest
 
-from pubsub.lifecycle import say_goodbye
+from pubsub.lifecycle import close_clients
 from pubsub.protocol.frames import CLOSE, FIN, TEXT
 from tests.harness import (
     PATIENCE,
@@ -151,7 +151,7 @@ async def test_a_stalled_client_with_little_before_it_is_counted_too(caplog: pyt
         await server.create("orders")
         stalled = await subscriber(server.port, receive_buffer=1 << 16)
         server.publish_locally("orders", [PAYLOAD] * 10)
-        await say_goodbye(server.app)
+        await close_clients(server.app)
         received = 0
         while more := await stalled.read_some():
             received += len(more)

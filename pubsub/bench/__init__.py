@@ -1,6 +1,6 @@
-"""``python -m pubsub bench``: loads a server of the user's own, and measures it.
+"""The load generator, ``python -m pubsub bench``: loads a server of the user's own, and measures it.
 
-It is a client like any other: it knows the wire contract and nothing of the server's insides.
+It must never import the server: it knows the protocol alone, as any client does.
 """
 
 import asyncio
@@ -9,23 +9,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-import aiohttp
-
 from pubsub.bench.plan import Plan, read_plan
 from pubsub.bench.report import remark, report, show_progress
 from pubsub.bench.run import Run
-from pubsub.console.address import Unreachable
-from pubsub.console.rest import Refused, Rest
+from pubsub.client.address import Unreachable
+from pubsub.client.rest import Refused, RestClient, open_http
 
 __all__ = ["run_bench"]
 
-REST_WAIT_SEC: Final = 10.0
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-KILLED: Final = 128  # the status of who ended by a signal, less its number
+KILLED: Final = 128  # added to the number of the signal that ended a program, it is the exit status
 
 
 def run_bench(flags: list[str], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None) -> int:
-    """Load and measure as the flags say; the result is the exit status, as ``--help`` tells it."""
+    """Load and measure a server; return the exit status, which ``--help`` explains."""
     plan = read_plan(flags)
     _allow_many_descriptors()
     try:
@@ -36,7 +33,7 @@ def run_bench(flags: list[str], loop_factory: Callable[[], asyncio.AbstractEvent
 
 
 def _allow_many_descriptors() -> None:
-    """As many as the system lets this process have: each client needs one. Where there is no such limit, do nothing."""
+    """Raise the limit of open files as far as the system allows: each client needs one."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -48,12 +45,8 @@ async def _bench(plan: Plan) -> int:
     run = Run(plan)
     signals = _stop_at_signals(run)
     try:
-        async with aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=REST_WAIT_SEC),
-            headers=plan.credentials.headers,
-            connector=plan.credentials.connector(),
-        ) as http:
-            await _measure(run, Rest(http, plan.base))
+        async with open_http(plan.credentials) as http:
+            await _measure(run, RestClient(http, plan.base))
     except (Refused, Unreachable) as error:
         remark("; ".join([str(error), *run.faults]))
         return 1
@@ -68,7 +61,7 @@ async def _bench(plan: Plan) -> int:
 
 
 def _stop_at_signals(run: Run) -> list[signal.Signals]:
-    """The first signal ends the run as if its time were over, the second at once; each deletes the topic."""
+    """End the run at the first signal as after its time, at the second at once; the topic is deleted at both."""
     received: list[signal.Signals] = []
     task = asyncio.current_task()
     assert task is not None, "a coroutine that runs has a task"
@@ -81,13 +74,13 @@ def _stop_at_signals(run: Run) -> list[signal.Signals]:
             task.cancel()
 
     for number in SIGNALS:
-        with suppress(NotImplementedError):  # on Windows Ctrl-C is the second kind
+        with suppress(NotImplementedError):  # on Windows the first Ctrl-C ends the run at once
             asyncio.get_running_loop().add_signal_handler(number, receive, number)
     return received
 
 
-async def _measure(run: Run, rest: Rest) -> None:
-    """Make the topic, run, delete the topic; raises Refused and Unreachable."""
+async def _measure(run: Run, rest: RestClient) -> None:
+    """Create the topic, run, delete the topic; raises Refused and Unreachable."""
     await rest.create(run.plan.topic, {})
     progress = asyncio.create_task(show_progress(run))
     try:
@@ -99,7 +92,7 @@ async def _measure(run: Run, rest: Rest) -> None:
         await _delete_topic(run, rest)
 
 
-async def _delete_topic(run: Run, rest: Rest) -> None:
+async def _delete_topic(run: Run, rest: RestClient) -> None:
     try:
         await rest.delete(run.plan.topic)
     except (Refused, Unreachable) as error:

@@ -1,19 +1,19 @@
-"""What came to a subscriber, and how late: plain sums. Nothing here connects, waits or looks at a clock."""
+"""Counts of received, missing and late messages, and of latencies. It must never connect, wait or read a clock."""
 
 from bisect import bisect_right
 from typing import Final
 
 MAX_GAPS: Final = 100
-"""Gaps that are kept for each subscriber, to tell what comes late from what comes twice. Older ones count as lost."""
+"""Gaps that are kept for each subscriber, to tell late messages from duplicates. Older gaps count as lost."""
 STEPS: Final = 64
-"""Buckets for each doubling of a latency: a percentile is at most 1.6 % above the truth."""
+"""Buckets for each doubling of a latency: a percentile is at most 1.6 % too high."""
 _STEP_BITS: Final = STEPS.bit_length()
 _BUCKETS: Final = STEPS * 65
 """Up to 2**64 nanoseconds."""
 
 
 class Account:
-    """One subscriber's messages by ``seq``; ``expected`` is the one that must come next."""
+    """The messages of one subscriber by ``seq``; ``expected`` is the next one in order."""
 
     __slots__ = ("_gaps", "_given_up", "delivered", "disordered", "duplicated", "expected")
 
@@ -26,12 +26,12 @@ class Account:
         self._given_up = 0  # missing messages in gaps that are no longer kept
 
     def take(self, count: int) -> None:
-        """The next ``count`` messages came, in order."""
+        """Count the next ``count`` messages, which came in order."""
         self.expected += count
         self.delivered += count
 
     def receive(self, seq: int) -> None:
-        """A message came, perhaps not the one that is expected."""
+        """Count a message, which may be another than the expected one."""
         if seq >= self.expected:
             if seq > self.expected:
                 self._miss(range(self.expected, seq))
@@ -45,11 +45,11 @@ class Account:
 
     @property
     def missed(self) -> int:
-        """How many have not come that should have come before another that did."""
+        """The number of messages that did not come although a later one did."""
         return self._given_up + sum(map(len, self._gaps))
 
     def lost(self, last: int) -> int:
-        """How many of the messages up to ``last`` did not come."""
+        """Return how many of the messages up to ``last`` did not come."""
         kept = sum(len(range(gap.start, min(gap.stop, last + 1))) for gap in self._gaps)
         return self._given_up + kept + max(0, last + 1 - self.expected)
 
@@ -59,17 +59,17 @@ class Account:
             self._given_up += len(self._gaps.pop(0))
 
     def _fill(self, seq: int) -> bool:
-        """Take a late message out of the gap that it left; whether there was one."""
+        """Take a late message out of its gap; return False if there is none."""
         at = bisect_right(self._gaps, seq, key=lambda gap: gap.start) - 1
         if at < 0 or seq not in self._gaps[at]:
             return False
         gap = self._gaps[at]
-        self._gaps[at : at + 1] = [rest for rest in (range(gap.start, seq), range(seq + 1, gap.stop)) if rest]
+        self._gaps[at : at + 1] = [part for part in (range(gap.start, seq), range(seq + 1, gap.stop)) if part]
         return True
 
 
 class Latencies:
-    """Counts of latencies in buckets that grow with them, so that a run of any length takes the same memory."""
+    """Counts of latencies, in buckets that are wider for higher ones: a run of any length takes the same memory."""
 
     __slots__ = ("_counts", "most")
 
@@ -86,7 +86,7 @@ class Latencies:
         self._counts[shift * STEPS + (nanoseconds >> shift)] += count
 
     def percentile(self, share: float) -> int | None:
-        """The latency in nanoseconds that ``share`` (0 to 1) of the messages did not exceed; None without messages."""
+        """Return the latency (ns) that ``share`` (0 to 1) of the messages did not exceed; None without messages."""
         left = share * sum(self._counts)
         for bucket, count in enumerate(self._counts):
             left -= count

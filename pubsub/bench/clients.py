@@ -1,4 +1,7 @@
-"""The clients of a run: subscribers that account for what comes, and the publisher that counts its acks."""
+"""The clients of a run: subscribers that count events, and the publisher that counts its acks.
+
+They must never decide when to publish.
+"""
 
 import asyncio
 import os
@@ -7,27 +10,29 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
+from msgspec import Raw
 
 from pubsub.bench.account import Account, Latencies
+from pubsub.bench.pieces import PieceCache, read_piece, read_reply, sent_at
 from pubsub.bench.plan import MIN_SIZE
-from pubsub.bench.tape import TEXT, Fault, Frame, Tape, read_frame, read_piece, read_reply, sent_at
-from pubsub.bench.wire import ANSWER_WAIT_SEC, Wire, client_frame
-from pubsub.console.address import Unreachable
-from pubsub.console.replies import Ack, Error, Event, Info, Reply
+from pubsub.bench.wire import Wire
+from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable
+from pubsub.client.frames import FIN_TEXT, FrameBounds, ServerFault, client_frame, read_frame
+from pubsub.client.replies import Ack, Error, Event, Info, Reply
+from pubsub.client.requests import Message, Publish, Subscribe, encode
 
 BUNCH: Final = 32
-"""Messages with one send time and one write: 0.05 ms of work, by which the last of them may seem late."""
+"""Messages with one send time and one write: 0.05 ms of work, which the latency of the last one includes."""
 
 
 class Tally:
-    """What all clients of a run add to."""
+    """The sums of all clients of a run."""
 
     def __init__(self, fail: Callable[[str], None]) -> None:
         self.latencies = Latencies()
-        self.tape = Tape()
-        self.dropped = 0  # messages that the server told it did not deliver
-        self.last_at = 0  # when an event or an ack came last, in nanoseconds
+        self.pieces = PieceCache()
+        self.dropped = 0  # messages that the server reported as dropped
+        self.last_at = 0  # time of the last event or ack, in nanoseconds
         self.fail = fail
 
 
@@ -39,9 +44,9 @@ class Subscriber(Wire):
         self._subscribed: asyncio.Future[None] | None = None
 
     async def subscribe(self, topic: str, client_id: str) -> None:
-        """Raises Unreachable where no answer comes; a refusal goes to the tally."""
+        """Subscribe and wait for the answer; raises Unreachable without one. A refusal goes to the tally."""
         self._subscribed = asyncio.get_running_loop().create_future()
-        self.send(msgspec.json.encode({"type": "subscribe", "topic": topic, "client_id": client_id}))
+        self.send(encode(Subscribe(topic=topic, client_id=client_id)))
         try:
             async with asyncio.timeout(ANSWER_WAIT_SEC):
                 await self._subscribed
@@ -49,11 +54,11 @@ class Subscriber(Wire):
             raise Unreachable(f"a subscribe was not answered within {ANSWER_WAIT_SEC:g} s") from None
 
     def feed(self, received: bytes) -> int:
-        """Take events as pieces that another subscriber may have had already, all else by the frame."""
+        """Take events as pieces that another subscriber may have decoded already, all else frame by frame."""
         now = time.monotonic_ns()
         tally, account, position = self._tally, self.account, 0
         while position < len(received):
-            piece = tally.tape.get(account.expected)
+            piece = tally.pieces.get(account.expected)
             if piece is not None and received.startswith(piece.frames, position):
                 account.take(piece.messages)
                 position += len(piece.frames)
@@ -61,7 +66,7 @@ class Subscriber(Wire):
                     tally.latencies.add(now - sent, messages)
                 tally.last_at = now
             elif (piece := read_piece(received, position, account.expected)) is not None:
-                tally.tape.add(account.expected, piece)
+                tally.pieces.add(account.expected, piece)
             elif (end := self._take_one(received, position)) > position:
                 position = end
             else:
@@ -69,14 +74,14 @@ class Subscriber(Wire):
         return position
 
     def _take_one(self, received: bytes, position: int) -> int:
-        """Take one frame of whatever kind; the place where it ends, or ``position`` where it is not whole."""
+        """Take one frame of any kind; return its end, or ``position`` if it is not whole."""
         frame = read_frame(received, position)
         if frame is None:
             return position
         self.take_frame(received, frame)
         return frame.end
 
-    def take(self, received: bytes, frame: Frame) -> None:
+    def take(self, received: bytes, frame: FrameBounds) -> None:
         match read_reply(received, frame):
             case Event(seq=seq) as event:
                 self.account.receive(seq)
@@ -100,7 +105,7 @@ class Subscriber(Wire):
 
 
 class Publisher(Wire):
-    """``acknowledged`` is called when acks have come."""
+    """The client that publishes; ``acknowledged`` is called after acks have come."""
 
     def __init__(self, tally: Tally, topic: str, size: int, acknowledged: Callable[[], None]) -> None:
         super().__init__()
@@ -108,24 +113,23 @@ class Publisher(Wire):
         self.acked = 0
         self._tally = tally
         self._acknowledged = acknowledged
-        # For the message's number (in its id and in its payload) and its send time.
-        self._form = (
-            f'{{"type":"publish","topic":"{topic}","message":{{"id":"{secrets.token_hex(4)}-0000-4000-8000-%012x",'
-            f'"payload":{{"n":"%012x","sent":"%016x","pad":"{"x" * (size - len(EMPTY_PAYLOAD))}"}}}}}}'
-        ).encode()
+        # A template with places for the message's number (in its id and in its payload) and its send time.
+        payload = f'{{"n":"%012x","sent":"%016x","pad":"{"x" * (size - len(EMPTY_PAYLOAD))}"}}'
+        message = Message(f"{secrets.token_hex(4)}-0000-4000-8000-%012x", Raw(payload.encode()))
+        self._form = encode(Publish(topic=topic, message=message))
 
     @property
     def in_flight(self) -> int:
         return self.published - self.acked
 
     def publish(self, count: int, sent: int) -> None:
-        """Publish ``count`` messages with the send time ``sent`` (nanoseconds)."""
+        """Publish ``count`` messages with the send time ``sent`` (ns)."""
         numbers = range(self.published + 1, self.published + count + 1)
         masks = os.urandom(4 * count)
         self.published += count
         self.write(
             b"".join(
-                client_frame(TEXT, self._form % (number, number, sent), masks[4 * at : 4 * at + 4])
+                client_frame(FIN_TEXT, self._form % (number, number, sent), masks[4 * at : 4 * at + 4])
                 for at, number in enumerate(numbers)
             )
         )
@@ -138,12 +142,12 @@ class Publisher(Wire):
             self._acknowledged()
         return end
 
-    def take(self, received: bytes, frame: Frame) -> None:
+    def take(self, received: bytes, frame: FrameBounds) -> None:
         reply = read_reply(received, frame)
         if not isinstance(reply, Ack):
             refuse_failure(reply)
         elif reply.seq != self.acked + 1:
-            raise Fault(f"publish #{self.acked + 1} was acknowledged as #{reply.seq}")
+            raise ServerFault(f"publish #{self.acked + 1} was acknowledged as #{reply.seq}")
         else:
             self.acked += 1
 
@@ -152,17 +156,17 @@ class Publisher(Wire):
 
 
 EMPTY_PAYLOAD: Final = '{"n":"000000000000","sent":"0000000000000000","pad":""}'
-assert len(EMPTY_PAYLOAD) <= MIN_SIZE, "the least payload has room for what each must hold"
+assert len(EMPTY_PAYLOAD) <= MIN_SIZE, "the smallest payload has room for number and send time"
 
 
 def refuse_failure(reply: Reply) -> None:
-    """Nothing but a heartbeat may come in place of what was asked for."""
+    """Raise ServerFault for any message but a heartbeat."""
     match reply:
         case Info(msg="ping"):
             pass
         case Error(error=problem):
-            raise Fault(f"the server answered {problem.code}: {problem.message}")
-        case Info(msg=said):
-            raise Fault(f"the server said {said!r}")
+            raise ServerFault(f"the server answered {problem.code}: {problem.message}")
+        case Info(msg=message):
+            raise ServerFault(f"the server sent the info {message!r}")
         case _:
-            raise Fault("the server sent what was not asked for")
+            raise ServerFault("the server sent a message that no request asked for")

@@ -1,4 +1,4 @@
-"""When to publish: as acks come, or when messages are due."""
+"""The pace of a run: publish as acks come, or as messages become due, and a slow server must never move a due time."""
 
 import asyncio
 import threading
@@ -12,13 +12,13 @@ SECOND: Final = 1_000_000_000  # nanoseconds
 TICK: Final = 1_000_000
 LEAST_WAIT: Final = TICK // 10
 SLICE: Final = 8 * BUNCH
-"""So many publishes at most, then the subscribers are read from again, lest the client make them slow."""
+"""The most publishes at a time; then the subscribers read again, so that the publisher does not add to latencies."""
 MAX_EVEN_RATE: Final = SECOND // TICK
-"""Above it a wake-up for each message would be the load; messages are due in bunches, one each tick."""
+"""Above it a wake-up for each message would itself be the load; messages are due together, once each tick."""
 
 
 class Schedule:
-    """When each message is due, in nanoseconds since the start. The first is number 0, and due at once."""
+    """The times at which messages are due, in nanoseconds since the start; number 0 is due at once."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
@@ -29,12 +29,12 @@ class Schedule:
         return -(-exact // self._grain) * self._grain
 
     def due_by(self, elapsed: int) -> int:
-        """How many are due."""
+        """Return how many messages are due after ``elapsed`` nanoseconds."""
         return elapsed // self._grain * self._grain * self._rate // SECOND + 1
 
 
 class Windowed:
-    """Closed loop: as many messages in flight as the window has, always."""
+    """Closed loop: always as many messages in flight as the window allows."""
 
     def __init__(self, window: int) -> None:
         self._window = window
@@ -43,14 +43,14 @@ class Windowed:
         refill()
 
     def refill(self, publisher: Publisher) -> bool:
-        """Publish a slice of what there is to publish; whether something is left."""
+        """Publish at most a slice of the messages that may be sent; return True if some are left."""
         end = publisher.published + SLICE
         while publisher.published < end and (room := self._window - publisher.in_flight) > 0:
             publisher.publish(min(room, BUNCH), time.monotonic_ns())
         return publisher.in_flight < self._window
 
     def unsent(self, publisher: Publisher) -> int:
-        """How many messages are due and could not be sent."""
+        """Return how many messages are due and could not be sent."""
         return 0
 
     def stop(self) -> None:
@@ -58,10 +58,10 @@ class Windowed:
 
 
 class Scheduled:
-    """Open loop: messages are due by the clock alone, and their send time is when they were due.
+    """Open loop: messages are due by the clock alone, and their send time is the time at which they were due.
 
-    One that can't be sent in time, because ``most_in_flight`` are without ack, is sent later with the same send time:
-    what a server's pause does to all that was due in it is seen (no coordinated omission).
+    A message that can't be sent in time, because ``most_in_flight`` are without ack, is sent later with the same send
+    time: a pause of the server counts for every message that was due during it (no coordinated omission).
     """
 
     def __init__(self, rate: int, duration: float, most_in_flight: int) -> None:
@@ -77,7 +77,7 @@ class Scheduled:
         self._ticker.start()
 
     def refill(self, publisher: Publisher) -> bool:
-        """Publish a slice of what there is to publish; whether something is left."""
+        """Publish at most a slice of the messages that may be sent; return True if some are left."""
         end = publisher.published + SLICE
         limit = min(self._due(), publisher.acked + self._most_in_flight)
         while (room := min(limit, end) - publisher.published) > 0:
@@ -87,7 +87,7 @@ class Scheduled:
         return publisher.published < limit
 
     def unsent(self, publisher: Publisher) -> int:
-        """How many messages are due and could not be sent."""
+        """Return how many messages are due and could not be sent."""
         return max(0, self._due() - publisher.published)
 
     def stop(self) -> None:
@@ -102,7 +102,7 @@ class Scheduled:
 
 
 class Ticker(threading.Thread):
-    """Wakes the event loop when something is due: its own timers are up to a millisecond late, and that would count."""
+    """Wakes the event loop when a message is due: timers of the loop are up to 1 ms late, which would count."""
 
     def __init__(self, next_due: Callable[[], int], tick: Callable[[], None]) -> None:
         super().__init__(daemon=True)

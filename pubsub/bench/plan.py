@@ -1,4 +1,4 @@
-"""What a load run is to do, read from flags. It must never connect."""
+"""The plan of a run, read from flags. It must never connect."""
 
 import argparse
 import re
@@ -9,31 +9,30 @@ from typing import Final
 
 from yarl import URL
 
-from pubsub.console.address import server_url
-from pubsub.console.credentials import Credentials, add_credential_flags, read_credentials
+from pubsub.client.address import server_url
+from pubsub.client.credentials import Credentials, add_credential_flags, read_credentials
+from pubsub.client.requests import is_topic
 
-# A run ends by itself, and takes no more than a machine has: the most of each figure.
+# Upper limits: a run ends by itself, and takes no more than a machine has.
 MAX_SUBSCRIBERS: Final = 10_000
 MAX_RATE: Final = 1_000_000
 MAX_WINDOW: Final = 10_000
-MIN_SIZE: Final = 64  # the number and the send time, and the JSON around them
-MAX_SIZE: Final = 1_000_000  # below the server's own default limit, with what stands around a payload
+MIN_SIZE: Final = 64  # number, send time and the JSON around them
+MAX_SIZE: Final = 1_000_000  # with the JSON around a payload, below the default limit of the server
 MAX_DURATION: Final = 600.0
 MAX_BYTES_IN_FLIGHT: Final = 64 * 2**20
 
-_TOPIC: Final = re.compile(r"(?=.{1,255}\Z)[\w:~-]+(\.[\w:~-]+)*\Z", re.ASCII)
-
 EPILOG: Final = f"""\
-Load only servers that are your own. The run makes a topic for itself and deletes it at the end.
+Load only servers that are your own. The run creates a topic for itself and deletes it at the end.
 
 At most {MAX_SUBSCRIBERS:,} subscribers, {MAX_RATE:,} messages/s, {MAX_WINDOW:,} in flight, {MAX_SIZE:,} bytes,
 {MAX_DURATION:g} seconds.
 
-With --rate, each message has a time at which it is due, and its latency counts from there: a server that holds the
-run up is charged with all that was due meanwhile. Above 1,000/s messages are due in bunches, one each millisecond.
+With --rate, each message has a time at which it is due, and its latency counts from that time: a pause of the server
+counts for every message that was due during it. Above 1,000/s messages are due together, once each millisecond.
 
-Exit status: 0 all arrived once and in order; 1 it did not, or the server could not be reached or refused; 2 wrong
-flags; 130 Ctrl-C. Progress and a table go to standard error, one line of JSON to standard output.
+Exit status: 0 every message arrived once and in order; 1 one did not, or the server could not be reached or refused;
+2 wrong flags; 130 Ctrl-C. Progress and a table go to standard error, one line of JSON to standard output.
 """
 
 
@@ -43,19 +42,19 @@ class Plan:
     topic: str
     subscribers: int
     rate: int  # messages/s; 0: as fast as they are acknowledged
-    window: int  # messages without ack at a time, where the rate is 0
+    window: int  # messages in flight, if the rate is 0
     size: int  # of a payload, in bytes
     duration: float  # seconds
     credentials: Credentials = field(default_factory=Credentials)
 
     @property
     def most_in_flight(self) -> int:
-        """So many messages may be without ack; with a rate only what the memory allows."""
+        """The most messages without ack; with a rate, memory alone is the limit."""
         return min(100_000, MAX_BYTES_IN_FLIGHT // self.size) if self.rate else self.window
 
 
 def read_plan(flags: list[str]) -> Plan:
-    """Flags that make no sense end the program with status 2 and a line that names the first."""
+    """Read the flags; an invalid one ends the program with status 2 and an explanation."""
     parser = _parser()
     chosen = parser.parse_args(flags)
     if chosen.window * chosen.size > MAX_BYTES_IN_FLIGHT and not chosen.rate:
@@ -85,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate", type=_whole(0, MAX_RATE), default=0, metavar="R",
         help="messages published a second; 0: as fast as they are acknowledged (default: %(default)s)")  # fmt: skip
     add("--window", type=_whole(1, MAX_WINDOW), default=20, metavar="W",
-        help="messages in flight where the rate is 0 (default: %(default)s)")  # fmt: skip
+        help="messages in flight if the rate is 0 (default: %(default)s)")  # fmt: skip
     add("--size", type=_whole(MIN_SIZE, MAX_SIZE), default=200, metavar="BYTES",
         help="size of a payload (default: %(default)s)")  # fmt: skip
     add("--duration", type=_duration, default=5.0, metavar="SECONDS",
@@ -123,6 +122,6 @@ def _url(text: str) -> URL:
 
 
 def _topic(text: str) -> str:
-    if not _TOPIC.match(text):
+    if not is_topic(text):
         raise argparse.ArgumentTypeError(f"got {text!r}, expected the name of a topic")
     return text

@@ -1,7 +1,6 @@
-"""What a run tells: a line a second and a table on standard error, one line of JSON on standard output."""
+"""The report of a run: progress and a table on standard error, a line of JSON on standard output. It never measures."""
 
 import asyncio
-import os
 import sys
 from contextlib import suppress
 from typing import Any, Final
@@ -10,16 +9,16 @@ import msgspec
 
 from pubsub.bench.plan import Plan
 from pubsub.bench.run import Result, Run, Stage
-from pubsub.console.address import without_password
-from pubsub.console.lines import escape
+from pubsub.client.address import without_password
+from pubsub.client.terminal import discard_output, escape
 
 BUSY: Final = 0.9
-"""With this share of a core the client may be what was measured."""
+"""Above this share of a core the client may have been the bottleneck."""
 _ERASE_TO_END: Final = "\x1b[K"
 
 
 async def show_progress(run: Run) -> None:
-    """A line a second, on a terminal always the same. Never returns."""
+    """Show progress once a second, on a terminal in one line. Never returns."""
     deliveries = acknowledged = 0
     seconds = 0
     while True:
@@ -33,25 +32,25 @@ async def show_progress(run: Run) -> None:
                               f"publishes/s, {run.missed:,} missed")  # fmt: skip
             seconds += 1
         else:
-            _show_passing("waiting for what is under way")
+            _show_passing("waiting for messages in flight")
         await asyncio.sleep(1)
 
 
 def _show_passing(text: str) -> None:
     if sys.stderr.isatty():
-        _tell(f"\r{text}{_ERASE_TO_END}")
+        _write(f"\r{text}{_ERASE_TO_END}")
     else:
-        _tell(f"{text}\n")
+        _write(f"{text}\n")
 
 
 def remark(text: str) -> None:
-    """For a person: a failure, or something odd."""
+    """Show a failure on standard error."""
     start = f"\r{_ERASE_TO_END}" if sys.stderr.isatty() else ""
-    _tell(f"{start}pubsub bench: {escape(text)}\n")
+    _write(f"{start}pubsub bench: {escape(text)}\n")
 
 
-def _tell(text: str) -> None:
-    """A standard error that nobody reads any more ends no run."""
+def _write(text: str) -> None:
+    """Write to standard error; the run goes on if nobody reads it any more."""
     with suppress(OSError):
         sys.stderr.write(text)
         sys.stderr.flush()
@@ -59,24 +58,23 @@ def _tell(text: str) -> None:
 
 def report(plan: Plan, result: Result, *, interrupted: bool) -> None:
     start = f"\r{_ERASE_TO_END}" if sys.stderr.isatty() else ""
-    _tell(start + table(plan, result, interrupted=interrupted))
+    _write(start + table(plan, result, interrupted=interrupted))
     try:
         print(json_line(plan, result, interrupted=interrupted), flush=True)
     except BrokenPipeError:
-        # What is still buffered goes nowhere, or Python complains about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output(sys.stdout)
 
 
 def table(plan: Plan, result: Result, *, interrupted: bool) -> str:
     pace = f"{plan.rate:,} messages/s" if plan.rate else f"{plan.window:,} in flight"
-    latencies = "   ".join(f"{name} {_spell(each)}" for name, each in result.latencies.items())
+    latencies = "   ".join(f"{name} {_milliseconds(each)}" for name, each in result.latencies.items())
     lines = [
         f"{plan.subscribers:,} subscribers, {pace}, payloads of {plan.size:,} bytes, {result.seconds:.1f} s"
         + (" (interrupted)" if interrupted else ""),
         f"  publishes   {_per_second(result.acknowledged, result):>12,}/s  {result.acknowledged:>14,} acknowledged",
         f"  deliveries  {_per_second(result.deliveries, result):>12,}/s  {result.deliveries:>14,}",
         f"  latency     {latencies} (ms)",
-        f"  lost {result.lost:,}, of which the server told {result.dropped:,}; duplicated {result.duplicated:,}; "
+        f"  lost {result.lost:,}, of which the server reported {result.dropped:,}; duplicated {result.duplicated:,}; "
         f"disordered {result.disordered:,}",
         f"  client CPU  {result.client_cpu:.0%} of a core",
         *(f"  fault: {escape(each)}" for each in result.faults),
@@ -88,7 +86,7 @@ def table(plan: Plan, result: Result, *, interrupted: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _spell(nanoseconds: int | None) -> str:
+def _milliseconds(nanoseconds: int | None) -> str:
     return "-" if nanoseconds is None else f"{nanoseconds / 1e6:.2f}"
 
 
@@ -97,7 +95,7 @@ def _per_second(count: int, result: Result) -> int:
 
 
 def json_line(plan: Plan, result: Result, *, interrupted: bool) -> str:
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "url": without_password(plan.base),
         "topic": plan.topic,
         "subscribers": plan.subscribers,
@@ -121,4 +119,4 @@ def json_line(plan: Plan, result: Result, *, interrupted: bool) -> str:
         "client_was_bottleneck": result.client_cpu > BUSY,
         "interrupted": interrupted,
     }
-    return msgspec.json.encode(told).decode()
+    return msgspec.json.encode(fields).decode()

@@ -1,4 +1,4 @@
-"""One run: connect, publish for a time, wait for what is under way, and say what came of it."""
+"""One run: connect, publish for a time, wait for the messages in flight, and sum up. It must never print."""
 
 import asyncio
 import gc
@@ -12,22 +12,22 @@ from pubsub.bench.clients import Publisher, Subscriber, Tally
 from pubsub.bench.pace import SECOND, Pace, Scheduled, Windowed
 from pubsub.bench.plan import Plan
 from pubsub.bench.wire import Wire
-from pubsub.console.address import Unreachable
+from pubsub.client.address import Unreachable, websocket_url
 
 CONNECTORS: Final = 50
-"""So many clients connect at a time: fewer than any server's queue of connections holds."""
+"""Clients that connect at the same time: fewer than the accept queue of any server holds."""
 QUIET_SEC: Final = 2.0
-"""What has not come when nothing came for so long is lost."""
+"""After this time without any message, the missing ones are lost."""
 SETTLE_SEC: Final = 30.0
-"""What is under way at the end has no longer than this, however busy the server is."""
+"""The longest wait for the messages in flight at the end, even if others still come."""
 LOOK_SEC: Final = 0.02
 EARLY_SEC: Final = 0.001
-"""By so much uvloop's timers may come too early."""
+"""The time by which timers of uvloop may be too early."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run measured; latencies in nanoseconds (None without deliveries)."""
+    """The result of a run; latencies in nanoseconds (None without deliveries)."""
 
     seconds: float
     published: int
@@ -37,7 +37,7 @@ class Result:
     lost: int
     duplicated: int
     disordered: int
-    dropped: int  # of the lost, those that the server told about
+    dropped: int  # of the lost, those that the server reported
     latencies: dict[str, int | None]
     client_cpu: float  # share of one core
     faults: list[str]
@@ -55,13 +55,13 @@ class Stage(Enum):
 
 
 class Run:
-    """A fault, or :meth:`stop`, ends it early; what was measured by then counts."""
+    """One run. A fault, or :meth:`stop`, ends it early; its result has the measurements up to then."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.subscribers: list[Subscriber] = []
         self.connected = 0
-        self.faults: list[str] = []  # of the first moment: what follows from it is not told
+        self.faults: list[str] = []  # those before the run ended: later ones follow from them
         self._tally = Tally(self._fail)
         self._over = asyncio.Event()
         self._publisher = Publisher(self._tally, plan.topic, plan.size, self._refill)
@@ -75,7 +75,7 @@ class Run:
         self._cpu = 0.0
 
     def stop(self) -> None:
-        """End early, or wait no longer for what is under way; nothing of it is a fault."""
+        """End early, or end the wait for messages in flight; neither is a fault."""
         self._over.set()
         if self.stage is Stage.SETTLING:
             self.stage = Stage.DONE
@@ -86,7 +86,7 @@ class Run:
 
     @property
     def missed(self) -> int:
-        """Messages that did not come though a later one did."""
+        """The number of messages that did not come although a later one did."""
         return sum(each.account.missed for each in self.subscribers)
 
     @property
@@ -94,14 +94,14 @@ class Run:
         return self._publisher.acked
 
     async def connect(self) -> None:
-        """Raises Unreachable."""
+        """Connect and subscribe all clients; raises Unreachable."""
         await self._unless_over(self._connect_all())
 
     async def measure(self) -> None:
-        """Publish for the time of the plan, then wait for what is under way."""
+        """Publish for the time of the plan, then wait for the messages in flight."""
         if self._over.is_set():
             return
-        gc.freeze()  # thousands of clients need not be looked through again and again
+        gc.freeze()  # the collector need not look through thousands of clients again and again
         self._began = self._tally.last_at = time.monotonic_ns()
         cpu = time.process_time()
         await self._publish()
@@ -113,7 +113,7 @@ class Run:
         try:
             self._pace.start(self._began, self._refill)
             await self._unless_over(asyncio.sleep(self.plan.duration + EARLY_SEC))
-            self._refill()  # what became due in the last moment
+            self._refill()  # messages that became due in the last moment
             self._unsent = self._pace.unsent(self._publisher)
         finally:
             self.stage = Stage.SETTLING
@@ -152,11 +152,11 @@ class Run:
         self._over.set()
 
     def _refill(self) -> None:
-        """There may be something to publish; for what is more than a slice this comes again, in the next tick."""
+        """Publish at most a slice of the messages that may be sent, and the next slice in the next tick."""
         if self.stage is Stage.PUBLISHING and self._next_slice is None and self._pace.refill(self._publisher):
-            self._next_slice = asyncio.get_running_loop().call_soon(self._go_on)
+            self._next_slice = asyncio.get_running_loop().call_soon(self._refill_next)
 
-    def _go_on(self) -> None:
+    def _refill_next(self) -> None:
         self._next_slice = None
         self._refill()
 
@@ -180,14 +180,14 @@ class Run:
             self.connected += 1
 
     def _name(self, role: str) -> str:
-        """A token allows no name but its own."""
+        """Return the client id for a role: that of the token, as a token allows no other."""
         return self.plan.credentials.client_id or f"{self.plan.topic}-{role}"
 
     async def _open(self, wire: Wire, client_id: str) -> None:
-        await wire.open((self.plan.base / "ws").with_query(client_id=client_id), self.plan.credentials)
+        await wire.open(websocket_url(self.plan.base, client_id), self.plan.credentials)
 
     async def _unless_over(self, step: Coroutine[None, None, None]) -> None:
-        """Await ``step``, or leave it when the run is over."""
+        """Await ``step``, or cancel it when the run is over."""
         task, over = asyncio.create_task(step), asyncio.create_task(self._over.wait())
         try:
             await asyncio.wait((task, over), return_when=asyncio.FIRST_COMPLETED)
@@ -199,7 +199,7 @@ class Run:
             await asyncio.gather(task, over, return_exceptions=True)
 
     async def _settle(self) -> None:
-        """Until all that is under way has come, or nothing more does."""
+        """Wait until all messages in flight have come, or no more come."""
         began = time.monotonic_ns()
         while (
             self.stage is Stage.SETTLING
@@ -212,7 +212,7 @@ class Run:
 
     @property
     def _has_all(self) -> bool:
-        """What was on a connection that is closed is not under way any more."""
+        """True if no message is in flight; those of a closed connection are not."""
         return (self._publisher.closed or not self._publisher.in_flight) and all(
             each.closed or each.account.expected > self._publisher.acked for each in self.subscribers
         )

@@ -1,6 +1,6 @@
 """A WebSocket client that is lighter than aiohttp's: a transport and a handshake, no task and no queue.
 
-It takes what the server of this project sends: whole frames without extensions.
+It reads the frames of this project's server, and must never know publish/subscribe.
 """
 
 import asyncio
@@ -12,46 +12,39 @@ from typing import Final, cast
 
 from yarl import URL
 
-from pubsub.bench.tape import CLOSE, PING, PONG, TEXT, Fault, Frame, read_frame
-from pubsub.console.address import Unreachable, cause_of, without_password
-from pubsub.console.credentials import Credentials
-from pubsub.console.endings import ending_of, refusal_text
-from pubsub.websocket.upgrade import websocket_mask
+from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, connect_error
+from pubsub.client.close_codes import NORMAL_CLOSURE, ending_of, refusal_of
+from pubsub.client.credentials import Credentials
+from pubsub.client.frames import (
+    FIN_CLOSE,
+    FIN_PING,
+    FIN_PONG,
+    FIN_TEXT,
+    FrameBounds,
+    ServerFault,
+    client_frame,
+    read_frame,
+)
 
-ANSWER_WAIT_SEC: Final = 10.0
-NORMAL_CLOSURE: Final = 1000
 MAX_HEAD_BYTES: Final = 64 * 2**10
-_MASKED: Final = 0x80
 _RFC_6455_UUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
-def client_frame(kind: int, payload: bytes, mask: bytes) -> bytes:
-    """A frame around ``payload``; ``mask`` is four bytes that nobody can guess (RFC 6455, 5.3)."""
-    size = len(payload)
-    masked = bytearray(payload)
-    websocket_mask(mask, masked)
-    if size < 126:
-        return bytes((kind, _MASKED | size)) + mask + masked
-    if size < 1 << 16:
-        return bytes((kind, _MASKED | 126)) + size.to_bytes(2, "big") + mask + masked
-    return bytes((kind, _MASKED | 127)) + size.to_bytes(8, "big") + mask + masked
-
-
 class Wire(asyncio.Protocol):
-    """One client. A subclass says what to do with text; :meth:`fail` gets why the connection came to its end."""
+    """One client. A subclass defines :meth:`take` for text frames and :meth:`fail` for the end of the connection."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._key = base64.b64encode(os.urandom(16))
         self._open: asyncio.Future[None] | None = None  # until the handshake is done
-        self._rest = b""  # a frame that has begun
+        self._unfinished = b""  # a frame that has begun
 
-    def take(self, received: bytes, frame: Frame) -> None:
-        """A text frame came."""
+    def take(self, received: bytes, frame: FrameBounds) -> None:
+        """Take a text frame."""
         raise NotImplementedError
 
     def fail(self, reason: str) -> None:
-        """The connection ended, or the server sent what it must not."""
+        """Note that the connection ended, for this reason."""
         raise NotImplementedError
 
     @property
@@ -69,23 +62,23 @@ class Wire(asyncio.Protocol):
                 self.write(self._request(url, credentials))
                 await self._open
         except OSError as error:
-            raise Unreachable(f"cannot reach {without_password(url.origin())}: {cause_of(error)}") from None
+            raise Unreachable(connect_error(url, error)) from None
 
     def send(self, payload: bytes) -> None:
-        self.write(client_frame(TEXT, payload, os.urandom(4)))
+        self.write(client_frame(FIN_TEXT, payload, os.urandom(4)))
 
     def write(self, sent: bytes) -> None:
         if self._transport is not None:
             self._transport.write(sent)
 
     def close(self) -> None:
-        """End; nothing is told of it, and nothing more is taken."""
+        """Close; :meth:`fail` is not called, and nothing more is taken."""
         if self._transport is not None:
-            self.write(client_frame(CLOSE, NORMAL_CLOSURE.to_bytes(2, "big"), os.urandom(4)))
+            self.write(client_frame(FIN_CLOSE, NORMAL_CLOSURE.to_bytes(2, "big"), os.urandom(4)))
             self._transport.close()
             self._transport = None
 
-    # What the transport calls
+    # Called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -93,33 +86,34 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._transport is None:
             return
-        received = self._rest + data if self._rest else data
+        received = self._unfinished + data if self._unfinished else data
         try:
             if self._open is not None:
                 received = self._read_head(received)
-            self._rest = received[self.feed(received) :] if received and self._open is None else received
-        except Fault as fault:
+            self._unfinished = received[self.feed(received) :] if received and self._open is None else received
+        except ServerFault as fault:
             self._end(str(fault))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(f"the connection was lost{f': {exc}' if exc else ''}")
 
     def feed(self, received: bytes) -> int:
-        """Take the whole frames in ``received``; the place up to which they go."""
+        """Take the whole frames in ``received``; return the end of the last."""
         position = 0
         while (frame := read_frame(received, position)) is not None:
             self.take_frame(received, frame)
             position = frame.end
         return position
 
-    def take_frame(self, received: bytes, frame: Frame) -> None:
+    def take_frame(self, received: bytes, frame: FrameBounds) -> None:
         payload = received[frame.start : frame.end]
-        if frame.kind == TEXT:
+        if frame.first == FIN_TEXT:
             self.take(received, frame)
-        elif frame.kind == PING:
-            self.write(client_frame(PONG, payload, os.urandom(4)))
-        elif frame.kind == CLOSE:
-            raise Fault(ending_of(int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace")).reason)
+        elif frame.first == FIN_PING:
+            self.write(client_frame(FIN_PONG, payload, os.urandom(4)))
+        elif frame.first == FIN_CLOSE:
+            code, reason = int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace")
+            raise ServerFault(ending_of(code, reason).reason)
 
     def _end(self, reason: str) -> None:
         if self._transport is None:
@@ -140,24 +134,24 @@ class Wire(asyncio.Protocol):
         return head.encode() + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + self._key + b"\r\n\r\n"
 
     def _read_head(self, received: bytes) -> bytes:
-        """End the handshake once all of its answer is there; what came behind it."""
-        head, end, rest = received.partition(b"\r\n\r\n")
+        """End the handshake once its answer is whole; return the bytes behind it."""
+        head, end, following = received.partition(b"\r\n\r\n")
         if not end:
             if len(received) > MAX_HEAD_BYTES:
-                raise Fault("the server's answer is none of HTTP")
+                raise ServerFault("the server's answer is not HTTP")
             return received
         self._check(head)
         if self._open is not None and not self._open.done():
             self._open.set_result(None)
         self._open = None
-        return rest
+        return following
 
     def _check(self, head: bytes) -> None:
         status = re.match(rb"HTTP/1\.1 (\d{3})\b", head)
         if status is None:
-            raise Fault("the server's answer is none of HTTP")
+            raise ServerFault("the server's answer is not HTTP")
         if status[1] != b"101":
-            raise Fault(refusal_text(int(status[1])))
+            raise ServerFault(refusal_of(int(status[1])).reason)
         accept = base64.b64encode(hashlib.sha1(self._key + _RFC_6455_UUID, usedforsecurity=False).digest())
         if not re.search(rb"\r\nsec-websocket-accept: *" + re.escape(accept) + rb" *(\r|\Z)", head, re.IGNORECASE):
-            raise Fault("the server's answer is none of WebSocket")
+            raise ServerFault("the server's answer is not a WebSocket handshake")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
+import socket
 import ssl
 import sys
 import urllib.error
@@ -11,25 +13,57 @@ import urllib.request
 from typing import Final
 
 from pubsub.settings_reader import read_settings
+from pubsub.system.unix_socket import address_of
 
 HEALTH_WAIT: Final = 5.0  # seconds
 
 
 def run_health(flags: list[str]) -> int:
     parser = argparse.ArgumentParser("pubsub health", description="Exit status 0 when a server is well, 1 when not.")
-    parser.add_argument("--url", help="the server (default: the one that the settings HOST and PORT would start)")
+    parser.add_argument("--url", help="the server, also unix:/path (default: the one that the settings would start)")
     url = parser.parse_args(flags).url
     own = url is None
     url = url or read_settings([]).own_url
-    # Its own certificate need not be one for 127.0.0.1, and there is nobody between.
-    tls = ssl._create_unverified_context() if own else None
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=HEALTH_WAIT, context=tls) as response:
-            print(response.read().decode())
-    except urllib.error.HTTPError as error:
-        print(f"{url}: {error.status} {error.read().decode(errors='replace')}", file=sys.stderr)
-        return 1
+        status, text = ask(url, own=own)
     except (OSError, ValueError, http.client.HTTPException) as error:
         print(f"{url}: {error}", file=sys.stderr)
         return 1
+    if status != http.client.OK:
+        print(f"{url}: {status} {text}", file=sys.stderr)
+        return 1
+    print(text)
     return 0
+
+
+def ask(url: str, *, own: bool) -> tuple[int, str]:
+    """Return status and text of the server's answer. Raises OSError, ValueError, HTTPException."""
+    scheme, _, path = url.partition(":")
+    if scheme in ("unix", "https+unix"):
+        with contextlib.closing(UnixConnection(path, secure=scheme != "unix")) as connection:
+            connection.request("GET", "/health")
+            response = connection.getresponse()
+            return response.status, response.read().decode(errors="replace")
+    # Its own certificate need not be one for 127.0.0.1, and there is nobody between.
+    tls = ssl._create_unverified_context() if own else None
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=HEALTH_WAIT, context=tls) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(errors="replace")
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket, with TLS where ``secure``."""
+
+    def __init__(self, path: str, *, secure: bool) -> None:
+        super().__init__("localhost", timeout=HEALTH_WAIT)
+        self._path = path
+        self._secure = secure
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(address_of(self._path))
+        if self._secure:
+            self.sock = ssl._create_unverified_context().wrap_socket(self.sock)  # nobody is between here either

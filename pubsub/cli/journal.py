@@ -17,12 +17,12 @@ import msgspec
 from msgspec import Raw, Struct
 
 from pubsub.core.clock import Clock
-from pubsub.core.journal import DATABASE, JournalError
-from pubsub.core.topic import Topic, random_epoch
-from pubsub.journals.memory import MemoryJournal
+from pubsub.core.journal import JournalError, random_epoch
+from pubsub.journals import DATABASE
+from pubsub.journals.operations import Append, Create, TopicHandle
 from pubsub.journals.store import MAX_SEQ, DirectoryLock, EventRow, Store, TopicRow
 from pubsub.journals.wal import lost_commits
-from pubsub.journals.writer import TRIM_ROWS, Append, Create, Writer
+from pubsub.journals.writer import TRIM_ROWS, Writer
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.requests import Message, Publish, TopicOptions, check_message, check_topic
 
@@ -159,14 +159,12 @@ def import_(directory: Path, chosen: argparse.Namespace) -> int:
     return 0
 
 
-def open_topic(writer: Writer, name: str, history: int) -> Topic:
+def open_topic(writer: Writer, name: str, history: int) -> TopicHandle:
     """The topic that messages go to, made where it is not there."""
     for row in writer.open().topics():
         if row.name == name:
-            topic = make_topic(row.name, row.epoch, row.options)
-            topic.number = row.number
-            return topic
-    topic = make_topic(name, random_epoch(), TopicOptions(history=history, durable=True))
+            return TopicHandle(row.name, row.epoch, row.options, row.number)
+    topic = TopicHandle(name, random_epoch(), TopicOptions(history=history, durable=True))
     creation = Create(topic, lambda failure: None)
     result = writer.write([creation])
     if result.failure:
@@ -175,11 +173,7 @@ def open_topic(writer: Writer, name: str, history: int) -> Topic:
     return topic
 
 
-def make_topic(name: str, epoch: str, options: TopicOptions) -> Topic:
-    return Topic(name, epoch, options, MemoryJournal(Clock()), ring_size=0)
-
-
-def read_groups(topic: Topic, lines: TextIO) -> Iterator[list[Append]]:
+def read_groups(topic: TopicHandle, lines: TextIO) -> Iterator[list[Append]]:
     """The lines as publishes, a page at a time. Raises BadRequest, which names the line."""
     group: list[Append] = []
     clock = Clock()

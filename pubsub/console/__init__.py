@@ -1,6 +1,6 @@
-"""The interactive client, ``python -m pubsub client``: a person's or a script's commands, and the server's answers.
+"""The interactive client, ``python -m pubsub client``: commands from a person or a script, and the server's answers.
 
-It is a client like any other: it knows the wire contract and nothing of the server's insides.
+It must never import the server: it knows the protocol alone, as any client does.
 """
 
 import asyncio
@@ -8,24 +8,22 @@ import secrets
 import sys
 from collections.abc import Awaitable, Callable
 
-import aiohttp
 from yarl import URL
 
-from pubsub.console.address import Unreachable, server_url
+from pubsub.client.address import Unreachable, server_url
+from pubsub.client.credentials import Credentials
+from pubsub.client.rest import open_http
 from pubsub.console.console import Console
-from pubsub.console.credentials import Credentials
 from pubsub.console.plain import run_plain
-from pubsub.console.screen import ScreenGone, is_interactive
+from pubsub.console.screen import OutputClosed, is_interactive
 
 __all__ = ["run_console"]
 
-REST_WAIT_SEC = 10.0
-
 
 def run_console(*, url: str, client_id: str | None, credentials: Credentials) -> int:
-    """Converse with the server at ``url`` until the person or the script has done; the result is the exit status.
+    """Run a session with the server at ``url`` to its end; return the exit status.
 
-    0: all went well · 1: a command failed, or the server could not be reached · 2: ``url`` is none · 130: Ctrl-C.
+    0: all went well · 1: a command failed, or the server could not be reached · 2: ``url`` is no URL · 130: Ctrl-C.
     """
     try:
         base = server_url(url)
@@ -34,35 +32,31 @@ def run_console(*, url: str, client_id: str | None, credentials: Credentials) ->
         return 2
     try:
         name = client_id or credentials.client_id or f"console-{secrets.token_hex(6)}"
-        return asyncio.run(_converse(base, name, credentials))
+        return asyncio.run(_run_session(base, name, credentials))
     except KeyboardInterrupt:
         return 130
 
 
-async def _converse(base: URL, client_id: str, credentials: Credentials) -> int:
-    async with aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=REST_WAIT_SEC),
-        headers=credentials.headers,
-        connector=credentials.connector(),
-    ) as http:
+async def _run_session(base: URL, client_id: str, credentials: Credentials) -> int:
+    async with open_http(credentials) as http:
         console = Console(http, base, client_id)
-        run = _way_to_run(console)
+        run = _choose_runner(console)
         status = 1
         try:
             status = await run(console)
         except* Unreachable as group:
             console.remark(f"error: {group.exceptions[0]}")
-        except* ScreenGone:
+        except* OutputClosed:
             status = 0
     return status
 
 
-def _way_to_run(console: Console) -> Callable[[Console], Awaitable[int]]:
+def _choose_runner(console: Console) -> Callable[[Console], Awaitable[int]]:
     if not is_interactive():
         return run_plain
     try:
         from pubsub.console.prompt import run_prompt
     except ModuleNotFoundError as error:
-        console.remark(f"no history, no completion: {error.name} is missing; install the extra 'client' to have them")
+        console.remark(f"no history, no completion: {error.name} is missing; install the extra 'client' to get them")
         return run_plain
     return run_prompt

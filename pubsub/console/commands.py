@@ -1,4 +1,4 @@
-"""What a person types, as commands. It reads text alone, and never touches a socket or a terminal."""
+"""Commands, parsed from typed lines. It reads text alone, and must never touch a socket or a terminal."""
 
 import json
 import re
@@ -21,7 +21,7 @@ class Unsubscribe:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """``payload`` is JSON text, as it was typed where it was typed as JSON."""
+    """A publish; ``payload`` is JSON text, unchanged if it was typed as JSON."""
 
     topic: str
     payload: str
@@ -39,7 +39,7 @@ class ListTopics:
 
 @dataclass(frozen=True, slots=True)
 class CreateTopic:
-    """``options``: those of the topic, as REST takes them; the server knows which there are."""
+    """A topic to create; ``options`` are names and values for REST, which the server checks."""
 
     topic: str
     options: tuple[tuple[str, object], ...] = ()
@@ -58,7 +58,7 @@ class ReadHistory:
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """The names of the commands to explain."""
+    """A request for help; ``commands`` are the names of those to explain."""
 
     commands: tuple[str, ...]
 
@@ -89,12 +89,12 @@ Command = (
 
 
 class CommandError(ValueError):
-    """A line that is no command; its text says what was expected and what came."""
+    """A line is no command; the text says what was expected and what came."""
 
 
 @dataclass(frozen=True, slots=True)
 class Syntax:
-    """How a command is typed. ``build`` takes its arguments; the last one is the whole rest of the line."""
+    """The form of a command. ``build`` takes its arguments; the last one is the whole rest of the line."""
 
     required: tuple[str, ...]
     optional: tuple[str, ...]
@@ -110,7 +110,7 @@ class Syntax:
 
 
 def parse(line: str) -> Command:
-    """The command that ``line`` stands for; raises ``CommandError``."""
+    """Parse a typed line; raises ``CommandError``."""
     _require_unicode(line)
     if not line.strip():
         return Nothing()
@@ -163,13 +163,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 # Numbers stay text: they are sent as they were typed, and int() refuses more than 4,300 digits.
 _JSON = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse_constant)
-
-
 _JSON_VALUE = json.JSONDecoder()
 
 
 def _payload(text: str) -> str:
-    """The JSON that a typed TEXT stands for: itself where it is JSON, and otherwise a JSON string of it."""
+    """Return a typed TEXT as JSON: unchanged if it is JSON, otherwise as a JSON string."""
     try:
         _JSON.decode(text)
     except (ValueError, RecursionError) as error:
@@ -207,7 +205,7 @@ def _create(topic: str, options: str = "") -> Command:
 
 
 def _option(text: str) -> tuple[str, object]:
-    """``durable`` stands for ``durable=true``, and ``overflow=latest`` needs no quotes."""
+    """Parse ``name=value``: ``durable`` means ``durable=true``, and ``overflow=latest`` needs no quotes."""
     name, _, value = text.partition("=")
     try:
         return name, _JSON_VALUE.decode(value or "true")
@@ -235,8 +233,8 @@ SYNTAX = {
         ("TOPIC",), ("LAST_N",), "subscribe to a topic, and replay its last LAST_N messages first", _subscribe
     ),
     "unsub": Syntax(("TOPIC",), (), "end the subscription to a topic", _unsubscribe),
-    "pub": Syntax(("TOPIC", "TEXT"), (), "publish TEXT: as JSON where it is JSON, as a string otherwise", _publish),
-    "ping": Syntax((), (), "ask the server for a sign of life, and time it", Ping),
+    "pub": Syntax(("TOPIC", "TEXT"), (), "publish TEXT: as JSON if it is JSON, otherwise as a string", _publish),
+    "ping": Syntax((), (), "send a ping, and show the time until the pong", Ping),
     "topics": Syntax((), (), "list the topics", ListTopics),
     "create": Syntax(
         ("TOPIC",),
@@ -247,6 +245,6 @@ SYNTAX = {
     "delete": Syntax(("TOPIC",), (), "delete a topic and end its subscriptions", _delete),
     "history": Syntax(("TOPIC",), ("N",), "show the last N messages of a topic (10)", _history),
     "help": Syntax((), ("COMMAND",), "explain the commands, or one of them", _help),
-    "quit": Syntax((), (), "leave; Ctrl-D does the same", Quit),
-    "exit": Syntax((), (), "leave, like quit", Quit),
+    "quit": Syntax((), (), "end the session; Ctrl-D does the same", Quit),
+    "exit": Syntax((), (), "end the session, like quit", Quit),
 }

@@ -1,4 +1,4 @@
-"""Completion of what is typed at the prompt. It never waits for the server: it offers the topics it last heard of."""
+"""Completion of commands and topics at the prompt. It must never wait for the server: it offers what it has."""
 
 import asyncio
 import re
@@ -8,39 +8,38 @@ from contextlib import suppress
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
-from pubsub.console.address import Unreachable
+from pubsub.client.address import Unreachable
+from pubsub.client.requests import is_topic
+from pubsub.client.rest import Refused, RestClient
 from pubsub.console.commands import SYNTAX
-from pubsub.console.rest import Refused, Rest
 
 TOPICS_PAUSE_SEC = 0.5
-"""So long completion waits after each question to the server for its topics."""
-# What may be a name (docs/protocol.md). Others are not offered: completion shows names that come from the network.
-_is_topic = re.compile(r"[A-Za-z0-9_\-.:~]{1,255}").fullmatch
+"""The least time between two requests for the list of topics."""
 
 
 class TopicNames:
-    """The server's topics as they were last heard of."""
+    """The names of the server's topics, as of the last request for them."""
 
-    def __init__(self, rest: Rest) -> None:
+    def __init__(self, rest: RestClient) -> None:
         self.known: list[str] = []
         self._rest = rest
-        self._wanted = asyncio.Event()
+        self._requested = asyncio.Event()
 
-    def want(self) -> None:
-        """Have newer ones fetched soon. It costs nothing to ask often."""
-        self._wanted.set()
+    def refresh(self) -> None:
+        """Ask for newer names, to be fetched soon; frequent calls are cheap."""
+        self._requested.set()
 
-    async def keep_fresh(self) -> None:
+    async def keep_refreshed(self) -> None:
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
+            await self._requested.wait()
+            self._requested.clear()
             with suppress(Unreachable, Refused):
-                self.known = sorted(filter(_is_topic, await self._rest.list_topics()))
+                self.known = sorted(filter(is_topic, await self._rest.list_topics()))
             await asyncio.sleep(TOPICS_PAUSE_SEC)
 
 
 class CommandCompleter(Completer):
-    """Completes the names of commands, and of topics where a command takes one."""
+    """Completes the names of commands, and those of topics after a command that takes one."""
 
     def __init__(self, topics: TopicNames) -> None:
         self._topics = topics
@@ -51,7 +50,7 @@ class CommandCompleter(Completer):
         return [Completion(f"{name} ", -len(word), display=name) for name in names]
 
     def _names(self, before: list[str]) -> Iterable[str]:
-        """What may stand after the words ``before``."""
+        """Return the names that may follow the words ``before``."""
         match before:
             case [] | ["help"]:
                 return SYNTAX

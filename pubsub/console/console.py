@@ -1,14 +1,15 @@
-"""Carries out commands one after the other and shows what comes of them. It reads no input by itself."""
+"""Runs commands one after the other and shows their results. It must never read input by itself."""
 
 import time
-import uuid
 from functools import partial
 
 import aiohttp
-import msgspec
 from yarl import URL
 
-from pubsub.console.address import Unreachable
+from pubsub.client import requests
+from pubsub.client.address import Unreachable
+from pubsub.client.replies import Error, Reply
+from pubsub.client.rest import Refused, RestClient
 from pubsub.console.commands import (
     Command,
     CommandError,
@@ -27,41 +28,39 @@ from pubsub.console.commands import (
 )
 from pubsub.console.lines import Kind, Line, describe, describe_answer, describe_help, describe_topics
 from pubsub.console.link import Link
-from pubsub.console.replies import Error, Reply
-from pubsub.console.rest import Refused, Rest
 from pubsub.console.screen import Screen
 
 
 class Console:
-    """One person's or one script's session. ``failed`` is true once a command has failed."""
+    """One session of a person or a script. ``failed`` is true once a command has failed."""
 
     def __init__(self, http: aiohttp.ClientSession, base: URL, client_id: str) -> None:
         self.failed = False
-        self.rest = Rest(http, base)
-        self.link = Link(http, base, client_id, hear=self._hear, remark=self.remark)
+        self.rest = RestClient(http, base)
+        self.link = Link(http, base, client_id, received=self._show_received, remark=self.remark)
         self._screen = Screen()
 
     def remark(self, text: str) -> None:
         self._screen.show(Line(Kind.REMARK, text))
 
     def read(self, line: str) -> Command:
-        """The command that was typed; ``Nothing`` for a blank line and for one that is no command, which is shown."""
+        """Parse a typed line; a line that is no command is shown as an error, and gives ``Nothing``."""
         try:
             return parse(line)
         except CommandError as error:
             self._fail(f"error: {error}")
             return Nothing()
 
-    async def carry_out(self, command: Command) -> None:
-        """Do what was asked, and return once the answer or the failure has been shown."""
+    async def run(self, command: Command) -> None:
+        """Run a command, and return once its answer or its failure has been shown."""
         try:
-            await self._carry_out(command)
+            await self._run(command)
         except Refused as refused:
             self._fail(f"error {refused.status}: {refused}")
         except Unreachable as error:
             self._fail(f"error: {error}")
 
-    async def _carry_out(self, command: Command) -> None:
+    async def _run(self, command: Command) -> None:
         answered = partial(self._answer, command, time.monotonic())
         match command:
             case Subscribe(topic, last_n):
@@ -69,11 +68,11 @@ class Console:
             case Unsubscribe(topic):
                 await self.link.unsubscribe(topic, answered)
             case Publish(topic, payload):
-                await self.link.ask(_publish_request(topic, payload), answered)
+                await self.link.ask(requests.Publish(topic=topic, message=requests.new_message(payload)), answered)
             case Ping():
-                await self.link.ask({"type": "ping"}, answered)
+                await self.link.ask(requests.Ping(), answered)
             case ReadHistory(topic, last_n):
-                await self.link.ask({"type": "history", "topic": topic, "last_n": last_n}, answered)
+                await self.link.ask(requests.History(topic=topic, last_n=last_n), answered)
             case ListTopics():
                 self._screen.show(describe_topics(await self.rest.list_topics()))
             case CreateTopic(topic, options):
@@ -88,13 +87,13 @@ class Console:
                 pass
 
     async def settle(self) -> None:
-        """Return once everything that the server had sent before has been shown: its pong comes last."""
+        """Wait until all that the server has sent so far has been shown: its pong comes last."""
         try:
-            await self.link.ask({"type": "ping"}, lambda pong: None)
+            await self.link.ask(requests.Ping(), lambda pong: None)
         except Unreachable as error:
             self._fail(f"error: {error}")
 
-    def _hear(self, reply: Reply) -> None:
+    def _show_received(self, reply: Reply) -> None:
         self._show(describe(reply))
 
     def _answer(self, command: Command, asked_at: float, reply: Reply) -> None:
@@ -108,8 +107,3 @@ class Console:
     def _fail(self, text: str) -> None:
         self.failed = True
         self._screen.show(Line(Kind.ERROR, text))
-
-
-def _publish_request(topic: str, payload: str) -> dict[str, object]:
-    message = {"id": str(uuid.uuid4()), "payload": msgspec.Raw(payload.encode())}
-    return {"type": "publish", "topic": topic, "message": message}

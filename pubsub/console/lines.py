@@ -1,24 +1,24 @@
-"""What the console shows: lines of text, each of a kind. Nothing here prints."""
+"""Messages and answers as lines of text, each of a kind. It must never print."""
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 
 import msgspec
 
+from pubsub.client.replies import Ack, Error, Event, HistoryReply, Info, Pong, Reply, Unknown
+from pubsub.client.terminal import escape
 from pubsub.console.commands import SYNTAX, Command, Help, Publish, Subscribe, Unsubscribe
-from pubsub.console.replies import Ack, Error, Event, History, Info, Pong, Reply, Unknown
 
 
 class Kind(Enum):
-    """What a line is about; the value is its colour as an ANSI SGR parameter."""
+    """The kind of a line; the value is its colour as an ANSI SGR parameter."""
 
     EVENT = "36"
     OK = "32"
     ERROR = "31"
     INFO = "33"
     REMARK = "90"
-    """The console's own word about the connection; the others answer commands or come from the server."""
+    """News of the connection, from the console itself; the other kinds come from the server or answer commands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +27,12 @@ class Line:
     text: str
 
 
-# What could move the cursor, paint, ring, reorder or break a line, or could not be printed at all: C0, DEL, C1,
-# bidirectional and other invisible controls, line separators, the BOM, and surrogates without a partner.
-_CONTROL = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
-
-
-def escape(text: str) -> str:
-    """``text`` with every control character spelled out, as JSON would (``\\u001b``)."""
-    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
 def paint(line: Line) -> str:
     return f"\x1b[{line.kind.value}m{escape(line.text)}\x1b[0m"
 
 
 def describe(reply: Reply) -> list[Line]:
-    """The lines for what came unasked, or too late for its request; the heartbeat shows nothing."""
+    """Describe a message that answers no request, or came too late; a heartbeat gives no line."""
     match reply:
         case Event():
             return [describe_event(reply)]
@@ -52,7 +40,7 @@ def describe(reply: Reply) -> list[Line]:
             return [Line(Kind.ERROR, f"error {problem.code}: {problem.message}")]
         case Info():
             return _describe_info(reply)
-        case History():
+        case HistoryReply():
             return _describe_history(reply)
         case Ack():
             return [Line(Kind.OK, f"ok: {reply.topic}" if reply.topic else "ok")]
@@ -68,7 +56,7 @@ def describe_event(event: Event) -> Line:
 
 
 def _compact(payload: msgspec.Raw) -> str:
-    """The publisher's own spelling, without the line breaks of a pretty-printed payload."""
+    """Return the payload as its publisher wrote it, without line breaks between its parts."""
     return bytes(msgspec.json.format(bytes(payload), indent=-1)).decode(errors="replace")
 
 
@@ -87,41 +75,41 @@ def _describe_info(info: Info) -> list[Line]:
     return [Line(Kind.INFO, text)]
 
 
-def _describe_history(history: History) -> list[Line]:
+def _describe_history(history: HistoryReply) -> list[Line]:
     kept = "" if history.complete else "; older ones are no longer kept"
     head = Line(Kind.OK, f"ok: {_count(len(history.messages), 'message')} in the history of {history.topic}{kept}")
     return [head, *map(describe_event, history.messages)]
 
 
 def describe_answer(command: Command, reply: Reply, *, seconds: float) -> list[Line]:
-    """The lines for the answer to a command that took ``seconds``."""
+    """Describe the answer to a command that took ``seconds``."""
     match command, reply:
         case Subscribe(topic=topic), Ack():
             return [Line(Kind.OK, f"ok: subscribed to {topic}")]
         case Unsubscribe(topic=topic), Ack():
             return [Line(Kind.OK, f"ok: unsubscribed from {topic}")]
         case Publish(topic=topic), Ack():
-            return [Line(Kind.OK, f"ok: published to {topic}{_place_of(reply)}")]
+            return [Line(Kind.OK, f"ok: published to {topic}{_describe_seq(reply)}")]
         case _, Pong():
             return [Line(Kind.OK, f"ok: pong after {seconds * 1000:.1f} ms")]
         case _:
             return describe(reply)
 
 
-def _place_of(ack: Ack) -> str:
+def _describe_seq(ack: Ack) -> str:
     if not ack.seq:
         return ""
     return f" before, as #{ack.seq} (duplicate)" if ack.duplicate else f" as #{ack.seq}"
 
 
 def describe_topics(subscribers: dict[str, int]) -> Line:
-    """A line of all topics with the number of their subscribers."""
+    """Describe all topics, with the number of subscribers of each."""
     each = (f"{name} ({_count(number, 'subscriber')})" for name, number in subscribers.items())
     return Line(Kind.OK, f"topics: {', '.join(each) or 'none'}")
 
 
-def describe_help(asked: Help) -> list[Line]:
-    usages = {name: SYNTAX[name].usage(name) for name in asked.commands}
+def describe_help(command: Help) -> list[Line]:
+    usages = {name: SYNTAX[name].usage(name) for name in command.commands}
     width = max(map(len, usages.values()))
     return [Line(Kind.OK, f"{usage:{width}}  {SYNTAX[name].meaning}") for name, usage in usages.items()]
 

@@ -1,6 +1,6 @@
-"""A session at a terminal: a prompt with history and completion, below what comes from the server.
+"""A session at a terminal: a prompt with history and completion, below the messages of the server.
 
-This module and completion.py alone import prompt_toolkit, and are themselves imported only at a terminal.
+Only this module and completion.py import prompt_toolkit; without a terminal neither must be imported.
 """
 
 import asyncio
@@ -20,25 +20,25 @@ from pubsub.console.completion import CommandCompleter, TopicNames
 from pubsub.console.console import Console
 from pubsub.console.link import Link, State
 
-FAREWELL_SEC = 5.0
-"""So long the commands before ``quit`` may take to be answered."""
+QUIT_WAIT_SEC = 5.0
+"""The longest wait for the answers to the commands before ``quit``."""
 
 
 async def run_prompt(console: Console) -> int:
-    """Read and carry out commands until the person leaves. A failed command fails no conversation: the result is 0."""
+    """Read and run commands until the person quits; return 0, also if commands failed."""
     commands: asyncio.Queue[Command] = asyncio.Queue()
     topics = TopicNames(console.rest)
     with patch_stdout(raw=True):
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(_keep_open(console)),
-                group.create_task(_greet(console)),
-                group.create_task(topics.keep_fresh()),
-                group.create_task(_carry_out(commands, console)),
+                group.create_task(_remark_connected(console)),
+                group.create_task(topics.keep_refreshed()),
+                group.create_task(_run_commands(commands, console)),
             ]
             await _read_commands(_session(console, topics), console, commands)
             with suppress(TimeoutError):
-                async with asyncio.timeout(FAREWELL_SEC):
+                async with asyncio.timeout(QUIT_WAIT_SEC):
                     await commands.join()
             for task in background:
                 task.cancel()
@@ -47,16 +47,16 @@ async def run_prompt(console: Console) -> int:
 
 async def _keep_open(console: Console) -> None:
     ending = await console.link.keep_open(persistent=True)
-    console.remark(f"{ending.reason}; not coming back by itself: quit and start again")
+    console.remark(f"{ending.reason}; not reconnecting by itself: quit and start again")
 
 
-async def _greet(console: Console) -> None:
+async def _remark_connected(console: Console) -> None:
     await console.link.wait_open()
     console.remark(f"connected to {console.link.name}; 'help' lists the commands")
 
 
 async def _read_commands(session: PromptSession[str], console: Console, commands: asyncio.Queue[Command]) -> None:
-    """Put what is typed in a queue, so that the prompt is always there and nothing changes its order."""
+    """Put the typed commands in a queue, so that the prompt stays usable and their order is kept."""
     async for line in _typed_lines(session):
         command = console.read(line)
         if isinstance(command, Quit):
@@ -65,16 +65,16 @@ async def _read_commands(session: PromptSession[str], console: Console, commands
 
 
 async def _typed_lines(session: PromptSession[str]) -> AsyncIterator[str]:
-    """Up to Ctrl-D. What was pasted may hold several lines."""
+    """Yield typed lines up to Ctrl-D; pasted text may hold several."""
     with suppress(EOFError):
         while True:
             for line in (await session.prompt_async()).split("\n"):
                 yield line
 
 
-async def _carry_out(commands: asyncio.Queue[Command], console: Console) -> None:
+async def _run_commands(commands: asyncio.Queue[Command], console: Console) -> None:
     while True:
-        await console.carry_out(await commands.get())
+        await console.run(await commands.get())
         commands.task_done()
 
 
@@ -86,7 +86,7 @@ def _session(console: Console, topics: TopicNames) -> PromptSession[str]:
         complete_style=CompleteStyle.READLINE_LIKE,
         key_bindings=_keys(),
     )
-    session.default_buffer.on_text_changed += lambda buffer: topics.want()
+    session.default_buffer.on_text_changed += lambda buffer: topics.refresh()
     return session
 
 
@@ -100,7 +100,7 @@ def _keys() -> KeyBindings:
     @keys.add("c-c")
     @keys.add("<sigint>")
     def _(event: KeyPressEvent) -> None:
-        """Clear the line; at an empty one, leave."""
+        """Clear the line; on an empty line, quit."""
         if event.current_buffer.text:
             event.current_buffer.reset()
         else:
@@ -110,7 +110,7 @@ def _keys() -> KeyBindings:
 
 
 def _history() -> History:
-    """The lines of earlier sessions, where they can be kept: they may hold payloads, so for this user alone."""
+    """Open the history of earlier sessions, readable by this user alone: it may hold payloads."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     path = state / "pubsub" / "history"
     try:
@@ -122,7 +122,7 @@ def _history() -> History:
 
 
 class _LenientFileHistory(FileHistory):
-    """A disk that fills up later costs the history, not the session."""
+    """A history that does without lines that cannot be stored, as on a full disk."""
 
     def store_string(self, string: str) -> None:
         with suppress(OSError):

@@ -1,18 +1,19 @@
-"""The only way to the terminal: whatever is shown goes through ``show``, which lets no control character out."""
+"""The only output of the console: all text goes through ``show``, which must never let a control character out."""
 
 import os
 import sys
 from io import TextIOWrapper
 
-from pubsub.console.lines import Kind, Line, escape, paint
+from pubsub.client.terminal import discard_output, escape
+from pubsub.console.lines import Kind, Line, paint
 
 
-class ScreenGone(Exception):
-    """Nobody reads what is shown any more, as when the output goes to ``head``."""
+class OutputClosed(Exception):
+    """Nobody reads the output any more, as when it goes to ``head``."""
 
 
 class Screen:
-    """Answers and events go to standard output, remarks to standard error, so that a script can part them."""
+    """Shows answers and events on standard output, remarks on standard error, so that a script can tell them apart."""
 
     def __init__(self) -> None:
         self._coloured = is_interactive() and _wants_colours()
@@ -22,13 +23,13 @@ class Screen:
 
     def show(self, line: Line) -> None:
         text = paint(line) if self._coloured else escape(line.text)
-        # Looked up for each line: prompt_toolkit puts its own streams there while it prompts.
+        # Looked up for each line: prompt_toolkit replaces both streams while it prompts.
         stream = sys.stderr if line.kind is Kind.REMARK else sys.stdout
         try:
             print(text, file=stream, flush=True)
         except BrokenPipeError:
-            _discard_rest()
-            raise ScreenGone from None
+            discard_output(sys.stdout, sys.stderr)
+            raise OutputClosed from None
 
 
 def is_interactive() -> bool:
@@ -36,13 +37,5 @@ def is_interactive() -> bool:
 
 
 def _wants_colours() -> bool:
-    """Whether the person left colours on (https://no-color.org), and the terminal has them."""
+    """Return True if the user has not turned colours off (https://no-color.org), and the terminal has them."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def _discard_rest() -> None:
-    """Give what is still buffered somewhere to go, or Python complains about it at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)

@@ -1,16 +1,9 @@
-"""What the console is subscribed to and how far it has read, over all its connections. It sends nothing."""
+"""The console's subscriptions and the position reached in each, over all its connections. It must never send."""
 
-from dataclasses import dataclass, replace
+from msgspec.structs import replace
 
-from pubsub.console.replies import Ack, Event, Info, Reply
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """The last message that came of one life of a topic: where to resume."""
-
-    epoch: str
-    seq: int
+from pubsub.client.replies import Ack, Event, Info, Reply
+from pubsub.client.requests import Position
 
 
 class Subscriptions:
@@ -20,11 +13,11 @@ class Subscriptions:
         """The topics that the present connection has not subscribed to yet."""
 
     def position(self, topic: str) -> Position | None:
-        """How far the topic has been read, once it was subscribed to."""
+        """Return the last message that came of the topic, as a place to resume; None without a subscription."""
         return self._positions.get(topic)
 
     def begin(self, topic: str, ack: Ack) -> None:
-        """A subscription has begun. After a resume what was missed comes now, and moves the position."""
+        """Note a new subscription. After a resume the missed messages come now, and move the position."""
         seen = self._positions.get(topic)
         if ack.recovered is None or seen is None:
             self._positions[topic] = Position(ack.epoch, ack.seq)
@@ -36,12 +29,12 @@ class Subscriptions:
         self._positions.pop(topic, None)
         self.missing.discard(topic)
 
-    def lose(self) -> None:
-        """The connection is gone, and every subscription with it."""
+    def disconnect(self) -> None:
+        """Note that the connection ended, and every subscription with it."""
         self.missing = set(self._positions)
 
     def note(self, reply: Reply) -> None:
-        """Take from what comes how far each topic has been read."""
+        """Move the position of a topic with each message of it."""
         match reply:
             case Event(topic=topic, seq=seq) | Info(msg="dropped", topic=topic, to_seq=seq):
                 if topic in self._positions:
@@ -49,13 +42,13 @@ class Subscriptions:
             case Info(msg="topic_deleted", topic=topic):
                 self.end(topic)
 
-    def account_for(self, topic: str, ack: Ack) -> str:
-        """What is to be said of what was missed, before the subscription that ``ack`` begins."""
+    def describe_resume(self, topic: str, ack: Ack) -> str:
+        """Say whether messages are missing, before the subscription begins that ``ack`` acknowledges."""
         seen = self._positions.get(topic, Position("", 0))
         if ack.recovered:
             return "no message is missing"
         if ack.recovered is None:
             return "messages may be missing"
         if ack.epoch != seen.epoch or ack.seq < seen.seq:
-            return "it was made anew; what it keeps follows"
+            return "it was created again; its messages follow"
         return "some messages are no longer kept"

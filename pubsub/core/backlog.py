@@ -6,18 +6,31 @@ A plain queue that lives as long as something waits in it. Nothing here writes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from pubsub.core.clock import Clock
-from pubsub.core.topic import Batch, StoredEvent, make_batch
-from pubsub.protocol.frames import text_frame
+from pubsub.core.event import WEBSOCKET_TEXT, Batch, Encoding, Source, StoredEvent, make_batch
+from pubsub.core.losses import Loss, Losses
 from pubsub.protocol.replies import Info, encode
 
-if TYPE_CHECKING:
-    from pubsub.core.topic import Topic
+
+def at_once(work: Callable[[], None]) -> None:
+    work()
+
+
+class OutboxOptions(Struct, frozen=True):
+    """What all outboxes of a server share. ``limit`` is the most events that wait in one of them.
+
+    ``take_turn(work)`` calls ``work`` when other clients have been served.
+    """
+
+    limit: int
+    clock: Clock
+    take_turn: Callable[[Callable[[], None]], None] = at_once
+    encoding: Encoding = WEBSOCKET_TEXT
+    losses: Losses = field(default_factory=Losses)
 
 
 class QueuedBatch(Struct):
@@ -32,36 +45,37 @@ class QueuedBatch(Struct):
 
 
 class Notice(Struct, frozen=True):
-    """A frame about a topic, behind the events of it that wait; never dropped."""
+    """A message about a topic, behind the events of it that wait; never dropped."""
 
-    topic: Topic
-    frame: bytes
+    topic: Source
+    text: bytes
 
 
 class Gap(Struct):
-    """Messages of one topic that a subscriber won't get, from the first to the last of them."""
+    """Messages of one topic that a subscriber won't get: ``count`` of those from the first ``seq`` to the last."""
 
-    topic: Topic
+    topic: Source
     from_seq: int
     to_seq: int
+    count: int
 
-    def frame(self, clock: Clock) -> bytes:
+    def text(self, clock: Clock) -> bytes:
         """The ``dropped`` that tells of it."""
         info = Info(
             topic=self.topic.name,
             msg="dropped",
-            count=self.to_seq - self.from_seq + 1,
+            count=self.count,
             from_seq=self.from_seq,
             to_seq=self.to_seq,
             ts=clock.timestamp(),
         )
-        return text_frame(encode(info))
+        return encode(info)
 
 
 class Newest(Struct):
     """The one event that waits of a topic with the policy ``latest``."""
 
-    topic: Topic
+    topic: Source
     event: StoredEvent
 
 
@@ -69,28 +83,27 @@ Entry = QueuedBatch | Notice | Gap | Newest
 
 
 class Backlog:
-    """See the module. ``limit`` is the most events that wait; a topic's ``overflow`` says which of its own give way.
+    """See the module. A topic's ``overflow`` says which of its own events make room when the queue is full.
 
     Events are queued by the batch: for a subscriber that lags, a batch costs one step however many events it has.
     ``overflowed``: it came to its limit at a topic whose policy is to disconnect.
     """
 
-    __slots__ = ("_clock", "_droppable", "_emptied", "_gaps", "_limit", "_newest", "_queue", "_queued", "_replayed",
+    __slots__ = ("_droppable", "_emptied", "_gaps", "_newest", "_options", "_queue", "_queued", "_replayed",
                  "_tails", "dropped", "overflowed")  # fmt: skip
 
-    def __init__(self, limit: int, clock: Clock) -> None:
+    def __init__(self, options: OutboxOptions) -> None:
         self.dropped = 0
         self.overflowed = False
-        self._limit = limit
-        self._clock = clock
+        self._options = options
         self._queue: deque[Entry] = deque()
         self._droppable: deque[QueuedBatch] = deque()  # those of them that may make room
         self._emptied = 0  # batches in the queue that are empty
         self._queued = 0  # events in batches
         self._replayed = 0  # of them in a replay, which has room beyond the limit
-        self._gaps: dict[Topic, Gap] = {}  # to be told before what comes next of a topic
-        self._tails: dict[Topic, Gap] = {}  # at the end of a topic's part of the queue, and still growing
-        self._newest: dict[Topic, Newest] = {}
+        self._gaps: dict[Source, Gap] = {}  # to be told before what comes next of a topic
+        self._tails: dict[Source, Gap] = {}  # at the end of a topic's part of the queue, and still growing
+        self._newest: dict[Source, Newest] = {}
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
@@ -117,7 +130,9 @@ class Backlog:
                 self._replace(batch)
             case "disconnect":
                 self.overflowed = self.overflowed or self._excess + len(batch.events) > 0
-                if not self.overflowed:
+                if self.overflowed:
+                    self._options.losses.lose(batch.topic, batch.events, Loss.SLOW_CONSUMER)
+                else:
                     self._append(batch)
 
     def replay(self, batch: Batch) -> None:
@@ -125,23 +140,32 @@ class Backlog:
         self._replayed += len(batch.events)
         self._append(batch, replayed=True)
 
-    def notify(self, topic: Topic, frame: bytes) -> None:
-        self._queue.append(Notice(topic, frame))
+    def notify(self, topic: Source, text: bytes) -> None:
+        self._queue.append(Notice(topic, text))
 
     def tell(self, gap: Gap) -> None:
         """Queue the news of messages that are not to be had."""
         self._queue.append(gap)
 
     def take(self) -> bytes:
-        """The next frames to be written; empty when nothing waits any more."""
+        """The next bytes to be written; empty when nothing waits any more."""
         while self._queue:
-            if frames := self._take(self._queue.popleft()):
-                return frames
+            if encoded := self._take(self._queue.popleft()):
+                return encoded
         return b"".join([self._told(topic) for topic in list(self._gaps)])
+
+    def give_up(self, reason: Loss) -> None:
+        """The subscriber gets nothing of what waits. It is not told, so nothing of it counts as dropped."""
+        for entry in self._queue:
+            match entry:
+                case QueuedBatch() if not _is_empty(entry):
+                    self._options.losses.lose(entry.batch.topic, entry.batch.events[entry.skipped :], reason)
+                case Newest():
+                    self._options.losses.lose(entry.topic, [entry.event], reason)
 
     @property
     def _excess(self) -> int:
-        return self._queued - self._limit - self._replayed
+        return self._queued - self._options.limit - self._replayed
 
     def _append(self, batch: Batch, *, replayed: bool = False) -> None:
         self._tails.pop(batch.topic, None)
@@ -165,15 +189,16 @@ class Backlog:
         """Drop up to ``most`` events of the first that may be dropped; how many those were."""
         topic, events, first = entry.batch.topic, entry.batch.events, entry.skipped
         end = min(len(events), first + most)
-        self._miss(topic, events[first].seq, events[end - 1].seq)
         count = end - first
+        to_seq = entry.batch.last if end == len(events) else events[end - 1].seq
+        self._miss(topic, events[first].seq if first else entry.batch.first, to_seq, count)
         self._queued -= count
         self._replayed -= count * entry.replayed
-        self.dropped += count
+        self._lose(topic, events[first:end], Loss.OVERFLOW)
         entry.skipped = end
         if end == len(events):
             self._droppable.popleft()
-            entry.batch, entry.skipped = Batch(topic, [], b""), 0
+            entry.batch, entry.skipped = _nothing_of(topic), 0
             self._emptied += 1
         return count
 
@@ -192,41 +217,43 @@ class Backlog:
         if fitting:
             self._append(make_batch(batch.topic, fitting) if rest else batch)
         if rest:
-            self._widen_tail(batch.topic, rest)
+            self._widen_tail(batch.topic, batch.last, rest)
 
-    def _widen_tail(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+    def _widen_tail(self, topic: Source, to_seq: int, events: Sequence[StoredEvent]) -> None:
         tail = self._tails.get(topic)
         if tail is None:
-            tail = self._tails[topic] = Gap(topic, events[0].seq, 0)
+            tail = self._tails[topic] = Gap(topic, events[0].seq, 0, 0)
             self._queue.append(tail)
-        tail.to_seq = events[-1].seq
-        self.dropped += len(events)
+        tail.to_seq = to_seq
+        tail.count += len(events)
+        self._lose(topic, events, Loss.OVERFLOW)
 
     def _replace(self, batch: Batch) -> None:
         """Of this topic only the newest counts, and that is outside the limit."""
-        newest = batch.events[-1]
+        *missed, newest = batch.events
         waiting = self._newest.get(batch.topic)
-        first_missed = batch.events[0].seq
         if waiting is None:
             self._newest[batch.topic] = waiting = Newest(batch.topic, newest)
             self._queue.append(waiting)
         else:
-            first_missed, waiting.event = waiting.event.seq, newest
-        if first_missed < newest.seq:
-            self._miss(batch.topic, first_missed, newest.seq - 1)
-            self.dropped += newest.seq - first_missed
+            missed.insert(0, waiting.event)
+            waiting.event = newest
+        if missed:
+            self._miss(batch.topic, missed[0].seq, newest.seq - 1, len(missed))
+            self._lose(batch.topic, missed, Loss.OVERFLOW)
 
-    def _miss(self, topic: Topic, from_seq: int, to_seq: int) -> None:
-        """Widen the topic's gap, or begin one. What is missed before the next event of it has no hole in the end."""
+    def _miss(self, topic: Source, from_seq: int, to_seq: int, count: int) -> None:
+        """Widen the topic's gap, or begin one. Messages missed before its next event are one gap in the end."""
         gap = self._gaps.get(topic)
         if gap is None:
-            self._gaps[topic] = Gap(topic, from_seq, to_seq)
+            self._gaps[topic] = Gap(topic, from_seq, to_seq, count)
         else:
             gap.from_seq, gap.to_seq = min(gap.from_seq, from_seq), max(gap.to_seq, to_seq)
+            gap.count += count
 
-    def _told(self, topic: Topic) -> bytes:
+    def _told(self, topic: Source) -> bytes:
         gap = self._gaps.pop(topic, None)
-        return b"" if gap is None else gap.frame(self._clock)
+        return b"" if gap is None else self._options.encoding.message(gap.text(self._options.clock))
 
     def _take(self, entry: Entry) -> bytes:
         """What an entry comes to: nothing yet for a gap, which is told before what comes next of its topic."""
@@ -234,10 +261,10 @@ class Backlog:
             case QueuedBatch():
                 return self._take_batch(entry)
             case Notice():
-                return self._told(entry.topic) + entry.frame
+                return self._told(entry.topic) + self._options.encoding.message(entry.text)
             case Gap():
                 self._tails.pop(entry.topic, None)
-                self._miss(entry.topic, entry.from_seq, entry.to_seq)
+                self._miss(entry.topic, entry.from_seq, entry.to_seq, entry.count)
                 return b""
             case Newest():
                 del self._newest[entry.topic]
@@ -251,26 +278,41 @@ class Backlog:
             self._droppable.popleft()
         batch, skipped = entry.batch, entry.skipped
         self._replayed -= (len(batch.events) - skipped) * entry.replayed
-        return self._take_events(batch.topic, batch.events[skipped:], b"" if skipped else batch.frames)
+        return self._take_events(batch.topic, batch.events[skipped:], b"" if skipped else batch.encoded)
 
-    def _take_events(self, topic: Topic, events: list[StoredEvent], frames: bytes) -> bytes:
-        """``frames`` are the events' frames, joined; empty where that is still to be done."""
+    def _take_events(self, topic: Source, events: Sequence[StoredEvent], encoded: bytes) -> bytes:
+        """``encoded`` is all of the events; empty where that is still to be done."""
         self._queued -= len(events)
-        if topic.expiring or not frames:
+        if topic.expiring:
             return self._alive(topic, events)
-        return self._told(topic) + frames
+        return self._told(topic) + (encoded or self._options.encoding.events(events))
 
-    def _alive(self, topic: Topic, events: list[StoredEvent]) -> bytes:
-        """The frames of those that have not expired, each gap before what follows it."""
-        now = self._clock.monotonic()
-        frames = []
+    def _alive(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
+        """Encode those that have not expired, each gap before what follows it."""
+        now = self._options.clock.monotonic()
+        parts, run, expired = list[bytes](), list[StoredEvent](), list[StoredEvent]()
         for event in events:
-            if event.expires <= now:
-                self._miss(topic, event.seq, event.seq)
-                self.dropped += 1
-            else:
-                frames += [self._told(topic), event.frame]
-        return b"".join(frames)
+            if event.expires > now:
+                run.append(event)
+                continue
+            if run:
+                parts += [self._told(topic), self._options.encoding.events(run)]
+                run = []
+            self._miss(topic, event.seq, event.seq, 1)
+            expired.append(event)
+        if run:
+            parts += [self._told(topic), self._options.encoding.events(run)]
+        if expired:
+            self._lose(topic, expired, Loss.EXPIRED)
+        return b"".join(parts)
+
+    def _lose(self, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:
+        self.dropped += len(events)
+        self._options.losses.lose(topic, events, reason)
+
+
+def _nothing_of(topic: Source) -> Batch:
+    return Batch(topic, (), b"", 0, 0)
 
 
 def _is_empty(entry: Entry) -> bool:

@@ -6,55 +6,50 @@ The clock, randomness and "at the end of the tick" come from outside, so that a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 
 from pubsub.core.catchup import CatchUp, Start
 from pubsub.core.clock import Clock
-from pubsub.core.topic import LANES_IN_A_TURN, Lane, StoredEvent, Topic, random_epoch
+from pubsub.core.event import StoredEvent
+from pubsub.core.history import HistoryReader, Kept
+from pubsub.core.lane import LANES_IN_A_TURN
+from pubsub.core.log import ignore
+from pubsub.core.losses import Losses
+from pubsub.core.topic import Topic
 from pubsub.core.turns import Turns
 from pubsub.protocol.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
-from pubsub.protocol.frames import text_frame
 from pubsub.protocol.replies import Info, encode
 from pubsub.protocol.requests import Position, Publish, TopicOptions, check_topic
 
 if TYPE_CHECKING:
-    from pubsub.core.journal import Done, Journal, Publisher
-    from pubsub.core.outbox import Outbox
+    from pubsub.core.journal import Journal, StoredTopic
+    from pubsub.core.lane import Subscriber
+    from pubsub.core.log import Done, Publisher
 
 log = logging.getLogger(__name__)
 
 MAX_RING: Final = 1_000_000  # messages that a topic may keep in memory
 DEFAULTS: Final = TopicOptions()
-LOOKED_AT: Final = 5000  # events of a ring that are looked at in one turn for those that have expired: 0.3 ms
 MEMBERS: Final = 100  # whose membership ends in one turn, 10 to 20 µs each
-MAX_ANSWER: Final = 8 * 1024 * 1024  # bytes of events in one answer, unless a single one is larger
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Kept events of a topic. ``complete``: nothing that was asked for is gone."""
-
-    epoch: str
-    events: list[StoredEvent]
-    complete: bool
+def nothing() -> None:
+    pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ending:
-    """A topic that has ended, and what its members are told of it, one after the other."""
+    """A topic that is gone, and whose members are told so in turns. ``done`` is called when all are."""
 
-    topic: Topic
     notice: bytes
-
-
-def ignore(_: Failure | None) -> None:
-    """For who need not know how it ended."""
+    done: Done = ignore
 
 
 class Broker:
@@ -62,7 +57,8 @@ class Broker:
 
     ``memory``: the journal of topics that are not durable. ``make_durable`` is called for the journal of durable
     topics when the first of them is made; None where there can be none. ``ring_size``: messages that a topic keeps
-    unless its options say otherwise.
+    unless its options say otherwise. ``give_way`` is called before work that takes longer than a publish. The Broker
+    is the Host of its journals.
     """
 
     def __init__(
@@ -74,24 +70,26 @@ class Broker:
         ring_size: int,
         max_topics: int = 0,
         make_durable: Callable[[], Journal] | None = None,
-        new_epoch: Callable[[], str] = random_epoch,
+        give_way: Callable[[], None] = nothing,
     ) -> None:
         self._topics: dict[str, Topic] = {}
         self._defer = defer
         self._clock = clock
         self._ring_size = ring_size
         self._max_topics = max_topics
-        self._new_epoch = new_epoch
         self._memory = memory
-        memory.deliver = self._deliver
+        memory.attach(self)
         self._durable: Journal | None = None
         self._make_durable = make_durable
         self._coming: set[str] = set()  # topics that their journal has yet to make
         self._unflushed: list[Topic] = []
         self._subscribers = 0
-        self._ending: dict[Lane, Ending] = {}  # topics with members that have yet to be told
-        self.turns = Turns(defer, self.give_way)
-        self._logs_publishes = log.isEnabledFor(logging.DEBUG)
+        self._ending: dict[Topic, Ending] = {}  # topics with members that have yet to be told
+        self.losses = Losses()
+        self.give_way = give_way
+        self.logs_publishes = log.isEnabledFor(logging.DEBUG)
+        self.turns = Turns(defer, give_way)
+        self._history = HistoryReader(clock, self.turns.take, self._is_current)
 
     @property
     def topics(self) -> list[Topic]:
@@ -117,10 +115,12 @@ class Broker:
         """The journal of durable topics, once there is one."""
         return self._durable
 
-    def give_way(self) -> None:
-        """Let durable messages on their way to the disk go on, before work that takes longer than a publish."""
-        if self._durable is not None:
-            self._durable.give_way()
+    def call_when_writable(self, callback: Callable[[], None]) -> bool:
+        """False if durable messages can be taken in now. Otherwise ``callback`` is called once they can."""
+        if self._durable is None or not self._durable.full:
+            return False
+        self._durable.call_when_writable(callback)
+        return True
 
     def topic(self, name: str) -> Topic:
         """Raises TopicNotFound, BadRequest."""
@@ -143,9 +143,10 @@ class Broker:
             raise TopicExists(name)
         if self._max_topics and len(self._topics) + len(self._coming) >= self._max_topics:
             raise LimitExceeded(f"the server has its {self._max_topics} topics (MAX_TOPICS)")
-        topic = self._make_topic(name, self._new_epoch(), options)
+        options = self._complete(options)
+        journal = self.open_durable() if options.durable else self._memory
         self._coming.add(name)
-        topic.journal.create(topic, lambda failure: self._end_creation(topic, failure, done))
+        journal.create(name, options, lambda failure: self._end_creation(name, failure, done))
 
     def open_durable(self) -> Journal:
         """The journal of durable topics. Raises BadRequest where there can be none."""
@@ -153,90 +154,73 @@ class Broker:
             if self._make_durable is None:
                 raise BadRequest("durable: there are no durable topics here")
             self._durable = self._make_durable()
-            self._durable.deliver = self._deliver
+            self._durable.attach(self)
         return self._durable
 
     def restore_topics(self) -> None:
         """Take over the durable topics that there were before. Raises JournalError."""
-        self.open_durable().open(self._restore)
-
-    def _restore(self, name: str, epoch: str, options: TopicOptions) -> Topic:
-        topic = self._topics[name] = self._make_topic(name, epoch, options)
-        return topic
+        self.open_durable().restore()
 
     def delete_topic(self, name: str, done: Done = ignore) -> None:
         """End the topic; ``done`` follows. Its subscribers are told behind its last event. Raises TopicNotFound."""
         topic = self.find_topic(name)
-        topic.journal.delete(topic, lambda failure: self._end_deletion(topic, failure, done))
+        topic.log.delete(lambda failure: self._end_deletion(topic, failure, done))
 
     def publish(self, request: Publish, publisher: Publisher) -> None:
         """Put a message into its topic; ``publisher`` is told how it ended. Raises TopicNotFound, BadRequest."""
         topic = self._topics.get(request.topic)
         if topic is None:
             topic = self.topic(request.topic)
-        topic.journal.append(topic, request, publisher)
+        topic.log.append(request, publisher)
 
     def find_start(
         self, name: str, last_n: int, position: Position | None, answer: Callable[[Start | Failure], None]
     ) -> None:
-        """Where a subscription begins that asks for the newest ``last_n`` messages, or for all after ``position``.
+        """Find the start of a subscription to the newest ``last_n`` messages, or to all after ``position``.
 
         Raises TopicNotFound, BadRequest.
         """
-        topic = self.topic(name)
-        if position is None:
-            answer(Start(topic, max(0, topic.seq - last_n)))
-        elif position.epoch != topic.epoch or position.seq > topic.seq:
-            answer(Start(topic, 0, told=0, recovered=False))
-        elif topic.in_ring(position.seq):
-            if topic.expiring:
-                self._look_for_expired(topic, position.seq, position.seq, answer)
-            else:
-                answer(_start(topic, position.seq, False))
-        else:  # the disk may have let go of messages, and the news of it be on its way
-            topic.journal.find_missing(topic, position.seq, lambda found: answer(_start(topic, position.seq, found)))
+        self._history.find_start(self.topic(name), last_n, position, answer)
 
-    def subscribe(self, start: Start, outbox: Outbox) -> CatchUp:
-        """Make ``outbox`` a subscriber of the topic, once, from ``start`` on. Raises TopicNotFound if it has ended.
+    def history_after(self, name: str, seq: int, limit: int, answer: Callable[[Kept | Failure], None]) -> None:
+        """Up to ``limit`` kept events that follow ``seq``. Raises TopicNotFound, BadRequest."""
+        self._history.read_after(self.topic(name), seq, limit, answer)
+
+    def history_last(self, name: str, count: int, answer: Callable[[Kept | Failure], None]) -> None:
+        """Those of the newest ``count`` events that are kept. Raises TopicNotFound, BadRequest."""
+        self._history.read_last(self.topic(name), count, answer)
+
+    def subscribe(self, start: Start, subscriber: Subscriber) -> CatchUp:
+        """Make ``subscriber`` a subscriber of the topic, once, from ``start`` on. Raises TopicNotFound if it has ended.
 
         What the caller sends before it lets the CatchUp go on stands before all that is replayed and live.
         """
         topic = start.topic
-        if self._topics.get(topic.name) is not topic:
+        if not self._is_current(topic):
             raise TopicNotFound(topic.name)
         topic.flush()
-        self._end_stale(topic, outbox)
-        self._subscribers += not outbox.lanes
-        outbox.lanes[topic.name] = topic.lane
-        catch_up = CatchUp(start, outbox, self._clock)
-        topic.lane.arrive(outbox, catch_up)
+        self._end_stale(topic, subscriber)
+        self._subscribers += not subscriber.lanes
+        lane = subscriber.lanes[topic.name] = topic.lane_for(subscriber.encoding)
+        catch_up = CatchUp(start, lane, subscriber, self._clock)
+        lane.arrive(subscriber, catch_up)
         return catch_up
 
-    def unsubscribe(self, name: str, outbox: Outbox) -> Topic:
+    def unsubscribe(self, name: str, subscriber: Subscriber) -> Topic:
         """The opposite; without a subscription nothing happens. Raises TopicNotFound, BadRequest."""
         topic = self.topic(name)
-        self._end_stale(topic, outbox)
-        if name in outbox.lanes:
+        self._end_stale(topic, subscriber)
+        if name in subscriber.lanes:
             topic.flush()
-            self._part(name, outbox)
+            self._part(name, subscriber)
         return topic
 
-    def leave(self, outbox: Outbox) -> None:
+    def leave(self, subscriber: Subscriber) -> None:
         """End all subscriptions of a subscriber, many of them in turns; what waits for it still waits."""
-        for name in list(islice(outbox.lanes, LANES_IN_A_TURN)):
-            self._part(name, outbox)
-        if outbox.lanes:
-            self.turns.take(partial(self.leave, outbox))
-
-    def history_after(self, name: str, seq: int, limit: int, answer: Callable[[Kept | Failure], None]) -> None:
-        """Up to ``limit`` kept events that follow ``seq``. Raises TopicNotFound, BadRequest."""
-        self._gather(self.topic(name), seq, seq, limit, [], answer)
-
-    def history_last(self, name: str, count: int, answer: Callable[[Kept | Failure], None]) -> None:
-        """Those of the newest ``count`` events that are kept. Raises TopicNotFound, BadRequest."""
-        topic = self.topic(name)
-        after = max(0, topic.seq - count)
-        self._gather(topic, after, after, count, [], answer)
+        for name in list(islice(subscriber.lanes, LANES_IN_A_TURN)):
+            self._part(name, subscriber)
+        if subscriber.lanes:
+            self.turns.take(partial(self.leave, subscriber))
 
     def flush(self) -> None:
         """Deliver what was published in this tick."""
@@ -244,135 +228,99 @@ class Broker:
         for topic in topics:
             topic.flush()
 
-    def _make_topic(self, name: str, epoch: str, options: TopicOptions) -> Topic:
+    # Host: what the journals call
+
+    def ring_size(self, options: TopicOptions) -> int:
+        assert options.history is not None, "filled in when the topic was made"
+        return min(options.history, self._ring_size) if options.durable else options.history
+
+    def add_topic(self, stored: StoredTopic) -> Topic:
+        topic = Topic(stored.name, stored.epoch, stored.options, stored.log, ring_size=self.ring_size(stored.options))
+        topic.restore(seq=stored.seq, newest=stored.newest, expiring=stored.expiring)
+        topic.trim(stored.first, stored.size)
+        self._topics[stored.name] = topic
+        return topic
+
+    def remove_topic(self, topic: Topic) -> None:
+        if not self._is_current(topic):
+            return
+        topic.flush()
+        del self._topics[topic.name]
+        log.info("Topic deleted: %(topic)s", {"topic": topic.name})
+        notice = encode(Info(topic=topic.name, msg="topic_deleted", ts=self._clock.timestamp()))
+        self._ending[topic] = Ending(notice)
+        self._end_memberships(topic, [member for lane in topic.lanes for member in lane.members])
+
+    def deliver(self, topic: Topic, event: StoredEvent) -> None:
+        if topic.expiring or event.expires < inf:
+            topic.purge(self._clock.monotonic())
+        if topic.add(event):
+            if not self._unflushed:
+                self._defer(self.flush)
+            self._unflushed.append(topic)
+
+    def trim(self, topic: Topic, first: int, size: int) -> None:
+        topic.trim(first, size)
+
+    # Topics that begin and end
+
+    def _complete(self, options: TopicOptions) -> TopicOptions:
+        """Fill in the server's own history. Raises BadRequest for more than fits into memory."""
         if options.history is None:
             options = structs.replace(options, history=self._ring_size)
         assert options.history is not None, "replaced above"
         if options.history > MAX_RING and not options.durable:
             raise BadRequest(f"history: expected at most {MAX_RING} of a topic that is not durable")
-        if not options.durable:
-            return Topic(name, epoch, options, self._memory, ring_size=options.history)
-        return Topic(name, epoch, options, self.open_durable(), ring_size=self._ring_size)
+        return options
 
-    def _end_creation(self, topic: Topic, failure: Failure | None, done: Done) -> None:
-        self._coming.discard(topic.name)
+    def _end_creation(self, name: str, failure: Failure | None, done: Done) -> None:
+        self._coming.discard(name)
         if failure is None:
-            self._topics[topic.name] = topic
+            topic = self._topics[name]
             log.info(
                 "Topic created: %(topic)s (buffer size: %(buffer_size)d)",
-                {"topic": topic.name, "buffer_size": topic.history, "durable": topic.options.durable},
+                {"topic": name, "buffer_size": topic.history, "durable": topic.options.durable},
             )
         done(failure)
 
     def _end_deletion(self, topic: Topic, failure: Failure | None, done: Done) -> None:
-        if failure is None and self._topics.get(topic.name) is topic:
-            topic.flush()
-            del self._topics[topic.name]
-            log.info("Topic deleted: %(topic)s", {"topic": topic.name})
-            notice = text_frame(encode(Info(topic=topic.name, msg="topic_deleted", ts=self._clock.timestamp())))
-            self._ending[topic.lane] = Ending(topic, notice)
-            self._end_memberships(topic.lane, topic.lane.outboxes, done)
+        if failure is None and topic in self._ending:
+            self._ending[topic].done = done
         else:
             done(failure)
 
-    def _end_memberships(self, lane: Lane, members: list[Outbox], done: Done) -> None:
+    def _end_memberships(self, topic: Topic, members: list[Subscriber]) -> None:
         """Tell the members of a topic that has ended, in turns: they may be many."""
-        for outbox in members[:MEMBERS]:
+        for subscriber in members[:MEMBERS]:
             try:
-                self._end_membership(lane, outbox)
+                self._end_membership(topic, subscriber)
             except Exception:  # one member's fault must not cost the others their news
-                log.exception("Internal error at the end of topic %(topic)s", {"topic": self._ending[lane].topic.name})
+                log.exception("Internal error at the end of topic %(topic)s", {"topic": topic.name})
         if rest := members[MEMBERS:]:
-            self.turns.take(partial(self._end_memberships, lane, rest, done))
+            self.turns.take(partial(self._end_memberships, topic, rest))
         else:
-            del self._ending[lane]
-            done(None)
+            self._ending.pop(topic).done(None)
 
-    def _end_membership(self, lane: Lane, outbox: Outbox) -> None:
-        ending = self._ending[lane]
-        if outbox.lanes.get(ending.topic.name) is lane:
-            self._part(ending.topic.name, outbox)
-            outbox.notify(ending.topic, ending.notice)
+    def _end_membership(self, topic: Topic, subscriber: Subscriber) -> None:
+        lane = subscriber.lanes.get(topic.name)
+        if lane is not None and lane.topic is topic:
+            self._part(topic.name, subscriber)
+            subscriber.notify(topic, self._ending[topic].notice)
 
-    def _end_stale(self, topic: Topic, outbox: Outbox) -> None:
+    def _is_current(self, topic: Topic) -> bool:
+        return self._topics.get(topic.name) is topic
+
+    def _end_stale(self, topic: Topic, subscriber: Subscriber) -> None:
         """Who comes to a topic as one that has yet to be told of the end of an earlier one is told first."""
-        lane = outbox.lanes.get(topic.name)
-        if lane is not None and lane is not topic.lane:
-            self._end_membership(lane, outbox)
+        lane = subscriber.lanes.get(topic.name)
+        if lane is not None and lane.topic is not topic:
+            assert isinstance(lane.topic, Topic), "it is a Broker's"
+            self._end_membership(lane.topic, subscriber)
 
-    def _look_for_expired(self, topic: Topic, seq: int, after: int, answer: Callable[[Start | Failure], None]) -> None:
-        """Find a start after ``seq`` for who must be told whether any of what follows it has expired."""
-        page = topic.page(after, LOOKED_AT, self._clock.monotonic())
-        if self._topics.get(topic.name) is not topic:
-            answer(TopicNotFound(topic.name))
-        elif len(page.events) < page.end - after or page.end == topic.seq:
-            answer(_start(topic, seq, len(page.events) < page.end - after))
-        else:
-            self.turns.take(partial(self._look_for_expired, topic, seq, page.end, answer))
-
-    def _part(self, name: str, outbox: Outbox) -> None:
-        outbox.lanes.pop(name).leave(outbox)
-        self._subscribers -= not outbox.lanes
-
-    def _gather(
-        self,
-        topic: Topic,
-        asked: int,
-        after: int,
-        limit: int,
-        found: list[StoredEvent],
-        answer: Callable[[Kept | Failure], None],
-    ) -> None:
-        """Read on from ``after``, from the journal and then the ring, until all is found that was asked for."""
-        if self._topics.get(topic.name) is not topic:  # its place on the disk may be another's by now
-            answer(TopicNotFound(topic.name))
-            return
-        end = after
-        if topic.in_ring(after):
-            page = topic.page(after, LOOKED_AT if topic.expiring else limit - len(found), self._clock.monotonic())
-            found, end = found + page.events[: limit - len(found)], page.end
-        size = sum(len(event.frame) for event in found)
-        if size > MAX_ANSWER and len(found) > 1:
-            fitting = MAX_ANSWER * len(found) // size
-            answer(
-                LimitExceeded(f"the answer would have more than {MAX_ANSWER} bytes: ask for about {fitting} messages")
-            )
-        elif len(found) >= limit or (topic.in_ring(after) and end == topic.seq):
-            answer(_kept(topic, asked, limit, found))
-        elif topic.in_ring(after):
-            self.turns.take(partial(self._gather, topic, asked, end, limit, found, answer))
-        else:
-            asked_to = topic.seq - len(topic.ring)  # what leaves the ring meanwhile may be on no page that is empty
-
-            def go_on(page: Sequence[StoredEvent] | Failure) -> None:
-                if isinstance(page, Failure):
-                    answer(page)
-                else:
-                    self._gather(topic, asked, page[-1].seq if page else asked_to, limit, [*found, *page], answer)
-
-            topic.journal.read(topic, after, limit - len(found), go_on)
-
-    def _deliver(self, topic: Topic, request: Publish, event: StoredEvent, ts: str, publisher: Publisher) -> None:
-        """The journal has the message: send it on its way, and tell its publisher."""
-        if topic.add(event):
-            if not self._unflushed:
-                self._defer(self.flush)
-            self._unflushed.append(topic)
-        if self._logs_publishes:
-            log.debug(
-                "Message published to topic %(topic)s: id=%(id)s",
-                {"topic": topic.name, "id": request.message.id, "seq": event.seq},
-            )
-        publisher.published(request, event.seq, ts)
-
-
-def _start(topic: Topic, seq: int, missing: bool | Failure) -> Start | Failure:
-    """To go on after ``seq``."""
-    if isinstance(missing, Failure):
-        return missing
-    return Start(topic, seq, told=seq, recovered=not missing and seq + 1 >= topic.oldest)
-
-
-def _kept(topic: Topic, asked: int, limit: int, found: list[StoredEvent]) -> Kept:
-    end = found[-1].seq if len(found) == limit and found else topic.seq
-    return Kept(topic.epoch, found, len(found) >= end - asked)
+    def _part(self, name: str, subscriber: Subscriber) -> None:
+        lane = subscriber.lanes.pop(name)
+        lane.leave(subscriber)
+        if not lane.size:
+            assert isinstance(lane.topic, Topic), "it is a Broker's"
+            lane.topic.end_empty_lanes()
+        self._subscribers -= not subscriber.lanes

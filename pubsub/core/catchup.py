@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Final
 from msgspec import UNSET, Struct, UnsetType
 
 from pubsub.core.clock import Clock
-from pubsub.core.topic import BATCH_BYTES, Page
+from pubsub.core.event import BATCH_BYTES
+from pubsub.core.topic import Page
 from pubsub.protocol.errors import Failure
 
 if TYPE_CHECKING:
-    from pubsub.core.outbox import Outbox
-    from pubsub.core.topic import StoredEvent, Topic
+    from pubsub.core.event import StoredEvent
+    from pubsub.core.lane import Lane, Subscriber
+    from pubsub.core.topic import Topic
 
 log = logging.getLogger(__name__)
 
@@ -46,29 +48,31 @@ class CatchUp:
     ``recovered``: that of its start, if it is still so; a subscriber that takes nothing may have kept it waiting.
     """
 
-    __slots__ = ("_after", "_clock", "_outbox", "_told", "_topic", "recovered")
+    __slots__ = ("_after", "_clock", "_lane", "_subscriber", "_told", "_topic", "recovered")
 
-    def __init__(self, start: Start, outbox: Outbox, clock: Clock) -> None:
+    def __init__(self, start: Start, lane: Lane, subscriber: Subscriber, clock: Clock) -> None:
+        self._lane = lane
         self._topic = start.topic
         self._after = start.after
         self._told = start.told
-        self._outbox = outbox
+        self._subscriber = subscriber
         self._clock = clock
         self.recovered = start.recovered
         if start.recovered is True:
             self.recovered = start.after + 1 >= start.topic.oldest
 
-    def go_on(self) -> None:
-        """Send what comes next, as soon as the socket takes it, unless the subscription has ended meanwhile."""
+    def advance(self) -> None:
+        """Send the next page, as soon as the socket takes it, unless the subscription has ended meanwhile."""
         topic = self._topic
-        if not topic.lane.is_arriving(self._outbox, self):
+        if not self._lane.is_arriving(self._subscriber, self):
             return
-        if self._outbox.lagging:
+        if self._subscriber.lagging:
             self._wait()
         elif topic.in_ring(self._after):
             self._read_ring()
         else:
-            topic.journal.read(topic, self._after, PAGE, partial(self._take, topic.seq - len(topic.ring)))
+            after = max(self._after, topic.oldest - 1)
+            topic.log.read(after, topic.seq, PAGE, partial(self._take, topic.seq - len(topic.ring)))
 
     def _read_ring(self) -> None:
         topic = self._topic
@@ -78,13 +82,13 @@ class CatchUp:
             self._wait()
         else:
             topic.flush()
-            self._outbox.replay(topic, page.events, after=self._told, until=topic.seq)
-            topic.lane.join(self._outbox)
+            self._subscriber.replay(topic, page.events, after=self._told, until=topic.seq)
+            self._lane.join(self._subscriber)
 
     def _take(self, asked_to: int, page: Sequence[StoredEvent] | Failure) -> None:
         """``asked_to``: where the ring began when the page was asked for; what left it since is on no such page."""
         topic = self._topic
-        if not topic.lane.is_arriving(self._outbox, self):
+        if not self._lane.is_arriving(self._subscriber, self):
             return
         if isinstance(page, Failure):
             log.error("Topic %(topic)s: older messages can't be read for a subscriber", {"topic": topic.name})
@@ -95,7 +99,7 @@ class CatchUp:
     def _send(self, events: Sequence[StoredEvent], end: int) -> None:
         """Events, and what is missing before and among them; all up to ``end`` has had its turn then."""
         if events:
-            self._outbox.replay(self._topic, events, after=self._told, until=events[-1].seq)
+            self._subscriber.replay(self._topic, events, after=self._told, until=events[-1].seq)
             self._told = events[-1].seq
         self._after = end
 
@@ -106,14 +110,14 @@ class CatchUp:
         """
         if self._told is None:
             self._told = max(self._after, self._topic.oldest - 1)
-        self._outbox.call_when_ready(partial(self._outbox.take_turn, self.go_on))
+        self._subscriber.call_when_ready(partial(self._subscriber.take_turn, self.advance))
 
 
 def _fitting(page: Page) -> Page:
     """The first BATCH_BYTES of a page, and one event more."""
     size = 0
     for number, event in enumerate(page.events, 1):
-        size += len(event.frame)
+        size += len(event.text)
         if size >= BATCH_BYTES and number < len(page.events):
             return Page(page.events[:number], event.seq)
     return page

@@ -1,115 +1,110 @@
-"""Where messages get their ``seq`` and are kept: the one way from a publish to its delivery.
+"""The contract between the Broker and what keeps its topics: journals in memory, on disk or in an engine. No I/O.
 
-``Broker.publish`` calls ``Journal.append``; the journal calls ``deliver`` once it has the message, in the order of
-``seq``: at once, or after a commit. A journal never delivers by itself, and never decides who may publish.
+A journal gives out ``seq`` and ``epoch`` and keeps messages. It never delivers to subscribers by itself, and never
+decides who may publish. Topics appear and go through its Host, also those that another server made.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Protocol
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
-if TYPE_CHECKING:
-    from pubsub.core.topic import StoredEvent, Topic
-    from pubsub.protocol.errors import Failure
-    from pubsub.protocol.requests import Publish, TopicOptions
-
-
-DATABASE: Final = "journal.db"  # in the directory of durable topics
+from pubsub.core.event import StoredEvent
+from pubsub.core.log import Done, TopicLog
+from pubsub.core.topic import Topic
+from pubsub.protocol.requests import Publish, TopicOptions
 
 
 class JournalError(Exception):
     """A journal can't be used as it is; the text is for the operator."""
 
 
-class Publisher(Protocol):
-    """Who waits for the end of a publish: one call of the first three follows each."""
+class StoredTopic(Struct, frozen=True):
+    """A topic as its journal has it, new or from before.
 
-    def published(self, request: Publish, seq: int, ts: str) -> None:
-        """The message is in its topic."""
+    ``seq``: the last one given out. ``first``: the oldest that the journal holds; 0 if it holds none itself, and the
+    topic's ring is all that is kept. ``size``: bytes of its events. ``newest``: the newest of them, without a hole, for
+    the ring. ``expiring``: some events have a time to live of their own.
+    """
+
+    name: str
+    epoch: str
+    options: TopicOptions
+    log: TopicLog
+    seq: int = 0
+    first: int = 0
+    size: int = 0
+    newest: Sequence[StoredEvent] = ()
+    expiring: bool = False
+
+
+class Host(Protocol):
+    """The Broker, as its journals see it. Everything is called on the loop's thread."""
+
+    def ring_size(self, options: TopicOptions) -> int:
+        """The number of events of such a topic that the host keeps in memory."""
         ...
 
-    def repeated(self, request: Publish, seq: int, ts: str) -> None:
-        """Its id was seen before, as that of ``seq``; nothing was published."""
+    def add_topic(self, stored: StoredTopic) -> Topic:
+        """A topic is there from now on."""
         ...
 
-    def refused(self, request: Publish, failure: Failure) -> None:
-        """The message is not in its topic, and will not be."""
+    def remove_topic(self, topic: Topic) -> None:
+        """A topic is gone: its subscribers are told behind its last event."""
         ...
 
-    def wait(self, request: Publish) -> None:
-        """The end comes later."""
+    def deliver(self, topic: Topic, event: StoredEvent) -> None:
+        """The journal has the event, the next one of its topic."""
         ...
 
-    def pause(self) -> None:
-        """The journal has as much to do as it takes on: publish nothing more until :meth:`go_on`."""
+    def trim(self, topic: Topic, first: int, size: int) -> None:
+        """The journal holds the events from ``first`` on, ``size`` bytes in all."""
         ...
-
-    def go_on(self) -> None: ...
-
-
-Deliver = Callable[["Topic", "Publish", "StoredEvent", str, Publisher], None]
-Done = Callable[["Failure | None"], None]
 
 
 class Journal(Protocol):
-    """``deliver`` is set by the Broker. Each call's end comes in the same step, or later on the same thread.
+    """See the module. ``failure``: why messages can't be kept at present, for the operator; empty if all is well."""
 
-    ``failure``: why messages can't be kept at present, in words for the operator; empty while all is well.
-    """
-
-    deliver: Deliver
     failure: str
 
-    def open(self, restore: Callable[[str, str, TopicOptions], Topic]) -> None:
-        """Have the topics restored that it kept: name, epoch and options of each. Raises JournalError."""
+    def attach(self, host: Host) -> None:
+        """Learn the host, before any other call."""
         ...
 
-    def create(self, topic: Topic, done: Done) -> None:
-        """Make room for a new topic."""
+    def restore(self) -> None:
+        """Add the topics that it kept. Raises JournalError."""
         ...
 
-    def delete(self, topic: Topic, done: Done) -> None:
-        """Forget the topic and its messages; what was appended before is delivered before."""
+    def create(self, name: str, options: TopicOptions, done: Done) -> None:
+        """Make a topic and add it, then call ``done``; or call it with the failure."""
         ...
 
-    def append(self, topic: Topic, request: Publish, publisher: Publisher) -> None:
-        """Give the message of ``request`` its ``seq`` and keep it, then call ``deliver`` with all of it."""
+    @property
+    def full(self) -> bool:
+        """The journal has as much to write as it takes: publish no more until :meth:`call_when_writable` calls."""
         ...
 
-    def read(
-        self, topic: Topic, after: int, limit: int, done: Callable[[Sequence[StoredEvent] | Failure], None]
-    ) -> None:
-        """The oldest ``limit`` events that follow ``after`` and have not expired; fewer where they fill a page.
-
-        Nothing beyond the ``seq`` that the topic has at this moment: what was not delivered yet will be.
-        """
-        ...
-
-    def find_missing(self, topic: Topic, after: int, done: Callable[[bool | Failure], None]) -> None:
-        """Whether any of the events that follow ``after``, of which there are some, has expired or is gone.
-
-        Of those up to the ``seq`` that the topic has at this moment.
-        """
-        ...
+    def call_when_writable(self, callback: Callable[[], None]) -> None: ...
 
     def call_after(self, callback: Callable[[], None]) -> None:
-        """Call it once everything that was begun up to here has ended."""
-        ...
-
-    def give_way(self) -> None:
-        """Called before work that takes long: what is on its way to the disk goes on first."""
+        """Call it once everything that was begun before has ended."""
         ...
 
     def close(self) -> None:
-        """Let go of files and threads; may wait for the disk."""
+        """Release files and threads; may wait for the disk."""
         ...
 
 
+def random_epoch() -> str:
+    """A name for one life of a topic: 40 random bits."""
+    return secrets.token_hex(5)
+
+
 def lifetime(options: TopicOptions, request: Publish) -> float:
-    """Seconds for which a message is kept and delivered: the topic's, or the message's own where that is shorter."""
+    """Seconds for which a message is kept and delivered: the topic's, or the message's own if that is shorter."""
     ttl = inf if options.ttl_sec is None else options.ttl_sec
     return ttl if request.ttl_sec is UNSET else min(ttl, request.ttl_sec)

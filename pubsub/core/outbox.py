@@ -6,47 +6,24 @@ No I/O of its own: it writes through the function that it was given.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
-from pubsub.core.backlog import Backlog, Gap
-from pubsub.core.clock import Clock
-from pubsub.core.topic import LANES_IN_A_TURN, StoredEvent, Topic, make_batches
-
-if TYPE_CHECKING:
-    from pubsub.core.topic import Batch, Lane
-
-
-def at_once(work: Callable[[], None]) -> None:
-    work()
+from pubsub.core.backlog import Backlog, Gap, OutboxOptions
+from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batches
+from pubsub.core.losses import Loss
 
 
 class Outbox:
-    """See the module. ``limit`` is the most events that wait; ``lanes`` (the Broker's) are its subscriptions by name.
+    """See the module. A subscriber that keeps up never has a backlog: its lanes write to its socket directly."""
 
-    A subscriber that keeps up never has a backlog: its lanes write to its socket, with nothing of this in between.
-    ``take_turn(work)`` calls ``work`` when others have had their turn.
-    """
+    __slots__ = ("_backlog", "_dropped", "_options", "_when_ready", "blocked", "write")
 
-    __slots__ = ("_backlog", "_clock", "_dropped", "_limit", "_unmoved", "_when_ready", "blocked", "lanes",
-                 "take_turn", "write")  # fmt: skip
-
-    def __init__(
-        self,
-        write: Callable[[bytes], None],
-        limit: int,
-        clock: Clock,
-        take_turn: Callable[[Callable[[], None]], None] = at_once,
-    ) -> None:
+    def __init__(self, write: Callable[[bytes], None], options: OutboxOptions) -> None:
         self.write = write
         self.blocked = False
-        self.lanes: dict[str, Lane] = {}
-        self._limit = limit
-        self._clock = clock
+        self._options = options
         self._backlog: Backlog | None = None
         self._dropped = 0  # with backlogs that are gone
         self._when_ready: list[Callable[[], None]] | None = None
-        self.take_turn = take_turn
-        self._unmoved: list[Lane] | None = None  # lanes that have yet to learn whether it lags
 
     @property
     def awaited(self) -> bool:
@@ -81,19 +58,19 @@ class Outbox:
         was_ready = not self.lagging
         self.blocked = True
         if was_ready:
-            self._move()
+            self._lagging_changed()
 
     def unblock(self) -> None:
         """The socket takes data again: send what waits, and go back to direct writes when nothing does."""
         self.blocked = False
         while self._backlog is not None and not self.blocked and not self._backlog.overflowed:
-            frames = self._backlog.take()
+            encoded = self._backlog.take()
             if not self._backlog:
                 self._dropped, self._backlog = self.dropped, None
-            if frames:
-                self.write(frames)
+            if encoded:
+                self.write(encoded)
         if not self.lagging:
-            self._move()
+            self._lagging_changed()
             self._call_waiting()
 
     def call_when_ready(self, callback: Callable[[], None]) -> None:
@@ -105,26 +82,30 @@ class Outbox:
             self._when_ready = []
         self._when_ready.append(callback)
 
-    def notify(self, topic: Topic, frame: bytes) -> None:
-        """Send a frame about ``topic`` behind the events of it that wait; it is never dropped."""
-        if self.lagging:
-            self._waiting().notify(topic, frame)
-        else:
-            self.write(frame)
+    @property
+    def encoding(self) -> Encoding:
+        return self._options.encoding
 
-    def replay(self, topic: Topic, events: Iterable[StoredEvent], *, after: int | None, until: int) -> None:
+    def notify(self, topic: Source, text: bytes) -> None:
+        """Send a message about ``topic`` behind the events of it that wait; it is never dropped."""
+        if self.lagging:
+            self._waiting().notify(topic, text)
+        else:
+            self.write(self.encoding.message(text))
+
+    def replay(self, topic: Source, events: Iterable[StoredEvent], *, after: int | None, until: int) -> None:
         """Send kept events, and tell what is missing among them.
 
         The subscriber has everything up to ``after``, or begins with the first of the events where that is None. It
         will get what follows ``until``, so what is missing up to there is told too.
         """
         for batch in make_batches(topic, events):
-            self._tell_missing(topic, after, batch.events[0].seq - 1)
-            after = batch.events[-1].seq
+            self._tell_missing(topic, after, batch.first - 1)
+            after = batch.last
             if self.lagging:
                 self._waiting().replay(batch)
             else:
-                self.write(batch.frames)
+                self.write(self.encoding.events(batch.events))
         self._tell_missing(topic, after, until)
 
     def offer(self, batch: Batch) -> None:
@@ -135,38 +116,26 @@ class Outbox:
         if self.lagging:
             self._waiting().offer(batch)
         else:
-            self.write(batch.frames)
+            self.write(batch.encoded)
 
-    def clear(self) -> None:
-        """Forget all: the subscriber is gone."""
+    def clear(self, reason: Loss) -> None:
+        """Give up all that waits: the subscriber is gone, or about to be closed."""
+        if self._backlog is not None:
+            self._backlog.give_up(reason)
         self._dropped, self._backlog = self.dropped, None
         self._when_ready = None
 
-    def _tell_missing(self, topic: Topic, after: int | None, until: int) -> None:
+    def _tell_missing(self, topic: Source, after: int | None, until: int) -> None:
         if after is None or after >= until:
             return
-        gap = Gap(topic, after + 1, until)
+        gap = Gap(topic, after + 1, until, until - after)
         if self.lagging:
             self._waiting().tell(gap)
         else:
-            self.write(gap.frame(self._clock))
+            self.write(self.encoding.message(gap.text(self._options.clock)))
 
-    def _move(self) -> None:
-        """Have the lanes know whether it lags. Those that learn it later meanwhile write to the socket, which queues,
-        or offer what is written at once: each topic's events keep their order.
-        """
-        waits_for_turn = self._unmoved is not None
-        self._unmoved = list(self.lanes.values())
-        if not waits_for_turn:
-            self._move_some()
-
-    def _move_some(self) -> None:
-        unmoved = self._unmoved or []
-        for lane in unmoved[:LANES_IN_A_TURN]:
-            lane.move(self)
-        self._unmoved = unmoved[LANES_IN_A_TURN:] or None
-        if self._unmoved is not None:
-            self.take_turn(self._move_some)
+    def _lagging_changed(self) -> None:
+        """Called when the subscriber begins to lag, and when it no longer does."""
 
     def _call_waiting(self) -> None:
         waiting, self._when_ready = self._when_ready, None
@@ -175,5 +144,5 @@ class Outbox:
 
     def _waiting(self) -> Backlog:
         if self._backlog is None:
-            self._backlog = Backlog(self._limit, self._clock)
+            self._backlog = Backlog(self._options)
         return self._backlog

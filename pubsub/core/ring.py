@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pubsub.core.topic import StoredEvent
+from pubsub.core.event import StoredEvent
 
 
 class Ring:

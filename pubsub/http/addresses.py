@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Final
 
 from aiohttp import web
@@ -10,6 +9,7 @@ from aiohttp.typedefs import Handler
 
 from pubsub.http.forwarded import read_hops
 from pubsub.http.proxies import UNIX, ForwardedClient, Proxies
+from pubsub.system.unix_socket import is_unix
 
 PROXIES: Final = web.AppKey("proxies", Proxies)
 FORWARDED_CLIENT: Final = web.RequestKey("forwarded_client", ForwardedClient)
@@ -44,7 +44,7 @@ def is_secure(request: web.BaseRequest) -> bool:
 
 def peer_of(request: web.BaseRequest) -> str:
     """The address of the socket's other end, ``unix``, or an empty text where that is gone."""
-    if request.remote:
-        return request.remote
     sock = request.transport.get_extra_info("socket") if request.transport is not None else None
-    return UNIX if sock is not None and sock.family == socket.AF_UNIX else ""
+    if sock is not None and is_unix(sock):
+        return UNIX  # whatever path the client has bound its own end to: it may look like an address
+    return request.remote or ""

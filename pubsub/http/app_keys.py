@@ -8,6 +8,8 @@ from aiohttp import web
 
 from pubsub.core.broker import Broker
 from pubsub.websocket.connections import Connections
+from pubsub.websocket.services import Services
 
 BROKER: Final = web.AppKey("broker", Broker)
 CONNECTIONS: Final = web.AppKey("connections", Connections)
+SERVICES: Final = web.AppKey("services", Services)

@@ -11,7 +11,7 @@ from pubsub.http.rendering import read_number, render, render_bytes, render_rows
 from pubsub.protocol.answers import ClientDisconnected, ClientRow
 from pubsub.protocol.errors import ClientNotFound
 from pubsub.protocol.replies import encode
-from pubsub.websocket.connection import Connection
+from pubsub.websocket.peer import Peer
 
 PAGE: Final = 100
 LARGEST_PAGE: Final = 1000
@@ -22,18 +22,18 @@ async def list_clients(request: web.Request) -> web.Response:
     after, size = read_number(request, "cursor", 0, 0, 1 << 53), read_number(request, "limit", PAGE, 1, LARGEST_PAGE)
     page = request.app[CONNECTIONS].page(after, size + 1)
     following = page[size - 1].number if len(page) > size else None
-    rows = await render_rows(page[:size], lambda connection: encode(describe(connection)))
+    rows = await render_rows(page[:size], lambda peer: encode(describe(peer)))
     return render_bytes(b'{"clients":[%b],"next":%b}' % (rows, encode(following and str(following))))
 
 
-def describe(connection: Connection) -> ClientRow:
-    outbox, traffic = connection.outbox, connection.traffic()
+def describe(peer: Peer) -> ClientRow:
+    subscriber, traffic = peer.subscriber, peer.traffic()
     return ClientRow(
-        client_id=connection.session.client_id,
-        connected_sec=int(connection.age),
-        subscriptions=list(outbox.lanes),
-        queued=outbox.queued,
-        dropped=outbox.dropped,
+        client_id=peer.client_id,
+        connected_sec=int(peer.age),
+        subscriptions=subscriber.subscriptions,
+        queued=subscriber.queued,
+        dropped=subscriber.dropped,
         bytes_in=traffic.bytes_in,
         bytes_out=traffic.bytes_out,
     )

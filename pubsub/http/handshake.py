@@ -6,7 +6,7 @@ import secrets
 
 from aiohttp import HttpVersion11, web
 
-from pubsub.http.app_keys import CONNECTIONS
+from pubsub.http.app_keys import SERVICES
 from pubsub.http.health import STATE
 from pubsub.http.identities import IDENTITIES
 from pubsub.http.origins import ORIGINS
@@ -26,7 +26,7 @@ class UpgradeRequired(web.HTTPClientError):
 async def open_websocket(request: web.Request) -> web.StreamResponse:
     """Answer the handshake, then give the socket to a Connection (see websocket/upgrade.py)."""
     check_handshake(request)
-    identities, connections = request.app[IDENTITIES], request.app[CONNECTIONS]
+    identities, services = request.app[IDENTITIES], request.app[SERVICES]
     request.app[ORIGINS].check_origin(request)
     asked_name = read_client_id(request)
     identity = await identities.identify_client(request)
@@ -45,7 +45,7 @@ async def open_websocket(request: web.Request) -> web.StreamResponse:
     await handshake.prepare(request)
     transport = detach(request)
     named = bool(asked_name) or identity is not None
-    Connection(transport, connections, client_id=name, named=named, identity=identity).open()
+    Connection(transport, services, client_id=name, named=named, identity=identity).open()
     return handshake
 
 
@@ -64,10 +64,10 @@ def check_room(request: web.Request, name: str, *, is_stranger: bool) -> None:
     """
     if request.app[STATE].closing:
         raise Draining
-    connections = request.app[CONNECTIONS]
-    connections.quotas.check_room(len(connections))
+    services = request.app[SERVICES]
+    services.quotas.check_room(len(services.connections))
     if not is_stranger:
-        connections.quotas.check_claim(name)
+        services.quotas.check_claim(name)
 
 
 def check_handshake(request: web.Request) -> None:

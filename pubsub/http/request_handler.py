@@ -178,7 +178,7 @@ class TimedRequestHandler(PipelinedRequestHandler, Evictable):
     def _end_stalled_response(self, transport: asyncio.Transport, before: Uptake) -> None:
         """``close()`` would wait for ever for a client that takes nothing of what is left."""
         now = uptake(transport)
-        if now.behind and now.taken == before.taken:
+        if now.behind and now.taken <= before.taken:
             transport.abort()
         elif now.behind:
             self._watch_writing(transport)

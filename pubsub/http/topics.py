@@ -9,7 +9,7 @@ from functools import partial
 import msgspec
 from aiohttp import web
 
-from pubsub.core.journal import Done
+from pubsub.core.log import Done
 from pubsub.core.ring import Ring
 from pubsub.core.topic import Topic
 from pubsub.http.app_keys import BROKER
@@ -58,7 +58,7 @@ async def ring_bytes(ring: Ring) -> int:
     total, newest = 0, ring.newest
     after = ring.oldest - 1
     while after < newest and (events := ring.after(after, SLICE)):
-        total += sum(len(event.frame) for event in events)
+        total += sum(len(event.text) for event in events)
         after = events[-1].seq
         await asyncio.sleep(0)
     return total

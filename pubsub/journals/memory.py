@@ -1,77 +1,93 @@
-"""The journal of topics that live as long as the process: the topic's ring is all that is kept."""
+"""The journal of topics that live as long as the process: a topic's ring is all that is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import UNSET, structs
 
 from pubsub.core.clock import Clock
-from pubsub.core.journal import lifetime
-from pubsub.core.topic import StoredEvent
+from pubsub.core.event import make_event
+from pubsub.core.journal import StoredTopic, lifetime, random_epoch
 from pubsub.journals.dedup import Seen, id_key
-from pubsub.protocol.frames import text_frame
-from pubsub.protocol.replies import Event, encode
 
 if TYPE_CHECKING:
-    from pubsub.core.journal import Deliver, Done, Publisher
+    from pubsub.core.journal import Host
+    from pubsub.core.log import Done, Publisher
     from pubsub.core.topic import Topic
-    from pubsub.protocol.errors import Failure
     from pubsub.protocol.requests import Publish, TopicOptions
 
 
-class MemoryJournal:
-    """Every call ends in the same step."""
+class MemoryLog:
+    """One topic (TopicLog). Every call ends in the same step."""
 
-    deliver: Deliver
+    __slots__ = ("_clock", "_deliver", "_host", "_name", "_options", "_seen", "_seq", "topic")
 
-    def __init__(self, clock: Clock) -> None:
-        self.failure = ""
+    topic: Topic
+
+    def __init__(self, name: str, options: TopicOptions, host: Host, clock: Clock) -> None:
+        self._name = name
+        self._options = options
+        self._host = host
+        self._deliver = host.deliver
         self._clock = clock
-        self._seen: dict[Topic, Seen] = {}  # of the topics with dedup_sec
+        self._seq = 0
+        self._seen = None if options.dedup_sec is None else Seen(name, options.dedup_sec)
 
-    def open(self, restore: Callable[[str, str, TopicOptions], Topic]) -> None:
-        pass
-
-    def create(self, topic: Topic, done: Done) -> None:
-        if topic.options.dedup_sec is not None:
-            self._seen[topic] = Seen(topic.name, topic.options.dedup_sec)
-        done(None)
-
-    def delete(self, topic: Topic, done: Done) -> None:
-        self._seen.pop(topic, None)
-        done(None)
-
-    def append(self, topic: Topic, request: Publish, publisher: Publisher) -> None:
-        seq = topic.seq + 1
+    def append(self, request: Publish, publisher: Publisher) -> None:
         ts = self._clock.timestamp()
-        if self._seen and (seen := self._seen.get(topic)) is not None:
+        seq = self._seq + 1
+        if self._seen is not None:
             key, now = id_key(request.message.id), self._clock.monotonic()
-            if (first := seen.find(key, now)) is not None:
+            if (first := self._seen.find(key, now)) is not None:
                 publisher.repeated(request, first, ts)
                 return
-            seen.add(key, seq, now)
-        event = StoredEvent(seq, text_frame(encode(Event(topic.name, request.message, seq, ts))))
-        if topic.expiring or request.ttl_sec is not UNSET:
-            now = self._clock.monotonic()
-            topic.purge(now)
-            event = structs.replace(event, expires=now + lifetime(topic.options, request))
-        self.deliver(topic, request, event, ts, publisher)
+            self._seen.add(key, seq, now)
+        self._seq = seq
+        event = make_event(self._name, request.message, seq, ts)
+        if request.ttl_sec is not UNSET or self._options.ttl_sec is not None:
+            event = structs.replace(event, expires=self._clock.monotonic() + lifetime(self._options, request))
+        self._deliver(self.topic, event)
+        publisher.published(request, seq, ts)
 
-    def read(
-        self, topic: Topic, after: int, limit: int, done: Callable[[Sequence[StoredEvent] | Failure], None]
-    ) -> None:
+    def read(self, *_: object) -> NoReturn:
         raise AssertionError("all that is kept is in the ring")
 
-    def find_missing(self, topic: Topic, after: int, done: Callable[[bool | Failure], None]) -> None:
-        raise AssertionError("all that is kept is in the ring")
+    find_missing = read
+
+    def delete(self, done: Done) -> None:
+        self._host.remove_topic(self.topic)
+        done(None)
+
+
+class MemoryJournal:
+    """See the module (Journal). ``new_epoch`` names the life of a topic."""
+
+    full = False
+    failure = ""
+    _host: Host
+
+    def __init__(self, clock: Clock, new_epoch: Callable[[], str] = random_epoch) -> None:
+        self._clock = clock
+        self._new_epoch = new_epoch
+
+    def attach(self, host: Host) -> None:
+        self._host = host
+
+    def restore(self) -> None:
+        pass
+
+    def create(self, name: str, options: TopicOptions, done: Done) -> None:
+        log = MemoryLog(name, options, self._host, self._clock)
+        log.topic = self._host.add_topic(StoredTopic(name, self._new_epoch(), options, log))
+        done(None)
+
+    def call_when_writable(self, callback: Callable[[], None]) -> None:
+        callback()
 
     def call_after(self, callback: Callable[[], None]) -> None:
         callback()
-
-    def give_way(self) -> None:
-        pass
 
     def close(self) -> None:
         pass

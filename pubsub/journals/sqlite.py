@@ -18,22 +18,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pubsub.core.clock import Clock
-from pubsub.core.journal import JournalError
-from pubsub.core.topic import StoredEvent
+from pubsub.core.event import StoredEvent
+from pubsub.core.journal import JournalError, StoredTopic, random_epoch
+from pubsub.journals.operations import Append, Create, Delete, Mark, Operation, Result, TopicHandle
 from pubsub.journals.store import EventRow, Store, TopicRow
-from pubsub.journals.writer import Append, Create, Delete, Mark, Operation, Result, Writer
+from pubsub.journals.writer import Writer
 from pubsub.protocol.errors import Failure, NotStored
-from pubsub.protocol.frames import text_frame
 from pubsub.system.cores import SharedCore
 
 if TYPE_CHECKING:
-    from pubsub.core.journal import Deliver, Done, Publisher
+    from pubsub.core.journal import Host
+    from pubsub.core.log import Done, Found, Publisher
     from pubsub.core.topic import Topic
     from pubsub.protocol.requests import Publish, TopicOptions
 
 log = logging.getLogger(__name__)
 
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 TIDY_PERIOD: Final = 1.0  # seconds
 PAGE_BYTES: Final = 64 * 1024  # read at a time, and one event more: what a subscriber that stalls then holds
@@ -46,18 +47,48 @@ def _size(request: Publish) -> int:
     return APPEND_BYTES + len(request.message.payload)
 
 
+class SqliteLog(TopicHandle):
+    """One topic (TopicLog)."""
+
+    __slots__ = ("_journal", "topic")
+
+    topic: Topic
+
+    def __init__(self, journal: SqliteJournal, name: str, epoch: str, options: TopicOptions, number: int = 0) -> None:
+        super().__init__(name, epoch, options, number)
+        self._journal = journal
+
+    def append(self, request: Publish, publisher: Publisher) -> None:
+        self._journal.append(self, request, publisher)
+
+    def read(self, after: int, until: int, limit: int, done: Found) -> None:
+        self._journal.read(self, after, until, limit, done)
+
+    def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
+        self._journal.find_missing(self, after, until, done)
+
+    def delete(self, done: Done) -> None:
+        self._journal.delete(self, done)
+
+
+def _log_of(operation: Append | Create) -> SqliteLog:
+    assert isinstance(operation.log, SqliteLog), "the loop's operations have the whole log"
+    return operation.log
+
+
 class SqliteJournal:
     """See the module. ``post`` has a callback run on the loop, from any thread; ``defer`` at the end of the tick.
 
     ``failure``: why the last attempt to write failed, in words for the operator; empty while all is well.
     """
 
-    deliver: Deliver
+    _host: Host
 
     def __init__(
         self,
         directory: Path,
         clock: Clock,
+        core: SharedCore,
         *,
         post: Callable[[Callable[[], None]], object],
         defer: Callable[[Callable[[], None]], object],
@@ -75,81 +106,89 @@ class SqliteJournal:
         self._writing = ThreadPoolExecutor(1, "journal-writer")
         self._reading = ThreadPoolExecutor(1, "journal-reader")
         self._read_store: Store | None = None
-        self._core = SharedCore()
-        self._topics: dict[int, Topic] = {}
+        self._core = core
+        self._logs: dict[int, SqliteLog] = {}
         self._waiting: deque[Operation] = deque()  # the writing thread takes from it
         self._unwritten_bytes = 0
-        self._paused: list[Publisher] = []
+        self._when_writable: list[Callable[[], None]] = []
         self._busy = False  # a group is being written, or will be at the end of the tick
         self._tidies = False
         self._closed = False
 
-    # The Journal's own calls
+    # The topics' calls
 
-    def create(self, topic: Topic, done: Done) -> None:
-        self._add(Create(topic, done))
+    def create(self, name: str, options: TopicOptions, done: Done) -> None:
+        self._add(Create(SqliteLog(self, name, random_epoch(), options), done))
 
-    def delete(self, topic: Topic, done: Done) -> None:
-        self._add(Delete(topic, done))
+    def delete(self, log: SqliteLog, done: Done) -> None:
+        self._add(Delete(log, done))
 
-    def append(self, topic: Topic, request: Publish, publisher: Publisher) -> None:
-        publisher.wait(request)
-        self._add(Append(topic, request, publisher, self._clock.timestamp()))
+    def append(self, log: SqliteLog, request: Publish, publisher: Publisher) -> None:
+        self._add(Append(log, request, publisher, self._clock.timestamp()))
         self._unwritten_bytes += _size(request)
-        if self._unwritten_bytes > UNWRITTEN_BYTES:
-            publisher.pause()
-            self._paused.append(publisher)
+        publisher.wait(request)
 
-    def read(
-        self, topic: Topic, after: int, limit: int, done: Callable[[Sequence[StoredEvent] | Failure], None]
-    ) -> None:
-        after, until, number = max(after, topic.oldest - 1), topic.seq, topic.number
-
+    def read(self, log: SqliteLog, after: int, until: int, limit: int, done: Found) -> None:
         def read(store: Store) -> Sequence[StoredEvent]:
-            return self._events(store.read(number, after, until, limit, PAGE_BYTES, self._now()))
+            return self._events(store.read(log.number, after, until, limit, PAGE_BYTES, self._now()))
 
         self._read(read, done)
 
-    def find_missing(self, topic: Topic, after: int, done: Callable[[bool | Failure], None]) -> None:
-        number, until = topic.number, topic.seq
-        self._read(lambda store: store.is_missing(number, after, until, self._now()), done)
+    def find_missing(self, log: SqliteLog, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
+        self._read(lambda store: store.is_missing(log.number, after, until, self._now()), done)
+
+    @property
+    def full(self) -> bool:
+        return self._unwritten_bytes > UNWRITTEN_BYTES
+
+    def call_when_writable(self, callback: Callable[[], None]) -> None:
+        self._when_writable.append(callback)
 
     # Start and end
 
-    def open(self, restore: Callable[[str, str, TopicOptions], Topic]) -> None:
+    def attach(self, host: Host) -> None:
+        self._host = host
+
+    def restore(self) -> None:
         try:
             store = self._writer.open()
             for row in store.topics():
-                self._restore(store, row, restore(row.name, row.epoch, row.options))
+                self._restore(store, row)
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"{self._directory}: {error}") from error
         log.info(
             "Journal opened: %(directory)s (topics: %(topics)d)",
-            {"directory": str(self._directory), "topics": len(self._topics)},
+            {"directory": str(self._directory), "topics": len(self._logs)},
         )
         self._begin_to_tidy()
 
-    def _restore(self, store: Store, row: TopicRow, topic: Topic) -> None:
-        topic.number, topic.seq, topic.first, topic.stored_bytes = row.number, row.seq, row.first, row.bytes
-        topic.expiring = topic.expiring or store.has_expired(row.number, 0, row.seq, inf)
-        after = max(row.seq - topic.ring.capacity, topic.oldest - 1)
+    def _restore(self, store: Store, row: TopicRow) -> None:
+        handle = self._logs[row.number] = SqliteLog(self, row.name, row.epoch, row.options, row.number)
+        newest: list[StoredEvent] = []
+        after = max(row.seq - self._host.ring_size(row.options), row.first - 1)
         # Those that have expired too: the ring has no holes.
         while page := self._events(store.read(row.number, after, row.seq, row.seq - after, PAGE_BYTES, now=0)):
-            for event in page:
-                topic.ring.append(event)
+            newest += page
             after = page[-1].seq
-        self._topics[row.number] = topic
+        handle.topic = self._host.add_topic(
+            StoredTopic(
+                row.name,
+                row.epoch,
+                row.options,
+                handle,
+                seq=row.seq,
+                first=row.first,
+                size=row.bytes,
+                newest=newest,
+                expiring=store.has_expired(row.number, 0, row.seq, inf),
+            )
+        )
 
     def call_after(self, callback: Callable[[], None]) -> None:
         if self._busy:
             self._add(Mark(callback))
         else:
             callback()
-
-    def give_way(self) -> None:
-        """Where the writing thread has but the loop's core, it waits for it three times in a commit."""
-        if self._busy:
-            self._core.offer()
 
     def close(self) -> None:
         """Takes as long as the disk takes."""
@@ -165,7 +204,7 @@ class SqliteJournal:
     def _add(self, operation: Operation) -> None:
         self._waiting.append(operation)
         if not self._busy:
-            self._busy = True
+            self._set_busy(True)
             self._defer(self._write)
 
     def _write(self) -> None:
@@ -180,14 +219,18 @@ class SqliteJournal:
         if self._waiting and not self._closed:
             self._write()  # first: the disk is not to wait for what follows
         else:
-            self._busy = False
+            self._set_busy(False)
         self._take(result)
         for operation in group:
             self._alone(partial(self._end, operation))
         self._begin_to_tidy()
-        paused, self._paused = self._paused, []
-        for publisher in paused:
-            self._alone(publisher.go_on)
+        waiting, self._when_writable = self._when_writable, []
+        for callback in waiting:
+            self._alone(callback)
+
+    def _set_busy(self, busy: bool) -> None:
+        """On a machine with one core the writing thread waits three times in a commit for the loop to offer it."""
+        self._busy = self._core.wanted = busy
 
     @staticmethod
     def _alone(step: Callable[[], None]) -> None:
@@ -202,26 +245,30 @@ class SqliteJournal:
             case Append():
                 self._end_append(operation)
             case Create():
-                if operation.failure is None:
-                    operation.topic.number, operation.topic.first = operation.number, 1
-                    self._topics[operation.number] = operation.topic
-                operation.done(operation.failure)
+                self._end_create(operation)
             case Delete():
                 if operation.failure is None:
-                    self._topics.pop(operation.topic.number, None)
+                    handle = self._logs.pop(operation.log.number)
+                    self._host.remove_topic(handle.topic)
                 operation.done(operation.failure)
             case Mark():
                 operation.done()
+
+    def _end_create(self, operation: Create) -> None:
+        if operation.failure is None:
+            handle = _log_of(operation)
+            handle.number = operation.number
+            self._logs[operation.number] = handle
+            handle.topic = self._host.add_topic(StoredTopic(handle.name, handle.epoch, handle.options, handle, first=1))
+        operation.done(operation.failure)
 
     def _end_append(self, operation: Append) -> None:
         publisher, request = operation.publisher, operation.request
         self._unwritten_bytes -= _size(request)
         assert publisher is not None, "append was given one"
         if operation.event is not None:
-            topic = operation.topic
-            if operation.event.expires < inf:
-                topic.purge(self._clock.monotonic())
-            self.deliver(topic, request, operation.event, operation.ts, publisher)
+            self._host.deliver(_log_of(operation).topic, operation.event)
+            publisher.published(request, operation.seq, operation.ts)
         elif operation.failure is not None:
             publisher.refused(request, operation.failure)
         else:
@@ -229,8 +276,8 @@ class SqliteJournal:
 
     def _take(self, result: Result) -> None:
         for extent in result.extents:
-            if topic := self._topics.get(extent.number):
-                topic.first, topic.stored_bytes = extent.first, extent.size
+            if handle := self._logs.get(extent.number):
+                self._host.trim(handle.topic, extent.first, extent.size)
         if result.failure and result.failure != self.failure:
             log.error("Journal fails: %(reason)s", {"reason": result.failure})
         elif self.failure and not result.failure:
@@ -258,10 +305,10 @@ class SqliteJournal:
 
     # Reading
 
-    def _read(self, read: Callable[[Store], Found], done: Callable[[Found | Failure], None]) -> None:
+    def _read(self, read: Callable[[Store], Answer], done: Callable[[Answer | Failure], None]) -> None:
         self._submit(self._reading, lambda: self._try_read(read), done)
 
-    def _try_read(self, read: Callable[[Store], Found]) -> Found | Failure:
+    def _try_read(self, read: Callable[[Store], Answer]) -> Answer | Failure:
         """In the reading thread."""
         try:
             if self._read_store is None:
@@ -279,15 +326,12 @@ class SqliteJournal:
     def _events(self, rows: Sequence[EventRow]) -> list[StoredEvent]:
         """Rows as what is sent; when they expire by the clock that nobody sets."""
         ahead = self._clock.monotonic() - self._now()
-        return [
-            StoredEvent(row.seq, text_frame(row.text), inf if row.expires is None else row.expires + ahead)
-            for row in rows
-        ]
+        return [StoredEvent(row.seq, row.text, inf if row.expires is None else row.expires + ahead) for row in rows]
 
-    def _submit(self, executor: ThreadPoolExecutor, work: Callable[[], Found], then: Callable[[Found], None]) -> None:
+    def _submit(self, executor: ThreadPoolExecutor, work: Callable[[], Answer], then: Callable[[Answer], None]) -> None:
         """Have a thread do ``work``, and ``then`` be called on the loop with what it found."""
 
-        def end(future: Future[Found]) -> None:
+        def end(future: Future[Answer]) -> None:
             self._post(lambda: then(future.result()))
 
         executor.submit(work).add_done_callback(end)

@@ -16,7 +16,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from pubsub.core.journal import DATABASE, JournalError
+from pubsub.core.journal import JournalError
+from pubsub.journals import DATABASE
 from pubsub.protocol.requests import TopicOptions
 
 LOCK: Final = "journal.lock"

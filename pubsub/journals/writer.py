@@ -17,68 +17,24 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from pubsub.core.journal import DATABASE, JournalError, lifetime
-from pubsub.core.topic import StoredEvent
+from pubsub.core.event import StoredEvent, make_event
+from pubsub.core.journal import JournalError, lifetime
+from pubsub.journals import DATABASE
 from pubsub.journals.dedup import Seen, id_key
+from pubsub.journals.operations import Append, Create, Delete, Extent, Mark, Operation, Result, TopicHandle
 from pubsub.journals.store import DirectoryLock, Store, event_key
 from pubsub.journals.wal import lost_commits
-from pubsub.protocol.errors import Failure, NotStored, TopicExists, TopicNotFound
-from pubsub.protocol.frames import text_frame
-from pubsub.protocol.replies import Event, encode
+from pubsub.protocol.errors import NotStored, TopicExists, TopicNotFound
 from pubsub.protocol.requests import Publish, TopicOptions
 
 if TYPE_CHECKING:
-    from pubsub.core.journal import Done, Publisher
-    from pubsub.core.topic import Topic
     from pubsub.journals.store import TopicRow
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 TIDY_LEAST: Final = 1.0  # seconds between two looks at what has expired in a topic
 TRIM_LEAST: Final = 64  # rows that are not worth the deletion
 TRIM_ROWS: Final = 1000  # deleted in one transaction: about 5 ms, for which a publish may have to wait
-
-
-class Append(Struct):
-    """A publish. At its end it has ``event``, or ``seq`` alone where its id was seen before, or ``failure``.
-
-    ``publisher``: None where nobody waits for it.
-    """
-
-    topic: Topic
-    request: Publish
-    publisher: Publisher | None
-    ts: str
-    seq: int = 0
-    event: StoredEvent | None = None
-    failure: Failure | None = None
-
-
-class Create(Struct):
-    """A new topic. At its end it has ``number``, or ``failure``."""
-
-    topic: Topic
-    done: Done
-    number: int = 0
-    failure: Failure | None = None
-
-
-class Delete(Struct):
-    """The end of a topic. It is ``applied`` once it stands in a commit, or may have ``failure``."""
-
-    topic: Topic
-    done: Done
-    applied: bool = False
-    failure: Failure | None = None
-
-
-class Mark(Struct):
-    """Nothing, for who wants to know that what came before has ended."""
-
-    done: Callable[[], None]
-
-
-Operation = Append | Create | Delete | Mark
 
 
 class State(Struct):
@@ -94,25 +50,6 @@ class State(Struct):
     size: int
     seen: Seen | None
     tidy_at: float
-
-
-class Extent(Struct, frozen=True):
-    """How much of a topic is on disk."""
-
-    number: int
-    first: int
-    size: int
-
-
-class Result(Struct):
-    """What came of a group, or of tidying, of which there may be ``more`` to do.
-
-    ``failure``: why nothing of it is on disk, in words for the operator.
-    """
-
-    extents: list[Extent]
-    failure: str = ""
-    more: bool = False
 
 
 class Writer:
@@ -230,23 +167,23 @@ class Writer:
                 pass
 
     def _append(self, operation: Append) -> None:
-        topic, request = operation.topic, operation.request
-        state = self._state_of(topic)
+        log, request = operation.log, operation.request
+        state = self._state_of(log)
         if state is None:
-            operation.failure = TopicNotFound(topic.name)
+            operation.failure = TopicNotFound(log.name)
             return
-        if state.seen is not None and (first := self._remember(topic.number, state, request)):
+        if state.seen is not None and (first := self._remember(log.number, state, request)):
             operation.seq = first
             return
         state.seq += 1
-        text = encode(Event(topic.name, request.message, state.seq, operation.ts))
-        ttl = lifetime(topic.options, request)
+        ttl = lifetime(log.options, request)
+        event = make_event(log.name, request.message, state.seq, operation.ts, self._monotonic() + ttl)
         expires = None if ttl == inf else self._now() + ttl
-        self._rows.append((event_key(topic.number, state.seq), text, expires))
-        state.size += len(text)
+        self._rows.append((event_key(log.number, state.seq), event.text, expires))
+        state.size += len(event.text)
         operation.seq = state.seq
-        operation.event = StoredEvent(state.seq, text_frame(text), self._monotonic() + ttl)
-        self._touched.add(topic.number)
+        operation.event = event
+        self._touched.add(log.number)
 
     def _remember(self, number: int, state: State, request: Publish) -> int:
         """The ``seq`` of the first message with this id; 0 where there was none, and it is remembered now."""
@@ -259,30 +196,28 @@ class Writer:
         return 0
 
     def _create(self, store: Store, operation: Create) -> None:
-        topic = operation.topic
+        log = operation.log
         try:
-            operation.number = store.create(topic.name, topic.epoch, topic.options)
+            operation.number = store.create(log.name, log.epoch, log.options)
         except sqlite3.IntegrityError:
-            operation.failure = TopicExists(topic.name)
+            operation.failure = TopicExists(log.name)
             return
-        self._states[operation.number] = self._make_state(
-            topic.name, topic.epoch, topic.options, seq=0, first=1, size=0
-        )
+        self._states[operation.number] = self._make_state(log.name, log.epoch, log.options, seq=0, first=1, size=0)
 
     def _delete(self, store: Store, operation: Delete) -> None:
-        number = operation.topic.number
-        if self._state_of(operation.topic) is None:
-            operation.failure = TopicNotFound(operation.topic.name)
+        number = operation.log.number
+        if self._state_of(operation.log) is None:
+            operation.failure = TopicNotFound(operation.log.name)
             return
         del self._states[number]
         operation.applied = True
         self._touched.discard(number)
         store.delete(number)
 
-    def _state_of(self, topic: Topic) -> State | None:
+    def _state_of(self, log: TopicHandle) -> State | None:
         """None where the topic has been deleted; its number may be that of another by now."""
-        state = self._states.get(topic.number)
-        return state if state is not None and state.epoch == topic.epoch else None
+        state = self._states.get(log.number)
+        return state if state is not None and state.epoch == log.epoch else None
 
     def _make_state(self, name: str, epoch: str, options: TopicOptions, *, seq: int, first: int, size: int) -> State:
         seen = None if options.dedup_sec is None else Seen(name, options.dedup_sec)
@@ -354,7 +289,7 @@ class Writer:
     def _fail(self, group: Sequence[Operation], error: Exception) -> Result:
         """Nothing of the group is on disk; neither is anything known that was not read from there."""
         if not isinstance(error, sqlite3.Error | OSError | JournalError):
-            log.error("Internal error in the journal", exc_info=error)
+            logger.error("Internal error in the journal", exc_info=error)
         self._failing = True
         for operation in group:
             self._remember_to_undo(operation)
@@ -368,11 +303,11 @@ class Writer:
     def _remember_to_undo(self, operation: Operation) -> None:
         match operation:
             case Append(event=StoredEvent()):
-                self._cuts.setdefault(operation.topic.number, operation.seq - 1)
+                self._cuts.setdefault(operation.log.number, operation.seq - 1)
             case Create(number=number, failure=None) if number:
                 self._undo.append(partial(Store.forget, number=number))
-            case Delete(topic=topic, applied=True):
-                self._undo.append(partial(Store.rename, number=topic.number, epoch=topic.epoch, name=topic.name))
+            case Delete(log=log, applied=True):
+                self._undo.append(partial(Store.rename, number=log.number, epoch=log.epoch, name=log.name))
 
     def _drop_store(self) -> None:
         store, self._store, self._states = self._store, None, {}

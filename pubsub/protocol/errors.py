@@ -1,4 +1,4 @@
-"""Every failure and every goodbye, in two tables. Nothing else in the program spells a code or a status.
+"""All request errors and close reasons. No other module contains a literal error code, close code or HTTP status.
 
 The tables are the ones of docs/protocol.md; a test compares them.
 """
@@ -12,8 +12,8 @@ from typing import ClassVar
 import msgspec
 
 
-class Goodbye(enum.Enum):
-    """How the server ends a connection: close code and reason (RFC 6455, 7.4; the reason has at most 123 bytes)."""
+class CloseReason(enum.Enum):
+    """Close code and reason of the server's close frames (RFC 6455, 7.4; the reason has at most 123 bytes)."""
 
     GOING_AWAY = (1001, "server is shutting down")
     PROTOCOL_ERROR = (1002, "protocol error")
@@ -35,12 +35,12 @@ class Failure(Exception):
     """A request that can't be served. ``code`` goes to WebSocket clients, ``status`` to REST clients.
 
     ``str(failure)`` is the text for people: what was expected and what came. It never holds a secret or a traceback.
-    ``goodbye``: the failure ends a WebSocket connection, in this way.
+    ``close_reason``: the failure also ends a WebSocket connection, with this reason.
     """
 
     code: ClassVar[str]
     status: ClassVar[int]
-    goodbye: ClassVar[Goodbye | None] = None
+    close_reason: ClassVar[CloseReason | None] = None
 
     @property
     def rest_text(self) -> str:
@@ -103,7 +103,7 @@ class SlowConsumer(Failure):
 
     code = "SLOW_CONSUMER"
     status = 503
-    goodbye = Goodbye.SLOW_CONSUMER
+    close_reason = CloseReason.SLOW_CONSUMER
 
     def __init__(self) -> None:
         super().__init__("Too slow: the queue is full and nothing of it was read; reconnect and resume")
@@ -143,7 +143,7 @@ class Unauthorized(Failure):
 
     code = "UNAUTHORIZED"
     status = 401
-    goodbye = Goodbye.UNAUTHORIZED
+    close_reason = CloseReason.UNAUTHORIZED
 
     @property
     def headers(self) -> dict[str, str]:
@@ -175,7 +175,7 @@ class RateLimited(Failure):
 class Flooding(RateLimited):
     """Over the rate, told so again and again, and not any slower for it."""
 
-    goodbye = Goodbye.FLOODING
+    close_reason = CloseReason.FLOODING
 
 
 class LimitExceeded(Failure):

@@ -8,10 +8,10 @@ holds 1.5 KiB for each connection (this one: 0.1), at the same speed (0.6 µs a 
 from __future__ import annotations
 
 from codecs import utf_8_decode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, cast
 
-from pubsub.protocol.errors import Goodbye
+from pubsub.protocol.errors import CloseReason
 
 FIN: Final = 0x80
 RESERVED: Final = 0x70
@@ -32,10 +32,12 @@ CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 
 
 def text_frame(payload: bytes) -> bytes:
     """One unfragmented, unmasked text frame around ``payload``."""
-    try:
-        return _HEADERS[len(payload)] + payload
-    except IndexError:
-        return _header(FIN | TEXT, len(payload)) + payload
+    return TEXT_HEADERS[len(payload)] + payload
+
+
+def text_frames(payloads: Sequence[bytes]) -> bytes:
+    """One such frame for each payload, joined."""
+    return b"".join([TEXT_HEADERS[len(payload)] + payload for payload in payloads])
 
 
 def control_frame(opcode: int, payload: bytes = b"") -> bytes:
@@ -44,33 +46,35 @@ def control_frame(opcode: int, payload: bytes = b"") -> bytes:
     return bytes((FIN | opcode, len(payload))) + payload
 
 
-def close_frame(goodbye: Goodbye) -> bytes:
-    """The close frame that says ``goodbye``."""
-    return control_frame(CLOSE, goodbye.code.to_bytes(2, "big") + goodbye.reason.encode())
+def close_frame(reason: CloseReason) -> bytes:
+    """The close frame with that code and reason."""
+    return control_frame(CLOSE, reason.code.to_bytes(2, "big") + reason.reason.encode())
 
 
-def frame_payload(frame: bytes) -> memoryview:
-    """The payload of a frame that :func:`text_frame` built; shares its bytes."""
-    return memoryview(frame)[{126: 4, 127: 10}.get(frame[1], 2) :]
+class _Headers(dict[int, bytes]):
+    """Headers of text frames by the size of the payload; those of the usual sizes are kept: 0.3 µs less for each."""
+
+    def __missing__(self, size: int) -> bytes:
+        if size < 126:
+            return bytes((FIN_TEXT, size))
+        if size < 1 << 16:
+            return bytes((FIN_TEXT, 126)) + size.to_bytes(2, "big")
+        return bytes((FIN_TEXT, 127)) + size.to_bytes(8, "big")
 
 
-def _header(first: int, size: int) -> bytes:
-    if size < 126:
-        return bytes((first, size))
-    if size < 1 << 16:
-        return bytes((first, 126)) + size.to_bytes(2, "big")
-    return bytes((first, 127)) + size.to_bytes(8, "big")
-
-
-_HEADERS: Final = tuple(_header(FIN | TEXT, size) for size in range(1024))  # 0.3 µs less for each of the usual frames
+TEXT_HEADERS: Final = _Headers({size: _Headers()[size] for size in range(1024)})
 
 
 class ProtocolFault(Exception):
-    """The client broke RFC 6455 or a limit: the connection ends with ``goodbye``."""
+    """The client broke RFC 6455 or a limit: the connection ends with ``close_reason``."""
 
-    def __init__(self, goodbye: Goodbye, detail: str) -> None:
+    def __init__(self, close_reason: CloseReason, detail: str) -> None:
         super().__init__(detail)
-        self.goodbye = goodbye
+        self.close_reason = close_reason
+
+
+class InvalidClose(ProtocolFault):
+    """The client's close frame breaks RFC 6455. It has come whole all the same: the client sends nothing after it."""
 
 
 class Binary(NamedTuple):
@@ -198,7 +202,7 @@ class Reader:
                     break
                 size = int.from_bytes(received[position + 2 : position + 10], "big")
             elif size < 0:
-                raise ProtocolFault(Goodbye.PROTOCOL_ERROR, "a frame is not masked")  # RFC 6455, 5.1
+                raise ProtocolFault(CloseReason.PROTOCOL_ERROR, "a frame is not masked")  # RFC 6455, 5.1
             if first != FIN_TEXT or size > self._max_bytes or self._message is not None:
                 self._check(first, size)
             end = start + size
@@ -232,16 +236,22 @@ class Reader:
     def _check(self, first: int, size: int) -> None:
         opcode = first & 0x0F
         if first & RESERVED or opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
-            raise ProtocolFault(Goodbye.PROTOCOL_ERROR, f"a frame begins with {first:#04x}")
+            raise self._fault(first, size, f"a frame begins with {first:#04x}")
         if opcode >= CLOSE:
             if not first & FIN or size > MAX_CONTROL_BYTES:
-                raise ProtocolFault(Goodbye.PROTOCOL_ERROR, "a control frame is fragmented or too long")
+                raise self._fault(first, size, "a control frame is fragmented or too long")
             return
         if (opcode == CONTINUATION) != (self._message is not None):
-            raise ProtocolFault(Goodbye.PROTOCOL_ERROR, "fragments are out of order")
+            raise ProtocolFault(CloseReason.PROTOCOL_ERROR, "fragments are out of order")
         begun = len(self._message.payload) if self._message is not None else 0
         if begun + size > self._max_bytes:
-            raise ProtocolFault(Goodbye.TOO_BIG, f"a message has more than {self._max_bytes} bytes")
+            raise ProtocolFault(CloseReason.TOO_BIG, f"a message has more than {self._max_bytes} bytes")
+
+    def _fault(self, first: int, size: int, detail: str) -> ProtocolFault:
+        header = 6 if size < 126 else 8 if size < 1 << 16 else MAX_HEADER_BYTES
+        is_whole = len(self._bytes) - self._position >= header + size
+        is_close = first & (FIN | 0x0F) == FIN | CLOSE
+        return (InvalidClose if is_close and is_whole else ProtocolFault)(CloseReason.PROTOCOL_ERROR, detail)
 
     def _wait_for(self, size: int) -> None:
         """Gather a frame of ``size`` bytes, so that one that comes in many pieces is not copied for each of them."""
@@ -296,7 +306,7 @@ def _decode(payload: bytearray) -> str:
 
 
 def _invalid_text(position: int) -> ProtocolFault:
-    return ProtocolFault(Goodbye.INVALID_TEXT, f"text is not UTF-8 at byte {position}")
+    return ProtocolFault(CloseReason.INVALID_TEXT, f"text is not UTF-8 at byte {position}")
 
 
 def _decode_close(payload: bytearray) -> Close:
@@ -304,5 +314,10 @@ def _decode_close(payload: bytearray) -> Close:
         return Close(None, "")
     code = int.from_bytes(payload[:2], "big")
     if len(payload) == 1 or not (code in CLOSE_CODES or 3000 <= code <= 4999):
-        raise ProtocolFault(Goodbye.PROTOCOL_ERROR, f"a close frame with {bytes(payload[:2])!r} for a code")
-    return Close(code, _decode(payload[2:]))
+        raise InvalidClose(CloseReason.PROTOCOL_ERROR, f"a close frame with {bytes(payload[:2])!r} for a code")
+    try:
+        return Close(code, payload[2:].decode())
+    except UnicodeDecodeError as error:
+        raise InvalidClose(
+            CloseReason.INVALID_TEXT, f"the reason of a close frame is not UTF-8 at byte {error.start}"
+        ) from None

@@ -21,7 +21,10 @@ SCHED_YIELD: Final[Callable[[], object] | None] = getattr(os, "sched_yield", Non
 
 
 class SharedCore:
-    """``sched_yield``: gives core and GIL to whoever waits for them; returns when they wait again or are done."""
+    """``sched_yield``: gives core and GIL to whoever waits for them; returns when they wait again or are done.
+
+    ``wanted``: a thread of this process may be waiting. Without it, nothing is offered.
+    """
 
     def __init__(
         self,
@@ -31,10 +34,11 @@ class SharedCore:
         self._sched_yield = sched_yield
         self._now = now
         self._next = -inf
+        self.wanted = False
 
     def offer(self) -> None:
-        """Takes 1 µs where nobody waits."""
-        if self._sched_yield is None:
+        """Takes 1 µs if nobody waits."""
+        if self._sched_yield is None or not self.wanted:
             return
         before = self._now()
         if before >= self._next:

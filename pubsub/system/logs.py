@@ -21,7 +21,14 @@ import msgspec
 
 log = logging.getLogger(__name__)
 
-_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
 _NAMES: Final = {logging.WARNING: "WARN", logging.CRITICAL: "ERROR"}
 # Control characters of ASCII and Latin 1, and those that change a line's direction or end it in some viewers.
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -37,13 +44,13 @@ def hold_standard_streams() -> None:
 
 
 def set_up_logs(level: str, form: str) -> None:
-    """Log to stderr, from ``level`` on."""
+    """Log to stderr, from ``level`` on, which is one of LEVELS."""
     # Not to look for what no line shows (caller, thread, process) saves a third of each: logging's own advice.
     for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         setattr(logging, name, None)
     handler = LineHandler(sys.stderr.fileno()) if sys.stderr is not None else logging.NullHandler()
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    logging.basicConfig(level=_LEVELS[level], handlers=[handler], force=True)
+    logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 

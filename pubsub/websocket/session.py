@@ -5,125 +5,36 @@ Nothing that a client sends raises out of :meth:`Session.receive`.
 
 from __future__ import annotations
 
-import contextlib
-import enum
 import logging
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from pubsub.auth.identity import Identity
 from pubsub.auth.permissions import allows
 from pubsub.auth.quotas import Quotas
-from pubsub.auth.rates import Rates
-from pubsub.core.broker import Broker, Kept
+from pubsub.core.broker import Broker
 from pubsub.core.catchup import Start
 from pubsub.core.clock import Clock
-from pubsub.protocol.errors import (
-    BadRequest,
-    Failure,
-    Forbidden,
-    Goodbye,
-    Internal,
-    LimitExceeded,
-    TopicNotFound,
-    Unauthorized,
-)
-from pubsub.protocol.frames import frame_payload, text_frame
+from pubsub.core.history import Kept
+from pubsub.protocol.errors import BadRequest, Failure, Forbidden, Internal, LimitExceeded, Unauthorized
 from pubsub.protocol.mistakes import request_id_of
-from pubsub.protocol.replies import Ack, HistoryReply, Info, Pong, PublishAck, Reply, SubscribeAck, encode, error_reply
+from pubsub.protocol.replies import Ack, HistoryReply, Pong, PublishAck, Reply, SubscribeAck, encode, error_reply
 from pubsub.protocol.requests import AnyRequest, Auth, History, Ping, Publish, Subscribe, Unsubscribe, decode_request
+from pubsub.websocket.outcomes import Outcomes
+from pubsub.websocket.replies import NoReplies, PauseReason, Replies
+from pubsub.websocket.rules import ClientRules, Review
 
 if TYPE_CHECKING:
-    from pubsub.core.outbox import Outbox
+    from pubsub.core.lane import Subscriber
 
 log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
-# Answers to publishes that wait for the end of an earlier one: then the client is read no further.
-MAX_WAITING: Final = 10_000
-REVIEWED: Final = 500  # subscriptions that are held against new rights in one turn: up to 10 µs each where they end
-
-
-class Hold(enum.Enum):
-    """Why a client is not read from. Each is one bit: they come and go on their own, and several may hold at once."""
-
-    LONG_MESSAGE = 1  # it waits for a turn of its own
-    ANSWER = 2  # to a request that is served later, before all that follows it
-    UNANSWERED = 4  # MAX_WAITING publishes wait for their answers
-    JOURNAL = 8  # has as much to write as it takes on
-
-
-class Replies(Protocol):
-    """Where answers go: in order, never dropped, written together at the end of the tick or at :meth:`flush`."""
-
-    def reply(self, frame: bytes) -> None: ...
-
-    def flush(self) -> None: ...
-
-    def hold(self, reason: Hold) -> None:
-        """Give the session no further message until this reason, and any other, has gone by :meth:`go_on`."""
-        ...
-
-    def go_on(self, reason: Hold) -> None: ...
-
-    def identify(self, identity: Identity) -> None:
-        """The client is this one now, until ``identity`` expires."""
-        ...
-
-    def part(self, goodbye: Goodbye) -> None:
-        """End the connection behind what was answered."""
-        ...
-
-
-class NoReplies:
-    """Takes the answers to a client that is gone."""
-
-    def reply(self, frame: bytes) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass
-
-    def hold(self, reason: Hold) -> None:
-        pass
-
-    def go_on(self, reason: Hold) -> None:
-        pass
-
-    def identify(self, identity: Identity) -> None:
-        pass
-
-    def part(self, goodbye: Goodbye) -> None:
-        pass
-
-
 _NO_REPLIES = NoReplies()
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What a server that asks something of its clients asks of each of them.
-
-    ``identify`` (Tokens) is None where it does not ask who they are, ``rates`` where they may ask without end.
-    """
-
-    identify: Callable[[str, Callable[[Identity | Unauthorized], None]], None] | None
-    rates: Rates | None
-    quotas: Quotas
-    max_subscriptions: int
-
-
-class Waiting(Struct):
-    """A publish whose answer has to wait: for its end, or for that of an earlier one."""
-
-    request: Publish
-    answer: bytes | None = None
 
 
 class Session:
@@ -133,30 +44,29 @@ class Session:
     nothing spent on asking.
     """
 
-    __slots__ = ("_broker", "_clock", "_drawn", "_named", "_outbox", "_replies", "_rules", "_waiting", "client_id",
-                 "identity")  # fmt: skip
+    __slots__ = ("_broker", "_clock", "_drawn", "_named", "_outcomes", "_replies", "_rules", "_subscriber",
+                 "client_id", "identity")  # fmt: skip
 
     def __init__(
         self,
         broker: Broker,
-        outbox: Outbox,
+        subscriber: Subscriber,
         replies: Replies,
         clock: Clock,
         *,
         client_id: str,
         named: bool,
-        rules: Rules | None = None,
+        rules: ClientRules | None = None,
         identity: Identity | None = None,
     ) -> None:
         self._broker = broker
-        self._outbox = outbox
+        self._subscriber = subscriber
         self._replies: Replies = replies
         self._clock = clock
         self._named = named
         self._rules = rules
         self._drawn = 0  # requests to come that are counted already
-        # Publishes in their order, from the first on whose end is yet to come; made when first needed.
-        self._waiting: deque[Waiting] | None = None
+        self._outcomes: Outcomes | None = None  # made for the first publish that has to wait
         self.client_id = client_id
         self.identity = identity
 
@@ -208,59 +118,44 @@ class Session:
 
     def published(self, request: Publish, seq: int, ts: str) -> None:
         """A message of this client is in its topic (Publisher)."""
-        frame = text_frame(encode(PublishAck(request.request_id, request.topic, "ok", seq, ts)))
-        if self._waiting:
-            self._end_publish(request, frame)
+        if self._broker.logs_publishes:
+            log.debug(
+                "Message published to topic %(topic)s: id=%(id)s",
+                {"topic": request.topic, "id": request.message.id, "seq": seq},
+            )
+        text = encode(PublishAck(request.request_id, request.topic, "ok", seq, ts))
+        if self._outcomes is None:
+            self._replies.reply(text)
         else:
-            self._replies.reply(frame)
+            self._outcomes.end(request, text, self._replies)
 
     def repeated(self, request: Publish, seq: int, ts: str) -> None:
         ack = PublishAck(request.request_id, request.topic, "ok", seq, ts, duplicate=True)
-        self._end_publish(request, text_frame(encode(ack)))
+        self._end_publish(request, encode(ack))
 
     def refused(self, request: Publish, failure: Failure) -> None:
         error = error_reply(failure, request.request_id, self._clock.timestamp())
-        self._end_publish(request, text_frame(encode(error)))
+        self._end_publish(request, encode(error))
 
     def wait(self, request: Publish) -> None:
-        if self._waiting is None:
-            self._waiting = deque()
-        self._add_waiting(self._waiting, Waiting(request))
+        if self._outcomes is None:
+            self._outcomes = Outcomes()
+        self._outcomes.wait(request, self._replies)
+        if self._broker.call_when_writable(self._resume_publishing):
+            self._replies.pause(PauseReason.JOURNAL)
 
-    def pause(self) -> None:
-        self._replies.hold(Hold.JOURNAL)
+    def _resume_publishing(self) -> None:
+        self._replies.resume(PauseReason.JOURNAL)
 
-    def go_on(self) -> None:
-        self._replies.go_on(Hold.JOURNAL)
-
-    def _add_waiting(self, waiting: deque[Waiting], publish: Waiting) -> None:
-        waiting.append(publish)
-        if len(waiting) == MAX_WAITING:
-            self._replies.hold(Hold.UNANSWERED)
-
-    def _end_publish(self, request: Publish, frame: bytes) -> None:
-        """Answer a publish, but not before those that came earlier. A journal ends them in their order, so the first
-        that waits is the one that ends, or this one never had to wait."""
-        waiting = self._waiting
-        if not waiting:
-            self._replies.reply(frame)
-        elif waiting[0].request is not request:
-            self._add_waiting(waiting, Waiting(request, frame))
+    def _end_publish(self, request: Publish, text: bytes) -> None:
+        if self._outcomes is None:
+            self._replies.reply(text)
         else:
-            waiting[0].answer = frame
-            self._answer_waiting(waiting)
-
-    def _answer_waiting(self, waiting: deque[Waiting]) -> None:
-        was_full = len(waiting) >= MAX_WAITING
-        while waiting and (answer := waiting[0].answer) is not None:
-            self._replies.reply(answer)
-            waiting.popleft()
-        if was_full and len(waiting) < MAX_WAITING:
-            self._replies.go_on(Hold.UNANSWERED)
+            self._outcomes.end(request, text, self._replies)
 
     def end(self) -> None:
         """The client is gone, or about to be sent away: it gets no new event and no further answer."""
-        self._broker.leave(self._outbox)
+        self._broker.leave(self._subscriber)
         self._replies = _NO_REPLIES
         if self._drawn and self._rules is not None and self._rules.rates is not None:
             self._rules.rates.give_back(self.client_id, self._drawn)
@@ -284,16 +179,14 @@ class Session:
         """Rights are asked for here, and for a publish in :meth:`receive`, before anything is done or looked up."""
         identity = self.identity
         match request:
-            case Subscribe():
+            case Subscribe() | Unsubscribe():
                 if identity is not None:
                     identity.require_client_id(request.client_id)
                     identity.require_subscribe(request.topic)
-                self._subscribe(request)
-            case Unsubscribe():
-                if identity is not None:
-                    identity.require_client_id(request.client_id)
-                    identity.require_subscribe(request.topic)
-                self._unsubscribe(request)
+                if isinstance(request, Subscribe):
+                    self._subscribe(request)
+                else:
+                    self._unsubscribe(request)
             case History():
                 if identity is not None:
                     identity.require_subscribe(request.topic)
@@ -319,14 +212,14 @@ class Session:
             nonlocal answered
             answered = True
             if held:
-                self._outbox.call_when_ready(lambda: self._end_wait(found, then, request_id))
+                self._subscriber.call_when_ready(lambda: self._end_wait(found, then, request_id))
             else:
                 self._finish(found, then)
 
         ask(answer)
         if not answered:
             held = True
-            self._replies.hold(Hold.ANSWER)
+            self._replies.pause(PauseReason.ANSWER)
 
     def _finish(self, found: Found | Failure, then: Callable[[Found], None]) -> None:
         if isinstance(found, Failure):
@@ -344,7 +237,7 @@ class Session:
             log.exception("Internal error at a request of client %(client_id)s", {"client_id": self.client_id})
             self._refuse(Internal(), request_id)
         finally:
-            self._replies.go_on(Hold.ANSWER)
+            self._replies.resume(PauseReason.ANSWER)
 
     def _authenticate(self, request: Auth) -> None:
         """Find out who the client is."""
@@ -376,29 +269,16 @@ class Session:
 
     def _end_forbidden_subscriptions(self) -> None:
         self._replies.flush()  # the ack comes first
-        self._review(list(self._outbox.lanes))
+        review = Review(self._broker, self._subscriber, self._clock, self._present_identity)
+        review.go_through(self._subscriber.subscriptions)
 
-    def _review(self, names: list[str]) -> None:
-        """End those subscriptions that the client's present rights do not allow, in turns: they may be many."""
-        identity = self.identity
-        if self._replies is _NO_REPLIES or identity is None:
-            return
-        for name in names[:REVIEWED]:
-            if name in self._outbox.lanes and not identity.may_subscribe(name):
-                self._forbid(name)
-        if rest := names[REVIEWED:]:
-            self._broker.turns.take(partial(self._review, rest))
-
-    def _forbid(self, name: str) -> None:
-        with contextlib.suppress(TopicNotFound):  # it has ended, and the client is about to be told
-            topic = self._broker.unsubscribe(name, self._outbox)
-            notice = Info(topic=name, msg="unsubscribed", reason="forbidden", ts=self._clock.timestamp())
-            self._outbox.notify(topic, text_frame(encode(notice)))
+    def _present_identity(self) -> Identity | None:
+        return None if self._replies is _NO_REPLIES else self.identity
 
     def _check_room(self, topic: str) -> None:
         """Raises LimitExceeded for one subscription too many."""
         limit = self._rules.max_subscriptions if self._rules is not None else 0
-        if limit and len(self._outbox.lanes) >= limit and topic not in self._outbox.lanes:
+        if limit and self._subscriber.subscription_count >= limit and not self._subscriber.is_subscribed(topic):
             raise LimitExceeded(f"the connection has its {limit} subscriptions (MAX_SUBSCRIPTIONS_PER_CONNECTION)")
 
     def _subscribe(self, request: Subscribe) -> None:
@@ -412,7 +292,7 @@ class Session:
         )
 
     def _join(self, request: Subscribe, start: Start) -> None:
-        catch_up = self._broker.subscribe(start, self._outbox)
+        catch_up = self._broker.subscribe(start, self._subscriber)
         topic = start.topic
         self._answer(
             SubscribeAck(
@@ -426,14 +306,14 @@ class Session:
             )
         )
         self._replies.flush()  # the ack comes before the replay
-        catch_up.go_on()
+        catch_up.advance()
         log.info(
             "Client %(client_id)s subscribed to topic %(topic)s", {"client_id": self.client_id, "topic": topic.name}
         )
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
         self._take_name(request.client_id)
-        topic = self._broker.unsubscribe(request.topic, self._outbox)
+        topic = self._broker.unsubscribe(request.topic, self._subscriber)
         self._answer(Ack(request_id=request.request_id, topic=topic.name, status="ok", ts=self._clock.timestamp()))
         log.info(
             "Client %(client_id)s unsubscribed from topic %(topic)s", {"client_id": self.client_id, "topic": topic.name}
@@ -455,7 +335,7 @@ class Session:
                 request_id=request.request_id,
                 topic=request.topic,
                 epoch=kept.epoch,
-                messages=[Raw(frame_payload(event.frame)) for event in kept.events],
+                messages=[Raw(event.text) for event in kept.events],
                 complete=kept.complete,
                 ts=self._clock.timestamp(),
             )
@@ -468,9 +348,9 @@ class Session:
             self.client_id = client_id
 
     def _answer(self, reply: Reply) -> None:
-        self._replies.reply(text_frame(encode(reply)))
+        self._replies.reply(encode(reply))
 
     def _refuse(self, failure: Failure, request_id: str | UnsetType) -> None:
         self._answer(error_reply(failure, request_id, self._clock.timestamp()))
-        if failure.goodbye is not None:
-            self._replies.part(failure.goodbye)
+        if failure.close_reason is not None:
+            self._replies.close(failure.close_reason)

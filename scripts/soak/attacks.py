@@ -21,10 +21,10 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from pubsub.bench.wire import client_frame
+from pubsub.client.frames import FIN_PING, FIN_TEXT, client_frame
+from pubsub.protocol.frames import CONTINUATION, TEXT
 
 MASK = b"\x12\x34\x56\x78"
-TEXT, CONTINUATION, PING = 0x81, 0x00, 0x89
 PAUSE = 0.1  # between two bursts
 LARGEST = 1 << 20  # MAX_MESSAGE_BYTES of the server under test
 LONGEST_NUMBER = 10**4300 - 1
@@ -68,7 +68,7 @@ class Attacker:
         await self._writer.drain()
 
     def ask(self, **request: object) -> bytes:
-        return client_frame(TEXT, json.dumps({"client_id": "attacker", **request}).encode(), MASK)
+        return client_frame(FIN_TEXT, json.dumps({"client_id": "attacker", **request}).encode(), MASK)
 
     async def burst(self, *frames: bytes) -> None:
         """The same again and again, whatever comes of it."""
@@ -100,14 +100,14 @@ async def stall(bad: Attacker) -> None:
     """Subscribes and never reads."""
     await bad.shake_hands()
     await bad.send(bad.ask(type="subscribe", topic=bad.topic))
-    await bad.burst(client_frame(PING, b"", MASK))
+    await bad.burst(client_frame(FIN_PING, b"", MASK))
 
 
 async def replay_and_not_read(bad: Attacker) -> None:
     """Asks for all that the topic keeps, and never reads."""
     await bad.shake_hands()
     await bad.send(bad.ask(type="subscribe", topic=bad.topic, last_n=1_000_000))
-    await bad.burst(client_frame(PING, b"", MASK))
+    await bad.burst(client_frame(FIN_PING, b"", MASK))
 
 
 async def send_garbage(bad: Attacker) -> None:
@@ -120,14 +120,14 @@ async def promise_much(bad: Attacker) -> None:
     """The head of a frame of 2**62 bytes, or one byte more than is allowed."""
     await bad.shake_hands()
     size = bad.random.choice([1 << 62, LARGEST + 1])
-    await bad.send(bytes((TEXT, 0xFF)) + size.to_bytes(8, "big") + MASK + b"x" * 1000)
+    await bad.send(bytes((FIN_TEXT, 0xFF)) + size.to_bytes(8, "big") + MASK + b"x" * 1000)
     await bad.read_all()
 
 
 async def flood_pings(bad: Attacker) -> None:
     """Pings of both kinds, and never a look at the pongs."""
     await bad.shake_hands()
-    await bad.burst(client_frame(PING, b"x" * 125, MASK) * 10, bad.ask(type="ping", request_id="r" * 128) * 10)
+    await bad.burst(client_frame(FIN_PING, b"x" * 125, MASK) * 10, bad.ask(type="ping", request_id="r" * 128) * 10)
 
 
 async def ask_and_not_read(bad: Attacker) -> None:
@@ -153,10 +153,10 @@ async def flood_nonsense(bad: Attacker) -> None:
     name = uuid.UUID(int=bad.random.getrandbits(128)).hex
     try:
         await bad.burst(
-            client_frame(TEXT, b"[" * 50_000, MASK),
+            client_frame(FIN_TEXT, b"[" * 50_000, MASK),
             bad.ask(type="publish", topic=f"unknown.{name}", message={"id": str(uuid.uuid4()), "payload": 1}),
             bad.ask(type="subscribe", topic=7),
-            client_frame(TEXT, b'{"type":"publish","topic":"a","message":{"id":"x","payload":' + b"9" * 9000, MASK),
+            client_frame(FIN_TEXT, b'{"type":"publish","topic":"a","message":{"id":"x","payload":' + b"9" * 9000, MASK),
         )
     finally:
         reading.cancel()
@@ -179,7 +179,7 @@ async def send_the_largest(bad: Attacker) -> None:
 async def fragment(bad: Attacker) -> None:
     """A message that never ends, up to the largest: then one byte each second."""
     await bad.shake_hands()
-    await bad.send(client_frame(0x01, b"", MASK) + client_frame(CONTINUATION, b"x" * (LARGEST - 1000), MASK))
+    await bad.send(client_frame(TEXT, b"", MASK) + client_frame(CONTINUATION, b"x" * (LARGEST - 1000), MASK))
     while True:
         await bad.send(client_frame(CONTINUATION, b"", MASK) * 100)
         await asyncio.sleep(PAUSE)
@@ -195,7 +195,7 @@ async def crawl(bad: Attacker) -> None:
 
 async def crawl_inside_a_frame(bad: Attacker) -> None:
     await bad.shake_hands()
-    for byte in client_frame(TEXT, b" " * 1000, MASK):
+    for byte in client_frame(FIN_TEXT, b" " * 1000, MASK):
         await bad.send(bytes((byte,)))
         await asyncio.sleep(0.5)
 

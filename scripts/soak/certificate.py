@@ -39,7 +39,7 @@ def tls_flags(folder: Path) -> tuple[str, ...]:
 
 
 def trusting() -> ssl.SSLContext:
-    """Trusts whoever answers."""
-    context = ssl.create_default_context()
+    """Trusts whoever answers; so it reads none of the machine's CA certificates, which takes 20 ms."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

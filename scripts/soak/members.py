@@ -20,10 +20,10 @@ import msgspec
 from oracle import Broken, Json, Ledger, Record, Subscription
 from yarl import URL
 
-from pubsub.bench.tape import Frame
 from pubsub.bench.wire import Wire
-from pubsub.console.address import Unreachable
-from pubsub.console.credentials import Credentials
+from pubsub.client.address import Unreachable
+from pubsub.client.credentials import Credentials
+from pubsub.client.frames import FrameBounds
 
 PATIENCE = 20.0  # seconds in which what must happen has happened
 
@@ -112,7 +112,7 @@ class Member(Wire):
                 self.told.clear()
                 await self.told.wait()
 
-    def take(self, received: bytes, frame: Frame) -> None:
+    def take(self, received: bytes, frame: FrameBounds) -> None:
         message = _decode(received[frame.start : frame.end])
         try:
             self.ledger.take(message)

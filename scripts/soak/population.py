@@ -10,7 +10,7 @@ from contextlib import suppress
 from members import PATIENCE, Member, Place, Publisher, Subscriber
 from victim import Victim
 
-from pubsub.console.address import Unreachable
+from pubsub.client.address import Unreachable
 
 PLAIN_TOPICS, DURABLE_TOPICS = 4, 2
 SUBSCRIBERS = 8  # of each topic

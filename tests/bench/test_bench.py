@@ -25,15 +25,16 @@ from yarl import URL
 from pubsub.bench.account import MAX_GAPS, Account, Latencies
 from pubsub.bench.clients import EMPTY_PAYLOAD, Subscriber, Tally
 from pubsub.bench.pace import MAX_EVEN_RATE, SECOND, TICK, Schedule
+from pubsub.bench.pieces import CACHE_BYTES, Batch, Piece, PieceCache, read_piece
 from pubsub.bench.plan import MAX_RATE, MIN_SIZE, read_plan
 from pubsub.bench.report import json_line, table
 from pubsub.bench.run import Result
-from pubsub.bench.tape import MAX_FRAME_BYTES, TAPE_BYTES, Batch, Fault, Piece, Tape, read_frame, read_piece
 from pubsub.bench.wire import MAX_HEAD_BYTES, Wire
-from pubsub.console.address import Unreachable
-from pubsub.console.credentials import Credentials
+from pubsub.client.address import Unreachable
+from pubsub.client.credentials import Credentials
+from pubsub.client.frames import MAX_FRAME_BYTES, ServerFault
 from pubsub.protocol.frames import text_frame
-from tests.harness import PATIENCE, REPOSITORY, Json, ServerProcess, free_port, on_one_loop
+from tests.harness import PATIENCE, REPOSITORY, Json, Server, ServerProcess, free_port, on_one_loop, run_server
 from tests.test_docs import section
 from tests.test_docs import table as documented
 
@@ -145,7 +146,7 @@ def test_what_one_subscriber_had_is_compared_for_the_next() -> None:
     faults: list[str] = []
     tally, stream = Tally(faults.append), event(1) + event(2) + event(3, sent=6)
     subscriber(faults, tally).data_received(stream)
-    assert tally.tape.get(1) == Piece(stream, 3, [Batch(5, 2), Batch(6, 1)])
+    assert tally.pieces.get(1) == Piece(stream, 3, [Batch(5, 2), Batch(6, 1)])
     altered = stream.replace(b'"ts": "now"', b'"ts": "NOW"')
     other = subscriber(faults, tally)
     other.data_received(altered)
@@ -157,10 +158,16 @@ def test_what_one_subscriber_had_is_compared_for_the_next() -> None:
     ("sent", "fault"),
     [
         (event(1, number=2), "event #1 is not what this run published with that number"),
-        (text_frame(b'{"type":"event","topic":"t","message":{"id":"i","payload":7},"seq":1}'), "event #1 is not"),
-        (text_frame(b'{"type":"error","error":{"code":"SLOW_CONSUMER","message":"too slow"}}'), "SLOW_CONSUMER"),
+        (
+            text_frame(b'{"type":"event","topic":"t","message":{"id":"i","payload":7},"seq":1,"ts":"x"}'),
+            "event #1 is not",
+        ),
+        (
+            text_frame(b'{"type":"error","error":{"code":"SLOW_CONSUMER","message":"too slow"},"ts":"x"}'),
+            "SLOW_CONSUMER",
+        ),
         (text_frame(b'{"type":"info","msg":"topic_deleted","topic":"t"}'), "'topic_deleted'"),
-        (text_frame(b"\xff"), "not asked for"),
+        (text_frame(b"\xff"), "no request asked for"),
         (b"\x88\x02\x03\xf5", "(1013)"),
         (b"\x82\x00", "begins with 8200"),
         (b"\x81\x80", "begins with 8180"),
@@ -177,33 +184,24 @@ def test_what_the_server_must_not_send_is_a_fault(sent: bytes, fault: str) -> No
     assert each.account.delivered == 0
 
 
-@pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
-def test_frames_of_each_length(size: int) -> None:
-    frame = text_frame(b"x" * size)
-    assert [read_frame(frame[:end], 0) for end in range(len(frame) - 1, max(0, len(frame) - 20), -1)].count(None) > 0
-    read = read_frame(frame + b"more", 0)
-    assert read is not None
-    assert (read.end - read.start, read.end) == (size, len(frame))
-
-
 def test_piece_ends_where_the_order_does() -> None:
     stream = event(4) + event(5) + event(7)
     assert read_piece(stream, 0, 4) == Piece(event(4) + event(5), 2, [Batch(5, 2)])
     assert read_piece(stream, 0, 3) is None
-    with pytest.raises(Fault, match="begins with"):
+    with pytest.raises(ServerFault, match="begins with"):
         read_piece(event(4) + b"\x00\x00", 0, 4)
 
 
-def test_tape_forgets_the_oldest() -> None:
-    tape = Tape()
+def test_cache_forgets_the_oldest() -> None:
+    cache = PieceCache()
     for number in range(1, 5):
-        tape.add(number, Piece(b"x" * (TAPE_BYTES // 3), 1, []))
-    assert [number for number in range(1, 5) if tape.get(number)] == [2, 3, 4]
-    tape.add(3, Piece(b"short", 1, []))
-    tape.add(5, Piece(b"x" * (TAPE_BYTES // 4), 1, []))
-    assert [number for number in range(1, 6) if tape.get(number)] == [2, 3, 4, 5], "a shorter piece makes room"
-    tape.add(6, Piece(b"x" * 2 * TAPE_BYTES, 1, []))
-    assert [number for number in range(1, 7) if tape.get(number)] == [6], "the newest is kept whatever its size"
+        cache.add(number, Piece(b"x" * (CACHE_BYTES // 3), 1, []))
+    assert [number for number in range(1, 5) if cache.get(number)] == [2, 3, 4]
+    cache.add(3, Piece(b"short", 1, []))
+    cache.add(5, Piece(b"x" * (CACHE_BYTES // 4), 1, []))
+    assert [number for number in range(1, 6) if cache.get(number)] == [2, 3, 4, 5], "a shorter piece makes room"
+    cache.add(6, Piece(b"x" * 2 * CACHE_BYTES, 1, []))
+    assert [number for number in range(1, 7) if cache.get(number)] == [6], "the newest is kept whatever its size"
 
 
 def test_least_payload_has_room() -> None:
@@ -305,14 +303,14 @@ def assert_it_adds_up(result: Json) -> None:
     assert 0 < result["deliveries_per_sec"] >= result["publishes_per_sec"] or not result["subscribers"]
 
 
-async def topics_of(server: ServerProcess) -> Json:
+async def topics_of(server: Server | ServerProcess) -> Json:
     """The topics, with the count of messages that were published to each."""
     async with aiohttp.ClientSession() as http, http.get(f"{server.url}/stats") as response:
         topics: Json = (await response.json())["topics"]
         return topics
 
 
-async def under_way(server: ServerProcess) -> None:
+async def under_way(server: Server | ServerProcess) -> None:
     """Wait until something was published."""
     async with asyncio.timeout(PATIENCE):
         while not any(topic["messages"] for topic in (await topics_of(server)).values()):  # noqa: ASYNC110
@@ -331,7 +329,7 @@ async def under_way(server: ServerProcess) -> None:
 )
 @on_one_loop
 async def test_run(flags: str, program: list[str]) -> None:
-    with ServerProcess() as server:
+    async with run_server() as server:
         done = await asyncio.to_thread(bench, server.url, f"{flags} --duration 0.2", program=program)
         assert done.returncode == 0, done.stderr
         result = result_of(done.stdout)
@@ -343,7 +341,7 @@ async def test_run(flags: str, program: list[str]) -> None:
 @pytest.mark.parametrize(("rate", "due"), [(50, 20), (20_000, 7_981)])
 @on_one_loop
 async def test_run_at_a_rate(rate: int, due: int) -> None:
-    with ServerProcess() as server:
+    async with run_server() as server:
         done = await asyncio.to_thread(bench, server.url, f"--subscribers 5 --rate {rate} --duration 0.4")
         result = result_of(done.stdout)
         assert done.returncode == 0, done.stderr
@@ -353,7 +351,7 @@ async def test_run_at_a_rate(rate: int, due: int) -> None:
 
 @on_one_loop
 async def test_table_and_progress_are_for_people() -> None:
-    with ServerProcess() as server:
+    async with run_server() as server:
         done = await asyncio.to_thread(bench, server.url, "--subscribers 2 --duration 0.1 --topic mine")
         result = result_of(done.stdout)
         assert result["topic"] == "mine"
@@ -367,7 +365,7 @@ async def test_table_and_progress_are_for_people() -> None:
 
 @on_one_loop
 async def test_progress_stays_on_one_line_of_a_terminal() -> None:
-    with ServerProcess() as server:
+    async with run_server() as server:
         leader, follower = pty.openpty()
         process = await asyncio.create_subprocess_exec(
             sys.executable, *ON_UVLOOP, "--url", server.url, "--duration", "0.1", "--subscribers", "1",
@@ -383,7 +381,7 @@ async def test_progress_stays_on_one_line_of_a_terminal() -> None:
 
 @on_one_loop
 async def test_output_that_nobody_reads_is_no_failure() -> None:
-    with ServerProcess() as server:
+    async with run_server() as server:
         command = f"{sys.executable} -m pubsub bench --url {server.url} --subscribers 1 --duration 0.1"
         done = await asyncio.to_thread(
             subprocess.run, ["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"],
@@ -396,7 +394,7 @@ async def test_output_that_nobody_reads_is_no_failure() -> None:
 
 @on_one_loop
 async def test_foreign_topic_is_left_alone() -> None:
-    with ServerProcess() as server:
+    async with run_server() as server:
         await server.create("orders")
         done = await asyncio.to_thread(bench, server.url, "--topic orders --duration 0.1")
         assert (done.returncode, done.stdout) == (1, "")
@@ -419,7 +417,7 @@ def test_wrong_flags_end_the_program() -> None:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @on_one_loop
 async def test_signal_ends_the_run_and_deletes_the_topic(number: signal.Signals, status: int) -> None:
-    with ServerProcess() as server:
+    async with run_server() as server:
         process = await start(server.url, "--duration 600 --subscribers 5")
         await under_way(server)
         process.send_signal(number)
@@ -434,7 +432,7 @@ async def test_signal_ends_the_run_and_deletes_the_topic(number: signal.Signals,
 @pytest.mark.parametrize(
     ("number", "told"),
     [
-        (signal.SIGTERM, ["the server said 'draining'"]),
+        (signal.SIGTERM, ["the server sent the info 'draining'"]),
         (signal.SIGKILL, ["the connection was lost", "the topic mine could not be deleted: cannot reach"]),
     ],
 )
@@ -488,10 +486,10 @@ def test_flaws() -> None:
     ("answer", "told"),
     [
         (b"", "the connection was lost"),
-        (b"SSH-2.0-dropbear\r\n\r\n", "none of HTTP"),
-        (b"x" * (MAX_HEAD_BYTES + 1), "none of HTTP"),
+        (b"SSH-2.0-dropbear\r\n\r\n", "is not HTTP"),
+        (b"x" * (MAX_HEAD_BYTES + 1), "is not HTTP"),
         (b"HTTP/1.1 401 Unauthorized\r\n\r\n", "refused the connection with status 401"),
-        (b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\n\r\n", "none of WebSocket"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\n\r\n", "is not a WebSocket handshake"),
     ],
 )
 async def test_handshake_that_fails(answer: bytes, told: str) -> None:
@@ -561,7 +559,7 @@ class FailingServer:
         for each in self.tamper(seq):
             for subscriber in self._subscribers:
                 await subscriber.send_json({"type": "event", "topic": request["topic"], "seq": each,
-                                            "message": self._messages[each]["message"]})  # fmt: skip
+                                            "message": self._messages[each]["message"], "ts": "x"})  # fmt: skip
         await websocket.send_json(self.answer if self.answer and seq == 3 else {"type": "ack", "seq": seq})
 
 
@@ -606,7 +604,7 @@ async def test_what_goes_wrong_is_counted(tamper: Callable[[int], list[int]], co
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [
-        ({"type": "error", "error": {"code": "RATE_LIMITED", "message": "slower"}}, "RATE_LIMITED: slower"),
+        ({"type": "error", "error": {"code": "RATE_LIMITED", "message": "slower"}, "ts": "x"}, "RATE_LIMITED: slower"),
         ({"type": "ack", "seq": 4}, "publish #3 was acknowledged as #4"),
     ],
 )
@@ -662,7 +660,7 @@ async def test_ctrl_c_ends_the_wait_for_what_is_under_way() -> None:
         process = await start(server.url, "--duration 0.5 --rate 100 --subscribers 1")
         assert process.stderr is not None
         async with asyncio.timeout(PATIENCE):
-            await process.stderr.readuntil(b"waiting for what is under way\n")
+            await process.stderr.readuntil(b"waiting for messages in flight\n")
         process.send_signal(signal.SIGINT)
         output, _ = await process.communicate()
         assert process.returncode == 130

@@ -12,7 +12,7 @@ import pytest
 
 import pubsub.__main__
 from pubsub.http.health import STATE
-from tests.harness import REPOSITORY, ServerProcess, clean_environment, free_port, run_server
+from tests.harness import REPOSITORY, ServerProcess, clean_environment, free_port, on_one_loop, run_server
 
 
 async def health(*flags: str) -> int:
@@ -21,6 +21,7 @@ async def health(*flags: str) -> int:
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
+@on_one_loop
 async def test_a_server_that_is_well(slash: str, capsys: pytest.CaptureFixture[str]) -> None:
     async with run_server() as server:
         await server.create("orders")
@@ -29,6 +30,7 @@ async def test_a_server_that_is_well(slash: str, capsys: pytest.CaptureFixture[s
         assert report.items() >= {"topics": 1, "subscribers": 0}.items()
 
 
+@on_one_loop
 async def test_a_server_that_shuts_down(capsys: pytest.CaptureFixture[str]) -> None:
     async with run_server() as server:
         server.app[STATE].draining = True
@@ -36,6 +38,7 @@ async def test_a_server_that_shuts_down(capsys: pytest.CaptureFixture[str]) -> N
         assert "draining" in capsys.readouterr().err
 
 
+@on_one_loop
 async def test_nobody_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     assert await health("--url", url) == 1
@@ -44,6 +47,7 @@ async def test_nobody_is_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"hello\r\n\r\n", b"HTTP/1.1 200 OK\r\n"], ids=["silence", "no HTTP", "half"])
+@on_one_loop
 async def test_somebody_else_is_there(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pubsub.cli.health.HEALTH_WAIT", 0.3)
 
@@ -58,6 +62,7 @@ async def test_somebody_else_is_there(answer: bytes, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://", "http://127.0.0.1:x", "ftp://127.0.0.1/"])
+@on_one_loop
 async def test_an_impossible_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert await health("--url", url) == 1
     assert capsys.readouterr().err.count("\n") == 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness import new_id, on_one_loop
+from tests.harness import REPOSITORY, clean_environment, new_id, on_one_loop
 from tests.journals.test_faults import TOPIC, ask, lines, make_topic, read_all, run_journal, serve
 
 
@@ -33,6 +35,9 @@ def test_export_gives_what_import_took(journal: Path) -> None:
     assert [event["seq"] for event in events] == list(range(1, 31))
     assert [event["message"]["payload"] for event in events] == [f"x{number}" for number in range(30)]
     assert {event["topic"] for event in events} == {"t"}
+    command = [sys.executable, "-m", "pubsub", "journal", "export", "t", "--data-dir", str(journal)]
+    done = subprocess.run(command, cwd=REPOSITORY, env=clean_environment(), capture_output=True, timeout=30, check=True)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == events, "and so it does as a program"
 
 
 def test_an_export_can_be_imported_elsewhere_with_ids_and_times(journal: Path, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import termios
 import time
-import unicodedata
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -29,16 +28,27 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pubsub.client.address import server_url
+from pubsub.client.close_codes import ENDINGS
+from pubsub.client.replies import Ack, Event, Info, Reply, Unknown, decode
+from pubsub.client.requests import Ping, Position
 from pubsub.console import commands
-from pubsub.console.address import server_url
 from pubsub.console.commands import Command, CommandError, parse
-from pubsub.console.endings import GOODBYES, LONGEST_PAUSE_SEC, Ending, ending_of, pauses
-from pubsub.console.lines import Kind, Line, describe, describe_answer, describe_topics, escape, paint
+from pubsub.console.lines import Kind, Line, describe, describe_answer, describe_topics, paint
 from pubsub.console.link import Link, State
-from pubsub.console.replies import Ack, Event, Info, Reply, Unknown, decode
-from pubsub.console.subscriptions import Position, Subscriptions
-from pubsub.protocol.errors import Goodbye
-from tests.harness import PATIENCE, REPOSITORY, Json, ServerProcess, clean_environment, eventually, free_port
+from pubsub.console.pauses import LONGEST_PAUSE_SEC, pauses
+from pubsub.console.subscriptions import Subscriptions
+from tests.client.test_terminal import is_inert
+from tests.harness import (
+    PATIENCE,
+    REPOSITORY,
+    Json,
+    ServerProcess,
+    clean_environment,
+    eventually,
+    free_port,
+    on_one_loop,
+)
 
 ID = "550e8400-e29b-41d4-a716-446655440000"
 
@@ -156,7 +166,7 @@ EVENT = f'{{"type":"event","topic":"orders","message":{{"id":"{ID}","payload":{{
     [
         (EVENT, [f'[orders] #17 {ID}: {{"n":1.50}}']),
         (
-            '{"type":"error","error":{"code":"TOPIC_NOT_FOUND","message":"Topic \'x\' does not exist"}}',
+            '{"type":"error","error":{"code":"TOPIC_NOT_FOUND","message":"Topic \'x\' does not exist"},"ts":"x"}',
             ["error TOPIC_NOT_FOUND: Topic 'x' does not exist"],
         ),
         (
@@ -181,7 +191,7 @@ EVENT = f'{{"type":"event","topic":"orders","message":{{"id":"{ID}","payload":{{
         ('{"type":"event","topic":7}', ['unknown frame: {"type":"event","topic":7}']),
         ("no JSON", ["unknown frame: no JSON"]),
         ("[" * 100_000, ["unknown frame: " + "[" * 100_000]),
-        ('{"type":"pong"}', ["ok: pong"]),
+        ('{"type":"pong","ts":"x"}', ["ok: pong"]),
         ('{"type":"ack","topic":"orders"}', ["ok: orders"]),
     ],
 )
@@ -202,7 +212,7 @@ def test_any_frame_has_lines(frame: str) -> None:
         (commands.Unsubscribe("orders"), Ack(topic="orders"), "ok: unsubscribed from orders"),
         (commands.Publish("orders", "1"), Ack(topic="orders", seq=3), "ok: published to orders as #3"),
         (commands.Publish("orders", "1"), Ack(topic="orders"), "ok: published to orders"),
-        (commands.Ping(), decode('{"type":"pong"}'), "ok: pong after 1.5 ms"),
+        (commands.Ping(), decode('{"type":"pong","ts":"x"}'), "ok: pong after 1.5 ms"),
     ],
 )
 def test_answers_as_lines(command: Command, reply: Reply, text: str) -> None:
@@ -214,54 +224,11 @@ def test_topics_as_a_line() -> None:
     assert describe_topics({}).text == "topics: none"
 
 
-def is_inert(character: str) -> bool:
-    return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp") and unicodedata.bidirectional(
-        character
-    ) not in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-
-
-@settings(deadline=None)
-@given(st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp", "L"])))
-def test_escape_leaves_nothing_that_acts_on_a_terminal(text: str) -> None:
-    assert all(map(is_inert, escape(text)))
-
-
-def test_escape_spells_controls_out_and_keeps_the_rest() -> None:
-    assert escape("a\x1b[2J\x9b\x7f\n\u202eb\ud800") == r"a\u001b[2J\u009b\u007f\u000a\u202eb\ud800"
-    assert escape("grüße, 日本 🙂‍↔️") == "grüße, 日本 🙂‍↔️"
+def test_a_painted_line_has_the_colour_of_its_kind_and_no_other() -> None:
     assert paint(Line(Kind.ERROR, "\x1b[0m")) == "\x1b[31m\\u001b[0m\x1b[0m"
 
 
 # --- Rules of the link
-
-
-@pytest.mark.parametrize(
-    ("given", "base"),
-    [
-        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
-        ("http://127.0.0.1:8080/ws", "http://127.0.0.1:8080"),
-        ("ws://h/ws/", "http://h"),
-        ("wss://h:1/behind/a/proxy/ws?x=1", "https://h:1/behind/a/proxy"),
-    ],
-)
-def test_server_url(given: str, base: str) -> None:
-    assert str(server_url(given)) == base
-
-
-@pytest.mark.parametrize("given", ["", "localhost:8080", "ftp://h", "http://", "http://h:port", "http://[::1"])
-def test_server_url_refuses_others(given: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        server_url(given)
-
-
-def test_every_close_code_of_the_server_is_known() -> None:
-    assert {goodbye.code for goodbye in Goodbye} <= set(GOODBYES)
-
-
-def test_close_codes_to_come_back_from() -> None:
-    assert {code for code, ending in GOODBYES.items() if ending.returns} == {1001, 1011, 1013}
-    assert ending_of(4403, "bye") == Ending("an operator disconnected this client (4403: bye)", returns=False)
-    assert ending_of(3999, "").returns
 
 
 def test_pauses_grow_to_their_limit() -> None:
@@ -269,7 +236,7 @@ def test_pauses_grow_to_their_limit() -> None:
     assert all(top / 2 <= pause <= top for top, pause in zip(tops, itertools.islice(pauses(), 7), strict=True))
 
 
-EVENT_7 = decode(f'{{"type":"event","topic":"t","message":{{"id":"{ID}","payload":1}},"seq":7}}')
+EVENT_7 = decode(f'{{"type":"event","topic":"t","message":{{"id":"{ID}","payload":1}},"seq":7,"ts":"x"}}')
 
 
 @pytest.mark.parametrize(
@@ -278,8 +245,12 @@ EVENT_7 = decode(f'{{"type":"event","topic":"t","message":{{"id":"{ID}","payload
         (EVENT_7, Ack(epoch="e", seq=7, recovered=True), "no message is missing"),
         (EVENT_7, Ack(epoch="e", seq=9, recovered=True), "no message is missing"),
         (EVENT_7, Ack(epoch="e", seq=9, recovered=False), "some messages are no longer kept"),
-        (EVENT_7, Ack(epoch="other", seq=9, recovered=False), "it was made anew; what it keeps follows"),
-        (EVENT_7, Ack(epoch="e", seq=6, recovered=False), "it was made anew; what it keeps follows"),
+        (
+            EVENT_7,
+            Ack(epoch="other", seq=9, recovered=False),
+            "it was created again; its messages follow",
+        ),
+        (EVENT_7, Ack(epoch="e", seq=6, recovered=False), "it was created again; its messages follow"),
         (EVENT_7, Ack(), "messages may be missing"),
     ],
 )
@@ -287,9 +258,9 @@ def test_account_of_what_is_missing(seen: Reply, ack: Ack, told: str) -> None:
     subscriptions = Subscriptions()
     subscriptions.begin("t", Ack(epoch="e", seq=5))
     subscriptions.note(seen)
-    subscriptions.lose()
+    subscriptions.disconnect()
     assert subscriptions.missing == {"t"}
-    assert subscriptions.account_for("t", ack) == told
+    assert subscriptions.describe_resume("t", ack) == told
 
 
 @pytest.mark.parametrize(
@@ -314,7 +285,7 @@ def test_a_deleted_topic_is_no_longer_subscribed_to() -> None:
     subscriptions = Subscriptions()
     subscriptions.begin("t", Ack())
     subscriptions.note(Info(msg="topic_deleted", topic="t"))
-    subscriptions.lose()
+    subscriptions.disconnect()
     assert not subscriptions.missing
 
 
@@ -324,13 +295,13 @@ Script = Callable[[web.WebSocketResponse], Awaitable[None]]
 
 
 class Talk:
-    """A link in this loop, with what it heard and remarked."""
+    """A link in this loop, with all that it received and remarked."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self.heard: list[Reply] = []
+        self.received: list[Reply] = []
         self.remarks: list[str] = []
         self.answers: list[Reply] = []
-        self.link = Link(http, server_url(url), "tester", hear=self.heard.append, remark=self.remarks.append)
+        self.link = Link(http, server_url(url), "tester", received=self.received.append, remark=self.remarks.append)
 
     async def remarked(self, pattern: str) -> None:
         await eventually(lambda: any(re.search(pattern, remark) for remark in self.remarks))
@@ -357,7 +328,7 @@ async def talk(*scripts: Script) -> AsyncIterator[Talk]:
 async def answer(websocket: web.WebSocketResponse, **reply: Any) -> Json:
     """Answer the next request; the request."""
     request: Json = await websocket.receive_json(timeout=PATIENCE)
-    await websocket.send_json({"request_id": request["request_id"], **reply})
+    await websocket.send_json({"request_id": request["request_id"], "ts": "x", **reply})
     return request
 
 
@@ -368,7 +339,8 @@ def closing(code: int) -> Script:
     return script
 
 
-@pytest.mark.parametrize("code", sorted(code for code, ending in GOODBYES.items() if not ending.returns))
+@pytest.mark.parametrize("code", sorted(code for code, ending in ENDINGS.items() if not ending.reconnects))
+@on_one_loop
 async def test_link_stays_away(code: int) -> None:
     async with talk(closing(code)) as told:
         ending = await told.link.keep_open(persistent=True)
@@ -396,7 +368,7 @@ async def test_link_waits_as_long_as_a_draining_server_asks() -> None:
     async with talk(drain, closing(4403)) as told:
         await told.link.keep_open(persistent=False)
     assert time.monotonic() - ended_at >= 1.2  # longer than the first pause can be
-    assert [type(reply) for reply in told.heard] == [Info]
+    assert [type(reply) for reply in told.received] == [Info]
 
 
 async def test_link_subscribes_again() -> None:
@@ -424,6 +396,38 @@ async def test_link_subscribes_again() -> None:
     assert told.remarks[3] == "subscribed again to t; no message is missing"
 
 
+async def test_a_topic_that_was_unsubscribed_from_meanwhile_is_not_resumed() -> None:
+    asked: list[Json] = []
+    resuming = asyncio.Event()
+
+    async def first(websocket: web.WebSocketResponse) -> None:
+        for topic in ("a", "b"):
+            await answer(websocket, type="ack", topic=topic, epoch="e", seq=4)
+        await websocket.close(code=1011)
+
+    async def second(websocket: web.WebSocketResponse) -> None:
+        resume = await websocket.receive_json(timeout=PATIENCE)
+        resuming.set()
+        asked.append(await answer(websocket, type="ack", topic="b"))
+        await websocket.send_json({"type": "ack", "topic": "a", "request_id": resume["request_id"], "epoch": "e"})
+        for _ in range(2):  # pings: by the second one a resume would have come
+            asked.append(await answer(websocket, type="pong"))
+        await websocket.close(code=4403)
+
+    async with talk(first, second) as told:
+        living = asyncio.create_task(told.link.keep_open(persistent=False))
+        await told.link.wait_open()
+        for topic in ("a", "b"):
+            await told.link.subscribe(topic, 0, told.answers.append)
+        await resuming.wait()
+        await told.link.unsubscribe("b", told.answers.append)
+        await told.remarked("subscribed again to a")
+        for _ in range(2):
+            await told.link.ask(Ping(), told.answers.append)
+        await living
+    assert [request["type"] for request in asked] == ["unsubscribe", "ping", "ping"]
+
+
 async def test_answers_are_told_before_what_follows_them() -> None:
     """They come in one read: the events must not overtake the ack on the screen."""
 
@@ -436,22 +440,22 @@ async def test_answers_are_told_before_what_follows_them() -> None:
     async with talk(script) as told:
         living = asyncio.create_task(told.link.keep_open(persistent=False))
         await told.link.wait_open()
-        await told.link.subscribe("t", 0, told.heard.append)
+        await told.link.subscribe("t", 0, told.received.append)
         await living
-    assert [type(reply) for reply in told.heard] == [Ack, Event, Event, Event]
+    assert [type(reply) for reply in told.received] == [Ack, Event, Event, Event]
 
 
 async def test_link_takes_frames_that_it_does_not_know() -> None:
     async def script(websocket: web.WebSocketResponse) -> None:
         await websocket.send_str("[]")
         await websocket.send_bytes(b"\x1b")
-        await websocket.send_str('{"type":"pong","request_id":"nobody asked"}')
+        await websocket.send_str('{"type":"pong","request_id":"nobody asked","ts":"x"}')
         await websocket.close(code=4403)
 
     async with talk(script) as told:
         await told.link.keep_open(persistent=False)
-    assert told.heard[:2] == [Unknown("[]"), Unknown(repr(b"\x1b"))]
-    assert len(told.heard) == 3
+    assert told.received[:2] == [Unknown("[]"), Unknown(repr(b"\x1b"))]
+    assert len(told.received) == 3
 
 
 async def test_a_lost_connection_fails_the_request_under_way() -> None:
@@ -463,9 +467,9 @@ async def test_a_lost_connection_fails_the_request_under_way() -> None:
         living = asyncio.create_task(told.link.keep_open(persistent=False))
         await told.link.wait_open()
         with pytest.raises(Exception, match="no answer came: an operator disconnected this client"):
-            await told.link.ask({"type": "ping"}, told.answers.append)
+            await told.link.ask(Ping(), told.answers.append)
         with pytest.raises(Exception, match="not connected: an operator disconnected this client"):
-            await told.link.ask({"type": "ping"}, told.answers.append)
+            await told.link.ask(Ping(), told.answers.append)
         await living
 
 
@@ -659,7 +663,7 @@ def test_reconnects_and_subscribes_again(end: signal.Signals, topic: str) -> Non
                 assert told, "the client has ended"
             run_script(first.url, f"create {topic}\n")
             assert (
-                process.stderr.readline() == f"subscribed again to {topic}; it was made anew; what it keeps follows\n"
+                process.stderr.readline() == f"subscribed again to {topic}; it was created again; its messages follow\n"
             )
             process.stdin.write(f"pub {topic} again\nquit\n")
             output = process.communicate(timeout=PATIENCE)[0]

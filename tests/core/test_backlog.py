@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
-from pubsub.core.outbox import Outbox
-from pubsub.core.topic import Batch, StoredEvent, Topic, make_batch
-from pubsub.journals.memory import MemoryJournal
-from pubsub.protocol.frames import text_frame
+from pubsub.core.event import WEBSOCKET_TEXT, Batch, StoredEvent, make_batch
+from pubsub.core.lane import Subscriber
+from pubsub.core.topic import Topic
 from pubsub.protocol.requests import Overflow, TopicOptions
 from tests.core.test_outbox import summary
+from tests.doubles import NoLog
+from tests.harness import messages_in
 
 LIMIT = 5
 
@@ -26,14 +28,11 @@ class Lagging:
     def __init__(self) -> None:
         self.now = 0.0
         self._told: list[Any] = []
-        self.outbox = Outbox(self._write, LIMIT, Clock(lambda: 0, lambda: self.now))
+        self.outbox = Subscriber(self._write, OutboxOptions(LIMIT, Clock(lambda: 0, lambda: self.now)))
         self.outbox.block()
 
     def _write(self, frames: bytes) -> None:
-        while frames:
-            start, size = (4, int.from_bytes(frames[2:4], "big")) if frames[1] == 126 else (2, frames[1])
-            self._told.append(summary(json.loads(frames[start : start + size])))
-            frames = frames[start + size :]
+        self._told += map(summary, messages_in(frames))
 
     def take(self) -> list[Any]:
         """All that it is told when its socket takes data again, for a moment."""
@@ -45,13 +44,12 @@ class Lagging:
 
 def topic(overflow: Overflow, name: str = "t") -> Topic:
     options = TopicOptions(history=0, overflow=overflow)
-    return Topic(name, "e", options, MemoryJournal(Clock()), ring_size=0)
+    return Topic(name, "e", options, NoLog(), ring_size=0)
 
 
 def batch(of: Topic, first: int, last: int, expires: float = inf) -> Batch:
-    return make_batch(
-        of, [StoredEvent(n, text_frame(json.dumps([of.name, n]).encode()), expires) for n in range(first, last + 1)]
-    )
+    kept = [StoredEvent(n, json.dumps([of.name, n]).encode(), expires) for n in range(first, last + 1)]
+    return make_batch(of, kept, WEBSOCKET_TEXT.events(kept))
 
 
 def events(first: int, last: int, name: str = "t") -> list[Any]:
@@ -198,7 +196,7 @@ def test_what_may_not_be_dropped_is_not_walked_over_for_each_batch() -> None:
     """Before the first event that may go stand many notices; to drop is one step all the same."""
     client, of, other = Lagging(), topic("drop_oldest"), topic("drop_newest", "other")
     for number in range(100):
-        client.outbox.notify(other, text_frame(json.dumps(["notice", number]).encode()))
+        client.outbox.notify(other, json.dumps(["notice", number]).encode())
     steps = 0
 
     def count(frame: Any, event: str, argument: Any) -> None:
@@ -218,3 +216,28 @@ def test_what_may_not_be_dropped_is_not_walked_over_for_each_batch() -> None:
     assert client.outbox.queued == LIMIT
     notices = [["notice", number] for number in range(100)]
     assert client.take() == [*notices, ("t", 1000 - LIMIT, 1, 1000 - LIMIT), *events(1001 - LIMIT, 1000)]
+
+
+def filtered(of: Topic, first: int, last: int, *seqs: int) -> Batch:
+    """A batch of a lane that looked at all from ``first`` to ``last`` and sends those of ``seqs``."""
+    return Batch(of, [StoredEvent(n, json.dumps([of.name, n]).encode()) for n in seqs], b"", first, last)
+
+
+@pytest.mark.parametrize(
+    ("overflow", "told"),
+    [
+        ("drop_oldest", [("t", 3, 1, 15), ["t", 18], ["t", 22], ["t", 25], ["t", 31], ["t", 32]]),
+        (
+            "drop_newest",
+            [*events(3, 3), *events(12, 12), *events(15, 15), *events(18, 18), *events(22, 22), ("t", 3, 25, 40)],
+        ),
+        ("latest", [("t", 7, 3, 31), *events(32, 32)]),
+    ],
+)
+def test_what_a_filter_left_out_is_no_gap_and_is_not_counted(overflow: Overflow, told: list[Any]) -> None:
+    client, of = Lagging(), topic(overflow)
+    client.outbox.offer(filtered(of, 1, 10, 3))
+    client.outbox.offer(filtered(of, 11, 30, 12, 15, 18, 22, 25))
+    client.outbox.offer(filtered(of, 31, 40, 31, 32))
+    assert client.outbox.dropped == (7 if overflow == "latest" else 3)
+    assert client.take() == told

@@ -11,12 +11,16 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
-from pubsub.core.outbox import Outbox
+from pubsub.core.lane import Subscriber
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest, TopicExists, TopicNotFound
-from pubsub.websocket.session import NoReplies, Session
+from pubsub.protocol.frames import text_frame
+from pubsub.websocket.replies import NoReplies
+from pubsub.websocket.session import Session
+from tests.harness import messages_in
 
 ID = "550e8400-e29b-41d4-a716-446655440000"
 RING = 4
@@ -28,18 +32,15 @@ class Client(NoReplies):
 
     def __init__(self, broker: Broker, name: str) -> None:
         self.told: list[Any] = []
-        self.outbox = Outbox(self.write, LIMIT, Clock(lambda: 0))
+        self.outbox = Subscriber(self.write, OutboxOptions(LIMIT, Clock(lambda: 0)))
         self.session = Session(broker, self.outbox, self, Clock(lambda: 0), client_id=name, named=True)
         self._replies: list[bytes] = []
 
     def write(self, frames: bytes) -> None:
-        while frames:
-            start, size = (4, int.from_bytes(frames[2:4], "big")) if frames[1] == 126 else (2, frames[1])
-            self.told.append(json.loads(frames[start : start + size]))
-            frames = frames[start + size :]
+        self.told += messages_in(frames)
 
-    def reply(self, frame: bytes) -> None:
-        self._replies.append(frame)
+    def reply(self, text: bytes) -> None:
+        self._replies.append(text_frame(text))
 
     def flush(self) -> None:
         replies, self._replies = self._replies, []
@@ -81,9 +82,8 @@ def make_broker() -> tuple[Broker, Ticks]:
     broker = Broker(
         defer=ticks.defer,
         clock=clock,
-        memory=MemoryJournal(clock),
+        memory=MemoryJournal(clock, lambda: f"e{next(epochs)}"),
         ring_size=RING,
-        new_epoch=lambda: f"e{next(epochs)}",
     )
     return broker, ticks
 

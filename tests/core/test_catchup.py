@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from msgspec import Raw
 
-from pubsub.core.broker import Broker, Kept
+from pubsub.core.backlog import OutboxOptions
+from pubsub.core.broker import Broker
 from pubsub.core.catchup import Start
 from pubsub.core.clock import Clock
-from pubsub.core.journal import Done
-from pubsub.core.outbox import Outbox
-from pubsub.core.topic import StoredEvent, Topic
-from pubsub.journals.memory import MemoryJournal
+from pubsub.core.event import WEBSOCKET_TEXT, StoredEvent
+from pubsub.core.history import Kept
+from pubsub.core.journal import Host, StoredTopic
+from pubsub.core.lane import Subscriber
+from pubsub.core.log import Done, Found
+from pubsub.journals.memory import MemoryJournal, MemoryLog
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
+from tests.doubles import NoPublisher
 from tests.harness import new_id
 
 RING = 10
 
 
-class SlowJournal(MemoryJournal):
+class SlowLog(MemoryLog):
     """It holds everything; what is read comes when :meth:`answer` is called."""
 
-    def __init__(self) -> None:
-        super().__init__(Clock())
+    def __init__(self, name: str, options: TopicOptions, host: Host, clock: Clock) -> None:
+        super().__init__(name, options, host, clock)
         self.kept: list[StoredEvent] = []
-        self.asked: list[tuple[int, Callable[[Sequence[StoredEvent] | Failure], None]]] = []
+        self.asked: list[tuple[int, Found]] = []
 
-    def create(self, topic: Topic, done: Done) -> None:
-        topic.first = 1
-        done(None)
-
-    def read(
-        self, topic: Topic, after: int, limit: int, done: Callable[[Sequence[StoredEvent] | Failure], None]
-    ) -> None:
+    def read(self, after: int, until: int, limit: int, done: Found) -> None:  # type: ignore[override]
         self.asked.append((after, done))
 
     def answer(self, *, expired: bool = False) -> None:
@@ -43,16 +41,19 @@ class SlowJournal(MemoryJournal):
         done([] if expired else [event for event in self.kept if event.seq > after])
 
 
-class Publisher:
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_: None
+class SlowJournal(MemoryJournal):
+    """Its topics have a SlowLog."""
+
+    def create(self, name: str, options: TopicOptions, done: Done) -> None:
+        slow = SlowLog(name, options, self._host, self._clock)
+        slow.topic = self._host.add_topic(StoredTopic(name, "e", options, slow, first=1))
+        done(None)
 
 
 class Bench:
     """A broker with one topic on a slow journal."""
 
     def __init__(self) -> None:
-        self.journal = SlowJournal()
         self._deferred: list[Callable[[], None]] = []
         clock = Clock()
         self.broker = Broker(
@@ -60,15 +61,17 @@ class Bench:
             clock=clock,
             memory=MemoryJournal(clock),
             ring_size=RING,
-            make_durable=lambda: self.journal,
+            make_durable=lambda: SlowJournal(clock),
         )
         self.broker.create_topic("t", TopicOptions(history=1000, durable=True))
         self.topic = self.broker.topic("t")
+        assert isinstance(self.topic.log, SlowLog)
+        self.log = self.topic.log
 
     def publish(self, count: int) -> None:
         for _ in range(count):
-            self.broker.publish(Publish(topic="t", message=Message(new_id(), Raw(b"1"))), Publisher())
-            self.journal.kept.append(*self.topic.ring.after(self.topic.seq - 1, 1))
+            self.broker.publish(Publish(topic="t", message=Message(new_id(), Raw(b"1"))), NoPublisher())
+            self.log.kept.append(*self.topic.ring.after(self.topic.seq - 1, 1))
         self.end_tick()
 
     def end_tick(self) -> None:
@@ -79,13 +82,13 @@ class Bench:
 def test_what_leaves_the_ring_while_an_empty_page_is_read_is_replayed_all_the_same() -> None:
     bench, got = Bench(), bytearray()
     bench.publish(50)
-    bench.broker.subscribe(Start(bench.topic, 0), Outbox(got.extend, 100, Clock())).go_on()
+    bench.broker.subscribe(Start(bench.topic, 0), Subscriber(got.extend, OutboxOptions(100, Clock()))).advance()
     bench.publish(30)
-    bench.journal.answer(expired=True)
+    bench.log.answer(expired=True)
     bench.end_tick()
-    bench.journal.answer()
+    bench.log.answer()
     bench.publish(1)
-    assert bytes(got) == b"".join(event.frame for event in bench.journal.kept[-41:])
+    assert bytes(got) == WEBSOCKET_TEXT.events(bench.log.kept[-41:])
 
 
 def test_a_subscription_that_had_to_wait_is_not_said_to_be_whole_when_a_part_has_gone_meanwhile() -> None:
@@ -94,11 +97,11 @@ def test_a_subscription_that_had_to_wait_is_not_said_to_be_whole_when_a_part_has
     bench.broker.find_start("t", 0, Position(bench.topic.epoch, 45), starts.append)
     (start,) = starts
     assert isinstance(start, Start)
-    outbox = Outbox(lambda frame: None, 100, Clock())
+    outbox = Subscriber(lambda frame: None, OutboxOptions(100, Clock()))
     assert bench.broker.subscribe(start, outbox).recovered is True
     bench.publish(30)
     assert bench.broker.subscribe(start, outbox).recovered is True
-    bench.topic.first = 60
+    bench.topic.trim(60, 0)
     assert bench.broker.subscribe(start, outbox).recovered is False
 
 
@@ -107,8 +110,8 @@ def test_what_leaves_the_ring_while_an_empty_page_is_read_is_in_the_history_all_
     bench.publish(50)
     bench.broker.history_after("t", 0, 1000, answers.append)
     bench.publish(30)
-    bench.journal.answer(expired=True)
-    bench.journal.answer()
+    bench.log.answer(expired=True)
+    bench.log.answer()
     (kept,) = answers
     assert isinstance(kept, Kept)
     assert [event.seq for event in kept.events] == list(range(41, 81))

@@ -6,12 +6,15 @@ import functools
 import json
 from typing import Any
 
+from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
-from pubsub.core.outbox import Outbox
-from pubsub.core.topic import BATCH_BYTES, Batch, Lane, StoredEvent, Topic, make_batch
-from pubsub.journals.memory import MemoryJournal
-from pubsub.protocol.frames import text_frame
+from pubsub.core.event import BATCH_BYTES, WEBSOCKET_TEXT, Batch, StoredEvent, make_batch
+from pubsub.core.lane import Subscriber
+from pubsub.core.losses import Loss
+from pubsub.core.topic import Topic
 from pubsub.protocol.requests import TopicOptions
+from tests.doubles import NoLog
+from tests.harness import messages_in
 
 LIMIT = 5
 
@@ -22,13 +25,10 @@ class Wire:
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.room: int | None = None
-        self.outbox = Outbox(self.write, LIMIT, Clock(lambda: 0))
+        self.outbox = Subscriber(self.write, OutboxOptions(LIMIT, Clock(lambda: 0)))
 
     def write(self, frames: bytes) -> None:
-        while frames:
-            start, size = (4, int.from_bytes(frames[2:4], "big")) if frames[1] == 126 else (2, frames[1])
-            self.told.append(json.loads(frames[start : start + size]))
-            frames = frames[start + size :]
+        self.told += messages_in(frames)
         if self.room is not None:
             self.room -= 1
             if self.room == 0:
@@ -47,15 +47,16 @@ def summary(message: Any) -> Any:
 
 @functools.cache
 def topic_named(name: str) -> Topic:
-    return Topic(name, "e", TopicOptions(history=0), MemoryJournal(Clock()), ring_size=0)
+    return Topic(name, "e", TopicOptions(history=0), NoLog(), ring_size=0)
 
 
 def stored(topic: str, first: int, last: int) -> list[StoredEvent]:
-    return [StoredEvent(seq, text_frame(json.dumps([topic, seq]).encode())) for seq in range(first, last + 1)]
+    return [StoredEvent(seq, json.dumps([topic, seq]).encode()) for seq in range(first, last + 1)]
 
 
 def batch(topic: str, first: int, last: int) -> Batch:
-    return make_batch(topic_named(topic), stored(topic, first, last))
+    kept = stored(topic, first, last)
+    return make_batch(topic_named(topic), kept, WEBSOCKET_TEXT.events(kept))
 
 
 def replay(wire: Wire, topic: str, kept: list[StoredEvent], *, after: int | None = None, until: int = 0) -> None:
@@ -166,7 +167,7 @@ def seqs_and_gaps(told: list[Any]) -> list[int]:
 
 def test_notices_are_never_dropped_and_keep_their_place() -> None:
     wire = stalled()
-    notice = text_frame(b'["notice", "a"]')
+    notice = b'["notice", "a"]'
     wire.outbox.offer(batch("a", 1, 2))
     wire.outbox.notify(topic_named("a"), notice)
     wire.outbox.offer(batch("b", 1, 9))
@@ -177,7 +178,7 @@ def test_notices_are_never_dropped_and_keep_their_place() -> None:
 def test_notices_keep_their_order_when_what_is_behind_them_is_dropped() -> None:
     wire = stalled()
     for topic in ("a", "b"):
-        wire.outbox.notify(topic_named(topic), text_frame(json.dumps(["notice", topic]).encode()))
+        wire.outbox.notify(topic_named(topic), json.dumps(["notice", topic]).encode())
     for last in (7, 14):
         wire.outbox.offer(batch("c", last - 6, last))
     wire.outbox.unblock()
@@ -186,7 +187,7 @@ def test_notices_keep_their_order_when_what_is_behind_them_is_dropped() -> None:
 
 def test_a_notice_goes_out_at_once_when_nothing_waits() -> None:
     wire = Wire()
-    wire.outbox.notify(topic_named("a"), text_frame(b'["notice", "a"]'))
+    wire.outbox.notify(topic_named("a"), b'["notice", "a"]')
     assert wire.take() == [["notice", "a"]]
 
 
@@ -194,7 +195,7 @@ def test_a_replay_longer_than_the_queue_is_sent_whole() -> None:
     wire = Wire()
     wire.room = 1
     text = "x" * (BATCH_BYTES // 5)
-    large = [StoredEvent(seq, text_frame(json.dumps(["t", seq, text]).encode())) for seq in range(1, 21)]
+    large = [StoredEvent(seq, json.dumps(["t", seq, text]).encode()) for seq in range(1, 21)]
     replay(wire, "t", large)
     wire.outbox.offer(batch("t", 21, 21 + LIMIT - 1))
     assert 1 <= len(wire.told) < 20
@@ -221,45 +222,10 @@ def test_a_replay_makes_room_for_itself_alone() -> None:
     assert wire.take() == [("t", 95, 1, 95), *events("t", 96, 120)]
 
 
-def test_lanes_write_to_who_is_ready_and_queue_for_who_lags() -> None:
-    lane = Lane()
-    ready, lagging = Wire(), stalled()
-    for wire in (ready, lagging):
-        wire.outbox.lanes["t"] = lane
-        lane.join(wire.outbox)
-        lane.join(wire.outbox)
-    assert lane.size == 2
-    lane.deliver(batch("t", 1, 2))
-    assert ready.take() == events("t", 1, 2)
-    assert lagging.take() == []
-    lagging.outbox.unblock()
-    lane.deliver(batch("t", 3, 3))
-    assert ready.take() == events("t", 3, 3)
-    assert lagging.take() == events("t", 1, 3)
-    lane.leave(lagging.outbox)
-    lane.deliver(batch("t", 4, 4))
-    assert lagging.take() == []
-    assert lane.size == 1
-
-
-def test_who_blocks_at_a_batch_does_not_get_it_twice() -> None:
-    lane = Lane()
-    wire = Wire()
-    wire.outbox.lanes["t"] = lane
-    lane.join(wire.outbox)
-    wire.room = 1
-    lane.deliver(batch("t", 1, 1))
-    lane.deliver(batch("t", 2, 2))
-    assert wire.take() == events("t", 1, 1)
-    wire.room = None
-    wire.outbox.unblock()
-    assert wire.take() == events("t", 2, 2)
-
-
 def test_clear_forgets_queue_and_gaps() -> None:
     wire = stalled()
     wire.outbox.offer(batch("t", 1, 9))
-    wire.outbox.clear()
+    wire.outbox.clear(Loss.DISCONNECTED)
     wire.outbox.unblock()
     assert wire.take() == []
     assert wire.outbox.queued == 0

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pubsub.core.broker import MAX_ANSWER, Broker
+from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
+from pubsub.core.history import MAX_ANSWER
 from pubsub.journals.dedup import Seen, id_key
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest
@@ -28,9 +29,8 @@ class World:
         self.broker = Broker(
             defer=self.ticks.defer,
             clock=clock,
-            memory=MemoryJournal(clock),
+            memory=MemoryJournal(clock, lambda: f"e{next(epochs)}"),
             ring_size=RING,
-            new_epoch=lambda: f"e{next(epochs)}",
         )
         self.client = self.connect()
 

@@ -8,8 +8,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from pubsub.core.event import StoredEvent
 from pubsub.core.ring import Ring
-from pubsub.core.topic import StoredEvent
 
 # How many events are added, or until when those that have expired are let go of, at most so many at once.
 ADD = st.tuples(st.just("add"), st.integers(1, 12), st.sampled_from([1.0, 2.0, 3.0, inf]))

@@ -18,7 +18,7 @@ from pubsub.http.origins import is_own_origin
 from pubsub.protocol.errors import RateLimited
 from tests.auth.test_tokens import BAD_TOKENS
 from tests.credentials import API_KEYS, HANDSHAKE, SECRET, bearer, make_token
-from tests.harness import Server, eventually, run_server
+from tests.harness import Server, eventually, on_one_loop, run_server
 
 OPS = {"X-API-Key": "ops-key"}
 BOTH: dict[str, Any] = {"api_keys": API_KEYS, "jwt_secret": SECRET}
@@ -59,6 +59,7 @@ async def handshake(server: Server, query: str = "", **headers: str) -> tuple[in
     ],
     ids=["admin", "publish", "read", "admin token", "token"],
 )
+@on_one_loop
 async def test_roles(headers: dict[str, str], allowed: set[str]) -> None:
     async with run_server(**BOTH) as server:
         for method, path, body in (
@@ -91,6 +92,7 @@ async def test_without_credentials_only_health_answers() -> None:
         bearer("ops-key"),
     ],
 )
+@on_one_loop
 async def test_wrong_credentials(headers: dict[str, str]) -> None:
     async with run_server(**BOTH) as server:
         assert (await ask(server, "GET", "/topics", headers))[0] == 401
@@ -99,6 +101,7 @@ async def test_wrong_credentials(headers: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("settings", "status"), [({}, 200), ({"jwt_secret": SECRET}, 200), ({"api_keys": API_KEYS}, 401)]
 )
+@on_one_loop
 async def test_rest_is_open_as_long_as_there_are_no_keys(settings: dict[str, Any], status: int) -> None:
     async with run_server(**settings) as server:
         assert (await ask(server, "GET", "/topics", {}))[0] == status
@@ -129,6 +132,7 @@ async def test_a_token_sees_what_it_may_subscribe_to() -> None:
 
 
 @pytest.mark.parametrize(("token", "told"), BAD_TOKENS.values(), ids=BAD_TOKENS)
+@on_one_loop
 async def test_row_21_a_bad_token_is_refused_before_the_upgrade(
     token: str, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,6 +194,7 @@ ORIGINS = [
 
 
 @pytest.mark.parametrize(("origin", "status"), ORIGINS)
+@on_one_loop
 async def test_row_18_and_19_origins(origin: str | None, status: int) -> None:
     """Before the upgrade, and for REST calls that change something."""
     async with run_server(allowed_origins="https://app.example.com, https://b.example.com") as server:
@@ -209,6 +214,7 @@ async def test_row_18_null_can_be_listed() -> None:
 @pytest.mark.parametrize(
     ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 201), ("none", 201)]
 )
+@on_one_loop
 async def test_row_19_a_browser_that_keeps_the_origin_to_itself(site: str, status: int) -> None:
     async with run_server() as server:
         headers = {"Sec-Fetch-Site": site}
@@ -219,6 +225,7 @@ async def test_row_19_a_browser_that_keeps_the_origin_to_itself(site: str, statu
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json"]
 )
+@on_one_loop
 async def test_row_19_what_a_page_can_send_without_asking_first(kind: str) -> None:
     """It carries an Origin. Without one it is curl, whose -d names the second."""
     async with run_server() as server:
@@ -249,6 +256,7 @@ HOSTS = [
 
 
 @pytest.mark.parametrize(("host", "status"), HOSTS)
+@on_one_loop
 async def test_row_19_a_name_that_a_stranger_has_pointed_here(host: str, status: int) -> None:
     """DNS rebinding: a page of such a name is of its own origin, and reads what comes back."""
     allowed = "https://events.example.com"
@@ -280,6 +288,7 @@ async def test_a_bearer_without_a_token_is_none() -> None:
 
 
 @pytest.mark.parametrize("name", ["Authorization", "X-API-Key"])
+@on_one_loop
 async def test_row_21_what_no_header_may_hold_is_refused_unread(name: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     secret = "Bearer " + "swordfish" * 2500

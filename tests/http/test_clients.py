@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from tests.credentials import API_KEYS
-from tests.harness import RawClient, eventually, run_server
+from tests.harness import RawClient, eventually, on_one_loop, run_server
 
 
 async def test_a_row_for_each_connection() -> None:
@@ -42,6 +42,7 @@ async def test_pages_show_everyone_once_while_others_come_and_go() -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "cursor=-1", "cursor=x", "limit=1.5", "cursor="])
+@on_one_loop
 async def test_a_page_that_makes_no_sense(query: str) -> None:
     async with run_server() as server, server.http.get(f"/clients?{query}") as response:
         assert response.status == 400

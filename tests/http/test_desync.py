@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pubsub.http.app_keys import BROKER
-from tests.harness import RawClient, Server, run_server
+from tests.harness import RawClient, Server, on_one_loop, run_server
 from tests.http.test_pipeline import Stream
 from tests.http.test_tls import tls_server
 from tests.websocket.test_contract import handshake
@@ -92,6 +92,7 @@ def has_victim(server: Server) -> bool:
 
 @pytest.mark.parametrize("behind", BEHIND)
 @pytest.mark.parametrize("last", LAST)
+@on_one_loop
 async def test_row_64_nothing_behind_the_last_request_is_read(last: str, behind: str) -> None:
     sent, status = LAST[last]
     async with run_server() as server:
@@ -131,6 +132,7 @@ async def test_row_64_the_last_request_is_answered_and_closed(last: str) -> None
 
 @pytest.mark.parametrize("chunks", [b"zz\r\n", b"f\r\n" + BODY + b"zz\r\n"])
 @pytest.mark.parametrize(("line", "status"), [("POST /topics", 400), ("GET /health", 200), ("GET /nowhere", 404)])
+@on_one_loop
 async def test_row_64_a_body_that_is_none_has_one_answer(line: str, status: int, chunks: bytes) -> None:
     """The head is read before its chunks come, by a server that looks at them or not."""
     async with run_server() as server:
@@ -143,6 +145,7 @@ async def test_row_64_a_body_that_is_none_has_one_answer(line: str, status: int,
 
 
 @pytest.mark.parametrize("noise", [b"nonsense\r\n\r\n", b"\x00", b"GET /health HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x00"])
+@on_one_loop
 async def test_row_64_a_request_before_noise_is_answered(noise: bytes) -> None:
     async with run_server() as server:
         client = await connect(server)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Mapping
-from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import hypothesis
 import pytest
 from aiohttp import web
@@ -23,7 +22,7 @@ from pubsub.http.proxies import Proxies
 from pubsub.lifecycle import listen
 from pubsub.settings_reader import find_mistakes
 from tests.credentials import API_KEYS, HANDSHAKE
-from tests.harness import Server, eventually, make_settings, run_server
+from tests.harness import RawClient, Server, eventually, make_settings, run_server
 
 PROXIES = Proxies(["10.0.0.1", "192.168.0.0/16", "2001:db8:f::/48"])
 XFF = "X-Forwarded-For"
@@ -270,35 +269,48 @@ async def test_row_20_a_scheme_is_not_believed_either() -> None:
         assert await status(server, "/topics/a", headers, "DELETE") == 404
 
 
-@pytest.mark.parametrize(("trusted", "statuses"), [("unix", [200, 200, 429]), ("127.0.0.1", [200, 429, 429])])
+@pytest.mark.parametrize(
+    ("trusted", "own_end", "statuses"),
+    [
+        ("unix", "", [200, 200, 429]),
+        ("127.0.0.1", "", [200, 429, 429]),
+        ("127.0.0.1", "127.0.0.1", [200, 429, 429]),  # the name of a file, which is no address
+    ],
+)
 async def test_a_proxy_on_a_unix_socket(
     trusted: str,
+    own_end: str,
     statuses: list[int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    settings = make_settings(trusted_proxies=trusted, rate_limit_msgs_per_sec=0.01, rate_limit_burst=1, mode="debug")
+    monkeypatch.chdir(tmp_path)
+    rates = {"rate_limit_msgs_per_sec": 0.01, "rate_limit_burst": 1}
+    settings = make_settings(host="unix:pubsub.sock", trusted_proxies=trusted, mode="debug", **rates)
     runner = web.AppRunner(create_app(settings))
     await runner.setup()
-    monkeypatch.setattr("pubsub.lifecycle.bind", partial(bind_to_path, tmp_path / "pubsub.sock"))
     listener = await listen(runner, settings)
-    found = []
-    connector = aiohttp.UnixConnector(str(tmp_path / "pubsub.sock"))
-    async with aiohttp.ClientSession("http://localhost", connector=connector) as http:
-        for address in ("192.0.2.1", "192.0.2.2", "192.0.2.2"):
-            async with http.get("/topics", headers={XFF: address}) as response:
-                found.append(response.status)
+    found = [await status_over_unix(own_end, address) for address in ("192.0.2.1", "192.0.2.2", "192.0.2.2")]
     listener.close()
     await runner.cleanup()
     assert found == statuses
     assert ("192.0.2.2 GET /topics" if trusted == "unix" else "unix GET /topics") in caplog.text
 
 
-async def bind_to_path(path: Path, *_: object) -> list[socket.socket]:
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(str(path))
-    listening.listen()
-    listening.setblocking(False)
-    return [listening]
+async def status_over_unix(own_end: str, forwarded_for: str) -> int:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.setblocking(False)
+        if own_end:
+            bind_anew(sock, own_end)
+        await asyncio.get_running_loop().sock_connect(sock, "pubsub.sock")
+        client = RawClient(sock)
+        head = f"GET /topics HTTP/1.1\r\nHost: localhost\r\n{XFF}: {forwarded_for}\r\n\r\n"
+        await client.send(head.encode())
+        return (await client.read_response())[0]
+
+
+def bind_anew(sock: socket.socket, path: str) -> None:
+    Path(path).unlink(missing_ok=True)
+    sock.bind(path)

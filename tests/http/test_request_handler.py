@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from pubsub.http.app_keys import BROKER
-from tests.harness import Pause, RawClient, Server, eventually, run_server
+from tests.harness import Pause, RawClient, Server, eventually, on_one_loop, run_server
 
 REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BODY = b'{"name":"orders"}'
@@ -111,6 +111,7 @@ async def read_answers(client: RawClient, sent: list[bytes]) -> None:
 
 @pytest.mark.parametrize("begun", [b"G", b"GET /he", REQUEST[:-1], POST + BODY[:1]])
 @pytest.mark.parametrize("whole", WHOLE)
+@on_one_loop
 async def test_row_14_a_request_begun_behind_another_one_must_be_whole_in_time(whole: str, begun: bytes) -> None:
     """It came in one segment with the end of the other one."""
     async with limited(read_timeout_sec=0.3) as server:
@@ -287,6 +288,7 @@ NOT_HTTP = {
 
 
 @pytest.mark.parametrize("kind", NOT_HTTP)
+@on_one_loop
 async def test_what_is_not_http_is_a_400_in_json(kind: str) -> None:
     async with limited() as server:
         client = await RawClient.connect_tcp(server.port)
@@ -307,6 +309,7 @@ TOO_LONG = {
 
 
 @pytest.mark.parametrize("kind", TOO_LONG)
+@on_one_loop
 async def test_a_head_too_large_is_refused(kind: str) -> None:
     async with limited() as server:
         client = await RawClient.connect_tcp(server.port)

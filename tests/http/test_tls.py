@@ -166,7 +166,7 @@ async def test_row_56_tls_clients_that_hang_up_are_noticed_by_nobody_else(
     trouble: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: trouble.append(context))
     async with tls_server(tmp_path, ping_period_sec=0.1, pong_wait_sec=60) as (server, _), server.client() as client:
-        guests = await asyncio.create_subprocess_exec(sys.executable, hang_up.__file__, str(server.port), way, "25")
+        guests = await asyncio.create_subprocess_exec(sys.executable, hang_up.__file__, str(server.port), way, "40")
 
         async def ask() -> None:
             while guests.returncode is None:

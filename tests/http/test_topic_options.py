@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import Client, RawClient, publish_request, run_server
+from tests.harness import Client, RawClient, on_one_loop, publish_request, run_server
 
 DEFAULTS = {"history": 100, "ttl_sec": None, "durable": False, "dedup_sec": None, "overflow": "drop_oldest"}
 
@@ -30,6 +30,7 @@ DEFAULTS = {"history": 100, "ttl_sec": None, "durable": False, "dedup_sec": None
     ],
     ids=str,
 )
+@on_one_loop
 async def test_what_was_chosen_comes_back(chosen: dict[str, Any], tmp_path: Path) -> None:
     async with run_server(data_dir=str(tmp_path)) as server:
         async with server.http.post("/topics", json={"name": "t"} | chosen) as response:
@@ -64,6 +65,7 @@ async def test_what_was_chosen_comes_back(chosen: dict[str, Any], tmp_path: Path
     ],
     ids=str,
 )
+@on_one_loop
 async def test_an_option_that_is_unknown_or_makes_no_sense_is_named(option: dict[str, Any], told: str) -> None:
     async with run_server() as server:
         async with server.http.post("/topics", json={"name": "t"} | option) as response:

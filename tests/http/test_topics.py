@@ -11,7 +11,7 @@ from yarl import URL
 
 from pubsub.core.broker import Broker
 from pubsub.http.app_keys import BROKER
-from tests.harness import Json, RawClient, Server, eventually, run_server
+from tests.harness import Json, RawClient, Server, eventually, on_one_loop, run_server
 
 LIMIT = 4096  # of MAX_MESSAGE_BYTES in these tests
 
@@ -60,6 +60,7 @@ GOOD_NAMES = ["a", "A", "0", "_", "-", ":", "~", "a.b", "orders.eu.west-1", "a:b
 
 
 @pytest.mark.parametrize("name", GOOD_NAMES, ids=lambda name: name[:16])
+@on_one_loop
 async def test_good_names(server: Server, name: str) -> None:
     assert await create(server, name) == (201, {"status": "created", "topic": name})
     async with server.client() as client:
@@ -74,6 +75,7 @@ BAD_NAMES = ["", "x" * 256, ".", "..", "a..b", ".a", "a.", "a b", " a", "a\n", "
 
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=[ascii(name[:16]) for name in BAD_NAMES])
+@on_one_loop
 async def test_bad_names(server: Server, name: str) -> None:
     status, body = await create(server, name)
     assert status == 400
@@ -89,6 +91,7 @@ async def test_a_percent_encoded_name_is_decoded_once(server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", ["a b", "a/b", "ä", "%", "\0", "a\nb", "%61", "x" * 256, "*", "../health"])
+@on_one_loop
 async def test_a_name_that_can_be_no_topics_is_not_found_either(server: Server, name: str) -> None:
     """The contract's row knows 200 and 404; a 400 that names the fault is as good. Nothing is deleted by a trick."""
     await server.create("a")
@@ -107,6 +110,7 @@ BAD_BODIES = [b"", b" ", b"x", b"null", b"[]", b'"orders"', b"{", b'{"name":"ord
 
 
 @pytest.mark.parametrize("body", BAD_BODIES, ids=[ascii(body[:24]) for body in BAD_BODIES])
+@on_one_loop
 async def test_bad_bodies(server: Server, body: bytes) -> None:
     status, answer = await ask(server, "POST", "/topics", body)
     assert status == 400
@@ -120,6 +124,7 @@ async def test_bad_bodies(server: Server, body: bytes) -> None:
     ("body", "named"),
     [(b"{}", "name"), (b'{"name":1}', "name"), (b'{"name":"a b"}', "a b"), (b'{"name":"a","nonsense":1}', "nonsense")],
 )
+@on_one_loop
 async def test_an_error_says_what_is_wrong(server: Server, body: bytes, named: str) -> None:
     assert named in (await ask(server, "POST", "/topics", body))[1]["error"]
 
@@ -180,6 +185,7 @@ NOT_FOUND = [
 
 
 @pytest.mark.parametrize("path", NOT_FOUND)
+@on_one_loop
 async def test_unknown_paths_are_a_404_in_json(server: Server, path: str) -> None:
     for method in ("GET", "POST", "DELETE", "PATCH"):
         status, answer = await ask(server, method, path)
@@ -197,6 +203,7 @@ NOT_ALLOWED = {
 
 
 @pytest.mark.parametrize("path", NOT_ALLOWED)
+@on_one_loop
 async def test_other_methods_are_a_405_in_json_that_says_which_are_allowed(server: Server, path: str) -> None:
     for method in NOT_ALLOWED[path]:
         async with server.http.request(method, path) as response:

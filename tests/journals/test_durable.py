@@ -17,11 +17,13 @@ import pytest
 
 from pubsub.core.catchup import PAGE
 from pubsub.http.app_keys import BROKER
+from pubsub.journals.operations import Operation, Result
 from pubsub.journals.sqlite import UNWRITTEN_BYTES, SqliteJournal
 from pubsub.journals.store import Store
-from pubsub.journals.writer import Operation, Result, Writer
+from pubsub.journals.writer import Writer
 from pubsub.protocol.frames import LONG
-from pubsub.websocket.session import Hold
+from pubsub.system.cores import SharedCore
+from pubsub.websocket.replies import PauseReason
 from tests.harness import (
     PATIENCE,
     Client,
@@ -393,7 +395,7 @@ async def test_row_37_a_disk_that_stands_still_holds_its_publishers_and_no_one_e
         assert isinstance(journal, SqliteJournal)
         async with server.client("p") as publisher, server.client("other") as other:
             sending = asyncio.create_task(send_many(publisher, count, text))
-            await eventually(lambda: bool(journal._paused))
+            await eventually(lambda: bool(journal._when_writable))
             assert not sending.done(), "the server no longer reads from who publishes"
             assert UNWRITTEN_BYTES < journal._unwritten_bytes < UNWRITTEN_BYTES + 2 * len(text)
             await other.subscribe("memory")
@@ -413,20 +415,29 @@ from pathlib import Path
 from pubsub.core.clock import Clock
 from pubsub.journals.sqlite import SqliteJournal
 from pubsub.protocol.requests import TopicOptions
-from pubsub.core.topic import Topic
+from pubsub.system.cores import SharedCore
 
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 posted = []
+core = SharedCore()
 journal = SqliteJournal(
     Path(sys.argv[1]),
     Clock(),
+    core,
     post=posted.append,
     defer=lambda callback: callback(),
     call_later=lambda delay, callback: None,
 )
 
+class Host:
+    def add_topic(self, stored): pass
+
+    def trim(self, topic, first, size): pass
+
+journal.attach(Host())
+
 def create(name):
-    journal.create(Topic(name, "e", TopicOptions(durable=True, history=1), journal, ring_size=1), print)
+    journal.create(name, TopicOptions(durable=True, history=1), print)
 
 create("starts-the-thread")
 while not posted:
@@ -436,7 +447,7 @@ sys.setswitchinterval(1000)
 create("t")
 ends = time.monotonic() + float(sys.argv[2])
 while not posted and time.monotonic() < ends:
-    journal.give_way()
+    core.offer()
 posted.pop()()
 """
 
@@ -451,11 +462,11 @@ def test_a_loop_that_never_rests_lets_the_writing_thread_have_lock_and_core(tmp_
 async def test_the_writing_thread_is_let_through_before_work_that_takes_long(
     data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    calls: list[SharedCore] = []
+    monkeypatch.setattr(SharedCore, "offer", lambda core: calls.append(core))
     async with run_server(data_dir=data_dir) as server, server.client() as client:
         await create(server)
         raw = await RawClient.connect(server.port)
-        calls: list[SqliteJournal] = []
-        monkeypatch.setattr(SqliteJournal, "give_way", lambda journal: calls.append(journal))
         ping = masked_frame(0x81, b'{"type":"ping","client_id":"raw"}')
 
         async def calls_of(work: Awaitable[object]) -> int:
@@ -527,7 +538,7 @@ async def test_answers_that_wait_for_an_earlier_publish_are_bounded(
     data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One publish that the disk holds up, and a flood of others that could be answered at once."""
-    monkeypatch.setattr("pubsub.websocket.session.MAX_WAITING", 50)
+    monkeypatch.setattr("pubsub.websocket.outcomes.MAX_WAITING", 50)
     async with run_server(data_dir=data_dir) as server:
         await create(server)
         await server.create("memory")
@@ -549,7 +560,7 @@ async def test_row_61_several_reasons_to_hold_a_client_at_once_leave_its_answers
     data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The publishes that the disk holds up end while a history waits: that lets go of its own reason alone."""
-    monkeypatch.setattr("pubsub.websocket.session.MAX_WAITING", 50)
+    monkeypatch.setattr("pubsub.websocket.outcomes.MAX_WAITING", 50)
     async with run_server(data_dir=data_dir, ring_buffer_size=1) as server, server.client() as client:
         await create(server, history=1000)
         await publish_many(client, "t", 10)
@@ -561,14 +572,15 @@ async def test_row_61_several_reasons_to_hold_a_client_at_once_leave_its_answers
         await client.send({"type": "subscribe", "topic": "t", "client_id": "tester", "request_id": "3"})
         writing.works.set()
         await eventually(reading.asked.is_set)
-        await server.get("/health")
+        topic = server.app[BROKER].find_topic("t")
+        await eventually(lambda: topic.seq == 60)
         reading.works.set()
         answers = await client.receive_many(53)
     assert [answer["request_id"] for answer in answers] == ["p"] * 50 + ["1", "2", "3"]
 
 
 async def test_publishes_that_wait_for_the_disk_are_bounded(data_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pubsub.websocket.session.MAX_WAITING", 50)
+    monkeypatch.setattr("pubsub.websocket.outcomes.MAX_WAITING", 50)
     async with run_server(data_dir=data_dir) as server, server.client() as client:
         await create(server)
         await server.create("memory")
@@ -607,10 +619,10 @@ def test_row_60_a_held_client_that_keeps_its_own_answer_waiting_is_not_taken_for
     parts = Parts(Random(0))
     connection = parts.connect("waiting").connection
     assert connection is not None
-    connection.hold(Hold.ANSWER)
+    connection.pause(PauseReason.ANSWER)
     parts.loop.pass_time(500)
-    assert connection.last_life(500) == 500, "it waits for the server"
+    assert connection.last_activity(500) == 500, "it waits for the server"
     connection.pause_writing()
-    connection.outbox.call_when_ready(lambda: None)
+    connection.subscriber.call_when_ready(lambda: None)
     parts.loop.pass_time(300)
-    assert connection.last_life(800) == 500, "the server waits for it"
+    assert connection.last_activity(800) == 500, "the server waits for it"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import json
 import random
 import resource
@@ -11,12 +13,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import aiohttp
 import pytest
 
+from pubsub.__main__ import main
 from pubsub.core.journal import JournalError
 from pubsub.journals.store import VERSION, Store
 from pubsub.journals.wal import read_frames
@@ -26,11 +31,13 @@ from tests.harness import (
     Client,
     Json,
     RawClient,
+    Server,
     ServerProcess,
     clean_environment,
     eventually,
     on_one_loop,
     publish_request,
+    run_server,
 )
 
 TOPIC = {"name": "t", "durable": True, "history": 1_000_000, "dedup_sec": 600}
@@ -52,7 +59,7 @@ async def make_topic(server: ServerProcess) -> None:
     assert (await ask(server, "POST", "/topics", TOPIC))[0] == 201
 
 
-async def read_all(server: ServerProcess, topic: str = "t") -> list[Json]:
+async def read_all(server: Server | ServerProcess, topic: str = "t") -> list[Json]:
     async with aiohttp.ClientSession(server.url) as http, http.ws_connect("/ws?client_id=reader") as websocket:
         client, found = Client(websocket), list[Json]()
         while True:
@@ -240,15 +247,30 @@ def start(directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 def run_journal(command: str, directory: Path, *more: str, lines: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pubsub", "journal", command, "--data-dir", str(directory), *more],
-        env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)},
-        input=lines,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    """``pubsub journal`` in this process, with ``lines`` as its standard input."""
+    flags = ["journal", command, "--data-dir", str(directory), *more]
+    printed, told = io.TextIOWrapper(io.BytesIO()), io.StringIO()
+    with (
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(told),
+        patch.object(sys, "stdin", io.StringIO(lines)),
+        databases_closed(),
+    ):
+        status = main(flags)
+    printed.seek(0)
+    return subprocess.CompletedProcess(flags, status, printed.read(), told.getvalue())
+
+
+@contextlib.contextmanager
+def databases_closed() -> Iterator[None]:
+    """Close the databases that are opened within, which a program leaves to its end."""
+    with contextlib.ExitStack() as stack:
+
+        def connect(*place: Any, **options: Any) -> sqlite3.Connection:
+            return stack.enter_context(contextlib.closing(sqlite3.Connection(*place, **options)))
+
+        stack.enter_context(patch.object(sqlite3, "connect", connect))
+        yield
 
 
 def refusal(directory: Path) -> str:
@@ -334,7 +356,7 @@ async def test_row_46_a_copy_taken_at_any_moment_opens_with_all_that_was_committ
         shutil.copytree(tmp_path / "whole", copy)
         with (copy / "journal.db-wal").open("r+b") as log:
             log.truncate(size - random.randrange(0, 40_000) if number else size)
-        with serve(copy) as server:
+        async with run_server(data_dir=str(copy)) as server:
             events = await read_all(server)
         assert [event["message"]["payload"] for event in events] == [str(seq) for seq in range(len(events))]
         assert number or len(events) == 40

@@ -12,10 +12,10 @@ import pytest
 from msgspec import Raw
 
 from pubsub.core.clock import Clock
-from pubsub.core.topic import Topic, random_epoch
-from pubsub.journals.memory import MemoryJournal
+from pubsub.core.journal import random_epoch
+from pubsub.journals.operations import Append, Create, Delete, Operation, TopicHandle
 from pubsub.journals.store import MAX_SEQ, Store
-from pubsub.journals.writer import Append, Create, Delete, Operation, Writer
+from pubsub.journals.writer import Writer
 from pubsub.protocol.errors import TopicNotFound
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from tests.harness import new_id
@@ -26,16 +26,16 @@ def make_writer(directory: Path) -> Writer:
     return Writer(directory, now=lambda: 0.0, monotonic=clock.monotonic)
 
 
-def make_topic(name: str, **options: Any) -> Topic:
+def make_topic(name: str, **options: Any) -> TopicHandle:
     options = {"history": 1000, "durable": True} | options
-    return Topic(name, random_epoch(), TopicOptions(**options), MemoryJournal(Clock()), ring_size=0)
+    return TopicHandle(name, random_epoch(), TopicOptions(**options))
 
 
-def append(topic: Topic) -> Append:
+def append(topic: TopicHandle) -> Append:
     return Append(topic, Publish(topic=topic.name, message=Message(new_id(), Raw(b"1"))), None, "2026-01-01T00:00:00Z")
 
 
-def delete(topic: Topic) -> Delete:
+def delete(topic: TopicHandle) -> Delete:
     return Delete(topic, lambda _: None)
 
 
@@ -43,7 +43,7 @@ def write(writer: Writer, *group: Operation) -> None:
     assert not writer.write(group).failure
 
 
-def create(writer: Writer, topic: Topic) -> Topic:
+def create(writer: Writer, topic: TopicHandle) -> TopicHandle:
     creation = Create(topic, lambda _: None)
     write(writer, creation)
     topic.number = creation.number

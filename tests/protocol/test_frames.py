@@ -10,7 +10,7 @@ from aiohttp._websocket.helpers import websocket_mask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsub.protocol.errors import Goodbye
+from pubsub.protocol.errors import CloseReason
 from pubsub.protocol.frames import (
     CLOSE,
     LONG,
@@ -27,8 +27,8 @@ from pubsub.protocol.frames import (
     Received,
     close_frame,
     control_frame,
-    frame_payload,
     text_frame,
+    text_frames,
 )
 from tests.harness import frame_header, masked_frame
 
@@ -106,39 +106,42 @@ def test_any_stream_in_any_pieces(messages: list[tuple[bytes, list[Received]]], 
 @pytest.mark.parametrize(
     ("sent", "goodbye"),
     [
-        (frame_header(FIN_TEXT, 2, masked=False) + b"{}", Goodbye.PROTOCOL_ERROR),
-        (frame_header(FIN_TEXT, 300, masked=False), Goodbye.PROTOCOL_ERROR),
-        *[(masked_frame(first, b""), Goodbye.PROTOCOL_ERROR) for first in (0xC1, 0xA1, 0x91, 0xF1)],
-        *[(masked_frame(0x80 | opcode, b""), Goodbye.PROTOCOL_ERROR) for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)],
-        *[(masked_frame(opcode, b""), Goodbye.PROTOCOL_ERROR) for opcode in (CLOSE, PING, PONG)],
-        (masked_frame(0x89, b"x" * 126), Goodbye.PROTOCOL_ERROR),
-        (masked_frame(FIN_CONTINUATION, b""), Goodbye.PROTOCOL_ERROR),
-        (masked_frame(CONTINUATION, b""), Goodbye.PROTOCOL_ERROR),
-        (masked_frame(TEXT, b"a") + masked_frame(FIN_TEXT, b"b"), Goodbye.PROTOCOL_ERROR),
-        (masked_frame(TEXT, b"") + masked_frame(FIN_TEXT, b"b"), Goodbye.PROTOCOL_ERROR),
-        (masked_frame(TEXT, b"a") + masked_frame(BINARY, b"b"), Goodbye.PROTOCOL_ERROR),
-        (masked_frame(FIN_TEXT, b"\xff"), Goodbye.INVALID_TEXT),
-        (masked_frame(FIN_TEXT, "\ud800".encode(errors="surrogatepass")), Goodbye.INVALID_TEXT),
-        (masked_frame(TEXT, "ü".encode()[:1]) + masked_frame(FIN_CONTINUATION, b"x"), Goodbye.INVALID_TEXT),
-        (masked_frame(0x88, b"\x03\xe8\xff"), Goodbye.INVALID_TEXT),
-        (masked_frame(0x88, b"\x03"), Goodbye.PROTOCOL_ERROR),
+        (frame_header(FIN_TEXT, 2, masked=False) + b"{}", CloseReason.PROTOCOL_ERROR),
+        (frame_header(FIN_TEXT, 300, masked=False), CloseReason.PROTOCOL_ERROR),
+        *[(masked_frame(first, b""), CloseReason.PROTOCOL_ERROR) for first in (0xC1, 0xA1, 0x91, 0xF1)],
         *[
-            (masked_frame(0x88, code.to_bytes(2, "big")), Goodbye.PROTOCOL_ERROR)
+            (masked_frame(0x80 | opcode, b""), CloseReason.PROTOCOL_ERROR)
+            for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)
+        ],
+        *[(masked_frame(opcode, b""), CloseReason.PROTOCOL_ERROR) for opcode in (CLOSE, PING, PONG)],
+        (masked_frame(0x89, b"x" * 126), CloseReason.PROTOCOL_ERROR),
+        (masked_frame(FIN_CONTINUATION, b""), CloseReason.PROTOCOL_ERROR),
+        (masked_frame(CONTINUATION, b""), CloseReason.PROTOCOL_ERROR),
+        (masked_frame(TEXT, b"a") + masked_frame(FIN_TEXT, b"b"), CloseReason.PROTOCOL_ERROR),
+        (masked_frame(TEXT, b"") + masked_frame(FIN_TEXT, b"b"), CloseReason.PROTOCOL_ERROR),
+        (masked_frame(TEXT, b"a") + masked_frame(BINARY, b"b"), CloseReason.PROTOCOL_ERROR),
+        (masked_frame(FIN_TEXT, b"\xff"), CloseReason.INVALID_TEXT),
+        (masked_frame(FIN_TEXT, "\ud800".encode(errors="surrogatepass")), CloseReason.INVALID_TEXT),
+        (masked_frame(TEXT, "ü".encode()[:1]) + masked_frame(FIN_CONTINUATION, b"x"), CloseReason.INVALID_TEXT),
+        (masked_frame(0x88, b"\x03\xe8\xff"), CloseReason.INVALID_TEXT),
+        (masked_frame(0x88, b"\x03"), CloseReason.PROTOCOL_ERROR),
+        *[
+            (masked_frame(0x88, code.to_bytes(2, "big")), CloseReason.PROTOCOL_ERROR)
             for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535)
         ],
-        (frame_header(FIN_TEXT, MAX_BYTES + 1, masked=True), Goodbye.TOO_BIG),
-        (frame_header(FIN_BINARY, 2**63 - 1, masked=True), Goodbye.TOO_BIG),
+        (frame_header(FIN_TEXT, MAX_BYTES + 1, masked=True), CloseReason.TOO_BIG),
+        (frame_header(FIN_BINARY, 2**63 - 1, masked=True), CloseReason.TOO_BIG),
         (
             masked_frame(TEXT, b"x" * MAX_BYTES) + frame_header(FIN_CONTINUATION, 1, masked=True),
-            Goodbye.TOO_BIG,
+            CloseReason.TOO_BIG,
         ),
     ],
 )
-def test_refuses_what_the_rfc_forbids_as_soon_as_it_shows(sent: bytes, goodbye: Goodbye) -> None:
+def test_refuses_what_the_rfc_forbids_as_soon_as_it_shows(sent: bytes, goodbye: CloseReason) -> None:
     for pieces in ([sent], [sent[at : at + 1] for at in range(len(sent))]):
         with pytest.raises(ProtocolFault) as caught:
             read_all(make_reader(), *pieces)
-        assert caught.value.goodbye is goodbye
+        assert caught.value.close_reason is goodbye
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 1012, 1014, 3000, 4999])
@@ -195,13 +198,13 @@ def test_can_be_left_at_any_message_and_taken_up_again() -> None:
 def test_builds_text_frames(size: int) -> None:
     frame = text_frame(b"x" * size)
     assert frame == frame_header(FIN_TEXT, size, masked=False) + b"x" * size
-    assert bytes(frame_payload(frame)) == b"x" * size
+    assert text_frames([b"x" * size, b"y"]) == frame + b"\x81\x01y"
 
 
 def test_builds_control_frames() -> None:
     assert control_frame(PING) == b"\x89\x00"
     assert control_frame(PONG, b"hi") == b"\x8a\x02hi"
-    for goodbye in Goodbye:
+    for goodbye in CloseReason:
         frame = close_frame(goodbye)
         assert frame[2:4] == goodbye.code.to_bytes(2, "big")
         assert frame[4:].decode() == goodbye.reason

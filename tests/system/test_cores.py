@@ -23,9 +23,16 @@ class Core:
         return self.time
 
 
+def wanted(core: Core) -> SharedCore:
+    """A core that a thread of this process may be waiting for."""
+    shared = SharedCore(core.sched_yield, core.now)
+    shared.wanted = True
+    return shared
+
+
 def share_given(core: Core, *, seconds: float) -> float:
     """The share of others of a time in which the core is offered every 100 µs of the loop's own."""
-    shared = SharedCore(core.sched_yield, core.now)
+    shared = wanted(core)
     began = core.time
     while core.time < began + seconds:
         core.time += 0.0001
@@ -35,7 +42,7 @@ def share_given(core: Core, *, seconds: float) -> float:
 
 def test_a_thread_that_needs_little_is_offered_the_core_each_time() -> None:
     core = Core(LONG / 2)
-    shared = SharedCore(core.sched_yield, core.now)
+    shared = wanted(core)
     for number in range(1, 1000):
         shared.offer()
         assert core.offers == number
@@ -48,7 +55,7 @@ def test_another_program_gets_no_more_than_its_share() -> None:
 
 def test_a_process_that_was_stopped_goes_on_to_offer_it_soon() -> None:
     core = Core(3600)
-    shared = SharedCore(core.sched_yield, core.now)
+    shared = wanted(core)
     shared.offer()
     core.seconds = 0
     for _ in itertools.takewhile(lambda _: core.offers == 1, range(100)):
@@ -57,5 +64,13 @@ def test_a_process_that_was_stopped_goes_on_to_offer_it_soon() -> None:
     assert core.offers == 2
 
 
+def test_nothing_is_offered_unless_a_thread_may_be_waiting() -> None:
+    core = Core(0.001)
+    SharedCore(core.sched_yield, core.now).offer()
+    assert core.offers == 0
+
+
 def test_a_system_without_the_call_has_nothing_to_offer() -> None:
-    SharedCore(None).offer()
+    shared = SharedCore(None)
+    shared.wanted = True
+    shared.offer()

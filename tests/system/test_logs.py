@@ -46,7 +46,8 @@ LEVEL_OF_PUBLISH = r"\[(DEBUG|INFO)\] Message published"
 
 async def log_of_a_busy_life(*flags: str) -> str:
     """Everything that is worth a line."""
-    with ServerProcess("--ring-buffer-size", "50", "--write-wait-sec", "0.3", *flags) as server:
+    limits = ("--write-wait-sec", "0.3", "--shutdown-timeout-sec", "0.5")
+    with ServerProcess("--ring-buffer-size", "50", *limits, *flags) as server:
         await server.create("orders")
         slow = await RawClient.connect(server.port, receive_buffer=1 << 16, path="/ws?client_id=client-xyz")
         await slow.subscribe("orders")

@@ -73,6 +73,7 @@ async def test_what_is_sent_behind_it_waits_for_it() -> None:
     [{"type": "ping"}, {"type": "subscribe", "topic": "a", "client_id": "alice"}, {"type": "auth"}, "{", "[]", b"\0"]
     + [{"type": "auth", "token": token} for token in (7, ["eyJhbGciOiJIUzI1NiJ9"])],
 )
+@on_one_loop
 async def test_anything_else_ends_it(first: Any) -> None:
     async with guarded("a") as server, server.client(None) as client:
         if isinstance(first, bytes):
@@ -88,6 +89,7 @@ IN_JSON = {name: bad for name, bad in BAD_TOKENS.items() if name != "lone surrog
 
 
 @pytest.mark.parametrize(("token", "told"), IN_JSON.values(), ids=IN_JSON)
+@on_one_loop
 async def test_row_21_a_bad_token_ends_it(token: str, told: str) -> None:
     async with guarded() as server, server.client(None) as client:
         await client.send({"type": "auth", "token": token, "request_id": "r"})

@@ -13,10 +13,10 @@ from uuid import UUID
 
 import pytest
 
-from pubsub.protocol.errors import Goodbye
+from pubsub.protocol.errors import CloseReason
 from pubsub.protocol.frames import BINARY, CLOSE, CONTINUATION, FIN, LONG, PING, PONG, TEXT
 from pubsub.websocket.connection import FULL_READ
-from pubsub.websocket.session import Hold
+from pubsub.websocket.replies import PauseReason
 from tests.harness import (
     PATIENCE,
     Json,
@@ -25,6 +25,7 @@ from tests.harness import (
     eventually,
     frame_header,
     masked_frame,
+    on_one_loop,
     run_server,
 )
 from tests.simulation import Frames, Parts, Transport
@@ -231,6 +232,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
+@on_one_loop
 async def test_what_breaks_the_protocol_ends_the_connection(
     server: Server, case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -296,6 +298,7 @@ async def test_what_is_allowed_is_served(server: Server, case: str) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"hello", b"x" * 125])
+@on_one_loop
 async def test_a_ping_frame_is_answered_with_its_payload(server: Server, payload: bytes) -> None:
     client = await RawClient.connect(server.port)
     await client.send(masked_frame(TEXT, PING_REQUEST[:5]))
@@ -309,6 +312,7 @@ async def test_a_ping_frame_is_answered_with_its_payload(server: Server, payload
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999])
+@on_one_loop
 async def test_the_clients_close_is_answered_with_its_code(
     server: Server, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -456,7 +460,7 @@ def test_a_long_message_that_is_no_text_is_not_served_and_ends_the_connection() 
     assert transport.connection is not None
     transport.connection.data_received(long_publish(fragments=False, payload=b"x" * LONG + b"\xff"))
     parts.loop.run_out()
-    assert transport.drain(1 << 20)[:4] == b"\x88" + bytes([len(Goodbye.INVALID_TEXT.reason) + 2]) + b"\x03\xef"
+    assert transport.drain(1 << 20)[:4] == b"\x88" + bytes([len(CloseReason.INVALID_TEXT.reason) + 2]) + b"\x03\xef"
     assert parts.broker.find_topic("a").seq == 0
 
 
@@ -475,7 +479,7 @@ def test_a_long_message_of_a_client_that_is_sent_away_meanwhile_is_not_served() 
 def test_row_37_who_waits_for_the_server_is_not_taken_for_dead() -> None:
     """As a publisher whose journal's disk stands still: what it sends, pongs too, is not read meanwhile."""
     parts = Parts(Random(1))
-    patience = int(parts.connections.limits.pong_wait)
+    patience = int(parts.services.limits.pong_wait)
     transport = parts.connect("publisher")
 
     def pass_seconds(count: int) -> bool:
@@ -486,9 +490,9 @@ def test_row_37_who_waits_for_the_server_is_not_taken_for_dead() -> None:
         return not transport.closing
 
     assert transport.connection is not None
-    transport.connection.hold(Hold.ANSWER)
+    transport.connection.pause(PauseReason.ANSWER)
     assert pass_seconds(2 * patience)
-    transport.connection.go_on(Hold.ANSWER)
+    transport.connection.resume(PauseReason.ANSWER)
     assert pass_seconds(patience - 60), "it has all of its time again"
     assert not pass_seconds(120)
 
@@ -561,11 +565,11 @@ def test_row_61_each_reason_to_hold_a_client_ends_by_itself() -> None:
     parts = Parts(Random(0))
     transport = parts.connect("held")
     assert transport.connection is not None
-    for reason in Hold:
-        transport.connection.hold(reason)
-    for reason in Hold:
+    for reason in PauseReason:
+        transport.connection.pause(reason)
+    for reason in PauseReason:
         parts.loop.run_out()
         assert not transport.reading
-        transport.connection.go_on(reason)
+        transport.connection.resume(reason)
     parts.loop.run_out()
     assert transport.reading

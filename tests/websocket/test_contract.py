@@ -121,6 +121,7 @@ REFUSED_HANDSHAKES = {
 
 
 @pytest.mark.parametrize("case", REFUSED_HANDSHAKES)
+@on_one_loop
 async def test_row_15_a_handshake_that_is_wrong_is_refused_in_json(server: Server, case: str) -> None:
     sent, status = REFUSED_HANDSHAKES[case]
     client = await RawClient.connect_tcp(server.port)
@@ -172,6 +173,7 @@ async def test_the_answers_have_the_contracts_shapes(client: Client) -> None:
 
 
 @pytest.mark.parametrize("request_", [SUBSCRIBE, UNSUBSCRIBE, PUBLISH, PING, {"type": "nonsense"}])
+@on_one_loop
 async def test_without_a_request_id_the_answer_has_none(client: Client, request_: Json) -> None:
     await client.send(request_)
     assert "request_id" not in await client.receive()
@@ -179,6 +181,7 @@ async def test_without_a_request_id_the_answer_has_none(client: Client, request_
 
 @pytest.mark.parametrize("request_", [SUBSCRIBE, UNSUBSCRIBE, PUBLISH, PING])
 @pytest.mark.parametrize("request_id", ["", "x" * 128, 'é\U0001f600\n"\\\u0000'])
+@on_one_loop
 async def test_the_request_id_comes_back_as_it_was(client: Client, request_: Json, request_id: str) -> None:
     await client.send(request_ | {"request_id": request_id})
     answer = await client.receive()
@@ -199,6 +202,7 @@ async def test_a_request_id_of_129_characters_is_refused_and_comes_back_all_the_
 
 
 @pytest.mark.parametrize("request_", [SUBSCRIBE, UNSUBSCRIBE, PUBLISH, PING])
+@on_one_loop
 async def test_unknown_fields_are_ignored(client: Client, request_: Json) -> None:
     await client.send(request_ | {"future": {"deep": [1, None]}, "Type": "x"})
     assert (await client.receive())["type"] in ("ack", "pong")
@@ -210,6 +214,7 @@ async def test_unknown_fields_of_a_message_are_ignored(client: Client) -> None:
 
 
 @pytest.mark.parametrize("last_n", [0, 1, 10**9, 10**30])
+@on_one_loop
 async def test_any_last_n_from_0_on_is_allowed(client: Client, last_n: int) -> None:
     await client.publish("orders", 1)
     await client.subscribe("orders", last_n=last_n)
@@ -288,6 +293,7 @@ BAD_REQUESTS: dict[str, tuple[Json, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_REQUESTS)
+@on_one_loop
 async def test_what_is_wrong_is_refused_by_name(client: Client, case: str) -> None:
     request, field = BAD_REQUESTS[case]
     error = await refusal(client, request)
@@ -296,6 +302,7 @@ async def test_what_is_wrong_is_refused_by_name(client: Client, case: str) -> No
 
 
 @pytest.mark.parametrize("request_", [SUBSCRIBE, UNSUBSCRIBE, PUBLISH])
+@on_one_loop
 async def test_a_topic_that_does_not_exist_is_not_found(client: Client, request_: Json) -> None:
     error = await refusal(client, request_ | {"topic": "nowhere", "request_id": "r"})
     assert error == {
@@ -312,6 +319,7 @@ NOT_OBJECTS = ["", " ", "x", "ping", "null", "true", "1", '"ping"', "[]", '[{"ty
 
 
 @pytest.mark.parametrize("text", NOT_OBJECTS, ids=[text[:20] for text in NOT_OBJECTS])
+@on_one_loop
 async def test_what_is_no_json_object_is_refused(client: Client, text: str) -> None:
     error = await refusal(client, text)
     assert error["error"]["code"] == "BAD_REQUEST"
@@ -319,6 +327,7 @@ async def test_what_is_no_json_object_is_refused(client: Client, text: str) -> N
 
 
 @pytest.mark.parametrize("payload", [b"", b'{"type":"ping"}', b"\xff" * 1000])
+@on_one_loop
 async def test_row_6_a_binary_frame_is_refused_and_the_connection_stays(server: Server, payload: bytes) -> None:
     client = await RawClient.connect(server.port)
     await client.send(masked_frame(FIN | BINARY, payload))
@@ -352,6 +361,7 @@ WRONG_BUT_NAMED = {
 
 
 @pytest.mark.parametrize("case", WRONG_BUT_NAMED)
+@on_one_loop
 async def test_an_error_names_its_request_whatever_else_is_wrong(client: Client, case: str) -> None:
     assert (await refusal(client, WRONG_BUT_NAMED[case]))["request_id"] == "r"
 
@@ -389,6 +399,7 @@ PAYLOADS = ["1.0e5", "1E400", "-0", "-0.0", "0.10", "1e-7", "1234567890123456789
 
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=[payload[:20] for payload in PAYLOADS])
+@on_one_loop
 async def test_a_payload_passes_through_byte_for_byte(server: Server, payload: str) -> None:
     client = await RawClient.connect(server.port)
     await client.subscribe("orders")
@@ -419,6 +430,7 @@ REFUSED_PAYLOADS = ["NaN", "Infinity", "-Infinity", "01", "1.", ".5", "+1", "1e"
 
 
 @pytest.mark.parametrize("payload", REFUSED_PAYLOADS, ids=[payload[:20] for payload in REFUSED_PAYLOADS])
+@on_one_loop
 async def test_a_payload_that_others_could_not_parse_is_refused(server: Server, client: Client, payload: str) -> None:
     request = f'{{"type":"publish","topic":"orders","message":{{"id":"{ID}","payload":{payload}}}}}'
     assert (await refusal(client, request))["error"]["code"] == "BAD_REQUEST"
@@ -451,6 +463,7 @@ def parse_deep_in_a_program(text: bytes, *, calls: int) -> object:
 
 
 @pytest.mark.parametrize("payload", [b'"\xff"', b'"\xed\xa0\x80"', b'"\xc0\xaf"'])
+@on_one_loop
 async def test_a_payload_in_invalid_utf8_ends_the_connection_with_1007(server: Server, payload: bytes) -> None:
     await server.create("others")
     async with server.client("other") as other:
@@ -466,6 +479,7 @@ async def test_a_payload_in_invalid_utf8_ends_the_connection_with_1007(server: S
 @pytest.mark.parametrize(
     "id_", [ID, ID.upper(), "00000000-0000-0000-0000-000000000000", "F" * 8 + "-ffff-FFFF-ffff-" + "f" * 12]
 )
+@on_one_loop
 async def test_a_uuid_in_either_case_is_taken_and_passed_on_as_it_is(client: Client, id_: str) -> None:
     await client.subscribe("orders")
     await client.send(with_message(id=id_))
@@ -505,6 +519,7 @@ async def test_an_ack_then_the_replay_then_what_is_live(server: Server) -> None:
 
 
 @pytest.mark.parametrize("last_n", [0, 1, 3, 5, 100])
+@on_one_loop
 async def test_what_is_replayed_is_the_newest_oldest_first(server: Server, client: Client, last_n: int) -> None:
     server.publish_locally("orders", [0, 1, 2, 3, 4])
     ack = await client.subscribe("orders", last_n=last_n)

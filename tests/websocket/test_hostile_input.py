@@ -13,7 +13,7 @@ import pytest
 
 from pubsub.http.app_keys import BROKER
 from pubsub.protocol.mistakes import request_id_of
-from tests.harness import Client, RawClient, masked_frame, new_id, publish_request, run_server
+from tests.harness import Client, RawClient, masked_frame, new_id, on_one_loop, publish_request, run_server
 
 DEEP = 100_000
 
@@ -67,6 +67,7 @@ async def error_of(client: Client, text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
+@on_one_loop
 async def test_row_27_one_error_with_its_request_id(text: str, caplog: pytest.LogCaptureFixture) -> None:
     async with run_server() as server, server.client() as client:
         await server.create("orders")
@@ -78,6 +79,7 @@ async def test_row_27_one_error_with_its_request_id(text: str, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("text", UNMARKED.values(), ids=UNMARKED)
+@on_one_loop
 async def test_row_27_one_error_for_what_has_no_mark(text: str) -> None:
     async with run_server() as server, server.client() as client:
         answer = await error_of(client, text)
@@ -87,6 +89,7 @@ async def test_row_27_one_error_for_what_has_no_mark(text: str) -> None:
 
 
 @pytest.mark.parametrize("payload", TAKEN.values(), ids=TAKEN)
+@on_one_loop
 async def test_row_27_odd_but_valid_payloads_pass_as_they_are(payload: str) -> None:
     async with run_server() as server, server.client() as subscriber:
         await server.create("orders")
@@ -109,6 +112,7 @@ async def test_row_27_unknown_fields_are_ignored_and_ids_may_be_upper_case() -> 
 
 
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"])
+@on_one_loop
 async def test_row_28_bad_utf_8_reaches_nobody(bad: bytes) -> None:
     """On a WebSocket it ends the connection that sent it; over REST it is a 400. Subscribers never see it."""
     async with run_server() as server, server.client() as subscriber:
@@ -147,6 +151,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
+@on_one_loop
 async def test_row_27_names_are_the_same_by_rest_and_by_websocket(name: str) -> None:
     async with run_server() as server, server.client() as client:
         async with server.http.post("/topics", data=json.dumps({"name": name})) as response:

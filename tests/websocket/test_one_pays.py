@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from pubsub.core.clock import Clock
+from pubsub.journals.operations import Mark, Result
 from pubsub.journals.sqlite import TIDY_PERIOD, SqliteJournal
-from pubsub.journals.writer import Mark, Result
 from pubsub.protocol.frames import FIN, PING, TEXT
-from pubsub.websocket.connections import STALL_TICKS
+from pubsub.system.cores import SharedCore
+from pubsub.websocket.ending import Ending
+from pubsub.websocket.timers import STALL_TICKS
 from tests.harness import masked_frame
 from tests.simulation import Frames, Parts, Transport
 
@@ -63,28 +65,32 @@ def end_stalled(crowd: Crowd) -> list[bool]:
     for transport in crowd.transports:
         assert transport.connection is not None
         transport.connection.pause_writing()
-        transport.connection.outbox.call_when_ready(lambda: None)
+        transport.connection.subscriber.call_when_ready(lambda: None)
     crowd.begin_to_fail()
     for _ in range(STALL_TICKS):  # before anybody is dropped for its silence
-        crowd.parts.connections._end_stalled(now=2000)
+        crowd.parts.services.timers._end_slow_consumers(now=2000)
     crowd.parts.loop.run_out()
-    return [transport.connection._end_reason == "slow consumer" for transport in crowd.others if transport.connection]
+    return [
+        (end := transport.connection._end) is not None and end.kind is Ending.SLOW_CONSUMER
+        for transport in crowd.others
+        if transport.connection
+    ]
 
 
 async def test_row_57_at_a_shutdown(caplog: pytest.LogCaptureFixture) -> None:
     crowd = Crowd()
     crowd.begin_to_fail()
-    await crowd.parts.connections.dismiss_all(within=0, spread=0)
+    await crowd.parts.services.connections.close_all(within=0, spread=0)
     crowd.parts.loop.run_out()
     assert all(transport.lost for transport in crowd.transports)
-    assert len(crowd.parts.connections) == 0
+    assert len(crowd.parts.services.connections) == 0
     assert "Internal error at client one" in caplog.text
 
 
 async def test_row_57_when_a_client_is_disconnected(caplog: pytest.LogCaptureFixture) -> None:
     crowd = Crowd()
     crowd.begin_to_fail()
-    assert await crowd.parts.connections.disconnect("one") == OTHERS + 1
+    assert await crowd.parts.services.connections.disconnect("one") == OTHERS + 1
     crowd.parts.loop.run_out()
     assert all(0x88 in crowd.messages(transport) for transport in crowd.others)
     assert crowd.faulty.lost
@@ -108,10 +114,9 @@ def test_row_57_at_the_end_of_a_group_of_the_journal(tmp_path: Path, caplog: pyt
     told: list[str] = []
     delays: list[float] = []
     journal = SqliteJournal(
-        tmp_path, Clock(), post=fail, defer=fail, call_later=lambda delay, callback: delays.append(delay)
+        tmp_path, Clock(), SharedCore(), post=fail, defer=fail, call_later=lambda delay, callback: delays.append(delay)
     )
-    paused = [Paused(fail), Paused(partial(told.append, "resumed"))]
-    journal._paused = [*paused]
+    journal._when_writable = [fail, partial(told.append, "resumed")]
     journal._end_group([Mark(fail), Mark(partial(told.append, "ended"))], Result([]))
     assert told == ["ended", "resumed"]
     assert delays == [TIDY_PERIOD]
@@ -120,13 +125,3 @@ def test_row_57_at_the_end_of_a_group_of_the_journal(tmp_path: Path, caplog: pyt
 
 def fail(*arguments: object) -> None:
     raise Fault
-
-
-class Paused:
-    """A publisher that is told to go on."""
-
-    def __init__(self, go_on: Callable[[], None]) -> None:
-        self.go_on = go_on
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return fail

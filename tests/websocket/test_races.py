@@ -19,8 +19,8 @@ def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         for name in (
             "broker.MEMBERS",
             "broker.LANES_IN_A_TURN",
-            "broker.LOOKED_AT",
-            "outbox.LANES_IN_A_TURN",
+            "history.LOOKED_AT",
+            "lane.LANES_IN_A_TURN",
             "catchup.PAGE",
         ):
             monkeypatch.setattr(f"pubsub.core.{name}", 1)

@@ -15,23 +15,24 @@ from pubsub.auth.identity import Identity
 from pubsub.auth.permissions import make_rights
 from pubsub.auth.quotas import Quotas
 from pubsub.core import broker as broker_module
-from pubsub.core.broker import Broker, Kept
+from pubsub.core.backlog import OutboxOptions
+from pubsub.core.broker import Broker
 from pubsub.core.catchup import PAGE, Start
 from pubsub.core.clock import Clock
-from pubsub.core.outbox import Outbox
-from pubsub.core.topic import BATCH_BYTES, LANES_IN_A_TURN, Topic
+from pubsub.core.event import BATCH_BYTES
+from pubsub.core.history import LOOKED_AT, Kept
+from pubsub.core.lane import LANES_IN_A_TURN, Subscriber
+from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure, TopicNotFound, Unauthorized
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
 from pubsub.websocket.connection import Connection
-from pubsub.websocket.session import NoReplies, Rules, Session
+from pubsub.websocket.replies import NoReplies
+from pubsub.websocket.rules import ClientRules
+from pubsub.websocket.session import Session
+from tests.doubles import NoPublisher
 from tests.harness import new_id
 from tests.simulation import Parts
-
-
-class Publisher:
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_: None
 
 
 class World:
@@ -50,14 +51,14 @@ class World:
     def publish(self, name: str, count: int, size: int = 1, **options: Any) -> None:
         payload = Raw(json.dumps("x" * size).encode())
         for _ in range(count):
-            self.broker.publish(Publish(topic=name, message=Message(new_id(), payload), **options), Publisher())
+            self.broker.publish(Publish(topic=name, message=Message(new_id(), payload), **options), NoPublisher())
         self.end_tick()
 
-    def outbox(self, write: Callable[[bytes], None] = lambda frames: None, limit: int = 100) -> Outbox:
-        return Outbox(write, limit, Clock(lambda: 0), self.broker.turns.take)
+    def outbox(self, write: Callable[[bytes], None] = lambda frames: None, limit: int = 100) -> Subscriber:
+        return Subscriber(write, OutboxOptions(limit, Clock(lambda: 0), self.broker.turns.take))
 
-    def join(self, topic: Topic, outbox: Outbox, after: int | None = None) -> None:
-        self.broker.subscribe(Start(topic, topic.seq if after is None else after), outbox).go_on()
+    def join(self, topic: Topic, outbox: Subscriber, after: int | None = None) -> None:
+        self.broker.subscribe(Start(topic, topic.seq if after is None else after), outbox).advance()
 
     def end_tick(self) -> bool:
         """Run what was deferred; whether there was any."""
@@ -128,7 +129,7 @@ def test_a_member_that_fails_costs_the_others_nothing(caplog: pytest.LogCaptureF
     assert "Internal error at the end of topic t" in caplog.text
 
 
-def many_topics(world: World, outbox: Outbox, count: int) -> list[Topic]:
+def many_topics(world: World, outbox: Subscriber, count: int) -> list[Topic]:
     topics = [world.topic(f"t{number}") for number in range(count)]
     for topic in topics:
         world.join(topic, outbox)
@@ -155,13 +156,13 @@ def test_row_65_a_subscriber_that_blocks_tells_its_topics_in_slices_and_loses_no
     world.publish(last.name, 1)  # its lane does not know yet
     while world.end_tick():
         pass
-    assert all(outbox in topic.lane._lagging for topic in topics)
+    assert all(outbox in topic.lanes[0]._lagging for topic in topics)
     world.publish(last.name, 1)
     outbox.unblock()
     world.publish(last.name, 1)  # again
     while world.end_tick():
         pass
-    assert all(outbox in topic.lane._ready for topic in topics)
+    assert all(outbox in topic.lanes[0]._ready for topic in topics)
     world.publish(last.name, 1)
     assert [written.find(b'"seq":%d,' % seq) for seq in range(1, 5)] == sorted(
         written.find(b'"seq":%d,' % seq) for seq in range(1, 5)
@@ -176,7 +177,7 @@ def test_row_59_a_replay_from_memory_comes_a_page_in_a_tick() -> None:
     world.join(topic, world.outbox(written.extend), after=0)
     by_tick = world.count_by_tick(lambda: len(written))
     assert written.count(b'"event"') == 3000
-    assert max(by_tick) <= BATCH_BYTES + 1000
+    assert max(by_tick) <= BATCH_BYTES + 1000 + 4 * 100  # headers of frames
 
 
 def test_row_59_short_messages_come_by_their_number() -> None:
@@ -212,7 +213,7 @@ def test_events_that_leave_the_ring_before_their_page_are_told_as_one_gap() -> N
     world, written = World(ring_size=1000), bytearray()
     topic = world.topic()
     world.publish("t", 1000)
-    world.broker.subscribe(Start(topic, 0, told=0), outbox := world.outbox(written.extend)).go_on()
+    world.broker.subscribe(Start(topic, 0, told=0), outbox := world.outbox(written.extend)).advance()
     first_page = written.count(b'"event"')
     assert 0 < first_page < 1000
     outbox.block()
@@ -229,7 +230,7 @@ def test_events_that_leave_the_ring_before_their_page_are_told_as_one_gap() -> N
 def test_expired_events_are_looked_for_in_slices(ask: str) -> None:
     world, answers = World(), list[Kept | Start | Failure]()
     topic = world.topic(ttl_sec=1000)
-    world.publish("t", 3 * broker_module.LOOKED_AT)
+    world.publish("t", 3 * LOOKED_AT)
     world.publish("t", 1, ttl_sec=1)
     world.publish("t", 1)
     world.now = 2.0
@@ -257,7 +258,7 @@ def test_expired_events_are_looked_for_in_slices(ask: str) -> None:
 def test_a_topic_that_ends_while_expired_events_are_looked_for_is_not_found(ask: str) -> None:
     world, answers = World(), list[Kept | Start | Failure]()
     topic = world.topic(ttl_sec=1000)
-    world.publish("t", 3 * broker_module.LOOKED_AT)
+    world.publish("t", 3 * LOOKED_AT)
     if ask == "history":
         world.now = 1001.0
         world.broker.history_after("t", 0, 1000, answers.append)
@@ -290,13 +291,13 @@ async def test_row_65_the_connections_of_a_client_are_sent_away_in_slices(monkey
             await asyncio.sleep(0)
 
     monkeypatch.setattr(Connection, "disconnect", note)
-    assert await parts.connections.disconnect("alice") == 10
+    assert await parts.services.connections.disconnect("alice") == 10
     assert sent_away == ["alice"] * 10
     assert counts == [3, 6, 9]
 
 
 def test_row_65_new_rights_are_held_against_subscriptions_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pubsub.websocket.session.REVIEWED", 2)
+    monkeypatch.setattr("pubsub.websocket.rules.REVIEWED", 2)
     world, written = World(), bytearray()
     outbox = world.outbox(written.extend)
     session = Session(
@@ -306,7 +307,7 @@ def test_row_65_new_rights_are_held_against_subscriptions_in_slices(monkeypatch:
         Clock(lambda: 0),
         client_id="alice",
         named=True,
-        rules=Rules(identify_as(subscribes=("t0", "t7")), None, Quotas(in_all=0, per_client=0), 0),
+        rules=ClientRules(identify_as(subscribes=("t0", "t7")), None, Quotas(in_all=0, per_client=0), 0),
         identity=identity(subscribes=(">",)),
     )
     topics = many_topics(world, outbox, 8)

@@ -26,7 +26,7 @@ from pubsub.http.app_keys import CONNECTIONS
 from pubsub.http.request_handler import TimedRequestHandler
 from pubsub.websocket.connection import Connection
 from pubsub.websocket.upgrade import Handshake, websocket_mask
-from tests.harness import RawClient, Server, eventually, masked_frame, run_server
+from tests.harness import RawClient, Server, eventually, masked_frame, on_one_loop, run_server
 
 
 def require(holds: object, what: str, *, see: str = "pubsub/websocket/upgrade.py") -> None:
@@ -69,6 +69,7 @@ def make_handler() -> Any:
         ("log_exception", "server.py"),
     ],
 )
+@on_one_loop
 async def test_the_request_handler_has_what_is_used(name: str, file: str) -> None:
     require(hasattr(make_handler(), name), f"RequestHandler has no {name} any more", see=f"pubsub/{file}")
 
@@ -154,7 +155,7 @@ async def test_after_the_change_of_hands_aiohttp_holds_nothing_of_the_connection
 
 
 def open_connections(server: Server) -> list[Connection]:
-    return list(server.app[CONNECTIONS]._open)
+    return [peer for peer in server.app[CONNECTIONS]._open if isinstance(peer, Connection)]
 
 
 async def test_without_a_gc_run_a_handler_is_free_at_once() -> None:

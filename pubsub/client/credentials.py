@@ -1,4 +1,4 @@
-"""Who a client is, and which certificates it trusts: from flags and from the environment. Shows nothing of a secret."""
+"""A client's token, API key and trusted certificates, from flags and the environment. It must never show a secret."""
 
 import argparse
 import base64
@@ -7,7 +7,6 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Final
 
-import aiohttp
 import msgspec
 
 TOKEN_VARIABLE: Final = "PUBSUB_TOKEN"
@@ -16,30 +15,27 @@ API_KEY_VARIABLE: Final = "PUBSUB_API_KEY"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """``headers`` go with every request; ``client_id`` is the one that the token allows, empty without a token.
+    """Headers for every request, and the client id that the token allows; ``client_id`` is empty without a token.
 
-    ``tls`` is None for the certificates that the system trusts.
+    With ``tls`` None, the certificates are trusted that the system trusts.
     """
 
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     client_id: str = ""
     tls: ssl.SSLContext | None = None
 
-    def connector(self) -> aiohttp.TCPConnector:
-        return aiohttp.TCPConnector(ssl=self.tls or True)
-
 
 def add_credential_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--token", metavar="JWT", default=os.environ.get(TOKEN_VARIABLE, ""),
-        help=f"who you are; in the environment it is not seen by others (default: {TOKEN_VARIABLE})")  # fmt: skip
+        help=f"your token; in the environment other users cannot see it (default: {TOKEN_VARIABLE})")  # fmt: skip
     add("--api-key", metavar="KEY", default=os.environ.get(API_KEY_VARIABLE, ""),
-        help=f"for topics, if the token does not do (default: {API_KEY_VARIABLE})")  # fmt: skip
+        help=f"your key for REST calls, if the token does not allow them (default: {API_KEY_VARIABLE})")  # fmt: skip
     add("--ca", metavar="FILE", help="certificates to trust, in PEM (default: the system's)")
 
 
 def read_credentials(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> Credentials:
-    """Of what the flags above gave; what makes no sense ends the program with status 2 and a line that says why."""
+    """Make credentials of the flags above; an invalid flag ends the program with status 2 and an explanation."""
     headers: dict[str, str] = {}
     try:
         client_id = _sub_of(chosen.token) if chosen.token else ""
@@ -59,7 +55,7 @@ def _sendable(flag: str, secret: str) -> str:
 
 
 def _sub_of(token: str) -> str:
-    """The ``sub`` that a token says it has; whether that is true is the server's to find out."""
+    """Read the ``sub`` of a token without checking its signature: the server does that."""
     try:
         _, payload, _ = token.split(".")
         claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=_Claims)

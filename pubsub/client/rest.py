@@ -1,4 +1,4 @@
-"""The REST calls of the console: list, create and delete topics."""
+"""REST calls of a client: list, create and delete topics. It must never try a call again by itself."""
 
 from collections.abc import Mapping
 from urllib.parse import quote
@@ -7,11 +7,12 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from pubsub.console.address import Unreachable, cause_of, without_password
+from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, connect_error
+from pubsub.client.credentials import Credentials
 
 
 class Refused(Exception):
-    """The server answered no. ``status`` is HTTP's, the text is the server's."""
+    """The server refused a call. ``status`` is the HTTP status, the text is that of the server."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -31,7 +32,16 @@ class _Error(msgspec.Struct):
     error: str
 
 
-class Rest:
+def open_http(credentials: Credentials) -> aiohttp.ClientSession:
+    """Make an HTTP session that sends ``credentials`` with every request; the caller closes it."""
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=ANSWER_WAIT_SEC),
+        headers=credentials.headers,
+        connector=aiohttp.TCPConnector(ssl=credentials.tls or True),
+    )
+
+
+class RestClient:
     """The topics of the server at ``base``. Every call raises ``Refused`` or ``Unreachable``."""
 
     def __init__(self, http: aiohttp.ClientSession, base: URL) -> None:
@@ -39,7 +49,7 @@ class Rest:
         self._topics_url = base / "topics"
 
     async def list_topics(self) -> dict[str, int]:
-        """The number of subscribers by the name of the topic."""
+        """Fetch all topics: the number of subscribers by the name of the topic."""
         body = await self._call("GET", self._topics_url)
         try:
             return {topic.name: topic.subscribers for topic in msgspec.json.decode(body, type=_Topics).topics}
@@ -57,8 +67,8 @@ class Rest:
             async with self._http.request(method, url, json=body, allow_redirects=False) as response:
                 text = await response.read()
         except (aiohttp.ClientError, OSError) as error:
-            raise Unreachable(f"cannot reach {without_password(url.origin())}: {cause_of(error)}") from None
-        if response.ok:
+            raise Unreachable(connect_error(url, error)) from None
+        if response.status < 300:
             return text
         raise Refused(response.status, _error_of(text) or response.reason or "no reason given")
 

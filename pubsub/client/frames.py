@@ -1,0 +1,62 @@
+"""WebSocket frames (RFC 6455) as a client builds and reads them. No I/O, and nothing of publish/subscribe.
+
+It reads what the server of this project sends: unmasked whole frames without extensions.
+"""
+
+from typing import Final, NamedTuple
+
+from aiohttp._websocket.helpers import websocket_mask
+
+from pubsub.protocol.frames import CLOSE, FIN, FIN_TEXT, PING, PONG
+
+__all__ = ["FIN_CLOSE", "FIN_PING", "FIN_PONG", "FIN_TEXT", "MAX_FRAME_BYTES", "FrameBounds", "ServerFault",
+           "client_frame", "read_frame"]  # fmt: skip
+
+FIN_CLOSE: Final = FIN | CLOSE
+FIN_PING: Final = FIN | PING
+FIN_PONG: Final = FIN | PONG
+MAX_FRAME_BYTES: Final = 64 * 2**20
+"""A history of 1,000 messages comes in one frame; beyond this the connection ends rather than the memory."""
+_KINDS: Final = frozenset({FIN_TEXT, FIN_CLOSE, FIN_PING, FIN_PONG})
+_MASKED: Final = 0x80
+
+
+class ServerFault(Exception):
+    """The server sent what it must not, or said that it can't go on: the connection is of no more use."""
+
+
+class FrameBounds(NamedTuple):
+    """A frame within received bytes: its first byte, and the positions where its payload starts and ends."""
+
+    first: int
+    start: int
+    end: int
+
+
+def client_frame(first: int, payload: bytes, mask: bytes) -> bytes:
+    """Build a frame; ``first`` is FIN and opcode, ``mask`` four bytes that nobody can guess (RFC 6455, 5.3)."""
+    size = len(payload)
+    masked = bytearray(payload)
+    websocket_mask(mask, masked)
+    if size < 126:
+        return bytes((first, _MASKED | size)) + mask + masked
+    if size < 1 << 16:
+        return bytes((first, _MASKED | 126)) + size.to_bytes(2, "big") + mask + masked
+    return bytes((first, _MASKED | 127)) + size.to_bytes(8, "big") + mask + masked
+
+
+def read_frame(received: bytes, position: int) -> FrameBounds | None:
+    """Find the frame that begins at ``position``; None if it has not come to its end. Raises ServerFault."""
+    start = position + 2
+    if len(received) < start:
+        return None
+    first, size = received[position], received[position + 1]
+    if first not in _KINDS or size > 127:
+        raise ServerFault(f"the server sent a frame that begins with {received[position:start].hex()}")
+    if size > 125:
+        start += 2 if size == 126 else 8
+        size = int.from_bytes(received[position + 2 : start], "big") if len(received) >= start else 0
+        if size > MAX_FRAME_BYTES:
+            raise ServerFault(f"the server sent a frame of {size:,} bytes")
+    end = start + size
+    return FrameBounds(first, start, end) if end <= len(received) else None

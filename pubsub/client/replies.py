@@ -1,0 +1,70 @@
+"""Messages of the server, decoded. A message that is not known here is kept as text: nothing raises.
+
+A message whose fields are always there has the protocol's own type. ``Ack``, ``Info`` and ``HistoryReply`` have types
+of the client: each is several messages on the wire, and here a field that did not come has a default.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from pubsub.protocol.replies import Error, Event, Pong
+
+__all__ = ["Ack", "Error", "Event", "HistoryReply", "Info", "Pong", "Reply", "Unknown", "decode", "request_id_of"]
+
+
+class Ack(msgspec.Struct, frozen=True, tag_field="type", tag="ack"):
+    """The answer to a subscribe, an unsubscribe, a publish or an auth; ``recovered`` is None without a resume."""
+
+    request_id: str = ""
+    topic: str = ""
+    epoch: str = ""
+    seq: int = 0
+    duplicate: bool = False
+    recovered: bool | None = None
+
+
+class Info(msgspec.Struct, frozen=True, tag_field="type", tag="info", kw_only=True):
+    """A message that no request asked for."""
+
+    msg: str
+    topic: str = ""
+    count: int = 0
+    from_seq: int = 0
+    to_seq: int = 0
+    reconnect_after_ms: float = 0
+
+
+class HistoryReply(msgspec.Struct, frozen=True, tag_field="type", tag="history", kw_only=True):
+    request_id: str = ""
+    topic: str
+    messages: list[Event]
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A message of a type or shape that this client does not know."""
+
+    text: str
+
+
+Reply = Ack | Event | Error | Pong | Info | HistoryReply | Unknown
+
+_decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Ack | Event | Error | Pong | Info | HistoryReply)
+
+
+def decode(text: str) -> Reply:
+    try:
+        return _decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return Unknown(text)
+
+
+def request_id_of(reply: Reply) -> str:
+    """Return the id of the request that ``reply`` answers; empty for a message that answers none."""
+    match reply:
+        case Ack() | Error() | Pong() | HistoryReply():
+            return reply.request_id or ""
+        case Event() | Info() | Unknown():
+            return ""

@@ -1,0 +1,86 @@
+"""A Peer is a client's connection as the registry and the timers see it: a WebSocket, or another transport."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pubsub.core.lane import Subscriber
+from pubsub.system.tcp_info import Traffic
+from pubsub.websocket.ending import Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds; see the settings of the same names."""
+
+    ping_period: float
+    pong_wait: float
+    write_wait: float
+    read_timeout: float
+    max_message_bytes: int
+    queue_size: int
+    auth_wait: float = 5.0
+
+
+class Peer(Protocol):
+    """``number``: its place in the order in which connections came (the registry's). ``slot`` and ``next_ping`` belong
+    to the timers.
+    """
+
+    number: int
+    slot: int
+    next_ping: float
+    subscriber: Subscriber
+
+    @property
+    def client_id(self) -> str: ...
+
+    @property
+    def age(self) -> float:
+        """Seconds since the connection was opened."""
+        ...
+
+    @property
+    def deadline(self) -> float:
+        """The moment at which the client's token ends, or must be there; infinite without one."""
+        ...
+
+    @property
+    def is_behind(self) -> bool:
+        """True if the client has not taken all that it was sent or is to be sent."""
+        ...
+
+    def last_activity(self, now: float) -> float:
+        """The moment of the last sign of life."""
+        ...
+
+    def is_slow_consumer(self, now: float) -> bool:
+        """True if its queue is full and it has taken nothing for ``write_wait``."""
+        ...
+
+    def traffic(self) -> Traffic: ...
+
+    def send_heartbeat(self, ts: str) -> None: ...
+
+    def expire(self) -> None:
+        """Close: the deadline is over."""
+        ...
+
+    def time_out_message(self) -> None:
+        """Close: a message that has begun is not whole in time."""
+        ...
+
+    def close_slow_consumer(self) -> None: ...
+
+    def close_for_shutdown(self, reconnect_after_ms: int) -> None:
+        """Send all that is queued, then close; abort ends it sooner."""
+        ...
+
+    def disconnect(self) -> None:
+        """Close at an operator's wish."""
+        ...
+
+    def abort(self, kind: Ending, text: str) -> None:
+        """End at once; what the client has not taken is lost. ``text`` is for the log."""
+        ...

@@ -1,0 +1,62 @@
+"""The contract between a session and its connection: where answers go, when to pause. No I/O."""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+from pubsub.auth.identity import Identity
+from pubsub.protocol.errors import CloseReason
+
+
+class PauseReason(enum.Enum):
+    """A reason not to read from a client. Each is one bit: they come and go on their own."""
+
+    LONG_MESSAGE = 1  # it waits for a turn of its own
+    ANSWER = 2  # to a request that is served later, before all that follows it
+    UNANSWERED = 4  # MAX_WAITING publishes wait for their answers
+    JOURNAL = 8  # it has as much to write as it takes
+
+
+class Replies(Protocol):
+    """Where answers go: in order, never dropped, written together at the end of the tick or at :meth:`flush`."""
+
+    def reply(self, text: bytes) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def pause(self, reason: PauseReason) -> None:
+        """Give the session no further message until :meth:`resume` has come for each reason."""
+        ...
+
+    def resume(self, reason: PauseReason) -> None: ...
+
+    def identify(self, identity: Identity) -> None:
+        """The client is this one now, until ``identity`` expires."""
+        ...
+
+    def close(self, reason: CloseReason) -> None:
+        """End the connection behind what was answered."""
+        ...
+
+
+class NoReplies:
+    """Takes the answers to a client that is gone."""
+
+    def reply(self, text: bytes) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def pause(self, reason: PauseReason) -> None:
+        pass
+
+    def resume(self, reason: PauseReason) -> None:
+        pass
+
+    def identify(self, identity: Identity) -> None:
+        pass
+
+    def close(self, reason: CloseReason) -> None:
+        pass

@@ -1,0 +1,45 @@
+"""The parts of the server that every connection uses, made once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pubsub.auth.quotas import Quotas
+from pubsub.core.backlog import OutboxOptions
+from pubsub.core.broker import Broker
+from pubsub.core.clock import Clock
+from pubsub.websocket.connections import Connections
+from pubsub.websocket.peer import Limits
+from pubsub.websocket.rules import ClientRules
+from pubsub.websocket.session import Session
+from pubsub.websocket.timers import Timers
+
+
+class Services:
+    """See the module. ``rules`` is None if nothing is asked of clients. ``session_type`` serves their messages."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        limits: Limits,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        rules: ClientRules | None = None,
+        quotas: Quotas | None = None,
+        session_type: type[Session] = Session,
+    ) -> None:
+        self.broker = broker
+        self.limits = limits
+        self.clock = clock
+        self.rules = rules
+        self.quotas = quotas or Quotas(in_all=0, per_client=0)
+        self.session_type = session_type
+        self.now: Callable[[], float] = loop.time
+        self.defer: Callable[[Callable[[], None]], object] = loop.call_soon
+        self.call_later = loop.call_later
+        self.take_turn = broker.turns.take
+        self.outbox_options = OutboxOptions(limits.queue_size, clock, self.take_turn, losses=broker.losses)
+        self.timers = Timers(limits, clock, loop)
+        self.connections = Connections(self.timers, self.now)

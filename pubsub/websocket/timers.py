@@ -1,0 +1,146 @@
+"""The one timer of all connections: heartbeats, ends of tokens, messages that are not completed, slow consumers.
+
+It decides that it is time; the Peer does what follows. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from typing import Final
+
+from pubsub.core.clock import Clock
+from pubsub.websocket.ending import Ending
+from pubsub.websocket.peer import Limits, Peer
+
+log = logging.getLogger(__name__)
+
+TICK: Final = 0.1  # seconds: the grain of all time limits below
+STALL_TICKS: Final = 5  # a look at a blocked client costs 3 µs, so each tick has a fifth of them
+
+_GOLDEN: Final = 0.6180339887498949  # its multiples, modulo 1, never come close to each other
+
+
+def serve_alone(peer: Peer, step: Callable[[], None]) -> None:
+    """Take one step of a loop over many peers: an exception ends this peer, and costs the others nothing."""
+    try:
+        step()
+    except Exception:
+        log.exception("Internal error at client %(client_id)s", {"client_id": peer.client_id})
+        with contextlib.suppress(Exception):
+            peer.abort(Ending.FAULT, "internal error")
+
+
+class Timers:
+    """See the module. ``blocked``: the peers whose sockets take nothing."""
+
+    def __init__(self, limits: Limits, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self.blocked: dict[Peer, None] = {}
+        self._limits = limits
+        self._clock = clock
+        self._now = loop.time
+        self._call_later = loop.call_later
+        self._wheel: dict[int, dict[Peer, None]] = {}  # by tick: the peers that are due
+        self._size = 0
+        self._unfinished: dict[Peer, float] = {}  # deadlines of messages, in the order in which they fall due
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticks_done = 0
+        self._started = loop.time()
+
+    def add(self, peer: Peer) -> None:
+        """Spread over the period, not served in one burst: each peer's first ping comes at a time of its own."""
+        self._size += 1
+        peer.next_ping = self._now() + self._limits.ping_period * (peer.number * _GOLDEN % 1)
+        self._schedule(peer, min(peer.next_ping, peer.deadline, self._now() + self._limits.pong_wait))
+        if self._timer is None:
+            self._ticks_done = self._tick_at(self._now())
+            self._timer = self._call_later(TICK, self._tick)
+
+    def remove(self, peer: Peer) -> None:
+        self._size -= 1
+        self.blocked.pop(peer, None)
+        self._unfinished.pop(peer, None)
+        self._unschedule(peer)
+
+    def reschedule(self, peer: Peer) -> None:
+        """Look after the peer by its deadline, which has changed."""
+        self._unschedule(peer)
+        self._schedule(peer, min(peer.next_ping, peer.deadline))
+
+    def begin_message(self, peer: Peer, *, anew: bool) -> None:
+        """A message has begun that is not whole. ``anew``: it is another one than that of the last call."""
+        if anew:
+            self._unfinished.pop(peer, None)
+        if peer not in self._unfinished:
+            self._unfinished[peer] = self._now() + self._limits.read_timeout
+
+    def end_message(self, peer: Peer) -> None:
+        self._unfinished.pop(peer, None)
+
+    def _tick_at(self, moment: float) -> int:
+        return int((moment - self._started) / TICK)
+
+    def _schedule(self, peer: Peer, due: float) -> None:
+        peer.slot = max(self._tick_at(due), self._ticks_done) + 1
+        self._wheel.setdefault(peer.slot, {})[peer] = None
+
+    def _unschedule(self, peer: Peer) -> None:
+        if slot := self._wheel.get(peer.slot):
+            slot.pop(peer, None)
+            if not slot:
+                del self._wheel[peer.slot]
+
+    def _tick(self) -> None:
+        now = self._now()
+        self._timer = self._call_later(TICK, self._tick) if self._size else None
+        self._end_late_messages(now)
+        self._end_slow_consumers(now)
+        self._look_after_due(now)
+
+    def _end_late_messages(self, now: float) -> None:
+        while self._unfinished:
+            peer, deadline = next(iter(self._unfinished.items()))
+            if deadline > now:
+                break
+            del self._unfinished[peer]
+            serve_alone(peer, peer.time_out_message)
+
+    def _end_slow_consumers(self, now: float) -> None:
+        """Look at some of the blocked peers; each has its turn once in STALL_TICKS."""
+        for peer in list(islice(self.blocked, -(-len(self.blocked) // STALL_TICKS))):
+            del self.blocked[peer]
+            serve_alone(peer, partial(self._end_if_slow, peer, now))
+
+    def _end_if_slow(self, peer: Peer, now: float) -> None:
+        if peer.is_slow_consumer(now):
+            peer.close_slow_consumer()
+        else:
+            self.blocked[peer] = None
+
+    def _look_after_due(self, now: float) -> None:
+        due: list[Peer] = []
+        while self._ticks_done < self._tick_at(now):
+            self._ticks_done += 1
+            due.extend(self._wheel.pop(self._ticks_done, ()))
+        ts = self._clock.timestamp()
+        for peer in due:
+            serve_alone(peer, partial(self._look_after, peer, now, ts))
+
+    def _look_after(self, peer: Peer, now: float, ts: str) -> None:
+        """Ping the peer or end it, and come back when the next of the two falls due."""
+        deadline = peer.deadline
+        if now >= deadline:
+            peer.expire()
+            return
+        end = peer.last_activity(now) + self._limits.pong_wait
+        if now >= end:
+            peer.abort(Ending.SILENT, f"no sign of life for {self._limits.pong_wait:g} s")
+            return
+        if now >= peer.next_ping:
+            peer.next_ping += self._limits.ping_period
+            peer.send_heartbeat(ts)
+        self._schedule(peer, min(peer.next_ping, deadline, end))

@@ -1,0 +1,226 @@
+"""The registry of connections and their timers, with peers that only record what is asked of them."""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from typing import Any, cast
+
+import pytest
+
+from pubsub.core.backlog import OutboxOptions
+from pubsub.core.clock import Clock
+from pubsub.core.lane import Subscriber
+from pubsub.system.tcp_info import Traffic
+from pubsub.websocket.connections import Connections
+from pubsub.websocket.ending import Ending
+from pubsub.websocket.peer import Limits
+from pubsub.websocket.timers import STALL_TICKS, TICK, Timers
+
+LIMITS = Limits(
+    ping_period=30, pong_wait=60, write_wait=10, read_timeout=15, max_message_bytes=1024, queue_size=10, auth_wait=5
+)
+
+
+class Loop:
+    """An event loop of which the timers use the clock and one timer."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.timer: tuple[float, Any] | None = None
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, callback: Any) -> object:
+        self.timer = self.now + delay, callback
+        return self.timer
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, tick by tick, as long as a timer runs."""
+        end = self.now + seconds
+        while self.timer is not None and self.timer[0] <= end:
+            (self.now, callback), self.timer = self.timer, None
+            callback()
+        self.now = end
+
+
+class Recorder:
+    """A Peer that records, with the time, what is asked of it. Ends remove it, as a connection's do."""
+
+    number = slot = 0
+    next_ping = 0.0
+    age = 0.0
+    is_behind = False
+
+    def __init__(self, world: World, client_id: str = "c", *, deadline: float = inf, fails: bool = False) -> None:
+        self.world = world
+        self.client_id = client_id
+        self.deadline = deadline
+        self.fails = fails
+        self.is_slow = False
+        self.active = world.loop.now
+        self.done: list[tuple[str, float]] = []
+        self.subscriber = Subscriber(lambda encoded: None, OutboxOptions(10, Clock()))
+        world.connections.add(self)
+
+    def _end(self, what: str) -> None:
+        self.done.append((what, self.world.loop.now))
+        self.world.connections.remove(self)
+        if self.fails:
+            raise RuntimeError("a fault of this peer")
+
+    def last_activity(self, now: float) -> float:
+        return self.active
+
+    def is_slow_consumer(self, now: float) -> bool:
+        return self.is_slow
+
+    def traffic(self) -> Traffic:
+        return Traffic(0, 0)
+
+    def send_heartbeat(self, ts: str) -> None:
+        self.done.append(("ping", self.world.loop.now))
+        if self.fails:
+            raise RuntimeError("a fault of this peer")
+
+    def expire(self) -> None:
+        self._end("expire")
+
+    def time_out_message(self) -> None:
+        self._end("time out")
+
+    def close_slow_consumer(self) -> None:
+        self._end("slow consumer")
+
+    def close_for_shutdown(self, reconnect_after_ms: int) -> None:
+        self.done.append(("shutdown", reconnect_after_ms))
+
+    def disconnect(self) -> None:
+        self._end("disconnect")
+
+    def abort(self, kind: Ending, text: str) -> None:
+        self.done.append((kind.name, self.world.loop.now))
+        self.world.connections.remove(self)
+
+
+class World:
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.timers = Timers(LIMITS, Clock(lambda: 0), cast(asyncio.AbstractEventLoop, self.loop))
+        self.connections = Connections(self.timers, self.loop.time)
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+def steps(peer: Recorder) -> list[str]:
+    return [step for step, _ in peer.done]
+
+
+async def test_each_peer_is_pinged_once_in_a_period_at_a_time_of_its_own(world: World) -> None:
+    peers = [Recorder(world) for _ in range(10)]
+    for peer in peers:
+        peer.active = inf
+    world.loop.run(90.5)
+    firsts = [peer.done[0][1] for peer in peers]
+    assert all(len(peer.done) == 3 for peer in peers)
+    assert all(
+        later[1] - earlier[1] == pytest.approx(30, abs=2 * TICK) for earlier, later, _ in (p.done for p in peers)
+    )
+    assert len({round(first) for first in firsts}) == 10, "spread over the period"
+
+
+async def test_a_peer_without_a_sign_of_life_ends_after_pong_wait(world: World) -> None:
+    peer = Recorder(world)
+    world.loop.run(59)
+    assert "SILENT" not in steps(peer)
+    peer.active = world.loop.now
+    world.loop.run(59)
+    assert "SILENT" not in steps(peer)
+    world.loop.run(2)
+    assert steps(peer)[-1] == "SILENT"
+    assert len(world.connections) == 0
+
+
+async def test_a_deadline_ends_a_peer_and_may_be_moved(world: World) -> None:
+    peer = Recorder(world, deadline=world.loop.now + 5)
+    moved = Recorder(world, deadline=world.loop.now + 5)
+    moved.deadline = world.loop.now + 20
+    world.timers.reschedule(moved)
+    world.loop.run(6)
+    assert steps(peer) == ["expire"]
+    assert "expire" not in steps(moved)
+    world.loop.run(15)
+    assert steps(moved)[-1] == "expire"
+
+
+async def test_a_message_that_is_not_whole_in_time_ends_its_peer(world: World) -> None:
+    peer, quick = Recorder(world), Recorder(world)
+    world.timers.begin_message(peer, anew=True)
+    world.timers.begin_message(quick, anew=True)
+    world.loop.run(10)
+    world.timers.begin_message(peer, anew=False)  # more of the same
+    world.timers.end_message(quick)
+    world.timers.begin_message(quick, anew=True)  # another one
+    world.loop.run(6)
+    assert "time out" in steps(peer)
+    assert "time out" not in steps(quick)
+
+
+async def test_each_blocked_peer_is_looked_at_once_in_some_ticks(world: World) -> None:
+    peers = [Recorder(world) for _ in range(20)]
+    for peer in peers:
+        world.timers.blocked[peer] = None
+    peers[7].is_slow = True
+    world.loop.run(TICK * (STALL_TICKS + 1))
+    assert [peer for peer in peers if "slow consumer" in steps(peer)] == [peers[7]]
+    assert peers[7] not in world.timers.blocked
+    assert len(world.timers.blocked) == 19
+
+
+async def test_the_timer_rests_without_connections(world: World) -> None:
+    peer = Recorder(world)
+    peer.disconnect()
+    world.loop.run(1)
+    assert world.loop.timer is None
+    Recorder(world)
+    assert world.loop.timer is not None
+
+
+async def test_a_peer_that_fails_ends_and_the_others_are_looked_after(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    peers = [Recorder(world, str(number), fails=number == 1) for number in range(3)]
+    world.loop.run(31)
+    assert steps(peers[1]) == ["ping", "FAULT"]
+    assert steps(peers[0]) == steps(peers[2]) == ["ping"]
+    assert "Internal error at client 1" in caplog.text
+
+
+async def test_pages_follow_each_other_in_the_order_of_arrival(world: World) -> None:
+    peers = [Recorder(world, str(number)) for number in range(5)]
+    first = world.connections.page(0, 2)
+    peers[2].disconnect()
+    rest = world.connections.page(first[-1].number, 10)
+    assert [peer.client_id for peer in [*first, *rest]] == ["0", "1", "3", "4"]
+    assert world.connections.left == 1
+
+
+async def test_disconnect_ends_all_of_a_client_and_nobody_else(world: World) -> None:
+    peers = [Recorder(world, "ab"[number % 2]) for number in range(6)]
+    assert await world.connections.disconnect("a") == 3
+    assert await world.connections.disconnect("a") == 0
+    assert [steps(peer) for peer in peers] == [["disconnect"], []] * 3
+
+
+async def test_close_all_spreads_the_reconnects_and_aborts_the_late(world: World) -> None:
+    peers = [Recorder(world) for _ in range(100)]
+    peers[3].is_behind = True
+    assert await world.connections.close_all(within=0, spread=5) == 1
+    assert all(steps(peer) == ["shutdown", "SHUTDOWN_TIMEOUT"] for peer in peers)
+    delays = sorted(peer.done[0][1] for peer in peers)
+    assert all(50 * number <= delay <= 50 * (number + 1) for number, delay in enumerate(delays)), "one in each share"
+    assert len(world.connections) == 0
