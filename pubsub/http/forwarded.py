@@ -27,7 +27,7 @@ _NODE: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[\w.-]+)?|([0-
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """What one proxy says of its client. ``address`` is None where that is hidden, or no address."""
+    """The statement of one proxy about its client. ``address`` is None where that is hidden, or no address."""
 
     address: Address | None
     scheme: str
