@@ -9,7 +9,6 @@ from aiohttp.typedefs import Handler
 
 from pubsub.http.forwarded import read_hops
 from pubsub.http.proxies import UNIX, ForwardedClient, Proxies
-from pubsub.system.unix_socket import is_unix
 
 PROXIES: Final = web.AppKey("proxies", Proxies)
 FORWARDED_CLIENT: Final = web.RequestKey("forwarded_client", ForwardedClient)
@@ -43,8 +42,16 @@ def is_secure(request: web.BaseRequest) -> bool:
 
 
 def peer_of(request: web.BaseRequest) -> str:
-    """The address of the socket's other end, ``unix``, or an empty text where that is gone."""
-    sock = request.transport.get_extra_info("socket") if request.transport is not None else None
-    if sock is not None and is_unix(sock):
-        return UNIX  # whatever path the client has bound its own end to: it may look like an address
-    return request.remote or ""
+    """The address of the socket's other end, ``unix``, or an empty text where that was gone from the beginning.
+
+    On a Unix socket ``request.remote`` is the path to which the client has bound its own end. The client chooses it for
+    each connection anew, and it may be the address of somebody else: aiohttp does not tell the two apart in public.
+    """
+    peername = request._transport_peername
+    if isinstance(peername, tuple):
+        return str(peername[0])
+    return "" if peername is None else UNIX
+
+
+def is_unix_peer(request: web.BaseRequest) -> bool:
+    return peer_of(request) == UNIX
