@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -38,7 +38,9 @@ class ListenError(OSError):
     """The server cannot listen. The text says where, and why."""
 
 
-async def run(create_app: Callable[[Settings], web.Application], settings: Settings) -> None:
+async def run(
+    create_app: Callable[[Settings], web.Application], settings: Settings, handed_over: Sequence[socket.socket] = ()
+) -> None:
     """Serve until SIGTERM or SIGINT, then shut down. Raises ListenError."""
     log.info(
         "Configuration loaded: Port=%(port)d, RingBuffer=%(ring_buffer)d, SubscriberQueue=%(subscriber_queue)d",
@@ -58,7 +60,9 @@ async def run(create_app: Callable[[Settings], web.Application], settings: Setti
     certificate = load_certificate(settings)
     runner = web.AppRunner(app)
     await runner.setup()
-    listener = await listen(runner, settings, certificate)
+    listener = await listen(runner, settings, certificate, handed_over)
+    if handed_over:
+        log.info("Sockets taken over from systemd: %(count)d; HOST and PORT do not count", {"count": len(handed_over)})
     log_addresses(listener, "https" if certificate else "http")
     warn_of_open_doors(app, listener.sockets)
     tune_collector()
@@ -76,7 +80,12 @@ def load_certificate(settings: Settings) -> Certificate | None:
     return certificate
 
 
-async def listen(runner: web.AppRunner, settings: Settings, certificate: Certificate | None = None) -> Listener:
+async def listen(
+    runner: web.AppRunner,
+    settings: Settings,
+    certificate: Certificate | None = None,
+    handed_over: Sequence[socket.socket] = (),
+) -> Listener:
     """Accept connections, each into a request handler with time limits. Raises ListenError."""
     loop = asyncio.get_running_loop()
     idle = IdleConnections()
@@ -97,7 +106,7 @@ async def listen(runner: web.AppRunner, settings: Settings, certificate: Certifi
         )
 
     return Listener(
-        await open_sockets(settings),
+        handed_over or await open_sockets(settings),
         make_handler,
         idle=idle,
         others=runner.app[CONNECTIONS],
