@@ -61,8 +61,6 @@ async def run(
     runner = web.AppRunner(app)
     await runner.setup()
     listener = await listen(runner, settings, certificate, handed_over)
-    if handed_over:
-        log.info("Sockets taken over from systemd: %(count)d; HOST and PORT do not count", {"count": len(handed_over)})
     log_addresses(listener, "https" if certificate else "http")
     warn_of_open_doors(app, listener.sockets)
     tune_collector()
@@ -106,7 +104,7 @@ async def listen(
         )
 
     return Listener(
-        handed_over or await open_sockets(settings),
+        await open_sockets(settings, handed_over),
         make_handler,
         idle=idle,
         others=runner.app[CONNECTIONS],
@@ -116,8 +114,11 @@ async def listen(
     )
 
 
-async def open_sockets(settings: Settings) -> list[socket.socket]:
-    """Listen where HOST and PORT say. Raises ListenError."""
+async def open_sockets(settings: Settings, handed_over: Sequence[socket.socket] = ()) -> Sequence[socket.socket]:
+    """Return the sockets that were handed over, or else listen where HOST and PORT say. Raises ListenError."""
+    if handed_over:
+        log.info("Sockets taken over from systemd: %(count)d; HOST and PORT do not count", {"count": len(handed_over)})
+        return handed_over
     try:
         if settings.unix_path:
             return [bind_unix(settings.unix_path, mode=int(settings.socket_mode, 8), backlog=BACKLOG)]
