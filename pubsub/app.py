@@ -21,11 +21,13 @@ from pubsub.auth.tokens import Tokens, pem_keys, secret_keys
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.http.access import check_access
+from pubsub.http.addresses import add_proxies
 from pubsub.http.app_keys import BROKER, CONNECTIONS, SERVICES
 from pubsub.http.cors import add_cors
 from pubsub.http.health import STATE, ServerState
 from pubsub.http.identities import IDENTITIES, Identities
 from pubsub.http.origins import ORIGINS, Origins
+from pubsub.http.proxies import Proxies
 from pubsub.http.rendering import errors_as_json
 from pubsub.http.routes import add_routes
 from pubsub.journals import DATABASE
@@ -77,6 +79,8 @@ def create_app(settings: Settings) -> web.Application:
     add_routes(app)
     if app[ORIGINS].allowed:
         add_cors(app)
+    if proxies := Proxies(listed(settings.trusted_proxies)):
+        add_proxies(app, proxies)
     app.on_shutdown.append(close_clients)
     app.on_cleanup.append(close_journal)
     return app

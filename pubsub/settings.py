@@ -94,6 +94,9 @@ class Settings:
     allowed_origins: str = _setting(
         "", "origins of web pages that may connect, and call REST, beside the server's own, parted by commas"
     )
+    trusted_proxies: str = _setting(
+        "", "proxies that may tell the addresses of clients: addresses, networks or unix, parted by commas"
+    )
     tls_cert_file: str = _setting("", "file with the certificate and its chain, in PEM; read again on SIGHUP")
     tls_key_file: str = _setting("", "file with the certificate's key, in PEM")
 

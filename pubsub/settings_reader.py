@@ -21,6 +21,7 @@ import msgspec
 
 from pubsub.auth.api_keys import ApiKeys
 from pubsub.auth.tokens import ALGORITHMS, pem_keys, secret_keys
+from pubsub.http.proxies import Proxies
 from pubsub.http.tls import Certificate
 from pubsub.settings import UNIX, Settings, listed
 from pubsub.system.unix_socket import check_path
@@ -114,6 +115,10 @@ def _check_origins(settings: Settings) -> None:
             raise ValueError(f"expected scheme://host or scheme://host:port as browsers send them, not {origin!r}")
 
 
+def _check_proxies(settings: Settings) -> None:
+    Proxies(listed(settings.trusted_proxies))
+
+
 def _check_certificate(settings: Settings) -> None:
     Certificate(settings.tls_cert_file, settings.tls_key_file)
 
@@ -133,6 +138,7 @@ _CHECKS: dict[str, Callable[[Settings], object]] = {
     "jwt_jwks_url": _check_url,
     "jwt_algorithms": _check_algorithms,
     "allowed_origins": _check_origins,
+    "trusted_proxies": _check_proxies,
     "tls_cert_file": _check_certificate,
     "tls_key_file": _check_tls_key,
 }

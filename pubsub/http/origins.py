@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
+from pubsub.http.addresses import is_secure
 from pubsub.protocol.errors import Forbidden
 
 FOREIGN_SITES: Final = {"cross-site", "same-site"}  # of Sec-Fetch-Site, which says it where a browser hides the origin
@@ -30,7 +31,7 @@ class Origins:
             foreign = request.headers.get("Sec-Fetch-Site") in FOREIGN_SITES
         else:
             foreign = origin not in self.allowed and not is_own_origin(
-                origin, request.headers.get("Host", ""), secure=request.secure
+                origin, request.headers.get("Host", ""), secure=is_secure(request)
             )
         if foreign:
             raise Forbidden("Origin: not allowed here (ALLOWED_ORIGINS)")

@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import LineTooLong
 
+from pubsub.http.addresses import address_of
 from pubsub.http.idle_connections import Evictable, IdleConnections
 from pubsub.http.pipeline import PipelinedRequestHandler
 from pubsub.protocol.errors import error_body
@@ -40,7 +41,7 @@ class AccessLogger(AbstractAccessLogger):
         self.logger.info(
             "%(address)s %(method)s %(path)s: %(status)d in %(milliseconds).1f ms",
             {
-                "address": request.remote,
+                "address": address_of(request),
                 "method": request.method,
                 "path": str(url.update_query(token="***") if "token" in url.query else url),
                 "status": response.status,
