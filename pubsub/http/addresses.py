@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Final
 
 from aiohttp import web
@@ -43,8 +42,16 @@ def is_secure(request: web.BaseRequest) -> bool:
 
 
 def peer_of(request: web.BaseRequest) -> str:
-    """The address of the socket's other end, ``unix``, or an empty text where that is gone."""
-    if request.remote:
-        return request.remote
-    sock = request.transport.get_extra_info("socket") if request.transport is not None else None
-    return UNIX if sock is not None and sock.family == socket.AF_UNIX else ""
+    """The address of the socket's other end, ``unix``, or an empty text where that was gone from the beginning.
+
+    On a Unix socket ``request.remote`` is the path to which the client has bound its own end. The client chooses it for
+    each connection anew, and it may be the address of somebody else: aiohttp does not tell the two apart in public.
+    """
+    peername = request._transport_peername
+    if isinstance(peername, tuple):
+        return str(peername[0])
+    return "" if peername is None else UNIX
+
+
+def is_unix_peer(request: web.BaseRequest) -> bool:
+    return peer_of(request) == UNIX
