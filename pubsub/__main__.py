@@ -20,7 +20,7 @@ A WebSocket publish/subscribe server with REST topic management.
 
   serve    run the server
   client   talk to a server: subscribe, publish, manage topics
-  health   exit status 0 when a server is well, 1 when not
+  health   exit status 0 if a server is healthy, 1 if not
   token    make a token for development, signed with JWT_SECRET
   key      make an API key, with its entry for API_KEYS
   journal  look at the durable topics on disk

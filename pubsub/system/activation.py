@@ -17,7 +17,7 @@ VARIABLES: Final = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDI
 
 
 class ActivationError(Exception):
-    """What was handed over can't be listened on. The text says what came, and what was expected."""
+    """A socket that was handed over can't be listened on. The text says what came, and what was expected."""
 
 
 def take_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
