@@ -13,7 +13,7 @@ from typing import Final, cast
 from yarl import URL
 
 from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, connect_error
-from pubsub.client.close_codes import NORMAL_CLOSURE, ending_of, refusal_of
+from pubsub.client.close_codes import NORMAL_CLOSURE, explain_close, explain_refusal
 from pubsub.client.credentials import Credentials
 from pubsub.client.frames import (
     FIN_CLOSE,
@@ -113,7 +113,7 @@ class Wire(asyncio.Protocol):
             self.write(client_frame(FIN_PONG, payload, os.urandom(4)))
         elif frame.first == FIN_CLOSE:
             code, reason = int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace")
-            raise ServerFault(ending_of(code, reason).reason)
+            raise ServerFault(explain_close(code, reason).reason)
 
     def _end(self, reason: str) -> None:
         if self._transport is None:
@@ -151,7 +151,7 @@ class Wire(asyncio.Protocol):
         if status is None:
             raise ServerFault("the server's answer is not HTTP")
         if status[1] != b"101":
-            raise ServerFault(refusal_of(int(status[1])).reason)
+            raise ServerFault(explain_refusal(int(status[1])).reason)
         accept = base64.b64encode(hashlib.sha1(self._key + _RFC_6455_UUID, usedforsecurity=False).digest())
         if not re.search(rb"\r\nsec-websocket-accept: *" + re.escape(accept) + rb" *(\r|\Z)", head, re.IGNORECASE):
             raise ServerFault("the server's answer is not a WebSocket handshake")

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from yarl import URL
 
 from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, cause_of, connect_error, websocket_url, without_password
-from pubsub.client.close_codes import Ending, ending_of, refusal_of
+from pubsub.client.close_codes import Disconnection, explain_close, explain_refusal
 from pubsub.client.frames import MAX_FRAME_BYTES
 from pubsub.client.replies import Ack, Error, Info, Reply, Unknown, decode, request_id_of
 from pubsub.client.requests import Request, Subscribe, Unsubscribe, encode
@@ -29,7 +29,7 @@ LONGEST_DRAIN_SEC = 60.0
 HEARTBEAT_SEC = 20.0
 """Without a pong for half of this the connection counts as lost: a server that vanished sends no FIN."""
 
-_NOT_YET = Ending("no connection was made yet", reconnects=True)
+_NOT_YET = Disconnection("no connection was made yet", reconnects=True)
 
 
 class State(Enum):
@@ -43,7 +43,7 @@ class _Pending:
     """A request without an answer yet. ``answered`` gets the answer before any later frame is read."""
 
     answered: Callable[[Reply], None]
-    outcome: asyncio.Future[Reply | Ending]
+    outcome: asyncio.Future[Reply | Disconnection]
 
 
 class Link:
@@ -74,7 +74,7 @@ class Link:
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._opened = asyncio.Event()
         self._was_open = False
-        self._ending = _NOT_YET
+        self._disconnection = _NOT_YET
         self._reconnect_at = 0.0
 
     async def wait_open(self) -> None:
@@ -83,7 +83,7 @@ class Link:
     async def ask(self, request: Request, answered: Callable[[Reply], None]) -> None:
         """Send a request, and return once ``answered`` has had its answer; raises ``Unreachable``."""
         if self._socket is None:
-            raise Unreachable(f"not connected: {self._ending.reason}")
+            raise Unreachable(f"not connected: {self._disconnection.reason}")
         request_id = next(self._request_ids)
         pending = _Pending(answered, asyncio.get_running_loop().create_future())
         self._pending[request_id] = pending
@@ -113,27 +113,27 @@ class Link:
         self._subscriptions.end(topic)
         await self.ask(Unsubscribe(topic=topic, client_id=self._client_id), end)
 
-    async def keep_open(self, *, persistent: bool) -> Ending:
-        """Connect, and reconnect after each ending that allows it; return the one that does not.
+    async def keep_open(self, *, persistent: bool) -> Disconnection:
+        """Connect, and reconnect after each disconnection that allows it; return the one that does not.
 
         ``persistent`` tries again even when the first connection can't be made.
         """
         waits = pauses()
         while True:
             began = time.monotonic()
-            ending = await self._connect_once()
-            last_remarked = self._ending
-            self._mark_closed(ending)
-            if not ending.reconnects or not (persistent or self._was_open):
+            disconnection = await self._connect_once()
+            last_remarked = self._disconnection
+            self._mark_closed(disconnection)
+            if not disconnection.reconnects or not (persistent or self._was_open):
                 self.state = State.CLOSED
-                return ending
-            if ending != last_remarked:
-                self._remark(f"{ending.reason}; trying again")
+                return disconnection
+            if disconnection != last_remarked:
+                self._remark(f"{disconnection.reason}; trying again")
             if time.monotonic() - began > LONGEST_PAUSE_SEC:
                 waits = pauses()
             await asyncio.sleep(max(0.0, self._reconnect_at - time.monotonic()) or next(waits))
 
-    async def _connect_once(self) -> Ending:
+    async def _connect_once(self) -> Disconnection:
         """Open one connection and serve it to its end."""
         try:
             async with self._http.ws_connect(
@@ -145,37 +145,37 @@ class Link:
                 self._mark_open(socket)
                 return await self._serve(socket)
         except aiohttp.WSServerHandshakeError as error:
-            return refusal_of(error.status)
+            return explain_refusal(error.status)
         except (aiohttp.ClientError, OSError) as error:
-            return Ending(connect_error(self._url, error), reconnects=True)
+            return Disconnection(connect_error(self._url, error), reconnects=True)
 
-    async def _serve(self, socket: aiohttp.ClientWebSocketResponse) -> Ending:
+    async def _serve(self, socket: aiohttp.ClientWebSocketResponse) -> Disconnection:
         async with asyncio.TaskGroup() as group:
             resubscribing = group.create_task(self._resubscribe())
-            ending = await self._read(socket)
+            disconnection = await self._read(socket)
             resubscribing.cancel()
-        return ending
+        return disconnection
 
     def _mark_open(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         if self._was_open:
             self._remark(f"connected again to {self.name}")
         self._socket = socket
         self._was_open = True
-        self._ending = _NOT_YET
+        self._disconnection = _NOT_YET
         self.state = State.OPEN
         self._opened.set()
 
-    def _mark_closed(self, ending: Ending) -> None:
+    def _mark_closed(self, disconnection: Disconnection) -> None:
         self._socket = None
-        self._ending = ending
+        self._disconnection = disconnection
         self.state = State.CONNECTING
         self._opened.clear()
         self._subscriptions.disconnect()
         for pending in self._pending.values():
             if not pending.outcome.done():
-                pending.outcome.set_result(ending)
+                pending.outcome.set_result(disconnection)
 
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> Ending:
+    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> Disconnection:
         while True:
             frame = await socket.receive()
             match frame.type:
@@ -184,12 +184,12 @@ class Link:
                 case aiohttp.WSMsgType.BINARY:
                     self._receive(Unknown(repr(frame.data)))
                 case aiohttp.WSMsgType.CLOSE:
-                    return ending_of(frame.data, frame.extra or "")
+                    return explain_close(frame.data, frame.extra or "")
                 case aiohttp.WSMsgType.ERROR:
-                    return Ending(f"the connection was lost: {frame.data}", reconnects=True)
+                    return Disconnection(f"the connection was lost: {frame.data}", reconnects=True)
                 case _:
                     # Without a close frame aiohttp's own close code says nothing: it is 1000 for a killed server.
-                    return Ending("the connection was lost", reconnects=True)
+                    return Disconnection("the connection was lost", reconnects=True)
 
     def _receive(self, reply: Reply) -> None:
         self._subscriptions.note(reply)
@@ -214,7 +214,7 @@ class Link:
                 outcome = await pending.outcome
         except TimeoutError:
             raise Unreachable(f"no answer came within {ANSWER_WAIT_SEC:.0f} s") from None
-        if isinstance(outcome, Ending):
+        if isinstance(outcome, Disconnection):
             raise Unreachable(f"no answer came: {outcome.reason}")
 
     async def _resubscribe(self) -> None:

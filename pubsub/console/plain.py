@@ -30,8 +30,8 @@ async def run_plain(console: Console) -> int:
 
 
 async def _keep_open(console: Console) -> None:
-    ending = await console.link.keep_open(persistent=False)
-    raise Unreachable(ending.reason)
+    disconnection = await console.link.keep_open(persistent=False)
+    raise Unreachable(disconnection.reason)
 
 
 async def _run_lines(console: Console) -> None:

@@ -46,8 +46,8 @@ async def run_prompt(console: Console) -> int:
 
 
 async def _keep_open(console: Console) -> None:
-    ending = await console.link.keep_open(persistent=True)
-    console.remark(f"{ending.reason}; not reconnecting by itself: quit and start again")
+    disconnection = await console.link.keep_open(persistent=True)
+    console.remark(f"{disconnection.reason}; not reconnecting by itself: quit and start again")
 
 
 async def _remark_connected(console: Console) -> None:

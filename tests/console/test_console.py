@@ -29,7 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pubsub.client.address import server_url
-from pubsub.client.close_codes import ENDINGS
+from pubsub.client.close_codes import BY_CLOSE_CODE
 from pubsub.client.replies import Ack, Event, Info, Reply, Unknown, decode
 from pubsub.client.requests import Ping, Position
 from pubsub.console import commands
@@ -339,12 +339,12 @@ def closing(code: int) -> Script:
     return script
 
 
-@pytest.mark.parametrize("code", sorted(code for code, ending in ENDINGS.items() if not ending.reconnects))
+@pytest.mark.parametrize("code", sorted(code for code, known in BY_CLOSE_CODE.items() if not known.reconnects))
 @on_one_loop
 async def test_link_stays_away(code: int) -> None:
     async with talk(closing(code)) as told:
-        ending = await told.link.keep_open(persistent=True)
-    assert str(code) in ending.reason
+        disconnection = await told.link.keep_open(persistent=True)
+    assert str(code) in disconnection.reason
     assert told.link.state is State.CLOSED
 
 
