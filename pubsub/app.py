@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,6 +158,6 @@ def make_limits(settings: Settings) -> Limits:
     )
 
 
-async def serve(settings: Settings) -> None:
-    """Run the server until a signal ends it. Raises ListenError."""
-    await run(create_app, settings)
+async def serve(settings: Settings, handed_over: Sequence[socket.socket] = ()) -> None:
+    """Run the server until a signal ends it, on the sockets that were handed over, if any. Raises ListenError."""
+    await run(create_app, settings, handed_over)
