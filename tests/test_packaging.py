@@ -1,4 +1,4 @@
-"""Tests what is shipped and how: the wheel, the image's recipe, the unit, the Makefile, the locks. Asks no registry."""
+"""Packaging: the wheel, the Dockerfile, the systemd unit, the Makefile, the lock files. Contacts no registry."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from pubsub.settings import Settings
 ROOT = Path(__file__).parents[1]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
-# Other machines' paths and registries. Written so that this line does not match itself.
+# Paths and registries of other machines. The pattern is written so that it does not match itself.
 MACHINE = re.compile(
     rb"(?<![\w.])/(?:work|root|tmp)/|pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|(?:deb|security)\.debian\.org"
 )
@@ -30,7 +30,7 @@ def read(name: str) -> str:
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run it with an environment that holds none of the developer's settings."""
+    """Run a command in an environment without the developer's settings."""
     env = {"PATH": os.environ["PATH"]}
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=30, check=False)
 
@@ -42,14 +42,14 @@ def succeed(*command: str | Path, cwd: Path = ROOT) -> str:
 
 
 def image_context() -> set[str]:
-    """What the Dockerfile copies from the repository."""
+    """Make a folder with the files that the Dockerfile copies from the repository."""
     copies = re.findall(r"^COPY (?!--from)(.+) \S+$", read("Dockerfile"), re.MULTILINE)
     return {name for names in copies for name in names.split()}
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel, built from what the image is built from; its dependencies are the developer's."""
+    """Make an environment with a wheel built from the image's files; it uses the developer's dependencies."""
     work = tmp_path_factory.mktemp("wheel")
     source, environment = work / "source", work / "environment"
     source.mkdir()
@@ -98,7 +98,7 @@ def test_server_serves_and_stops(environment: Path, tmp_path: Path) -> None:
 
 
 def wait_until_listening(log: IO[str]) -> str:
-    """The URL that the server says it listens on. It ends with the log, or by the test's time limit."""
+    """Return the URL that the server's log names. It ends with the log, or by the test's time limit."""
     lines: list[str] = []
     for line in log:
         lines.append(line)
@@ -129,7 +129,7 @@ def test_unit_is_valid_and_hardened(tmp_path: Path) -> None:
         (tmp_path / "pubsub.socket").write_text(text)
         verified = run("systemd-analyze", "verify", "--man=no", tmp_path / "pubsub.socket", unit)
         assert (verified.returncode, verified.stderr) == (0, ""), name
-    # In tenths: 2.5 is the most that is allowed.
+    # In tenths: the largest allowed value is 2.5.
     succeed("systemd-analyze", "security", "--offline=true", "--threshold=25", "--no-pager", unit)
 
 
