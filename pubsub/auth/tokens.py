@@ -209,12 +209,8 @@ def sign(
     if not isfinite(ttl):
         raise ValueError("ttl: expected a number of seconds")
     now = time.time()
-    claims: dict[str, Any] = {
-        "sub": sub,
-        "iat": int(now),
-        "exp": int(now + ttl),
-        "pubsub": {"subscribe": list(subscribe), "publish": list(publish), "admin": admin},
-    }
+    rights = {"subscribe": list(subscribe), "publish": list(publish), "admin": admin}
+    claims: dict[str, Any] = {"sub": sub, "iat": int(now), "exp": int(now + ttl), "pubsub": rights}
     claims |= {"aud": audience[0]} if audience else {}
     claims |= {"iss": issuer[0]} if issuer else {}
     token = jwt.encode(claims, trusted.key, algorithm=trusted.algorithms[0])

@@ -26,8 +26,8 @@ from pubsub.journals.writer import TRIM_ROWS, Writer
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.requests import Message, Publish, TopicOptions, check_message, check_topic
 
-PAGE: Final = 1000
-PAGE_BYTES: Final = 1 << 24
+EXPORT_PAGE: Final = 1000
+EXPORT_BYTES: Final = 1 << 24
 
 
 class Line(Struct):
@@ -185,7 +185,7 @@ def read_groups(topic: TopicHandle, lines: TextIO) -> Iterator[list[Append]]:
             raise BadRequest(f"line {number}: expected an event: {error}") from None
         message = Message(read.message.id, Raw(bytes(read.message.payload)))
         group.append(Append(topic, Publish(topic=topic.name, message=message), None, read.ts or clock.timestamp()))
-        if len(group) == PAGE:
+        if len(group) == EXPORT_PAGE:
             yield group
             group = []
     if group:
@@ -214,7 +214,7 @@ def trim(directory: Path, chosen: argparse.Namespace) -> int:
 def all_events(store: Store, row: TopicRow) -> Iterator[EventRow]:
     """Read all events of a topic, also those that have expired."""
     after = row.first - 1
-    while page := store.read(row.number, after, MAX_SEQ, PAGE, PAGE_BYTES, now=0):
+    while page := store.read(row.number, after, MAX_SEQ, EXPORT_PAGE, EXPORT_BYTES, now=0):
         yield from page
         after = page[-1].seq
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 
-from pubsub.core.catchup import CatchUp, Start
+from pubsub.core.catchup import CatchUp, ReplayStart
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
-from pubsub.core.history import HistoryReader, Kept
+from pubsub.core.history import HistoryReader, KeptEvents
 from pubsub.core.lane import LANES_IN_A_TURN
 from pubsub.core.log import ignore
 from pubsub.core.losses import Losses
@@ -174,7 +174,7 @@ class Broker:
         topic.log.append(request, publisher)
 
     def find_start(
-        self, name: str, last_n: int, position: Position | None, answer: Callable[[Start | Failure], None]
+        self, name: str, last_n: int, position: Position | None, answer: Callable[[ReplayStart | Failure], None]
     ) -> None:
         """Find the start of a subscription to the newest ``last_n`` messages, or to all after ``position``.
 
@@ -182,15 +182,15 @@ class Broker:
         """
         self._history.find_start(self.topic(name), last_n, position, answer)
 
-    def history_after(self, name: str, seq: int, limit: int, answer: Callable[[Kept | Failure], None]) -> None:
+    def history_after(self, name: str, seq: int, limit: int, answer: Callable[[KeptEvents | Failure], None]) -> None:
         """Read up to ``limit`` kept events that follow ``seq``. Raises TopicNotFound, BadRequest."""
         self._history.read_after(self.topic(name), seq, limit, answer)
 
-    def history_last(self, name: str, count: int, answer: Callable[[Kept | Failure], None]) -> None:
+    def history_last(self, name: str, count: int, answer: Callable[[KeptEvents | Failure], None]) -> None:
         """Read those of the newest ``count`` events that are kept. Raises TopicNotFound, BadRequest."""
         self._history.read_last(self.topic(name), count, answer)
 
-    def subscribe(self, start: Start, subscriber: Subscriber) -> CatchUp:
+    def subscribe(self, start: ReplayStart, subscriber: Subscriber) -> CatchUp:
         """Subscribe from ``start`` on; an earlier subscription to the topic ends. Raises TopicNotFound if the topic has
         ended.
 

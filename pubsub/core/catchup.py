@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PAGE: Final = 500  # events; a page also ends after BATCH_BYTES and one event more
+REPLAY_PAGE: Final = 500  # events; a page also ends after BATCH_BYTES and one event more
 
 
-class Start(Struct, frozen=True):
+class ReplayStart(Struct, frozen=True):
     """The start of a subscription: the first event after ``after``.
 
     ``told``: the subscriber knows of all events up to this ``seq``, and gets a gap for every later one that is missing;
@@ -44,12 +44,12 @@ class Start(Struct, frozen=True):
 class CatchUp:
     """See the module. Meanwhile the subscriber is in the lane as one that arrives.
 
-    ``recovered``: as in its Start, unless events were removed while the subscriber took nothing.
+    ``recovered``: as in its ReplayStart, unless events were removed while the subscriber took nothing.
     """
 
     __slots__ = ("_after", "_clock", "_lane", "_subscriber", "_told", "_topic", "recovered")
 
-    def __init__(self, start: Start, lane: Lane, subscriber: Subscriber, clock: Clock) -> None:
+    def __init__(self, start: ReplayStart, lane: Lane, subscriber: Subscriber, clock: Clock) -> None:
         self._lane = lane
         self._topic = start.topic
         self._after = start.after
@@ -71,11 +71,11 @@ class CatchUp:
             self._read_ring()
         else:
             after = max(self._after, topic.oldest - 1)
-            topic.log.read(after, topic.seq, PAGE, partial(self._take, topic.seq - len(topic.ring)))
+            topic.log.read(after, topic.seq, REPLAY_PAGE, partial(self._take, topic.seq - len(topic.ring)))
 
     def _read_ring(self) -> None:
         topic = self._topic
-        page = _fitting(topic.page(self._after, PAGE, self._clock.monotonic()))
+        page = _fitting(topic.page(self._after, REPLAY_PAGE, self._clock.monotonic()))
         if page.end < topic.seq:
             self._send(page.events, page.end)
             self._wait()

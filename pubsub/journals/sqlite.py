@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 CLEAN_UP_PERIOD: Final = 1.0  # seconds
-PAGE_BYTES: Final = 64 * 1024  # read at a time, and one event more: memory that a stalled subscriber may take
+READ_BYTES: Final = 64 * 1024  # read at a time, and one event more: memory that a stalled subscriber may take
 # Bytes that are not on disk yet. Beyond it, publishers to durable topics are not read from.
 UNWRITTEN_BYTES: Final = 16 * 1024 * 1024
 APPEND_BYTES: Final = 500  # memory of a publish without its payload
@@ -130,7 +130,7 @@ class SqliteJournal:
 
     def read(self, log: SqliteLog, after: int, until: int, limit: int, done: Found) -> None:
         def read(store: Store) -> Sequence[StoredEvent]:
-            return self._events(store.read(log.number, after, until, limit, PAGE_BYTES, self._now()))
+            return self._events(store.read(log.number, after, until, limit, READ_BYTES, self._now()))
 
         self._read(read, done)
 
@@ -167,7 +167,7 @@ class SqliteJournal:
         newest: list[StoredEvent] = []
         after = max(row.seq - self._host.ring_size(row.options), row.first - 1)
         # Expired events too: a ring has every seq.
-        while page := self._events(store.read(row.number, after, row.seq, row.seq - after, PAGE_BYTES, now=0)):
+        while page := self._events(store.read(row.number, after, row.seq, row.seq - after, READ_BYTES, now=0)):
             newest += page
             after = page[-1].seq
         handle.topic = self._host.add_topic(

@@ -98,15 +98,15 @@ class Fragment(NamedTuple):
     size: int
 
 
-class Ping(NamedTuple):
+class PingFrame(NamedTuple):
     payload: bytes
 
 
-class Pong(NamedTuple):
+class PongFrame(NamedTuple):
     payload: bytes
 
 
-class Close(NamedTuple):
+class CloseFrame(NamedTuple):
     """The client's close frame; ``code`` is None if it has none."""
 
     code: int | None
@@ -131,7 +131,7 @@ class BegunMessage:
             raise _invalid_text(self.valid + error.start) from None
 
 
-Received = str | LongText | Binary | Fragment | Ping | Pong | Close
+Received = str | LongText | Binary | Fragment | PingFrame | PongFrame | CloseFrame
 
 
 class Reader:
@@ -139,7 +139,7 @@ class Reader:
 
     ``feed`` takes received bytes; ``read`` returns the message that the next whole frame completes (text as ``str`` or
     LongText), or None if more bytes are needed. A caller may stop after any frame and continue later. ``read`` raises
-    ProtocolFault; after that, or after a Close, the reader must not be used. It keeps at most one message of
+    ProtocolFault; after that, or after a close frame, the reader must not be used. It keeps at most one message of
     ``max_bytes``, and the bytes that came with its end.
 
     Text that is not UTF-8 is refused with the fragment that has the first wrong byte.
@@ -274,9 +274,9 @@ class Reader:
             case 0x8:
                 return _decode_close(payload)
             case 0x9:
-                return Ping(bytes(payload))
+                return PingFrame(bytes(payload))
             case 0xA:
-                return Pong(bytes(payload))
+                return PongFrame(bytes(payload))
             case 0x1 | 0x2 as opcode:
                 message = BegunMessage(opcode, payload)
             case _:
@@ -309,14 +309,14 @@ def _invalid_text(position: int) -> ProtocolFault:
     return ProtocolFault(CloseReason.INVALID_TEXT, f"text is not UTF-8 at byte {position}")
 
 
-def _decode_close(payload: bytearray) -> Close:
+def _decode_close(payload: bytearray) -> CloseFrame:
     if not payload:
-        return Close(None, "")
+        return CloseFrame(None, "")
     code = int.from_bytes(payload[:2], "big")
     if len(payload) == 1 or not (code in CLOSE_CODES or 3000 <= code <= 4999):
         raise InvalidClose(CloseReason.PROTOCOL_ERROR, f"a close frame with {bytes(payload[:2])!r} for a code")
     try:
-        return Close(code, payload[2:].decode())
+        return CloseFrame(code, payload[2:].decode())
     except UnicodeDecodeError as error:
         raise InvalidClose(
             CloseReason.INVALID_TEXT, f"the reason of a close frame is not UTF-8 at byte {error.start}"

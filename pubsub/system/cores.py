@@ -14,7 +14,7 @@ from typing import Final
 
 # The threads of this process need the core for less than that. If it was away for longer, another program had it, with
 # a slice of 3 ms.
-LONG: Final = 0.001  # seconds
+FOREIGN_TIME: Final = 0.001  # seconds
 SHARE: Final = 0.01  # the most of the loop's time that other programs get by it
 LONGEST_BREAK: Final = 1.0  # seconds; the whole process may have been stopped meanwhile
 
@@ -45,5 +45,5 @@ class SharedCore:
         if before >= self._next:
             self._sched_yield()
             taken = self._now() - before
-            if taken > LONG:
+            if taken > FOREIGN_TIME:
                 self._next = before + taken + min(taken / SHARE, LONGEST_BREAK)

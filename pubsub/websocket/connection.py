@@ -16,11 +16,11 @@ from pubsub.protocol.frames import (
     CLOSE,
     PONG,
     Binary,
-    Close,
+    CloseFrame,
     Fragment,
     InvalidClose,
     LongText,
-    Ping,
+    PingFrame,
     ProtocolFault,
     Reader,
     Received,
@@ -82,48 +82,52 @@ class Connection(ClientTransport):
         return False
 
     def _serve(self, reader: Reader) -> None:
-        """Serve the received frames as long as the client takes its answers; after the end began, only its Close."""
-        subscriber, read, receive = self.subscriber, reader.read, self.session.receive
-        frame_came = message_ended = more_to_come = False
-        expensive = 0
         try:
-            for _ in TURN:
-                if (subscriber.blocked or self._pauses) and self._end is None:
-                    break
-                received = read()
-                if received is None:
-                    break
-                frame_came = True
-                if type(received) is str and self._end is None:
-                    message_ended = True
-                    expensive += receive(received)
-                    if expensive == EXPENSIVE:
-                        break
-                elif type(received) is not Fragment:
-                    message_ended = message_ended or type(received) in (Binary, LongText)
-                    self._control(received)
-            else:
-                more_to_come = True
+            self._serve_frames(reader)
         except ProtocolFault as fault:
             self._fail(fault.close_reason, str(fault))
             if isinstance(fault, InvalidClose):
                 self._finish(Ending(fault.close_reason), str(fault), close_frame(fault.close_reason))
-            return
         except Exception:
             log.exception("Internal error at client %(client_id)s", {"client_id": self.session.client_id})
             self._fail(CloseReason.SERVER_FAILURE, "internal error")
-            return
+
+    def _serve_frames(self, reader: Reader) -> None:
+        """Serve the received frames as long as the client takes its answers; after the end began, only its Close."""
+        subscriber, read, receive, services = self.subscriber, reader.read, self.session.receive, self._services
+        frame_came = message_ended = False
+        expensive = 0
+        later: Callable[[Callable[[], None]], object] | None = None
+        for _ in TURN:
+            if (subscriber.blocked or self._pauses) and self._end is None:
+                break
+            received = read()
+            if received is None:
+                break
+            frame_came = True
+            if type(received) is str and self._end is None:
+                message_ended = True
+                expensive += receive(received)
+                if expensive == EXPENSIVE:
+                    later = services.take_turn
+                    break
+            elif type(received) is not Fragment:
+                message_ended = message_ended or type(received) in (Binary, LongText)
+                self._control(received)
+        else:
+            later = services.defer
         if frame_came:
-            self._seen = self._services.now()
-            message_ended = message_ended or not reader.within_message
-        if not reader.unfinished or subscriber.blocked or self._pauses or self._end is not None:
+            self._seen = services.now()
+        self._limit_message(reader, anew=message_ended or (frame_came and not reader.within_message))
+        if later is not None:
+            self._yield_turn(later)
+
+    def _limit_message(self, reader: Reader, *, anew: bool) -> None:
+        """Start or end the time limit of an unfinished message. ``anew``: it is another one than before."""
+        if not reader.unfinished or self.subscriber.blocked or self._pauses or self._end is not None:
             self._services.timers.end_message(self)
         else:
-            self._services.timers.begin_message(self, anew=message_ended)
-        if expensive == EXPENSIVE:
-            self._yield_turn(self._services.take_turn)
-        elif more_to_come:
-            self._yield_turn(self._services.defer)
+            self._services.timers.begin_message(self, anew=anew)
 
     def _yield_turn(self, later: Callable[[Callable[[], None]], object]) -> None:
         """Pause reading, and serve the rest after other clients. A client that is paused gets no second turn."""
@@ -132,10 +136,10 @@ class Connection(ClientTransport):
             later(self._read_on)
 
     def _control(self, received: Received) -> None:
-        if isinstance(received, Close):
+        if isinstance(received, CloseFrame):
             self._answer_close(received)
         elif self._end is None:
-            if isinstance(received, Ping):
+            if isinstance(received, PingFrame):
                 self._reply_frame(control_frame(PONG, received.payload))
             elif isinstance(received, Binary):
                 self.session.receive_binary(received.payload)
@@ -152,7 +156,7 @@ class Connection(ClientTransport):
             self._fail(fault.close_reason, str(fault))
         self.resume(PauseReason.LONG_MESSAGE)
 
-    def _answer_close(self, received: Close) -> None:
+    def _answer_close(self, received: CloseFrame) -> None:
         self.flush()
         answer = control_frame(CLOSE, b"" if received.code is None else received.code.to_bytes(2))
         self._finish(Ending.CLOSED_BY_CLIENT, f"closed by the client with {received.code or 'no code'}", answer)

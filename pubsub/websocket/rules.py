@@ -14,7 +14,7 @@ from pubsub.auth.rates import Rates
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.lane import Subscriber
-from pubsub.protocol.errors import TopicNotFound, Unauthorized
+from pubsub.protocol.errors import LimitExceeded, TopicNotFound, Unauthorized
 from pubsub.protocol.replies import Info, encode
 
 REVIEWED: Final = 500  # subscriptions that are checked against new rights in one turn: up to 10 µs each
@@ -31,6 +31,12 @@ class ClientRules:
     rates: Rates | None
     quotas: Quotas
     max_subscriptions: int
+
+    def check_room(self, subscriber: Subscriber, topic: str) -> None:
+        """Raise LimitExceeded if the connection has all its subscriptions, and ``topic`` is not one of them."""
+        limit = self.max_subscriptions
+        if limit and subscriber.subscription_count >= limit and not subscriber.is_subscribed(topic):
+            raise LimitExceeded(f"the connection has its {limit} subscriptions (MAX_SUBSCRIPTIONS_PER_CONNECTION)")
 
 
 class Review:

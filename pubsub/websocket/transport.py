@@ -65,16 +65,7 @@ class ClientTransport(asyncio.Protocol):
         self._reply_bytes = 0
         self._end: End | None = None  # None until it begins
         self.subscriber = Subscriber(transport.write, services.outbox_options)
-        self.session = services.session_type(
-            services.broker,
-            self.subscriber,
-            self,
-            services.clock,
-            client_id=client_id,
-            named=named,
-            rules=services.rules,
-            identity=identity,
-        )
+        self.session = services.new_session(self.subscriber, self, client_id, named, identity)
         self._seen = self._opened = services.now()
         self._uptake = NOTHING_TAKEN
         self._pauses = 0  # the reasons for which the session waits, one bit of PauseReason each

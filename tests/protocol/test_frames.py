@@ -17,11 +17,11 @@ from pubsub.protocol.frames import (
     PING,
     PONG,
     Binary,
-    Close,
+    CloseFrame,
     Fragment,
     LongText,
-    Ping,
-    Pong,
+    PingFrame,
+    PongFrame,
     ProtocolFault,
     Reader,
     Received,
@@ -61,12 +61,15 @@ MESSAGES: list[tuple[bytes, list[Received]]] = [
     (masked_frame(FIN_TEXT, b"x" * MAX_BYTES), ["x" * MAX_BYTES]),
     (masked_frame(TEXT, b"a") + masked_frame(CONTINUATION, b"") + masked_frame(FIN_CONTINUATION, b"b"), ["ab"]),
     (masked_frame(TEXT, "ü".encode()[:1]) + masked_frame(FIN_CONTINUATION, "ü".encode()[1:]), ["ü"]),
-    (masked_frame(TEXT, b"a") + masked_frame(0x89, b"!") + masked_frame(FIN_CONTINUATION, b"b"), [Ping(b"!"), "ab"]),
+    (
+        masked_frame(TEXT, b"a") + masked_frame(0x89, b"!") + masked_frame(FIN_CONTINUATION, b"b"),
+        [PingFrame(b"!"), "ab"],
+    ),
     (masked_frame(FIN_BINARY, b"\xff\x00"), [Binary(bytearray(b"\xff\x00"))]),
     (masked_frame(BINARY, b"\xff") + masked_frame(FIN_CONTINUATION, b"\x00"), [Binary(bytearray(b"\xff\x00"))]),
-    (masked_frame(0x89, b"") + masked_frame(0x8A, b"x" * 125), [Ping(b""), Pong(b"x" * 125)]),
-    (masked_frame(0x88, b""), [Close(None, "")]),
-    (masked_frame(0x88, b"\x03\xe8bye"), [Close(1000, "bye")]),
+    (masked_frame(0x89, b"") + masked_frame(0x8A, b"x" * 125), [PingFrame(b""), PongFrame(b"x" * 125)]),
+    (masked_frame(0x88, b""), [CloseFrame(None, "")]),
+    (masked_frame(0x88, b"\x03\xe8bye"), [CloseFrame(1000, "bye")]),
 ]
 
 
@@ -146,7 +149,7 @@ def test_refuses_what_the_rfc_forbids_as_soon_as_it_shows(sent: bytes, goodbye: 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 1012, 1014, 3000, 4999])
 def test_takes_each_close_code_that_may_be_sent(code: int) -> None:
-    assert read_all(make_reader(), masked_frame(0x88, code.to_bytes(2, "big"))) == [Close(code, "")]
+    assert read_all(make_reader(), masked_frame(0x88, code.to_bytes(2, "big"))) == [CloseFrame(code, "")]
 
 
 @given(st.binary(max_size=300))
