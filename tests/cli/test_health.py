@@ -16,7 +16,7 @@ from tests.harness import REPOSITORY, ServerProcess, clean_environment, free_por
 
 
 async def health(*flags: str) -> int:
-    """The command's exit status."""
+    """Run the command; return its exit status."""
     return await asyncio.to_thread(pubsub.__main__.main, ["health", *flags])
 
 
