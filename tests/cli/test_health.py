@@ -16,7 +16,7 @@ from tests.harness import REPOSITORY, clean_environment, free_port, on_one_loop,
 
 
 async def health(*flags: str) -> int:
-    """The command's exit status."""
+    """Run the command; return its exit status."""
     return await asyncio.to_thread(pubsub.__main__.main, ["health", *flags])
 
 

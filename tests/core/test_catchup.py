@@ -1,4 +1,4 @@
-"""A subscriber's way through the journal, with a journal whose pages come when the test says so."""
+"""A subscriber that catches up from the journal; the test decides the time at which each page comes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RING = 10
 
 
 class SlowLog(MemoryLog):
-    """It holds everything; what is read comes when :meth:`answer` is called."""
+    """A log that keeps every event, and answers a read only when :meth:`answer` is called."""
 
     def __init__(self, name: str, options: TopicOptions, host: Host, clock: Clock) -> None:
         super().__init__(name, options, host, clock)
@@ -36,13 +36,13 @@ class SlowLog(MemoryLog):
         self.asked.append((after, done))
 
     def answer(self, *, expired: bool = False) -> None:
-        """The oldest of what was asked for; of all that there was up to now, nothing where it has expired."""
+        """Answer the oldest read with all events after its position, or with none if they have ``expired``."""
         after, done = self.asked.pop(0)
         done([] if expired else [event for event in self.kept if event.seq > after])
 
 
 class SlowJournal(MemoryJournal):
-    """Its topics have a SlowLog."""
+    """A journal whose topics have a SlowLog."""
 
     def create(self, name: str, options: TopicOptions, done: Done) -> None:
         slow = SlowLog(name, options, self._host, self._clock)

@@ -1,4 +1,4 @@
-"""Crashes, failing disks, damaged files: nothing acknowledged is lost, nothing false acknowledged, and it is said."""
+"""Crashes, failing disks, damaged files: no acknowledged message is lost, and the server reports each fault."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def read_all(server: Server | ServerProcess, topic: str = "t") -> list[Jso
 
 
 class Witness:
-    """What publishers and a subscriber of a server saw up to its death."""
+    """A record of all that publishers and a subscriber saw until the server's end."""
 
     def __init__(self) -> None:
         self.acked: dict[str, int] = {}
@@ -105,7 +105,7 @@ class Witness:
                     self.epochs.add(told["epoch"])
 
     async def watch(self, server: ServerProcess, stop: asyncio.Event) -> None:
-        """Publish and subscribe until the server dies; set ``stop`` off after a while at random."""
+        """Publish and subscribe until the server ends; set ``stop`` after a random time."""
         tasks = [asyncio.create_task(self.subscribe(server.url))]
         tasks += [asyncio.create_task(self.publish(server.url)) for _ in range(3)]
         before = len(self.acked)
@@ -117,14 +117,14 @@ class Witness:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def check(self, events: list[Json]) -> None:
-        """Everything that was promised is there: each message once, in order, without a hole."""
+        """Check that every acknowledged or delivered message is there, once, in order, without a gap."""
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
         ids = {event["seq"]: event["message"]["id"] for event in events}
         assert len(set(ids.values())) == len(ids)
         for message_id, seq in self.acked.items():
             assert ids[seq] == message_id, "it was acknowledged"
         for seq, message_id in self.delivered.items():
-            assert ids[seq] == message_id, "somebody has seen it"
+            assert ids[seq] == message_id, "a subscriber has seen it"
         assert len(self.epochs) == 1
 
 
@@ -166,7 +166,7 @@ async def test_sigterm_acknowledges_what_it_has_stored_and_starts_again_without_
 
 @on_one_loop
 async def test_row_47_a_full_disk_costs_no_message_and_heals_by_itself(tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk: it can be set and lifted while the server runs."""
+    """A limit on file sizes simulates the full disk: it can be set and removed while the server runs."""
     with serve(tmp_path) as server:
         await make_topic(server)
         await server.create("memory")
@@ -174,7 +174,7 @@ async def test_row_47_a_full_disk_costs_no_message_and_heals_by_itself(tmp_path:
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (400_000, limit[1]))
         acked = await publish_until_refused(client)
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1, limit[1]))  # no room for a small one either
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1, limit[1]))  # no space even for a small one
         _, health = await ask(server, "GET", "/health")
         assert health["status"] == "degraded"
         assert health["reason"]
@@ -201,7 +201,7 @@ async def healed(server: ServerProcess) -> None:
 
 
 async def publish_until_refused(client: RawClient) -> list[str]:
-    """Publish long payloads one by one; those that were acknowledged before the first that was not."""
+    """Publish long payloads one by one up to the first refusal; return the acknowledged ones."""
     acked: list[str] = []
     while True:
         payload = f"{len(acked):5}" * 4000
@@ -235,7 +235,7 @@ async def test_a_subscriber_sees_nothing_of_what_was_refused(tmp_path: Path) -> 
 
 
 def start(directory: Path) -> subprocess.CompletedProcess[str]:
-    """A server that is expected not to start."""
+    """Start a server that is expected to fail."""
     return subprocess.run(
         [sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", "0", "--data-dir", str(directory)],
         env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)},
@@ -247,7 +247,7 @@ def start(directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 def run_journal(command: str, directory: Path, *more: str, lines: str = "") -> subprocess.CompletedProcess[str]:
-    """``pubsub journal`` in this process, with ``lines`` as its standard input."""
+    """Run ``pubsub journal`` in this process, with ``lines`` as its standard input."""
     flags = ["journal", command, "--data-dir", str(directory), *more]
     printed, told = io.TextIOWrapper(io.BytesIO()), io.StringIO()
     with (
@@ -263,7 +263,7 @@ def run_journal(command: str, directory: Path, *more: str, lines: str = "") -> s
 
 @contextlib.contextmanager
 def databases_closed() -> Iterator[None]:
-    """Close the databases that are opened within, which a program leaves to its end."""
+    """Close the databases that were opened inside, which a program leaves open until it ends."""
     with contextlib.ExitStack() as stack:
 
         def connect(*place: Any, **options: Any) -> sqlite3.Connection:
@@ -274,7 +274,7 @@ def databases_closed() -> Iterator[None]:
 
 
 def refusal(directory: Path) -> str:
-    """The last line of a server that does not start."""
+    """Return the last line of a server that does not start."""
     ended = start(directory)
     assert ended.returncode == 1, ended
     assert "Traceback" not in ended.stderr
@@ -290,7 +290,7 @@ async def reason_not_to_start(directory: Path) -> str:
 
 
 def make_journal(directory: Path, count: int = 30) -> None:
-    """A journal with one topic, each message in a commit of its own."""
+    """Make a journal with one topic, and with one commit for each message."""
     directory.mkdir(exist_ok=True)
     with sqlite3.connect(":memory:"):
         assert run_journal("import", directory, "t", lines=lines(count)).returncode == 0
@@ -345,7 +345,7 @@ async def test_row_46_a_file_that_is_no_database_is_refused(tmp_path: Path, cont
 
 
 async def copy_of_a_stopped_server(directory: Path, name: str, *, messages: int) -> None:
-    """The files after so many messages, each acknowledged, and so committed, before the next."""
+    """Copy the files after this number of messages, each acknowledged, and so committed, before the next."""
     with serve(directory / "data") as server:
         await make_topic(server)
         client = await RawClient.connect(server.port)
@@ -358,7 +358,7 @@ async def copy_of_a_stopped_server(directory: Path, name: str, *, messages: int)
 
 @on_one_loop
 async def test_row_46_a_copy_taken_at_any_moment_opens_with_all_that_was_committed(tmp_path: Path) -> None:
-    """Power loss: the files as they are in one moment, with the end of the log cut off anywhere."""
+    """Power loss: a copy of the files at one moment, with the log cut at any place."""
     await copy_of_a_stopped_server(tmp_path, "whole", messages=40)
     whole = tmp_path / "whole" / "journal.db-wal"
     size = whole.stat().st_size

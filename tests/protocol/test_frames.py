@@ -1,4 +1,4 @@
-"""The reader against every way in which bytes can be cut, and against what RFC 6455 forbids."""
+"""The frame reader, with bytes cut at every place and with everything that RFC 6455 forbids; and built frames."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_any_stream_in_any_pieces(messages: list[tuple[bytes, list[Received]]], 
 
 
 @pytest.mark.parametrize(
-    ("sent", "goodbye"),
+    ("sent", "close_reason"),
     [
         (frame_header(FIN_TEXT, 2, masked=False) + b"{}", CloseReason.PROTOCOL_ERROR),
         (frame_header(FIN_TEXT, 300, masked=False), CloseReason.PROTOCOL_ERROR),
@@ -140,11 +140,11 @@ def test_any_stream_in_any_pieces(messages: list[tuple[bytes, list[Received]]], 
         ),
     ],
 )
-def test_refuses_what_the_rfc_forbids_as_soon_as_it_shows(sent: bytes, goodbye: CloseReason) -> None:
+def test_refuses_what_the_rfc_forbids_as_soon_as_it_shows(sent: bytes, close_reason: CloseReason) -> None:
     for pieces in ([sent], [sent[at : at + 1] for at in range(len(sent))]):
         with pytest.raises(ProtocolFault) as caught:
             read_all(make_reader(), *pieces)
-        assert caught.value.close_reason is goodbye
+        assert caught.value.close_reason is close_reason
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 1012, 1014, 3000, 4999])
@@ -207,7 +207,7 @@ def test_builds_text_frames(size: int) -> None:
 def test_builds_control_frames() -> None:
     assert control_frame(PING) == b"\x89\x00"
     assert control_frame(PONG, b"hi") == b"\x8a\x02hi"
-    for goodbye in CloseReason:
-        frame = close_frame(goodbye)
-        assert frame[2:4] == goodbye.code.to_bytes(2, "big")
-        assert frame[4:].decode() == goodbye.reason
+    for close_reason in CloseReason:
+        frame = close_frame(close_reason)
+        assert frame[2:4] == close_reason.code.to_bytes(2, "big")
+        assert frame[4:].decode() == close_reason.reason

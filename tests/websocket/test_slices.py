@@ -1,4 +1,4 @@
-"""What one request does for each of many, it does in slices: no tick has more of it than a slice."""
+"""Slices: a request that affects many members or events does its work in slices, at most one in a tick."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.simulation import Parts
 
 
 class World:
-    """A broker whose ticks a test ends, one by one, and how much each of them wrote."""
+    """A broker whose ticks a test ends one by one; it counts the work of each tick."""
 
     def __init__(self, ring_size: int = 100_000) -> None:
         self.now = 0.0
@@ -61,14 +61,14 @@ class World:
         self.broker.subscribe(ReplayStart(topic, topic.seq if after is None else after), outbox).advance()
 
     def end_tick(self) -> bool:
-        """Run what was deferred; whether there was any."""
+        """Run the deferred calls; return True if there were any."""
         deferred, self._deferred[:] = list(self._deferred), []
         for callback in deferred:
             callback()
         return bool(deferred)
 
     def count_by_tick(self, total: Callable[[], int]) -> list[int]:
-        """How much ``total`` grows in each tick, until there is nothing left to do. The first was before the first."""
+        """Return the growth of ``total`` in each tick until all is done; the first number is from before the ticks."""
         grown, before = [total()], total()
         while self.end_tick():
             grown.append(total() - before)
@@ -285,7 +285,7 @@ async def test_row_65_the_connections_of_a_client_are_sent_away_in_slices(monkey
         sent_away.append(connection.session.client_id)
 
     async def count() -> None:
-        """At each tick of the loop."""
+        """Count ``total`` at each tick of the loop."""
         while len(sent_away) < 10:
             counts.append(len(sent_away))
             await asyncio.sleep(0)
