@@ -33,13 +33,13 @@ lint: $(dev)  ## check style, format and types
 format: $(dev)  ## format the code, mend what ruff can mend
 	.venv/bin/ruff check --fix-only --quiet && .venv/bin/ruff format
 
-bench: $(dev)  ## measure throughput and memory
+bench: $(dev)  ## measure throughput and memory, beside other servers
 	$(python) scripts/bench/bench.py $(ARGS)
 
-fuzz: $(dev)  ## feed what takes input from strangers: make fuzz ARGS="--seconds 600"
+fuzz: $(dev)  ## feed random input to the parsers: make fuzz ARGS="--seconds 600"
 	$(python) scripts/fuzz.py $(ARGS)
 
-soak: $(dev)  ## mix good load and every attack, and check what must hold: make soak MINUTES=20
+soak: $(dev)  ## run good clients and every attack, and check all invariants: make soak MINUTES=20
 	$(python) scripts/soak/soak.py --minutes $(MINUTES) $(ARGS)
 
 docs: $(dev)  ## check the documentation against the code, and run its examples

@@ -1,7 +1,7 @@
-"""The server with an echo in place of publish/subscribe, for suites that test how a server speaks RFC 6455.
+"""The server with an echo in place of publish/subscribe, for test suites of RFC 6455.
 
-``python scripts/echo.py --port 9001`` serves ``/ws`` by the server's own code, from the socket to the whole message;
-text comes back as text, binary as binary. There are no heartbeats, which such suites don't expect.
+``python scripts/echo.py --port 9001`` serves ``/ws`` with the server's own code, from the socket to the whole message.
+It returns text as text and binary as binary. It sends no heartbeats, which such suites do not expect.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from pubsub.system.logs import set_up_logs
 from pubsub.websocket.connection import Connection
 from pubsub.websocket.session import Session
 
-LARGEST_MESSAGE: Final = 16 << 20  # what the largest cases of Autobahn's suite send
+LARGEST_MESSAGE: Final = 16 << 20  # size of the largest cases of Autobahn's suite
 
 
 class Echo(Session):
-    """Sends back what it gets."""
+    """A session that returns each message to its client."""
 
     def receive(self, text: str) -> bool:
         self._replies.reply(text.encode())
         return False
 
     def receive_binary(self, payload: bytearray) -> None:
-        assert isinstance(self._replies, Connection), "the server's sessions have one"
+        assert isinstance(self._replies, Connection), "a session of the server replies through its connection"
         self._replies._reply_frame(bytes((FIN | BINARY,)) + text_frame(bytes(payload))[1:])
 
 
@@ -49,7 +49,7 @@ def create_echo(settings: Settings) -> web.Application:
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until it is cancelled."""
+    """Serve until cancelled."""
     runner = web.AppRunner(create_echo(settings))
     await runner.setup()
     log_addresses(await listen(runner, settings), "http")
@@ -60,8 +60,8 @@ async def serve(settings: Settings) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Serve /ws with an echo.")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one and logs it")
+    parser = argparse.ArgumentParser(description="Serve an echo at /ws.")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0: a free one, which the log names")
     chosen = parser.parse_args()
     set_up_logs("info", "text")
     settings = Settings(

@@ -1,7 +1,7 @@
-"""`make fuzz`: feeds each target of tests/fuzzing.py for some time, guided by what its input reaches.
+"""`make fuzz`: feeds each target of tests/fuzzing.py with generated input, guided by the code that the input reaches.
 
-New inputs that reach more go to .cache/corpus; one that fails goes there too, is shown, and makes the exit status 1:
-put it into tests/corpus once it is mended. Without atheris hypothesis makes the inputs up, blindly.
+An input that reaches new code goes to .cache/corpus. A failing input goes there too; it is printed, and the exit status
+is 1: put it into tests/corpus after you fix the bug. Without atheris, hypothesis generates the inputs without guidance.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ atheris: Any = import_module("atheris") if find_spec("atheris") else None
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Fuzz what takes input from strangers.")
-    parser.add_argument("targets", nargs="*", help="all of them where none is named")
-    parser.add_argument("--seconds", type=int, default=20, help="for each target")
+    parser = argparse.ArgumentParser(description="Fuzz the parsers of untrusted input.")
+    parser.add_argument("targets", nargs="*", help="targets to fuzz (default: all)")
+    parser.add_argument("--seconds", type=int, default=20, help="time for each target (default: %(default)s)")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.alone:
         return fuzz(chosen.targets[0], chosen.seconds)
     if atheris is None:
-        print("There is no wheel of atheris for this platform: hypothesis makes inputs up, without guidance.")
+        print("atheris has no wheel for this platform: hypothesis generates the inputs, without guidance.")
     targets = chosen.targets or names()
     failed = [target for target in targets if not run_alone(target, chosen.seconds)]
-    print(f"Failed: {', '.join(failed)}" if failed else "Nothing found.")
+    print(f"Failed: {', '.join(failed)}" if failed else "No failures found.")
     return 1 if failed else 0
 
 
@@ -57,7 +57,7 @@ def names() -> list[str]:
 
 
 def run_alone(target: str, seconds: int) -> bool:
-    """In a process of its own, which libFuzzer ends as it likes."""
+    """Fuzz one target in its own process, because libFuzzer ends the process."""
     print(f"{target}: {seconds} s", flush=True)
     command = [sys.executable, __file__, "--alone", "--seconds", str(seconds), target]
     return subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 0
@@ -82,7 +82,7 @@ def fuzz_guided(target: str, seconds: int) -> int:
         "-verbosity=0",
         "-print_final_stats=1",
     ]
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the program under test prints
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # drops the output of the program under test
     atheris.Setup([sys.argv[0], *options, str(found), str(CORPUS / target)], TARGETS[target])
     atheris.Fuzz()
     return 0

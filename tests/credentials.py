@@ -20,23 +20,23 @@ HANDSHAKE = {
 
 
 def claims(sub: str = "alice", **chosen: Any) -> dict[str, Any]:
-    """Of a good token; None takes a claim away."""
+    """Return the claims of a good token; the value None removes a claim."""
     found = {"sub": sub, "exp": int(time.time()) + 36_000, **chosen}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def make_token(sub: str = "alice", *, subscribe: object = (), publish: object = (), **chosen: Any) -> str:
-    """A token that is signed with SECRET and may do what is said."""
+    """Return a token with these permissions, signed with SECRET."""
     rights = {"subscribe": subscribe, "publish": publish, "admin": chosen.pop("admin", False)}
     return jwt.encode(claims(sub, **{"pubsub": rights} | chosen), SECRET, "HS256")
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The header that brings a token."""
+    """Return the header that carries a token."""
     return {"Authorization": f"Bearer {token}"}
 
 
 def part(content: object) -> str:
-    """One of a token's three, of JSON or bytes."""
+    """Encode one of the three parts of a token, from JSON or bytes."""
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""Doubles of the core's contracts, for tests that need one and do not look at it."""
+"""Doubles of the core's protocols, for tests that need one as an argument and do not check it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pubsub.protocol.requests import Publish
 
 
 class NoPublisher:
-    """A publisher to which the outcome means nothing (Publisher)."""
+    """A publisher that ignores the outcome (Publisher)."""
 
     def published(self, request: Publish, seq: int, ts: str) -> None:
         pass
@@ -27,7 +27,7 @@ class NoPublisher:
 
 
 class NoLog:
-    """The log of a topic that nobody publishes to (TopicLog)."""
+    """The log of a topic without publishes (TopicLog)."""
 
     def append(self, request: Publish, publisher: Publisher) -> NoReturn:
         raise AssertionError("nothing is appended here")

@@ -1,4 +1,4 @@
-"""A line with faults: a TCP proxy between a client and the server that delays, throttles, stalls, swallows and cuts."""
+"""A faulty network: a TCP proxy between a client and the server that delays, throttles, stalls, discards and resets."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Self
 
-PIECE = 4096  # bytes that are passed on at a time
-KERNEL_BUFFER = 1 << 15  # small, so that a fault is felt soon
+PIECE = 4096  # bytes forwarded at a time
+KERNEL_BUFFER = 1 << 15  # small, so that a fault takes effect soon
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -19,7 +19,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class FaultyLine:
     """A proxy whose faults may change at any time. ``delay`` in seconds, ``rate`` in bytes a second (0 is no limit).
 
-    ``swallows``: what comes is taken and thrown away, so that both sides think the other takes all and says nothing.
+    ``swallows``: the proxy receives and discards all data, so each side sees a peer that receives and never sends.
     """
 
     target: int
@@ -35,7 +35,7 @@ class FaultyLine:
     @classmethod
     @contextlib.asynccontextmanager
     async def to(cls, port: int, *, delay: float = 0.0, rate: float = 0.0) -> AsyncIterator[Self]:
-        """A line to the server at ``port``."""
+        """Open a proxy to the server at ``port``."""
         line = cls(port, delay, rate)
         line.heal()
         await line._open()
@@ -45,7 +45,7 @@ class FaultyLine:
             await line._close()
 
     def stall(self) -> None:
-        """Nothing passes, nothing is taken: a partition, for connections that stand and for new ones."""
+        """Forward nothing and receive nothing: a network partition, for open and for new connections."""
         self._passing.clear()
 
     def heal(self) -> None:
@@ -53,7 +53,7 @@ class FaultyLine:
         self.swallows = False
 
     def cut(self) -> None:
-        """Reset all connections that stand, on both sides."""
+        """Reset all open connections, on both sides."""
         for writer in self._writers:
             if not writer.transport.is_closing():
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)

@@ -1,6 +1,6 @@
-"""What is fuzzed: for each target a function that takes any bytes and fails only where the server would be at fault.
+"""The fuzz targets: each is a function that takes any bytes and fails only if the server has a bug.
 
-tests/test_fuzz.py runs them over the corpus and over what hypothesis makes up, `make fuzz` for as long as you like.
+tests/test_fuzz.py runs them with the corpus and with inputs from hypothesis; `make fuzz` runs them for any time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 
 from pubsub.auth.permissions import allows, make_rights
 from pubsub.protocol.errors import BadRequest
-from pubsub.protocol.frames import Binary, Close, ProtocolFault, Reader, Received
+from pubsub.protocol.frames import Binary, CloseFrame, ProtocolFault, Reader, Received
 from pubsub.protocol.mistakes import request_id_of
 from pubsub.protocol.replies import encode
 from pubsub.protocol.requests import Publish, check_topic, decode_request
@@ -32,7 +32,7 @@ SEGMENT: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 
 def fuzz_requests(given: bytes) -> None:
-    """A request or a BadRequest in words; what is let through can be read by others; its mark is always found."""
+    """Decoding gives a request or a BadRequest; clients can parse an accepted message; request_id is always found."""
     text = given.decode(errors="replace")
     mark = request_id_of(text)
     try:
@@ -48,7 +48,7 @@ def fuzz_requests(given: bytes) -> None:
 
 
 def check_words(refusal: BadRequest) -> None:
-    """They can be sent, on one line."""
+    """Check that the text can be sent, and has one line."""
     words = str(refusal)
     assert json.loads(encode(words)) == words
     assert "\n" not in words
@@ -56,7 +56,7 @@ def check_words(refusal: BadRequest) -> None:
 
 
 def fuzz_frames(given: bytes) -> None:
-    """Bytes mean the same whether they come whole or in pieces, and the reader holds no more than it may."""
+    """Bytes mean the same in one piece and in many, and the reader's buffer stays within its limit."""
     cut = given[:1]
     assert list(read_frames([given[1:]])) == list(read_frames(pieces(given[1:], 1 + (cut[0] if cut else 0))))
 
@@ -66,7 +66,7 @@ def pieces(whole: bytes, size: int) -> list[bytes]:
 
 
 def read_frames(parts: list[bytes]) -> Iterator[Received | str]:
-    """What a reader makes of it, up to a close frame or a fault, whose goodbye ends it."""
+    """Yield all results of a reader, up to a close frame or a fault; of a fault, the close reason."""
     reader = Reader(MAX_MESSAGE_BYTES, websocket_mask)
     try:
         for part in parts:
@@ -75,14 +75,14 @@ def read_frames(parts: list[bytes]) -> Iterator[Received | str]:
                 assert not isinstance(received, str) or len(received.encode()) <= MAX_MESSAGE_BYTES
                 assert not isinstance(received, Binary) or len(received.payload) <= MAX_MESSAGE_BYTES
                 yield received
-                if isinstance(received, Close):
+                if isinstance(received, CloseFrame):
                     return
     except ProtocolFault as fault:
         yield fault.close_reason.name
 
 
 def fuzz_patterns(given: bytes) -> None:
-    """The first line is a topic, the others are rights: the same verdict as by the rule spelled out."""
+    """The first line is a topic, the others are permissions: the result equals that of a plain implementation."""
     topic, *patterns = given.decode(errors="replace").split("\n")
     try:
         rights = make_rights(tuple(patterns))
@@ -123,7 +123,7 @@ def takes_in(pattern: list[str], topic: list[str]) -> bool:
 
 
 def fuzz_topics(given: bytes) -> None:
-    """A name is allowed if and only if it is one by the rule spelled out."""
+    """A name is allowed if and only if a plain implementation of the rule allows it."""
     name = given.decode(errors="replace")
     try:
         check_topic(name)
@@ -139,7 +139,7 @@ def is_name(text: str) -> bool:
 
 
 def fuzz_settings(given: bytes) -> None:
-    """Lines of a flag and its value: settings, or exit status 2 and a line that names one of them."""
+    """Lines of a flag and its value give settings, or exit status 2 and a line that names one of them."""
     arguments = []
     for number, line in enumerate(given.decode(errors="replace").split("\n")[:5]):
         name = FLAGS[(ord(line[0]) + number) % len(FLAGS)] if line else FLAGS[0]
@@ -163,7 +163,7 @@ FLAGS: Final = [name.replace("_", "-") for name in Settings.__dataclass_fields__
 
 
 def fuzz_connection(given: bytes) -> None:
-    """A whole connection takes any bytes: what it answers can be read, and no one else notices."""
+    """A whole connection takes any bytes: its answers are valid, and other clients are not affected."""
     parts = Parts(Random(0))
     parts.broker.create_topic("a")
     witness, attacker = parts.connect("witness"), parts.connect("attacker")
@@ -194,5 +194,5 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
 
 
 def corpus_of(target: str) -> list[Path]:
-    """Inputs that are worth trying first, and those that once failed."""
+    """Return the inputs to try first: typical ones, and those that once failed."""
     return sorted((CORPUS / target).iterdir())

@@ -1,4 +1,4 @@
-"""What tests over real sockets share: the server in this loop or in a process, clients, and badly behaved peers."""
+"""Shared parts of tests over real sockets: the server in this loop or in a process, clients, and misbehaving peers."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from pubsub.settings import Settings
 from tests.doubles import NoPublisher
 
 REPOSITORY = Path(__file__).parent.parent
-PATIENCE = 10.0  # seconds to wait for what must happen; nothing is measured by it
+PATIENCE = 10.0  # seconds to wait for a required event; no test measures with it
 
-# Where no journal is, and none can be made: a test that wants durable topics names a directory of its own.
+# A directory that cannot hold a journal: a test that wants durable topics names its own directory.
 NOWHERE = "/dev/null/journal"
 
 Json = dict[str, Any]
 
-# For a test that would learn nothing from a second event loop: a table of cases that no loop can change, or a server
-# that is a process of its own. It runs on the loop that users have.
+# For a test that a second event loop cannot change: a table of cases, or a server in its own process. It runs on the
+# loop that users have.
 on_one_loop = pytest.mark.asyncio(loop_factories=["uvloop"])
 
 
 def make_settings(**chosen: Any) -> Settings:
-    """Settings for a test, on a free port."""
+    """Return settings for a test, with a free port."""
     values: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "data_dir": NOWHERE} | chosen
     return Settings(**values)
 
@@ -55,9 +55,9 @@ def new_id() -> str:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until ``condition`` holds."""
+    """Wait until ``condition`` is true."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - there is no event to wait for at a foreign process
+        while not condition():  # noqa: ASYNC110 - another process gives no event to wait for
             await asyncio.sleep(0.005)
 
 
@@ -79,7 +79,7 @@ class Server:
         return len(self.app[CONNECTIONS])
 
     def publish_locally(self, topic: str, payloads: list[Any]) -> None:
-        """Publish many messages in one step, past the wire: what a test needs to flood a topic."""
+        """Publish many messages in one step, without a connection, to flood a topic."""
 
         for payload in payloads:
             request = decode_request(
@@ -107,7 +107,7 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def run_server(*, send_buffer: int | None = None, **settings: Any) -> AsyncIterator[Server]:
-    """A server in this event loop, on a free port. ``send_buffer``: bytes that the kernel holds for each client."""
+    """Run a server in this event loop, on a free port. ``send_buffer``: kernel buffer for each client, in bytes."""
     chosen = make_settings(**settings)
     app = create_app(chosen)
     runner = web.AppRunner(app)
@@ -126,14 +126,14 @@ async def run_server(*, send_buffer: int | None = None, **settings: Any) -> Asyn
 
 
 def shrink_send_buffers(listener: Listener, size: int) -> None:
-    """So that a client that does not read is felt at once: accepted connections inherit it."""
+    """Shrink the send buffers, which accepted connections inherit: a client that stops reading blocks them at once."""
     for listening in listener.sockets:
         with socket.socket(fileno=os.dup(listening.fileno())) as duplicate:
             duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 class Pause:
-    """Requests for /stats are begun and not answered until they are let go."""
+    """Requests for /stats that the server has begun and does not answer until they are released."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = asyncio.Event()
@@ -152,7 +152,7 @@ class Client:
 
     def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         self.websocket = websocket
-        self.others: list[Json] = []  # what came before the answer that was asked for
+        self.others: list[Json] = []  # messages that came before the requested answer
         self._asked = 0
 
     async def send(self, message: Json | str) -> None:
@@ -175,7 +175,7 @@ class Client:
         return [await self.receive() for _ in range(count)]
 
     async def ask(self, request: Json) -> Json:
-        """Send ``request`` with a new ``request_id``; its answer. Anything else that came first is in ``others``."""
+        """Send ``request`` with a new ``request_id``; return its answer. Messages that came first are in ``others``."""
         self._asked += 1
         request_id = f"ask-{self._asked}"
         await self.send(request | {"request_id": request_id})
@@ -194,11 +194,11 @@ class Client:
         return ack
 
     async def sync(self) -> None:
-        """Wait until everything that was sent before has been answered."""
+        """Wait until every earlier request has been answered."""
         assert (await self.ask({"type": "ping"}))["type"] == "pong"
 
     async def closed(self) -> int | None:
-        """Wait for the end of the connection; its close code."""
+        """Wait for the end of the connection; return its close code."""
         async with asyncio.timeout(PATIENCE):
             while not self.websocket.closed:
                 received = await self.websocket.receive()
@@ -212,7 +212,7 @@ def publish_request(topic: str, payload: Any) -> Json:
 
 
 def masked_frame(first: int, payload: bytes, mask: bytes = b"\x12\x34\x56\x78") -> bytes:
-    """A client's frame; ``first`` is the byte with FIN, RSV and opcode."""
+    """Return a client's frame; ``first`` is the byte with FIN, RSV and opcode."""
     size = len(payload)
     masks = (mask * (size // 4 + 1))[:size]
     masked = (int.from_bytes(payload) ^ int.from_bytes(masks)).to_bytes(size)
@@ -229,7 +229,7 @@ def frame_header(first: int, size: int, *, masked: bool) -> bytes:
 
 
 def take_frame(received: bytearray) -> tuple[int, bytes] | None:
-    """Cut a server's frame off the start of ``received``: first byte and payload; None if it is not whole yet."""
+    """Remove a server's frame from the start of ``received``: first byte and payload; None if it is incomplete."""
     if len(received) < 2:
         return None
     assert not received[1] & 0x80, "a server's frame is not masked"
@@ -244,29 +244,29 @@ def take_frame(received: bytearray) -> tuple[int, bytes] | None:
 
 
 def messages_in(frames: bytes) -> list[Any]:
-    """Decode the JSON of whole text frames."""
+    """Decode the JSON of complete text frames."""
     received, messages = bytearray(frames), []
     while (frame := take_frame(received)) is not None:
         assert frame[0] == FIN_TEXT, frame
         messages.append(json.loads(frame[1]))
-    assert not received, "a frame is not whole"
+    assert not received, "a frame is incomplete"
     return messages
 
 
 class RawClient:
-    """A WebSocket client that sends what it is told, byte by byte, and reads only when asked. It may stall for ever."""
+    """A WebSocket client that sends any bytes, and reads only when a test asks it to. It may stall for ever."""
 
     _open: ClassVar[list[socket.socket]] = []
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._received = bytearray()
-        self.read_size = 1 << 18  # the most that is taken at a time
+        self.read_size = 1 << 18  # the largest read
         self._open.append(sock)
 
     @classmethod
     def close_all(cls) -> None:
-        """Done at the end of each server, so that no test has to."""
+        """Close all clients. Each server calls this at its end, so tests need not."""
         while cls._open:
             cls._open.pop().close()
 
@@ -295,7 +295,7 @@ class RawClient:
         await asyncio.get_running_loop().sock_sendall(self._socket, sent)
 
     async def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, Json]:
-        """One HTTP request on this connection; the status and the JSON of its answer."""
+        """Send an HTTP request on this connection; return the status and the JSON of its answer."""
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         await self.send(head.encode() + body)
         return await self.read_response()
@@ -321,11 +321,11 @@ class RawClient:
             pass
 
     def half_close(self) -> None:
-        """Send no more, but go on reading."""
+        """Send no more, but continue to read."""
         self._socket.shutdown(socket.SHUT_WR)
 
     async def read_some(self) -> bytes:
-        """What has come; empty once the server has closed. A reset counts as that."""
+        """Read the bytes that have come; empty after the server has closed or reset the connection."""
         async with asyncio.timeout(PATIENCE):
             try:
                 return await asyncio.get_running_loop().sock_recv(self._socket, self.read_size)
@@ -333,7 +333,7 @@ class RawClient:
                 return b""
 
     async def read_all(self) -> bytes:
-        """What comes up to the end of the connection."""
+        """Read up to the end of the connection."""
         while more := await self.read_some():
             self._received += more
         return bytes(self._received)
@@ -349,7 +349,7 @@ class RawClient:
         return found
 
     async def read_frame(self) -> tuple[int, bytes] | None:
-        """Read the server's next frame: first byte and payload; None once it has closed."""
+        """Read the server's next frame: first byte and payload; None after it has closed."""
         while True:
             if frame := take_frame(self._received):
                 return frame
@@ -359,7 +359,7 @@ class RawClient:
             self._received += more
 
     async def read_messages(self) -> AsyncIterator[Json]:
-        """The text messages up to the server's close frame or the end, without heartbeats."""
+        """Yield the text messages up to the server's close frame or the end, without heartbeats."""
         while (frame := await self.read_frame()) is not None:
             if frame[0] == FIN_TEXT:
                 message = json.loads(frame[1])
@@ -376,7 +376,7 @@ class RawClient:
         raise AssertionError("closed instead of a message")
 
     async def close_code(self) -> int | None:
-        """Skip all up to the server's close frame; its code, or None where the connection ends without one."""
+        """Read up to the server's close frame; return its code, or None if the connection ends without one."""
         async with asyncio.timeout(PATIENCE):
             while (frame := await self.read_frame()) is not None:
                 if frame[0] == FIN | CLOSE:
@@ -394,13 +394,13 @@ class RawClient:
         self._socket.close()
 
     def reset(self) -> None:
-        """Close without a goodbye: the server gets a RST."""
+        """End the connection without a close frame: the server gets a RST."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         self._socket.close()
 
 
 class ServerProcess:
-    """``python -m pubsub serve`` in a process of its own, ready to serve; ``log`` is what it has logged so far."""
+    """``python -m pubsub serve`` in its own process, ready to serve; ``log`` is the text that it has logged so far."""
 
     program: ClassVar[tuple[str, ...]] = ("-m", "pubsub", "serve", "--host", "127.0.0.1", "--data-dir", NOWHERE)
 
@@ -411,7 +411,7 @@ class ServerProcess:
         directory: Path | None = None,
         files: int | None = None,
     ) -> None:
-        """``files``: how many it may open, of which it gets half unless it asks for more."""
+        """Start the process. ``files``: its hard limit of open files; the soft limit is half of it."""
         limit = [] if files is None else ["prlimit", f"--nofile={files // 2}:{files}"]
         self.process = subprocess.Popen(
             [*limit, sys.executable, *self.program, "--port", "0", *flags],
@@ -434,7 +434,7 @@ class ServerProcess:
         client.close()
 
     def read_log_until(self, pattern: str) -> re.Match[str]:
-        """Read the log up to a line in which ``pattern`` is found."""
+        """Read the log up to a line that matches ``pattern``."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.log += line
@@ -443,13 +443,13 @@ class ServerProcess:
         raise AssertionError(f"the log ended without {pattern!r}:\n{self.log}")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and wait for the end; the exit status."""
+        """Send a signal, wait for the end, and return the exit status."""
         self.process.send_signal(number)
         return self.wait()
 
     def wait(self) -> int:
         assert self.process.stderr is not None
-        self.log += self.process.stderr.read()  # communicate() would leave out what read_log_until has in its buffer
+        self.log += self.process.stderr.read()  # communicate() would leave out the text in read_log_until's buffer
         return self.process.wait(timeout=30)
 
     def __enter__(self) -> Self:
@@ -464,13 +464,13 @@ class ServerProcess:
 
 
 class EchoProcess(ServerProcess):
-    """The same connections with an echo behind them."""
+    """scripts/echo.py in its own process: the server's connections with an echo."""
 
     program = (str(REPOSITORY / "scripts" / "echo.py"),)
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without anything that would be a setting."""
+    """Return this process's environment without any setting of the server."""
     return {name: value for name, value in os.environ.items() if not is_setting(name)}
 
 
@@ -479,7 +479,7 @@ def is_setting(name: str) -> bool:
 
 
 def environment_of(loop: str, folder: Path) -> dict[str, str]:
-    """What a ServerProcess needs in its environment to run on ``loop``: "uvloop", or "asyncio" for Python's own."""
+    """Return the environment of a ServerProcess that runs on ``loop``: "uvloop", or "asyncio" for Python's own."""
     if loop == "uvloop":
         return {}
     (folder / "uvloop.py").write_text("raise ImportError('the test wants the loop of asyncio')")

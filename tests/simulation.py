@@ -1,7 +1,7 @@
-"""The server's own Connections, Sessions and Broker on a loop and on transports that a seed drives: no socket, no time.
+"""A simulated server: its real Connections, Sessions and Broker on a loop and transports driven by a seed.
 
-Whatever may happen in any order in a real loop happens here in an order that the seed chooses: which callback runs
-first, how much of what a client sends has come, how much it takes of what it is sent, when it vanishes.
+There is no socket and no real time. The seed chooses the order of all steps that a real loop may reorder: the callback
+that runs first, the number of bytes that arrive, the number that a client reads, the time at which it vanishes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Loop:
         return timer
 
     def end_tick(self) -> None:
-        """Run what is ready, in any order."""
+        """Run all ready callbacks, in any order."""
         ready, self._ready = self._ready, []
         self._random.shuffle(ready)
         for callback in ready:
@@ -84,7 +84,7 @@ class Timer:
 
 
 class Transport(asyncio.Transport):
-    """Holds what is written until :meth:`drain`, and blocks its protocol at BUFFER bytes."""
+    """A transport that buffers written bytes until :meth:`drain`, and pauses its protocol at BUFFER bytes."""
 
     def __init__(self, loop: Loop) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Transport(asyncio.Transport):
             self._protocol().pause_writing()
 
     def drain(self, size: int) -> bytes:
-        """What the client takes now."""
+        """Return the bytes that the client reads now."""
         taken = bytes(self._buffer[:size])
         del self._buffer[:size]
         if self._blocked and len(self._buffer) <= BUFFER // 4:
@@ -116,13 +116,13 @@ class Transport(asyncio.Transport):
         return taken
 
     def vanish(self) -> None:
-        """The client is gone without a word."""
+        """End the connection without a close frame or FIN."""
         self.closing = True
         self._buffer.clear()
         self._lose()
 
     def hang_up(self) -> None:
-        """The client sends no more. asyncio's TLS may say so twice."""
+        """Send no more. asyncio's TLS may report this twice."""
         for _ in range(2):
             if not self.lost:
                 self._protocol().eof_received()
@@ -177,7 +177,7 @@ class Transport(asyncio.Transport):
             return default
         return (
             None if self.closing else NoSocket()
-        )  # as TLS has it between the end of its connection and the news of it
+        )  # a TLS transport has no socket between the end of its connection and connection_lost()
 
 
 class NoSocket:
@@ -188,7 +188,7 @@ class NoSocket:
 
 
 class Parts:
-    """What a server is made of, without a socket."""
+    """The parts of a server, without a socket."""
 
     def __init__(self, random: Random, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self.loop = Loop(random)
@@ -217,7 +217,7 @@ class Parts:
 
 
 class Frames:
-    """Reads a server's frames out of bytes that come in pieces of any size: text as JSON, the rest by opcode."""
+    """A reader of server frames from pieces of any size: text frames as JSON, others by opcode."""
 
     def __init__(self) -> None:
         self._received = bytearray()
@@ -232,7 +232,7 @@ class Frames:
 
 
 class Client:
-    """A client whose bytes go back and forth in pieces; its ledger checks all that it is told."""
+    """A client that sends and receives in pieces; its ledger checks every message."""
 
     def __init__(self, parts: Parts, record: Record, name: str) -> None:
         self.transport = parts.connect(name)
@@ -252,7 +252,7 @@ class Client:
         return not self._unsent and not self.ledger.unanswered
 
     def send(self, size: int) -> None:
-        """Some of what it asks reaches the server, if that reads."""
+        """Deliver some bytes of its requests to the server, if the server reads."""
         if self.transport.reading and not self.transport.closing and self._unsent:
             sent = bytes(self._unsent[:size])
             del self._unsent[:size]
@@ -260,14 +260,14 @@ class Client:
             self.transport.connection.data_received(sent)
 
     def take(self, size: int) -> None:
-        """It takes some of what it is sent."""
+        """Read some of the bytes that the server has sent."""
         for message in self._frames.feed(self.transport.drain(size)):
             if isinstance(message, dict):
                 self.ledger.take(message)
 
 
 class World:
-    """A random life of clients and topics, by a seed. Raises Broken or AssertionError where something does not hold."""
+    """Random actions of clients and topics, by a seed. Raises Broken or AssertionError if an invariant is broken."""
 
     TOPICS = ("a", "b", "c")
 
@@ -293,7 +293,7 @@ class World:
             action()
 
     def settle(self) -> None:
-        """Everyone sends and takes all that there is; then the account must be complete."""
+        """Send and receive everything that is in flight; then every ledger must be complete."""
         for _ in range(10_000):
             self.parts.loop.run_out()
             for client in self.clients:
@@ -307,7 +307,7 @@ class World:
         self._check_all()
 
     def end(self) -> None:
-        """All leave; nothing of them stays behind."""
+        """Disconnect all clients, and check that nothing of them remains."""
         for client in self.clients:
             client.transport.vanish()
         self.parts.loop.run_out()

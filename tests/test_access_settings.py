@@ -1,4 +1,4 @@
-"""Settings about access that make no sense, each with its line; the commands that make keys and tokens; warnings."""
+"""Settings about access: the error line for each wrong one; the commands that make keys and tokens; warnings."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ async def test_who_listens_for_everyone_is_warned(
 
 
 def test_without_tokens_nothing_of_them_is_loaded() -> None:
-    """PyJWT and cryptography, 10 MiB of them."""
+    """PyJWT and cryptography take 10 MiB, so they are imported only if tokens are used."""
     code = (
         "import sys, pubsub.app; print(not {'jwt', 'cryptography'} & {name.partition('.')[0] for name in sys.modules})"
     )

@@ -1,4 +1,4 @@
-"""The Application as the settings make it: which parts there are, and with which limits."""
+"""The Application made from the settings: its parts and their limits."""
 
 from __future__ import annotations
 

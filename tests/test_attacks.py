@@ -1,7 +1,6 @@
-"""In the middle of each attack a good client is served, SIGTERM ends the server in time, and its memory has a ceiling.
+"""Attacks on a server: a good client is served meanwhile, SIGTERM ends the server in time, and its memory is limited.
 
-An attack is a coroutine that goes on until it is cancelled; several run at once, against a server in a process of its
-own.
+An attack is a coroutine that runs until it is cancelled; several run at once, against a server in its own process.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def attack(function: Attack) -> Attack:
 
 
 async def send_for_ever(client: RawClient, sent: bytes, pause: float = 0) -> None:
-    """Until the server closes; one that does not read is waited for."""
+    """Send until the server closes the connection; wait if the server does not read."""
     with contextlib.suppress(ConnectionError):
         while True:
             await client.send(sent)
@@ -189,7 +188,7 @@ async def handshakes_that_leave_before_the_answer(port: int) -> None:
 
 
 class GoodClient:
-    """It publishes and gets its own events, whatever others do."""
+    """A client that publishes and gets its own events, during any attack."""
 
     def __init__(self, client: RawClient) -> None:
         self._client = client
@@ -225,14 +224,14 @@ async def attacked_by(function: Attack, port: int) -> AsyncIterator[None]:
 
 
 def memory(server: ServerProcess) -> int:
-    """Bytes that the server has resident."""
+    """Return the resident memory of the server in bytes."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert found
     return int(found[1]) * 1024
 
 
-MEMORY = 150 << 20  # more than any of these attacks may take beyond what the server has at rest
+MEMORY = 150 << 20  # limit for each attack, in addition to the memory of the idle server
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -251,7 +250,7 @@ async def test_in_the_middle_of_an_attack_the_good_are_served_and_sigterm_ends_i
             for _ in range(10):
                 async with asyncio.timeout(PATIENCE):
                     await good.is_served("good")
-                await asyncio.sleep(0.05)  # so that the attack goes on for longer than its time limits
+                await asyncio.sleep(0.05)  # so that the attack lasts longer than the time limits
             assert memory(server) - before < MEMORY
             newcomer = await GoodClient.connect(server.port, "orders")
             await newcomer.is_served("orders")
@@ -287,12 +286,12 @@ async def test_row_12_whoever_reads_no_pongs_is_read_no_further_and_dropped_in_t
                 while sent < 1_000_000:
                     await client.send(masked_frame(FIN | PING, b"x" * 125) * 100)
                     sent += 100
-        assert sent < 200_000, "25 MB: the server went on reading"
+        assert sent < 200_000, "25 MB: the server continued to read"
         await eventually(lambda: server.connections == 0)
 
 
 async def test_a_client_with_much_to_say_lets_others_have_their_turns() -> None:
-    """Of 20,000 requests in one piece some are still to be served when the answer to one that came later is there."""
+    """Of 20,000 requests in one piece, some still wait when a later request of another client has its answer."""
     async with run_server() as server, server.client() as other:
         client = await RawClient.connect(server.port)
         answers = 0
@@ -314,7 +313,7 @@ async def test_a_client_with_much_to_say_lets_others_have_their_turns() -> None:
 
 @pytest.mark.parametrize("control", [PING, PONG])
 async def test_a_flood_of_control_frames_is_no_message_that_does_not_end(control: int) -> None:
-    """Proven by order: another one whose message does not end is closed, and this one still is served."""
+    """Proof by order: another client, whose message does not end, is closed while this one is still served."""
     async with run_server(read_timeout_sec=0.5) as server:
         flooding, stuck = await RawClient.connect(server.port), await RawClient.connect(server.port)
         await stuck.send(masked_frame(TEXT, b" "))
@@ -348,13 +347,13 @@ async def test_row_49_a_thousand_clients_that_come_back_at_once_are_all_served()
     with ServerProcess() as server:
         await server.create("orders")
 
-        async def come_back(number: int) -> RawClient:
+        async def reconnect(number: int) -> RawClient:
             client = await RawClient.connect(server.port, path=f"/ws?client_id=c{number}")
             await client.subscribe("orders")
             return client
 
         async with asyncio.timeout(30):
-            clients = await asyncio.gather(*map(come_back, range(1000)))
+            clients = await asyncio.gather(*map(reconnect, range(1000)))
             await clients[0].send_text(publish_request("orders", 1))
             for client in clients[1:]:
                 assert (await client.receive())["seq"] == 1

@@ -1,4 +1,4 @@
-"""The wall clock steps by an hour, in either direction, under a running server: no time limit may follow it."""
+"""Steps of the wall clock by an hour, in either direction, under a running server: no time limit may change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS = pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["forward", "back"])
 
 @contextmanager
 def server_with_a_clock(tmp_path: Path, **settings: str) -> Iterator[tuple[ServerProcess, Path]]:
-    """A server, and the file that says by how many seconds its wall clock is off."""
+    """Start a server; yield it and the file that holds the offset of its wall clock in seconds."""
     if LIBFAKETIME is None:
         assert os.environ.get("CI") != "true", "needs libfaketime: apt-get install faketime"
         pytest.skip("needs libfaketime: apt-get install faketime")
@@ -40,13 +40,13 @@ def server_with_a_clock(tmp_path: Path, **settings: str) -> Iterator[tuple[Serve
 
 
 async def ping_time(client: Client) -> float:
-    """The wall clock of the server."""
+    """Return the server's wall clock time."""
     pong = await client.ask({"type": "ping"})
     return datetime.fromisoformat(pong["ts"]).timestamp()
 
 
 async def step_clock(client: Client, offset: Path, step: int) -> None:
-    """Step it, and see that the server has it: the test would show nothing otherwise."""
+    """Step the clock, and check that the server sees the step: otherwise the test would prove nothing."""
     before = await ping_time(client)
     set_clock(offset, step)
     assert abs(await ping_time(client) - before - step) < HOUR / 2
@@ -71,7 +71,7 @@ async def test_row_44_heartbeat_and_timeouts_do_not_follow_the_clock(step: int, 
             await client.publish("orders", 1)
             await client.publish("orders", 2)
             assert [event["seq"] for event in client.others if event["type"] == "event"] == [1, 2]
-            async with asyncio.timeout(PATIENCE):  # and who says nothing is still dropped, in its time
+            async with asyncio.timeout(PATIENCE):  # and a silent client is still closed, in time
                 while (await websocket.receive()).type is not aiohttp.WSMsgType.CLOSED:
                     pass
 
@@ -86,7 +86,7 @@ async def next_ping(websocket: aiohttp.ClientWebSocketResponse) -> None:
 @STEPS
 @on_one_loop
 async def test_row_22_a_token_lasts_as_long_as_it_was_to_last(step: int, tmp_path: Path) -> None:
-    """On a connection that stands; a new one is judged by the clock that there is."""
+    """On an open connection the step changes nothing; a new connection uses the new clock."""
     with server_with_a_clock(tmp_path, JWT_SECRET=SECRET) as (server, offset):
         short, long = make_token(exp=time.time() + 3), make_token(exp=time.time() + HOUR / 4)
         async with (

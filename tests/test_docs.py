@@ -1,4 +1,4 @@
-"""Tests the words for users against the program, lest any of them grow stale: commands, examples, tables, links."""
+"""The documentation, compared with the program, so that it stays true: commands, examples, tables, links."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_env
 PACKAGE = REPOSITORY / "pubsub"
 SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench", "client"} & set(path.parts)]
 DOCS = [str(path.relative_to(REPOSITORY)) for place in ("*.md", "docs/*.md") for path in sorted(REPOSITORY.glob(place))]
-# REST alone makes topics and asks for clients, and who comes while the server goes is refused before the handshake.
+# Only REST creates topics and lists clients, and during a shutdown a new client is refused before the handshake.
 NEVER_ON_A_WEBSOCKET = {TopicExists, ClientNotFound, Draining}
 LOOPS = {"uvloop", "asyncio"}  # the ends of the names of tests that run on both
 
@@ -44,14 +44,14 @@ def read(name: str) -> str:
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block; ``kind`` is what stands behind the opening fence."""
+    """A fenced block; ``kind`` is the text after the opening fence."""
 
     kind: str
     lines: list[str]
 
     @property
     def is_session(self) -> bool:
-        """A conversation with the server, ``>`` for what is typed and ``<`` for what comes."""
+        """True if the block is a dialogue with the server: ``>`` marks typed lines and ``<`` received ones."""
         return self.kind == "text" and any(line.startswith("> {") for line in self.lines)
 
 
@@ -61,23 +61,23 @@ def blocks(name: str) -> list[Block]:
 
 
 def section(name: str, *headings: str) -> str:
-    """What stands below a heading of the second rank, or below one of the third within it."""
+    """Return the text below a heading of level two, or below a heading of level three inside it."""
     text = read(name)
     for rank, heading in enumerate(headings, 2):
         found = re.search(
             rf"^{'#' * rank} {re.escape(heading)}$([\s\S]*?)(?=^#{{2,{rank}}} |\Z)", text, flags=re.MULTILINE
         )
-        assert found is not None, f"{name} has no heading {heading!r} where one is expected"
+        assert found is not None, f"{name} has no heading {heading!r} at the expected place"
         text = found[1]
     return text
 
 
 def table(text: str, *header: str) -> list[list[str]]:
-    """The cells of the rows below the first header that begins like this."""
+    """Return the cells of the rows below the first header that begins with these columns."""
     lines = iter(text.splitlines())
     for line in lines:
         if line.startswith("|") and tuple(cells(line)[: len(header)]) == header:
-            next(lines)  # the rule below it
+            next(lines)  # the line of dashes below it
             return list(_rows(lines))
     raise AssertionError(f"no table begins with {header}")
 
@@ -94,7 +94,7 @@ def cells(row: str) -> list[str]:
 
 
 def names(rows: list[list[str]]) -> list[str]:
-    """What stands in backticks in the first column."""
+    """Return the texts in backticks in the first column."""
     return [row[0].strip("`") for row in rows]
 
 
@@ -123,7 +123,7 @@ def run_block(block: Block, server: ServerProcess) -> None:
 
 
 def run(command: str, server: ServerProcess) -> str:
-    """Run it for a server on another port than the usual one, with the interpreter of these tests."""
+    """Run a command for a server on another port than the default one, with the interpreter of these tests."""
     command = on_port(command, server.port).replace("pubsub client", f"pubsub client --url {server.url}")
     done = subprocess.run(
         ["bash", "-ec", command.replace(".venv/bin/python", shlex.quote(sys.executable))],
@@ -139,7 +139,7 @@ def on_port(text: str, port: int) -> str:
 
 
 def masked(text: str) -> str:
-    """Without what is another each time, and without the ends of lines that curl does not write."""
+    """Remove values that change in each run, and the line ends that curl does not write."""
     text = re.sub(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", "<id>", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>", text)
     text = re.sub(r'"epoch":"\w+"', '"epoch":"<epoch>"', text)
@@ -148,7 +148,7 @@ def masked(text: str) -> str:
 
 
 async def play(block: Block, server: ServerProcess) -> None:
-    """Send what is typed, and compare what comes."""
+    """Send the typed lines, and compare the received ones."""
     command, greeting, *lines = block.lines
     url = command.split()[-1].strip("'")
     assert command == f"$ .venv/bin/python -m websockets '{url}'"
@@ -196,7 +196,7 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 def anchors(file: Path) -> set[str]:
-    """Those of a file's headings, as GitHub makes them."""
+    """Return the anchors of a file's headings, as GitHub makes them."""
     found: list[str] = []
     for heading in re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE):
         found.append(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-"))
@@ -205,7 +205,7 @@ def anchors(file: Path) -> set[str]:
 
 def test_names_in_capitals_exist() -> None:
     known = {each.name.upper() for each in fields(Settings)} | {each.code for each in Failure.__subclasses__()}
-    known |= {"GIN_MODE", "SSL_CERT_FILE", TOKEN_VARIABLE, API_KEY_VARIABLE}
+    known |= {"GIN_MODE", "LISTEN_FDS", "LISTEN_PID", "SSL_CERT_FILE", TOKEN_VARIABLE, API_KEY_VARIABLE}
     for name in DOCS:
         assert set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", read(name))) <= known, name
 
@@ -251,7 +251,7 @@ async def test_routes_are_those_of_the_application() -> None:
 
 
 def examples(kind: str) -> list[str]:
-    """The lines of all blocks of that kind: each is a message."""
+    """Return the lines of all blocks of that kind: each line is a message."""
     return [line for name in DOCS for block in blocks(name) if block.kind == kind for line in block.lines]
 
 
@@ -277,7 +277,7 @@ def test_replies_have_the_shape_of_the_code() -> None:
 
 
 def decode_reply(line: str) -> Reply:
-    """What the code would have made ``line`` from: of several kinds of ack, the one that has all its fields."""
+    """Decode ``line`` into the server's type for it: of several kinds of ack, the one that has all its fields."""
     for kind in get_args(Reply):
         with contextlib.suppress(msgspec.ValidationError):
             reply: Reply = msgspec.json.decode(line, type=kind)
@@ -287,7 +287,7 @@ def decode_reply(line: str) -> Reply:
 
 
 def infos() -> set[str]:
-    """Each ``msg`` that the server spells."""
+    """Return each ``msg`` in the server's code."""
     sources = "".join(path.read_text(encoding="utf-8") for path in SERVER)
     return set(re.findall(r'\bInfo\([^)]*?msg="(\w+)"', sources))
 
@@ -320,7 +320,7 @@ def tag(kind: type[msgspec.Struct]) -> str:
 
 
 def fields_of(kind: type[msgspec.Struct]) -> Iterator[tuple[str, FieldInfo]]:
-    """A message's fields, those of objects within it by their path."""
+    """Return a message's fields; fields of inner objects by their path."""
     for field in msgspec.structs.fields(kind):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             yield from ((f"{field.name}.{name}", inner) for name, inner in fields_of(field.type))
@@ -349,7 +349,7 @@ def test_settings_table_is_that_of_the_code() -> None:
 
 
 def range_of(field: Field[Any]) -> set[str]:
-    """What must stand in the column of ranges: the bounds, or each choice."""
+    """Return the required text of the column of ranges: the bounds, or each choice."""
     bounds = {f"{value:,}" for rule, value in field.metadata["rules"].items() if rule in ("ge", "gt", "le")}
     kind = get_type_hints(Settings)[field.name]
     return bounds | {choice for part in get_args(kind) for choice in (get_args(part) or (part,)) if choice}
@@ -405,7 +405,7 @@ def test_log_lines_are_those_of_the_code() -> None:
 
 
 def log_calls() -> Iterator[tuple[str, str]]:
-    """Level and text of each log line of the server."""
+    """Return the level and text of each log line in the server's code."""
     levels = {"debug": "debug", "info": "info", "warning": "warn", "error": "error", "exception": "error"}
     for path in SERVER:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

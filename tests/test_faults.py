@@ -1,4 +1,4 @@
-"""Lines with faults between the server and some clients: those get by or are dropped, and others notice nothing."""
+"""Faulty networks between the server and some clients: these recover or are closed, and others are not affected."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PAYLOAD = "x" * 8000
 
 
 class Listener:
-    """A client that reads all the time and answers heartbeats; its Delivery checks what it gets of ``orders``."""
+    """A client that always reads and answers heartbeats; its Delivery checks the events of ``orders``."""
 
     def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         self._websocket = websocket
@@ -65,14 +65,14 @@ class Listener:
         return self.answers[-1]
 
     async def has(self, seq: int) -> None:
-        """Wait for the event ``seq`` and all before it."""
+        """Wait for the event ``seq`` and all events before it."""
         await eventually(lambda: self.failure is not None or self.delivery.next_seq > seq)
         assert self.failure is None
 
 
 @contextlib.asynccontextmanager
 async def listening(server: Server, port: int, *, after: int = 0) -> AsyncIterator[Listener]:
-    """A listener to ``orders`` through ``port``; it expects what follows ``after``."""
+    """Run a listener to ``orders`` through ``port``; it expects the events after ``after``."""
     async with server.http.ws_connect(f"http://127.0.0.1:{port}/ws?client_id=listener", max_msg_size=0) as websocket:
         listener = Listener(websocket)
         listener.delivery.next_seq = after + 1
@@ -87,7 +87,7 @@ async def listening(server: Server, port: int, *, after: int = 0) -> AsyncIterat
 
 
 async def publish(publisher: Listener, count: int) -> int:
-    """Publish, each when the one before has been acknowledged; the last ``seq``."""
+    """Publish one by one, each after the last one's acknowledgement; return the last ``seq``."""
     seq = 0
     for _ in range(count):
         ack = await publisher.ask(publish_request("orders", PAYLOAD))
@@ -97,7 +97,7 @@ async def publish(publisher: Listener, count: int) -> int:
 
 @contextlib.asynccontextmanager
 async def faulty(**settings: float) -> AsyncIterator[tuple[Server, FaultyLine, Listener]]:
-    """A server, a line to it that has no fault yet, and a good client that publishes on a line of its own."""
+    """Run a server, a proxy to it without a fault yet, and a good client that publishes on a direct connection."""
     async with run_server(send_buffer=SMALL_BUFFER, ring_buffer_size=1000, **settings) as server:
         await server.create("orders")
         async with FaultyLine.to(server.port) as line, listening(server, server.port) as good:
@@ -114,7 +114,7 @@ async def test_a_long_line_loses_nothing() -> None:
 
 
 async def test_row_35_a_slow_line_is_alive_and_a_stalled_one_is_not() -> None:
-    """A line of 1 Mbit/s that is behind all the while stays; one that takes nothing goes. Others have it all."""
+    """A client at 1 Mbit/s that always lags stays; a client that reads nothing is closed. Others get every event."""
     async with (
         faulty(subscriber_queue_size=5, write_wait_sec=2, ping_period_sec=0.5, pong_wait_sec=2) as (server, line, good),
         listening(server, line.port) as slow,
@@ -129,17 +129,17 @@ async def test_row_35_a_slow_line_is_alive_and_a_stalled_one_is_not() -> None:
             await asyncio.sleep(0)
         await good.has(last)
         assert good.delivery.gaps == []
-        assert slow.delivery.next_seq <= last, "it is behind"
+        assert slow.delivery.next_seq <= last, "it lags"
         assert not slow.ended.is_set()
         line.rate = 0
         await slow.has(last)
-        assert slow.delivery.gaps, "what its queue could not hold is told"
+        assert slow.delivery.gaps, "it is told of the events that its queue could not hold"
         dead_line.cut()
         await dead.ended.wait()
 
 
 async def test_who_answers_nothing_is_dropped_by_the_heartbeat() -> None:
-    """A black hole: all that the server sends is taken, and nothing ever comes back."""
+    """A black hole receives all data of the server, and never sends anything."""
     async with faulty(**BEAT) as (server, line, good), listening(server, line.port):
         line.swallows = True
         await eventually(lambda: server.connections == 1)
@@ -181,7 +181,7 @@ async def test_a_reset_in_the_middle_of_a_frame_leaves_nothing_behind() -> None:
         half = await RawClient.connect(line.port)
         await half.subscribe("orders")
         await half.send(masked_frame(0x81, json.dumps(publish_request("orders", PAYLOAD)).encode())[:-100])
-        await half.send_text({"type": "ping"})  # the rest of the frame, for all that the server knows
+        await half.send_text({"type": "ping"})  # for the server, this is the rest of the frame
         line.cut()
         await eventually(lambda: server.connections == 1)
         last = await publish(good, 1)
@@ -193,7 +193,7 @@ async def test_a_reset_in_the_middle_of_a_frame_leaves_nothing_behind() -> None:
 @pytest.mark.parametrize("fault", ["stalled", "swallowing", "throttled", "in mid-frame"])
 @on_one_loop
 async def test_row_48_sigterm_in_the_middle_of_a_fault(fault: str) -> None:
-    """The process ends in time with status 0, and a good client is told goodbye."""
+    """The process ends in time with status 0, and a good client gets a close frame."""
     with ServerProcess("--shutdown-timeout-sec", "2", "--reconnect-spread-sec", "0") as server:
         await server.create("orders")
         async with FaultyLine.to(server.port) as line:
@@ -240,7 +240,7 @@ asyncio.run(main())
 
 @on_one_loop
 async def test_row_32_and_33_stopped_readers() -> None:
-    """Stopped by the kernel: memory has its limit, a good client notices nothing, each is told its gap afterwards."""
+    """Readers stopped by SIGSTOP: memory stays limited, a good client is not affected, each reader gets its gap."""
     queue, size, count = 20, 30_000, 400
     with ServerProcess("--subscriber-queue-size", str(queue), "--ring-buffer-size", "10") as server:
         await server.create("orders")
@@ -261,10 +261,10 @@ async def test_row_32_and_33_stopped_readers() -> None:
                 readers.send_signal(signal.SIGCONT)
             assert sum(row["dropped"] > 0 for row in rows) == STOPPED
             assert delivery.gaps == []
-            shared = 2 * (queue + 10) * size  # queues hold the same messages
+            shared = 2 * (queue + 10) * size  # the queues share the same messages
             assert peak_memory(server) - before < STOPPED * 320 * 1024 + shared + 10_000_000
             output, _ = await asyncio.to_thread(readers.communicate, timeout=PATIENCE)
-            assert output == f"{STOPPED}\n", "each was told its gap, and has all the rest in order"
+            assert output == f"{STOPPED}\n", "each was told its gap, and has all other events in order"
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:
@@ -272,7 +272,7 @@ def start(command: list[str]) -> subprocess.Popen[str]:
 
 
 def peak_memory(server: ServerProcess) -> int:
-    """The most bytes that the process had at once."""
+    """Return the highest memory of the process in bytes."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 

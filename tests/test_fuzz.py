@@ -1,4 +1,4 @@
-"""Anything as input: the corpus, and what hypothesis makes up, the same in every run. `make fuzz` tries more."""
+"""Fuzz targets with the corpus and with inputs from hypothesis, the same in every run. `make fuzz` tries more."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FRAMES = st.lists(
 STREAMS = st.builds(lambda cut, frames: bytes((cut,)) + b"".join(frames), st.integers(0, 255), FRAMES)
 NAMES = st.lists(st.text("ab.*>~", max_size=8), min_size=1, max_size=4).map(lambda lines: "\n".join(lines).encode())
 INPUTS = {"requests": REQUESTS, "frames": STREAMS, "connection": STREAMS, "patterns": NAMES, "topics": NAMES}
-EXAMPLES = {"settings": 60}  # of the others 150: a look at the settings takes 10 ms
+EXAMPLES = {"settings": 60}  # others: 150; an example of the settings takes 10 ms
 
 
 @pytest.mark.parametrize(("target", "name"), [(target, path.name) for target in TARGETS for path in corpus_of(target)])
@@ -69,7 +69,7 @@ def test_row_31_anything_at_all(target: str) -> None:
 
 
 def test_row_31_make_fuzz_runs() -> None:
-    """A second for one target, as `make fuzz` does it for all."""
+    """Run one target for a second, as `make fuzz` does for all."""
     command = [sys.executable, "scripts/fuzz.py", "--seconds", "1", "topics"]
     done = subprocess.run(command, cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Imports point one way, and the rules of the program can't do I/O."""
+"""Imports of the package: they point one way, and the core cannot do I/O."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pubsub
 
 ROOT = Path(pubsub.__file__).parent
 
-# Folders and the folders below them that they may import, by name; the modules at the top have a line of their own.
-# `system` stands beside: it serves all but core, protocol and auth.
+# Each folder, and the folders below it that it may import; each module at the top has its own line.
+# `system` is beside the layers: all folders except core, protocol and auth may import it.
 BELOW = {
     "pubsub.protocol": set[str](),
     "pubsub.core": {"pubsub.protocol"},
@@ -65,7 +65,7 @@ def source_of(module: str) -> ast.Module:
 
 
 def imports_of(module: str, *, at_runtime: bool) -> Iterator[str]:
-    """The modules that ``module`` imports anywhere; those for type checkers alone only if not ``at_runtime``."""
+    """Return all modules that ``module`` imports; imports only for type checkers are left out if ``at_runtime``."""
     todo: list[ast.AST] = [source_of(module)]
     while todo:
         node = todo.pop()
@@ -87,7 +87,7 @@ MODULES = modules()
 
 
 def unit_of(module: str) -> str:
-    """The folder or the module that has a line in BELOW; a module that has none is an error."""
+    """Return the folder or the module that has a line in BELOW; a module without a line is an error."""
     parts = module.split(".")
     unit = ".".join(parts[:2])
     assert unit in BELOW, f"{module} has no place in the layers"
@@ -104,7 +104,7 @@ def test_imports_point_down(module: str) -> None:
     for imported in imports_of(module, at_runtime=False):
         if imported.partition(".")[0] == "pubsub":
             below = unit_of(imported)
-            assert below == unit or below in BELOW[unit], f"{module} imports {imported}, which does not stand below it"
+            assert below == unit or below in BELOW[unit], f"{module} imports {imported}, which is not below it"
 
 
 @pytest.mark.parametrize("at_runtime", [True, False], ids=["at run time", "for type checkers too"])
@@ -112,7 +112,7 @@ def test_no_circle_of_imports(at_runtime: bool) -> None:
     arrows = {module: set(imports_of(module, at_runtime=at_runtime)) & set(MODULES) for module in MODULES}
     while arrows:
         ends = {module for module, imported in arrows.items() if not imported & arrows.keys() - {module}}
-        assert ends, f"a circle among {sorted(arrows)}"
+        assert ends, f"a cycle among {sorted(arrows)}"
         for module in ends:
             del arrows[module]
 

@@ -1,4 +1,4 @@
-"""Tests what is shipped and how: the wheel, the image's recipe, the unit, the Makefile, the locks. Asks no registry."""
+"""Packaging: the wheel, the Dockerfile, the systemd unit, the Makefile, the lock files. Contacts no registry."""
 
 import os
 import re
@@ -13,12 +13,13 @@ from typing import IO
 
 import pytest
 
+from pubsub.http.listener import BACKLOG
 from pubsub.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
-# Other machines' paths and registries. Written so that this line does not match itself.
+# Paths and registries of other machines. The pattern is written so that it does not match itself.
 MACHINE = re.compile(
     rb"(?<![\w.])/(?:work|root|tmp)/|pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|(?:deb|security)\.debian\.org"
 )
@@ -29,7 +30,7 @@ def read(name: str) -> str:
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run it with an environment that holds none of the developer's settings."""
+    """Run a command in an environment without the developer's settings."""
     env = {"PATH": os.environ["PATH"]}
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=30, check=False)
 
@@ -41,14 +42,14 @@ def succeed(*command: str | Path, cwd: Path = ROOT) -> str:
 
 
 def image_context() -> set[str]:
-    """What the Dockerfile copies from the repository."""
+    """Make a folder with the files that the Dockerfile copies from the repository."""
     copies = re.findall(r"^COPY (?!--from)(.+) \S+$", read("Dockerfile"), re.MULTILINE)
     return {name for names in copies for name in names.split()}
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel, built from what the image is built from; its dependencies are the developer's."""
+    """Make an environment with a wheel built from the image's files; it uses the developer's dependencies."""
     work = tmp_path_factory.mktemp("wheel")
     source, environment = work / "source", work / "environment"
     source.mkdir()
@@ -97,7 +98,7 @@ def test_server_serves_and_stops(environment: Path, tmp_path: Path) -> None:
 
 
 def wait_until_listening(log: IO[str]) -> str:
-    """The URL that the server says it listens on. It ends with the log, or by the test's time limit."""
+    """Return the URL that the server's log names. It ends with the log, or by the test's time limit."""
     lines: list[str] = []
     for line in log:
         lines.append(line)
@@ -123,7 +124,12 @@ def test_unit_is_valid_and_hardened(tmp_path: Path) -> None:
     unit.write_text(read("deploy/pubsub.service").replace("/opt/pubsub/bin/pubsub", sys.executable))
     verified = run("systemd-analyze", "verify", "--man=no", unit)
     assert (verified.returncode, verified.stderr) == (0, "")
-    # In tenths: 2.5 is the most that is allowed.
+    socket = read("deploy/pubsub.socket")
+    for name, text in {"as it is": socket, "with all": re.sub(r"^#(\w+=)", r"\1", socket, flags=re.MULTILINE)}.items():
+        (tmp_path / "pubsub.socket").write_text(text)
+        verified = run("systemd-analyze", "verify", "--man=no", tmp_path / "pubsub.socket", unit)
+        assert (verified.returncode, verified.stderr) == (0, ""), name
+    # In tenths: the largest allowed value is 2.5.
     succeed("systemd-analyze", "security", "--offline=true", "--threshold=25", "--no-pager", unit)
 
 
@@ -135,6 +141,14 @@ def test_supervisors_wait_for_the_shutdown(name: str, limit: str) -> None:
     found = re.search(limit, read(name))
     assert found is not None
     assert int(found[1]) > Settings().shutdown_timeout_sec
+
+
+def test_sockets_of_systemd_are_those_of_the_settings() -> None:
+    unit = read("deploy/pubsub.socket")
+    assert re.findall(r"^ListenStream=(.+)", unit, re.MULTILINE) == [str(Settings().port)]
+    assert re.findall(r"^#SocketMode=(.+)", unit, re.MULTILINE) == [Settings().socket_mode]
+    assert re.findall(r"^Backlog=(.+)", unit, re.MULTILINE) == [str(BACKLOG)]
+    assert "Accept=" not in unit, "a server for each connection"
 
 
 def test_help_lists_every_verb() -> None:

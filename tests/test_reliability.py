@@ -1,4 +1,4 @@
-"""docs/reliability.md is about tests and phases that exist, and leaves out no row that has tests."""
+"""docs/reliability.md: it names existing tests and phases, and leaves out no row that has tests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_no_row_with_tests_is_left_out() -> None:
 
 
 def rows_of(test: str) -> list[int]:
-    """The numbers that a name begins with; what is above LAST_ROW is a number of something else."""
+    """Return the row numbers at the start of a name; a number above LAST_ROW means something else."""
     found = re.match(r"test_row_(\d+(?:_(?:and_)?\d+)*)_", test)
     return [number for number in map(int, re.findall(r"\d+", found[1] if found else "")) if 0 < number <= LAST_ROW]
 

@@ -1,4 +1,4 @@
-"""Section 8 of the contract: defaults, where a setting comes from and which one wins, and what nonsense is told."""
+"""Section 8 of the contract: defaults, sources of a setting and their order, and errors for wrong values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pubsub.settings_reader import read_settings
 from pubsub.system.logs import LEVELS
 from tests.harness import REPOSITORY, clean_environment
 
-# The rows of the contract's table that are served so far.
+# The rows of the contract's table that are implemented.
 DEFAULTS: dict[str, Any] = {
     "HOST": "0.0.0.0",
     "PORT": 8080,
@@ -54,6 +54,7 @@ DEFAULTS: dict[str, Any] = {
     "JWT_ISSUER": "",
     "AUTH_WAIT_SEC": 5,
     "ALLOWED_ORIGINS": "",
+    "TRUSTED_PROXIES": "",
     "TLS_CERT_FILE": "",
     "TLS_KEY_FILE": "",
 }
@@ -61,13 +62,13 @@ DEFAULTS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty one, so that no .env but the test's is read."""
+    """Change to an empty directory, so that only the test's .env is read."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def serve(*flags: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """``python -m pubsub serve`` where it is expected to end by itself."""
+    """Run ``python -m pubsub serve``, which is expected to end by itself."""
     return subprocess.run(
         [sys.executable, "-m", "pubsub", "serve", *flags],
         env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)} | (environment or {}),
@@ -142,8 +143,9 @@ OTHERS = {
     "JWT_ISSUER": "https://login.example.com/",
     "AUTH_WAIT_SEC": "0.5",
     "ALLOWED_ORIGINS": "https://a.example,http://b:8080",
+    "TRUSTED_PROXIES": "127.0.0.1,10.0.0.0/8,unix",
 }
-# They name files that must be there: tests/test_access_settings.py.
+# They name files that must exist: tests/test_access_settings.py.
 FILES = {"JWT_PUBLIC_KEY_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"}
 
 
@@ -254,7 +256,7 @@ NONSENSE = {
 def test_nonsense_stops_the_start_with_a_line(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The line names the setting, says what it got, and what it may be."""
+    """The line names the setting, the wrong value and the allowed values."""
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as stopped:
         read_settings([])
@@ -299,7 +301,7 @@ def test_several_mistakes_are_told_at_once(
 
 
 def test_mistakes_stop_the_server(directory: Path) -> None:
-    """It reads its settings in another process, which tells them."""
+    """The server reads its settings in another process, which reports the mistakes."""
     flag, *others = MISTAKES.items()
     stopped = serve(f"--{flag[0].lower()}={flag[1]}", environment=dict(others))
     assert (stopped.returncode, stopped.stdout) == (2, "")

@@ -1,4 +1,4 @@
-"""The contract's Shutdown: what clients are told, in which order, in what time, and what the process leaves behind."""
+"""The contract's section on shutdown: messages to clients, their order, time limits, exit status and log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.harness import (
 )
 
 PAYLOAD = "x" * 40_000
-STALLING = 250  # events of PAYLOAD that are more than the kernels' buffers and the server's hold
+STALLING = 250  # events of PAYLOAD: more than all buffers of the kernels and of the server
 GOING_AWAY = (1001).to_bytes(2, "big")
 SIGNALS = pytest.mark.parametrize("number", [SIGTERM, SIGINT])
 
@@ -38,7 +38,7 @@ async def subscriber(port: int, name: str = "raw", *, receive_buffer: int | None
 
 
 async def publish(port: int, count: int) -> None:
-    """Publish, each when the one before has been acknowledged."""
+    """Publish one by one, each after the last one's acknowledgement."""
     client = await RawClient.connect(port, path="/ws?client_id=publisher")
     for _ in range(count):
         await client.send_text(publish_request("orders", PAYLOAD))
@@ -46,8 +46,8 @@ async def publish(port: int, count: int) -> None:
     client.close()
 
 
-async def read_goodbye(client: RawClient, pause: float = 0) -> list[Json]:
-    """What came before the server's close frame, which must be 1001, and answer that. ``pause``: after each frame."""
+async def read_until_close(client: RawClient, pause: float = 0) -> list[Json]:
+    """Read up to the server's close frame (1001) and answer it; return the messages. ``pause``: after each frame."""
     messages: list[Json] = []
     while (frame := await client.read_frame()) is not None:
         if frame[0] == FIN | CLOSE:
@@ -74,13 +74,13 @@ async def test_each_client_is_told_when_to_come_back_and_closed_with_1001(number
         server.process.send_signal(number)
         told = []
         for client in clients:
-            (draining,) = await read_goodbye(client)
+            (draining,) = await read_until_close(client)
             assert draining.keys() == {"type", "msg", "reconnect_after_ms", "ts"}
             assert (draining["type"], draining["msg"]) == ("info", "draining")
             told.append(draining["reconnect_after_ms"])
-        assert server.wait() == 0, "who has answered is not waited for any longer"
+        assert server.wait() == 0, "the server does not wait for a client that has answered"
         assert all(type(after) is int and 0 <= after <= spread * 1000 for after in told)
-        assert len(set(told)) == len(told), "each has a time of its own"
+        assert len(set(told)) == len(told), "each has another time"
         assert min(told) < spread * 500 < max(told), "spread over the time"
         assert "Traceback" not in server.log
         assert not re.search("cut off", server.log, re.IGNORECASE)
@@ -101,10 +101,10 @@ async def test_row_48_what_is_queued_comes_before_the_close() -> None:
         lagging = await subscriber(server.port, receive_buffer=1 << 16)
         await publish(server.port, STALLING)
         server.process.send_signal(SIGTERM)
-        messages = await read_goodbye(lagging)
+        messages = await read_until_close(lagging)
         assert [message["seq"] for message in messages if "seq" in message] == list(range(1, STALLING + 1))
         (told_at,) = [index for index, message in enumerate(messages) if is_draining(message)]
-        assert told_at < STALLING, "first when to come back, then what is queued"
+        assert told_at < STALLING, "the time to reconnect comes first, then the queued events"
         assert server.wait() == 0
 
 
@@ -117,13 +117,13 @@ async def test_who_reads_slowly_has_the_whole_shutdown_timeout() -> None:
         count = STALLING // 2
         await publish(server.port, count)
         server.process.send_signal(SIGTERM)
-        messages = await read_goodbye(slow, pause=0.01)
+        messages = await read_until_close(slow, pause=0.01)
         assert [message["seq"] for message in messages if "seq" in message] == list(range(1, count + 1))
         assert server.wait() == 0
 
 
 def cut_off(log: str) -> list[int]:
-    """The counts of clients in lines about those that were cut off."""
+    """Return the number of clients in each log line about aborted connections."""
     return [int(count) for count in re.findall(r"(?i)cut off[^\n]*?\b(\d+) client", log)]
 
 
@@ -135,12 +135,12 @@ async def test_a_stalled_client_is_cut_off_in_time_and_counted(number: Signals) 
         await subscriber(server.port, "stalled", receive_buffer=4096)
         answering = await subscriber(server.port, "answering")
         silent = await subscriber(server.port, "silent")
-        reading = asyncio.ensure_future(read_goodbye(answering))
+        reading = asyncio.ensure_future(read_until_close(answering))
         await publish(server.port, STALLING)
         started = time.monotonic()
         server.process.send_signal(number)
         assert any(map(is_draining, await reading))
-        assert await silent.close_code() == 1001  # it takes all, but never answers the server's close
+        assert await silent.close_code() == 1001  # it reads everything, but never answers the server's close frame
         assert server.wait() == 0
         assert time.monotonic() - started < 4, "2 s, and 2 s for a busy machine"
         assert cut_off(server.log) == [1]
@@ -155,7 +155,7 @@ async def test_a_stalled_client_with_little_before_it_is_counted_too(caplog: pyt
         received = 0
         while more := await stalled.read_some():
             received += len(more)
-        assert received < 10 * len(PAYLOAD), "something was cut off"
+        assert received < 10 * len(PAYLOAD), "the answer was cut off"
         assert cut_off(caplog.text) == [1]
 
 
@@ -170,7 +170,7 @@ async def test_row_48_while_it_shuts_down_it_takes_nobody_new_and_health_says_so
         assert (await open_before.request("GET", "/health"))[0] == 200
         handshaking = await RawClient.connect_tcp(server.port)
         server.process.send_signal(SIGTERM)
-        assert any(map(is_draining, await read_goodbye(told)))
+        assert any(map(is_draining, await read_until_close(told)))
         with pytest.raises(ConnectionRefusedError):
             await RawClient.connect_tcp(server.port)
         status, health = await open_before.request("GET", "/health")
@@ -198,24 +198,24 @@ async def test_with_drain_sec_it_goes_on_serving_first() -> None:
         late = await subscriber(server.port, "late")
         await publish(server.port, 1)
         for client in (early, late):
-            event, draining = await read_goodbye(client)
-            assert event["type"] == "event", "served as ever"
+            event, draining = await read_until_close(client)
+            assert event["type"] == "event", "it is still served"
             assert is_draining(draining)
         assert server.wait() == 0
 
 
-@pytest.mark.parametrize(("phase", "number"), [("drain", SIGTERM), ("goodbyes", SIGINT)])
+@pytest.mark.parametrize(("phase", "number"), [("drain", SIGTERM), ("closing", SIGINT)])
 @on_one_loop
 async def test_row_48_a_second_signal_ends_at_once(phase: str, number: Signals) -> None:
     wait = ("--drain-sec", "10") if phase == "drain" else ("--shutdown-timeout-sec", "10")
     with ServerProcess("--subscriber-queue-size", str(STALLING), *wait) as server:
         await server.create("orders")
-        if phase == "goodbyes":
+        if phase == "closing":
             await subscriber(server.port, "stalled", receive_buffer=4096)
             await publish(server.port, STALLING)
         server.process.send_signal(SIGTERM)
         server.read_log_until("SIGTERM")
-        assert server.stop(number) != 0, "it went on as if nothing had come"
+        assert server.stop(number) != 0, "it ignored the second signal"
 
 
 BUSY_HTTP = {
@@ -231,7 +231,7 @@ async def test_idle_http_connections_do_not_delay_it() -> None:
         for sent in BUSY_HTTP.values():
             client = await RawClient.connect_tcp(server.port)
             await client.send(sent)
-        await (await RawClient.connect_tcp(server.port)).request("GET", "/health")  # the others have been read by then
+        await (await RawClient.connect_tcp(server.port)).request("GET", "/health")  # by now the others have been read
         started = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - started < PATIENCE
@@ -269,7 +269,7 @@ async def test_row_48_a_client_that_floods_does_not_delay_it() -> None:
         await client.receive()
         started = time.monotonic()
         server.process.send_signal(SIGTERM)
-        assert is_draining((await read_goodbye_without_answer(client))[-1])
+        assert is_draining((await read_without_answer(client))[-1])
         flooding.cancel()
         assert server.wait() == 0
         assert time.monotonic() - started < 4, "2 s, and 2 s for a busy machine"
@@ -283,7 +283,7 @@ async def flood(client: RawClient) -> None:
         await asyncio.sleep(0)
 
 
-async def read_goodbye_without_answer(client: RawClient) -> list[Json]:
+async def read_without_answer(client: RawClient) -> list[Json]:
     return [message async for message in client.read_messages()]
 
 
@@ -297,7 +297,7 @@ async def test_a_message_that_has_begun_does_not_delay_it() -> None:
         assert (await client_2.receive())["type"] == "pong"
         started = time.monotonic()
         server.process.send_signal(SIGTERM)
-        await read_goodbye(client_2)
+        await read_until_close(client_2)
         assert server.wait() == 0
         assert time.monotonic() - started < PATIENCE
 
@@ -306,7 +306,7 @@ async def test_a_message_that_has_begun_does_not_delay_it() -> None:
 async def test_row_48_under_load_nothing_that_was_acknowledged_is_lost() -> None:
     with ServerProcess("--subscriber-queue-size", "100000", "--shutdown-timeout-sec", "20") as server:
         await server.create("orders")
-        following = asyncio.ensure_future(read_goodbye(await subscriber(server.port)))
+        following = asyncio.ensure_future(read_until_close(await subscriber(server.port)))
         publishing = [asyncio.ensure_future(publish_till_closed(server.port)) for _ in range(4)]
         await asyncio.to_thread(server.read_log_until, "Client connected: publisher")
         probe = await RawClient.connect(server.port, path="/ws?client_id=probe")
@@ -323,7 +323,7 @@ async def test_row_48_under_load_nothing_that_was_acknowledged_is_lost() -> None
 
 
 async def publish_till_closed(port: int) -> list[int]:
-    """Publish with ten in flight; the ``seq`` of each that was acknowledged."""
+    """Publish with ten in flight; return the ``seq`` of each acknowledged message."""
     client = await RawClient.connect(port, path="/ws?client_id=publisher")
     acknowledged: list[int] = []
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""The soak's judge finds what is broken, and a soak of a few seconds finds nothing. `make soak` runs it for long."""
+"""The soak: its oracle finds broken invariants, and a soak of a few seconds finds none. `make soak` runs a long one."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_verdict_is_told_in_three_ways() -> None:
 
 @pytest.mark.timeout(120)
 def test_row_39_40_and_55_a_short_soak_breaks_nothing(tmp_path: Path) -> None:
-    """Real sockets and processes: good and bad clients, wanderers, and a restart with the kind of clients changed."""
+    """Real sockets and processes: good and bad clients, wanderers, and restarts with and without tokens."""
     command = [sys.executable, "scripts/soak/soak.py", "--minutes", "0.1", "--untimed", "--seed", "8"]
     command += ["--markdown", str(tmp_path / "figures.md"), "--rounds", "2"]
     command += ["--phases", "quiet", "wander", "storm", "kill"]

@@ -1,4 +1,4 @@
-"""A whole server on a Unix socket: who reaches it, what is seen of them, and what stays when it ends or is killed."""
+"""A whole server on a Unix socket: access, the rows of its clients, and the files that remain after its end."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class UnixServerProcess(ServerProcess):
         self.log = ""
         self.path = self.read_log_until(r"Listening on (?:https\+)?unix:(.+)")[1]
         if not self.path.startswith("@"):
-            self.path = os.path.relpath(directory / self.path)  # short enough for a socket
+            self.path = os.path.relpath(directory / self.path)  # a short path, as a socket needs
 
     def session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession("http://x", connector=aiohttp.UnixConnector(self.path))
@@ -77,7 +77,7 @@ def handshake(name: str) -> bytes:
 
 
 async def talk(http: aiohttp.ClientSession) -> None:
-    """Make a topic, and publish to it as its subscriber."""
+    """Create a topic, and publish to it as its subscriber."""
     topic = f"t{new_id()}"
     async with http.post("/topics", json={"name": topic}) as response:
         assert response.status == 201
@@ -90,7 +90,7 @@ async def talk(http: aiohttp.ClientSession) -> None:
 
 
 def run(directory: Path, *flags: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """A command that ends by itself."""
+    """Run a command that ends by itself."""
     return subprocess.run(
         command(*flags),
         cwd=directory,
@@ -112,7 +112,7 @@ async def test_it_serves_rest_and_websocket_and_ends_without_a_trace(tmp_path: P
         assert stat.S_IMODE(os.stat(server.path).st_mode) == 0o660
         assert f"[INFO] Listening on unix:{NAME}\n" in server.log
         assert server.stop() == 0
-        assert "Anyone" not in server.log, "a Unix socket is guarded by its mode"
+        assert "Anyone" not in server.log, "a Unix socket is protected by its file mode"
         assert "Traceback" not in server.log
         assert not os.listdir(tmp_path)
 
@@ -129,7 +129,7 @@ async def test_the_port_does_not_count(tmp_path: Path) -> None:
 
 @on_one_loop
 async def test_a_clients_row_has_no_traffic(tmp_path: Path) -> None:
-    """The kernel counts that for TCP alone."""
+    """The kernel counts traffic only for TCP."""
     with UnixServerProcess(tmp_path) as server:
         client = await server.raw_client("alice")
         async with server.session() as http, http.get("/clients") as response:
@@ -149,8 +149,10 @@ async def test_an_abstract_socket(tmp_path: Path) -> None:
     with UnixServerProcess(tmp_path, host=f"unix:{name}") as server:
         assert server.path == name
         server.path = "\0" + name[1:]
-        async with server.session() as http:
-            await talk(http)
+        client = await server.raw_client("alice")
+        await client.send_text({"type": "ping"})
+        assert (await client.receive())["type"] == "pong"
+        client.close()
         assert run(tmp_path, "health", HOST=f"unix:{name}").returncode == 0
         assert server.stop() == 0
 
@@ -272,7 +274,7 @@ async def test_a_subscriber_that_stalls_is_a_slow_consumer_and_costs_no_other_an
 
 @on_one_loop
 async def test_a_client_that_takes_nothing_and_says_nothing_is_dropped(tmp_path: Path) -> None:
-    """What the server goes on sending it is no sign of its life."""
+    """Data that the server sends does not show that the client is alive."""
     with UnixServerProcess(tmp_path, "--ping-period-sec", "0.1", "--pong-wait-sec", "0.5") as server:
         silent = await server.raw_client("silent")
         await asyncio.to_thread(server.read_log_until, "Client disconnected: silent .no sign of life")

@@ -1,11 +1,11 @@
 """The benchmark: this server and its peers side by side, each on one core, under load from another.
 
-    python scripts/bench/bench.py                         ours, the usual Python way and the floor
-    python scripts/bench/bench.py --quick                 a few figures of the first two in a minute
+    python scripts/bench/bench.py                         this server, the usual Python design and the floor
+    python scripts/bench/bench.py --quick                 a few figures of the first two, in a minute
     python scripts/bench/bench.py --peers all --markdown table.md --json run.json --plots plots
 
-Peers take turns within each round, so that a change of the machine's mood meets them all. Exit status 1 where a message
-was lost, doubled or out of order, or a peer that could be had did not run.
+Peers take turns within each round, so that a change in the machine's speed affects all of them. The exit status is 1 if
+a message was lost, duplicated or out of order, or if an installed peer did not run.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def prepare(peers: Sequence[Peer], cache: Cache) -> tuple[dict[Peer, Launch], dict[str, str]]:
-    """The peers that can be started, and the reasons why the others cannot."""
+    """Return the peers that can be started, and for each other peer the reason it is missing."""
     launches: dict[Peer, Launch] = {}
     missing: dict[str, str] = {}
     for peer in peers:
@@ -59,7 +59,7 @@ def prepare(peers: Sequence[Peer], cache: Cache) -> tuple[dict[Peer, Launch], di
 
 
 def run_round(bench: Bench, launches: dict[Peer, Launch], results: Results, number: int) -> None:
-    """Another peer begins in each round."""
+    """Measure each cell with each peer; each round begins with another peer."""
     peers = list(launches)
     first = number % max(len(peers), 1)
     for cell in results.cells if number == 0 else [cell for cell in results.cells if not cell.once]:
@@ -98,24 +98,26 @@ def say(text: str) -> None:
 
 
 def read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measures this server and its peers side by side.")
-    parser.add_argument("--quick", action="store_true", help="a few figures in a minute")
-    parser.add_argument("--curves", action="store_true", help="what idle topics and subscribers cost, instead")
-    parser.add_argument("--flood", action="store_true", help="what bad tokens cost others, instead: --peers guarded")
-    parser.add_argument("--peers", type=peers_named, help=f"all, or some: {DEFAULT_PEERS}; quick: {QUICK_PEERS}")
-    parser.add_argument("--cells", default="", help="only those with one of these in the name, as fanout,10000")
+    parser = argparse.ArgumentParser(description="Measure this server and its peers side by side.")
+    parser.add_argument("--quick", action="store_true", help="measure a few figures in a minute")
+    parser.add_argument("--curves", action="store_true", help="measure the cost of idle topics and subscribers instead")
+    parser.add_argument("--flood", action="store_true", help="measure a flood of bad tokens instead: --peers guarded")
+    parser.add_argument("--peers", type=peers_named, help=f"all, or their names: {DEFAULT_PEERS}; quick: {QUICK_PEERS}")
+    parser.add_argument("--cells", default="", help="run only cells whose name has one of these words, as fanout,10000")
     parser.add_argument("--rounds", type=int, default=3, help="samples of each peer in each cell: %(default)s")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of a measurement: %(default)s")
-    parser.add_argument("--cores", type=cores_of, default="0,1", help="the server's and the load's: %(default)s")
-    parser.add_argument("--json", type=Path, help="where to write all figures")
-    parser.add_argument("--markdown", type=Path, help="where to write the tables, which are printed too")
-    parser.add_argument("--page", type=Path, help="a page whose last part, The figures, is to hold the tables")
-    parser.add_argument("--plots", type=Path, help="a folder for SVG plots")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a measurement: %(default)s")
+    parser.add_argument(
+        "--cores", type=cores_of, default="0,1", help="core of the server, core of the load: %(default)s"
+    )
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--markdown", type=Path, help="file for the tables, which are also printed")
+    parser.add_argument("--page", type=Path, help="page whose last part, The figures, gets the tables")
+    parser.add_argument("--plots", type=Path, help="folder for SVG plots")
     parser.add_argument(
         "--cache",
         type=lambda name: Path(name).resolve(),
         default=ROOT / ".cache" / "bench",
-        help="a folder for programs",
+        help="folder for compiled and downloaded programs",
     )
     options = parser.parse_args()
     options.peers = options.peers or peers_named(QUICK_PEERS if options.quick else DEFAULT_PEERS)

@@ -1,4 +1,4 @@
-"""The peers: what each is, which of the load generator's dialects it speaks, and how it is started."""
+"""The peers of the benchmark: title, command, settings, and the dialect of the load generator that each one speaks."""
 
 import sys
 import time
@@ -9,18 +9,18 @@ from install import HERE, SCRIPTS, Cache, library_path
 
 ROOT = HERE.parents[1]
 PORT, FOLDER, SETTINGS = "@PORT@", "@FOLDER@", "@SETTINGS@"
-"""Stand for the server's port, a folder of its own and its settings file, in the command and in the settings."""
+"""Placeholders in commands and settings: the server's port, its own folder and its settings file."""
 ALONE = "alone"
-"""In place of a dialect: a program that is no server, gets the cell's window and seconds, and measures itself."""
+"""The dialect of a program that is not a server: it gets the cell's window and seconds, and measures itself."""
 
 IN_MEMORY = frozenset({"fanout", "latency", "publish", "connect", "topics", "idle", "flood"})
 ON_DISK = frozenset({"durable"})
-"""Groups of cells: those for who keeps messages in memory, at most, and those for who acknowledges what is on disk."""
+"""Groups of cells: for peers that keep messages only in memory, and for peers that acknowledge messages on disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """`load_options`: what the load generator is told beside the usual."""
+    """A command that starts a peer. `load_options` are additional options for the load generator."""
 
     command: tuple[str, ...]
     settings: str = ""
@@ -30,7 +30,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """`prepare` gets what the peer needs, which may take minutes, or raises Missing. It runs in cells of `groups`."""
+    """A program to measure in the cells of `groups`. `prepare` installs it, which takes minutes, or raises Missing."""
 
     name: str
     title: str
@@ -54,9 +54,9 @@ GUARDED = {
     "MAX_SUBSCRIPTIONS_PER_CONNECTION": "10",
     "MAX_TOPICS": "20000",
 }
-"""All that can be asked of clients, with rates and quotas that none of them reaches."""
+"""Settings with every check of clients switched on, and rates and quotas that no client reaches."""
 TOKENS = 10_010
-"""For 10,000 subscribers and their publishers."""
+"""Number of tokens: 10,000 subscribers and their publishers."""
 
 
 def ours_guarded(cache: Cache) -> Launch:
@@ -68,7 +68,7 @@ def ours_guarded(cache: Cache) -> Launch:
 
 
 def token_of(number: int) -> str:
-    """Each client has grants of its own, the first all."""
+    """Sign a token. Each client has its own permissions; the first one is an administrator."""
     import jwt
 
     own = f"load-{number}"
@@ -136,7 +136,7 @@ def jetstream(cache: Cache) -> Launch:
     return replace(nats(cache), settings=JETSTREAM_SETTINGS)
 
 
-# Mosquitto 2.0 does not start without a listener that is no WebSocket: the one on a Unix socket.
+# Mosquitto 2.0 does not start without a listener that is not a WebSocket: here a Unix socket.
 MOSQUITTO_SETTINGS = f"""
 log_type error
 user root
@@ -177,7 +177,7 @@ http {{
     }}
 }}
 """
-# Nchan makes nginx create /var/lib/nginx/body whatever the settings say; here it gets that folder for itself alone.
+# Nchan makes nginx create /var/lib/nginx/body whatever the settings say; this gives it a private /var/lib.
 OWN_VAR_LIB = 'mount -t tmpfs none /var/lib && mkdir /var/lib/nginx && exec "$@"'
 
 
@@ -192,7 +192,7 @@ def nchan(cache: Cache) -> Launch:
 PEERS = (
     Peer("ours", "this server; a topic in memory", "pubsub", ours, IN_MEMORY | ON_DISK),
     Peer("guarded", "this server with tokens, permissions, rates and quotas", "pubsub", ours_guarded),
-    Peer("floor", "a bare loop in C that only writes the same bytes to the same sockets", "pubsub", floor),
+    Peer("floor", "a minimal loop in C that only writes the same bytes to the same sockets", "pubsub", floor),
     Peer("socketify", "uWebSockets (C++) from Python; no JSON", "raw", python_script("socketify_broadcast.py")),
     Peer("redis", "Redis pub/sub (C); no WebSocket, no JSON", "redis", redis),
     Peer("nats", "nats-server (Go) over WebSocket; no JSON, acknowledges only in the publish cells", "nats", nats),

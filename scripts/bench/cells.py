@@ -1,4 +1,4 @@
-"""What is measured: the cells of the benchmark, and how the figures of one cell are taken from one peer."""
+"""The cells of the benchmark, each one measurement, and the functions that measure one cell with one peer."""
 
 import http.client
 import json
@@ -13,19 +13,19 @@ from catalog import ALONE, ON_DISK, Launch, Peer
 from processes import Failed, Load, run_alone, running_flood, running_load, running_server
 
 SETTLE_SECONDS = 1.0
-"""From the last connect until memory is read: what only connecting needed has been given back by then."""
+"""Pause between the last connect and the memory reading: the server frees what it needed only for connecting."""
 DISTURBED_ABOVE = 0.05
-"""Cores taken by others during a measurement: more is said beside its figures."""
+"""Cores used by other programs during a measurement: above this, its figures are marked as disturbed."""
 CONNECT_SECONDS = 120
 IDLE_SECONDS = 5
-"""For which clients stay idle while the server's CPU is measured; the heartbeats of 30 s are spread evenly."""
+"""Time during which clients stay idle while the server's CPU is measured; heartbeats (every 30 s) are spread evenly."""
 
 Figures = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where things run."""
+    """The load generator's program, the two cores, and the folder for durable cells."""
 
     load_program: Path
     server_core: int
@@ -33,7 +33,7 @@ class Bench:
     disk: Path
 
     def disk_for(self, cell: "Cell") -> Path | None:
-        """Where a durable cell keeps what it writes, for all peers the same disk; None: anywhere."""
+        """Return the folder to which a durable cell writes, the same disk for all peers; None for other cells."""
         if cell.group not in ON_DISK:
             return None
         if machine.is_in_memory(self.disk):
@@ -43,9 +43,9 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One measurement, in every round or `once`. `topics` and `idle` are such that stand about without taking part.
+    """One measurement, in every round or `once`. `topics` and `idle` count topics and subscribers without messages.
 
-    `flood`: the way in which someone else brings bad tokens meanwhile.
+    `flood`: the way in which another client sends bad tokens meanwhile.
     """
 
     group: str
@@ -60,29 +60,30 @@ class Cell:
 
     @property
     def load_options(self) -> Mapping[str, float]:
-        """Awake all the time: who has to wake the load pays for it, and a quick server has to at each write.
+        """The options of the load generator, which polls instead of sleeping.
 
-        Not where somebody else needs its core, nor in what is compared with that, nor where clients only stand about.
+        A server pays for each write that wakes a sleeping load generator, and a fast server wakes it most often. It
+        sleeps in the group flood, where another program needs its core, and in the mode connect, with idle clients.
         """
         return self.options if self.group == "flood" or self.mode == "connect" else {**self.options, "sleep": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`disturbance`: cores taken by others meanwhile."""
+    """The figures of one measurement. `disturbance`: cores used by other programs meanwhile."""
 
     figures: Figures
     disturbance: float
 
 
 class Meter:
-    """What the server and the others have spent since the meter was made or last turned back."""
+    """CPU time that the server and other programs have used since the meter was made or last reset."""
 
     def __init__(self, server: int, load: int) -> None:
         self.server, self.load = server, load
-        self.turn_back()
+        self.reset()
 
-    def turn_back(self) -> None:
+    def reset(self) -> None:
         self._server, self._load, self._busy, self._time = self._read()
 
     def server_seconds(self) -> float:
@@ -102,10 +103,10 @@ class Meter:
 
 
 def take_sample(bench: Bench, cell: Cell, peer: Peer, launch: Launch) -> Sample:
-    """A server of its own for each sample: nothing that an earlier one left behind counts."""
+    """Measure one cell with a new server process, so that no earlier sample has an effect."""
     disk = bench.disk_for(cell)
     if peer.dialect == ALONE:
-        assert disk is not None, "such a peer takes part in durable cells alone"
+        assert disk is not None, "such a peer takes part only in durable cells"
         return take_sample_alone(bench, cell, launch, disk)
     with ExitStack() as stack:
         server, port = stack.enter_context(running_server(launch, bench.server_core, disk))
@@ -120,7 +121,7 @@ def take_sample(bench: Bench, cell: Cell, peer: Peer, launch: Launch) -> Sample:
             create_topics(peer, port, cell.topics)
         if cell.idle:
             idle = start_load("connect", {"topic": "idle", "subscribers": cell.idle, "seconds": CONNECT_SECONDS})
-            idle.go_on()
+            idle.resume()
             idle.read()
         load = start_load(cell.mode, cell.load_options)
         flood = stack.enter_context(running_flood(cell.flood, port, bench.load_core)) if cell.flood else None
@@ -153,7 +154,7 @@ def create_topics(peer: Peer, port: int, count: int) -> None:
 
 
 def fanout_figures(load: Load, meter: Meter, _cell: Cell) -> Figures:
-    load.go_on()
+    load.resume()
     result = load.read()
     return {
         "cpu_s_per_million": 1e6 * meter.server_seconds() / result["deliveries"],
@@ -162,7 +163,7 @@ def fanout_figures(load: Load, meter: Meter, _cell: Cell) -> Figures:
 
 
 def publish_figures(load: Load, meter: Meter, _cell: Cell) -> Figures:
-    load.go_on()
+    load.resume()
     result = load.read()
     return {
         "cpu_s_per_million": 1e6 * meter.server_seconds() / result["messages"],
@@ -171,20 +172,20 @@ def publish_figures(load: Load, meter: Meter, _cell: Cell) -> Figures:
 
 
 def latency_figures(load: Load, _meter: Meter, _cell: Cell) -> Figures:
-    load.go_on()
+    load.resume()
     result = load.read()
     return {name: result[name] for name in ("p50_us", "p99_us", "p999_us", "max_us", "latest_send_us")}
 
 
 def connect_figures(load: Load, meter: Meter, cell: Cell) -> Figures:
     empty = machine.memory(meter.server)
-    load.go_on()
+    load.resume()
     load.read()
     connecting = meter.server_seconds()
     time.sleep(SETTLE_SECONDS)
     full = machine.memory(meter.server)
     idle_share = measure_idle(meter, cell.hold_seconds)
-    load.go_on()
+    load.resume()
     result = load.read()
     return {
         "connects_per_s": result["connects_per_s"],
@@ -198,7 +199,7 @@ def connect_figures(load: Load, meter: Meter, cell: Cell) -> Figures:
 
 
 def measure_idle(meter: Meter, seconds: float) -> Figures:
-    """Percent of a core that the server takes while all its clients only answer pings."""
+    """Return the percentage of a core that the server uses while its clients only answer pings."""
     if not seconds:
         return {}
     before, start = meter.server_seconds(), time.monotonic()
@@ -230,7 +231,7 @@ def publish(publishers: int, window: int, seconds: float) -> Cell:
 
 
 def durable(window: int, seconds: float) -> Cell:
-    """The same, with peers that acknowledge only what is on disk; beside them this server with a topic in memory."""
+    """A publish cell for peers that acknowledge only messages on disk; this server with a topic in memory runs too."""
     return replace(publish(1, window, seconds), group="durable", name=f"{window} in flight")
 
 
@@ -261,17 +262,17 @@ def full_cells(seconds: float) -> list[Cell]:
 
 
 def curve_cells(seconds: float) -> list[Cell]:
-    """What idle topics and idle subscribers cost a publish: it should be nothing."""
+    """Cells for the cost that idle topics and idle subscribers add to a publish: it should be zero."""
     topics = [beside_topics(count, seconds) for count in (1, 10, 100, 1000, 10000)]
     return topics + [beside_idle(count, seconds) for count in (1, 10, 100, 1000, 10000)]
 
 
 def flood_cells(seconds: float) -> list[Cell]:
-    """What somebody who brings bad tokens or keys as fast as they are refused costs the others: not much."""
+    """Cells for the latency of other clients while one client sends bad tokens or keys as fast as they are refused."""
     calm = replace(latency(100, 100, 3 * seconds), group="flood", name="none")
     return [calm, *(replace(calm, name=f"by {way}", flood=way) for way in ("header", "message", "key"))]
 
 
 def quick_cells() -> list[Cell]:
-    """Half a minute or so for each peer."""
+    """Cells that take about half a minute for each peer."""
     return [fanout(100, 20, 1), publish(1, 100, 1), replace(connect(10000, 5), once=True)]

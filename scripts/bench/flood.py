@@ -1,9 +1,9 @@
-"""Brings one bad token after the other, as fast as they are refused: what a client does that means harm.
+"""A hostile client: it sends one bad token after the other, as fast as they are refused.
 
     python scripts/bench/flood.py WAY PORT
 
-WAY is header (of a handshake), message (the first one) or key (an API key over REST). Ends when its standard input
-does, and then prints as JSON how many were refused.
+WAY is header (of a handshake), message (the first one) or key (an API key over REST). It ends when its standard input
+ends, and then prints the number of refused tokens as JSON.
 """
 
 import base64
@@ -17,7 +17,7 @@ from contextlib import suppress
 
 CONNECTIONS = 8
 PATIENCE = 30
-"""Seconds for an answer: a server may take its time with who has been wrong again and again."""
+"""Seconds for an answer: a server may delay its answer to a client that sent many bad tokens."""
 HANDSHAKE = """\
 GET /ws HTTP/1.1\r
 Host: localhost\r
@@ -29,7 +29,7 @@ Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r
 
 
 def bad_token() -> str:
-    """With a header and claims that make a server look at its signature, which is that of nobody."""
+    """Make a token with a valid header and claims, so that the server checks its signature, which is random."""
     head, claims = {"alg": "HS256", "typ": "JWT"}, {"sub": "mallory", "exp": 4_000_000_000, "pubsub": {}}
     parts = [json.dumps(head).encode(), json.dumps(claims).encode(), os.urandom(32)]
     return ".".join(base64.urlsafe_b64encode(each).rstrip(b"=").decode() for each in parts)
@@ -47,7 +47,7 @@ def ask(connection: socket.socket, request: bytes, expected: bytes) -> None:
 
 
 def by_header(port: int) -> Iterator[None]:
-    """A refused handshake ends its connection."""
+    """Send a token in a handshake; the refusal ends the connection."""
     with connect(port) as connection:
         ask(connection, f"{HANDSHAKE}Authorization: Bearer {bad_token()}\r\n\r\n".encode(), b" 4")
     yield
@@ -76,13 +76,13 @@ WAYS: dict[str, Callable[[int], Iterator[None]]] = {"header": by_header, "messag
 
 def flood(way: Callable[[int], Iterator[None]], port: int, refused: list[None]) -> None:
     while True:
-        with suppress(ConnectionResetError):  # the server did not wait for the rest
+        with suppress(ConnectionResetError):  # the server closed before it read everything
             for each in way(port):
                 refused.append(each)
 
 
 def main() -> None:
-    os.nice(10)  # the load generator that measures has the core when it wants it
+    os.nice(10)  # the load generator, which measures, runs first on the same core
     way, port = WAYS[sys.argv[1]], int(sys.argv[2])
     refused: list[None] = []
     for _ in range(CONNECTIONS):

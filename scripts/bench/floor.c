@@ -1,9 +1,9 @@
 /*
  * The floor of the benchmark: the least that any server can spend on the load generator's `pubsub` dialect.
  *
- * A bare loop that reads what publishers sent in one go, puts the same event bytes together that a server would send,
+ * A minimal loop that reads the publishers' frames with one call, builds the same event bytes that a server would send,
  * and writes them to each subscriber with one call, and one more call for the acknowledgements. It parses, checks and
- * remembers nothing: it knows the generator's frames by heart and must never serve anybody else.
+ * stores nothing: it relies on the exact layout of the generator's frames and must never serve another client.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -28,7 +28,7 @@ struct buffer {
 };
 
 struct client {
-    char *rest;  /* the part of a frame that has not come whole */
+    char *rest;  /* the received part of an incomplete frame */
     size_t rest_length;
     int upgraded;
     int place;  /* in `subscribers`, from 1; 0: does not subscribe */
@@ -49,7 +49,7 @@ static void append_text(struct buffer *buffer, const char *text) {
     append(buffer, text, strlen(text));
 }
 
-/* Sockets block on writing: the generator always reads, and a wait costs no CPU. */
+/* Writes may block: the generator always reads, and waiting costs no CPU. */
 static void write_out(int fd, struct buffer *buffer) {
     for (size_t sent = 0; sent < buffer->length;) {
         ssize_t more = send(fd, buffer->bytes + sent, buffer->length - sent, MSG_NOSIGNAL);
@@ -59,7 +59,7 @@ static void write_out(int fd, struct buffer *buffer) {
     }
 }
 
-/* Leaves room for the four-byte head of a frame, which the short ones get too; end_frame() fills it in. */
+/* Leaves room for a four-byte frame head, also for short frames; end_frame() fills it in. */
 static size_t begin_frame(struct buffer *buffer) {
     buffer->length += 4;
     return buffer->length;
@@ -84,7 +84,7 @@ static void subscribe(int fd) {
     answer("}", 1);
 }
 
-/* {"type":"publish","topic":…,"message":…,"request_id":…}: what stands between the first and the last is the event's. */
+/* {"type":"publish","topic":…,"message":…,"request_id":…}: the event has the part between the first and the last. */
 static void publish(const char *text, size_t length) {
     static const char opening[] = "{\"type\":\"event\"";
     static const size_t skipped = sizeof "{\"type\":\"publish\"" - 1;
@@ -119,7 +119,7 @@ static void unmask(char *text, size_t length, const char key[4]) {
         text[i] ^= key[i & 3];
 }
 
-/* Takes every whole frame and returns the bytes used. */
+/* Takes every complete frame and returns the bytes used. */
 static size_t take_frames(int fd, char *start, size_t length) {
     size_t used = 0;
     while (length - used >= 8) {

@@ -1,6 +1,6 @@
-"""Gets what peers need into a cache folder, with each registry's ordinary client; nothing is installed on the machine.
+"""Downloads and compiles peers into a cache folder, with each registry's ordinary client; installs nothing elsewhere.
 
-What cannot be had raises Missing with the reason, and the benchmark names that peer as missing and goes on.
+It raises Missing, with the reason, if a peer is not available; the benchmark reports that peer as missing.
 """
 
 import os
@@ -16,12 +16,12 @@ INSTALL_SECONDS = 600
 
 
 class Missing(Exception):
-    """A peer that cannot be had here, and why."""
+    """A peer is not available here; the text gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """The folder with everything that was compiled or downloaded. What is there already is not made again."""
+    """The folder with every compiled or downloaded program. Existing files are used again."""
 
     root: Path
 
@@ -33,7 +33,7 @@ class Cache:
         return program
 
     def compiled_go(self, source: Path, package: str, library: str) -> Path:
-        """With Debian's compiler and one of its source packages, which stand outside of any module."""
+        """Compile with Debian's compiler and one of Debian's source packages, which are not Go modules."""
         program = self.root / source.stem
         if _older(program, source):
             go = self.debian_file("golang-go", "usr/lib/go")
@@ -44,7 +44,7 @@ class Cache:
         return program
 
     def python(self) -> Path:
-        """The interpreter of an environment with peers/requirements.txt."""
+        """Return the interpreter of a virtual environment with peers/requirements.txt."""
         requirements, done = SCRIPTS / "requirements.txt", self.root / "python" / "requirements.txt"
         if not _same_text(requirements, done):
             _run(sys.executable, "-m", "venv", "--clear", done.parent)
@@ -53,7 +53,7 @@ class Cache:
         return done.parent / "bin" / "python"
 
     def node_modules(self) -> Path:
-        """A folder with what peers/package.json asks for."""
+        """Return the folder with the packages of peers/package.json."""
         package, done = SCRIPTS / "package.json", self.root / "node" / "package.json"
         if not (_same_text(package, done) and (done.parent / "node_modules").exists()):
             done.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ class Cache:
         return done.parent / "node_modules"
 
     def debian_file(self, package: str, path: str) -> Path:
-        """A file of a Debian package: the machine's own, or from a copy that is only unpacked."""
+        """Return a file of a Debian package: the installed one, or one from an unpacked copy."""
         own = Path("/", path)
         file = own if own.exists() else self._unpacked(package) / path
         if not file.exists():
@@ -70,11 +70,11 @@ class Cache:
         return file
 
     def _unpacked(self, package: str) -> Path:
-        """A tree with the files of the package, and of those that it needs and this machine lacks."""
+        """Return a folder with the files of the package and of its dependencies that are not installed here."""
         tree, archives = self.root / "debian" / package, self.root / "archives" / package
         if not tree.exists():
             (archives / "partial").mkdir(parents=True, exist_ok=True)
-            # Outside the system's cache and without its lock it needs no rights; the lists of packages must be there.
+            # Without the system's cache and lock it needs no root rights; the lists of packages must exist.
             own_folder = ("-o", f"Dir::Cache::archives={archives.absolute()}", "-o", "Debug::NoLocking=1")
             options = ("--download-only", "--no-install-recommends", "--yes")
             _run("apt-get", "install", *options, *own_folder, package)
@@ -87,7 +87,7 @@ class Cache:
 
 
 def library_path(program: Path) -> str:
-    """The folders with shared libraries beside a program that is unpacked and not installed."""
+    """Return the folders of the shared libraries of an unpacked program."""
     return ":".join(str(folder.absolute()) for folder in program.parents[1].glob("lib/*-linux-gnu*"))
 
 

@@ -1,11 +1,11 @@
 /*
  * The benchmark's load generator: many clients in one process and one thread, with epoll and nothing but libc.
  *
- * A delivery must cost so little here that the server is what is measured: no allocation and no system call belongs to
- * a single message. It never talks to anything but loopback, and every run is bounded in count and in time.
+ * A delivery must cost very little here, so that the figures show the server: there is no allocation and no system call
+ * for a single message. It connects only to loopback addresses, and every run is bounded in count and in time.
  *
- * Every published payload carries a mark, "@number.time.filler", which servers hand on untouched inside whatever they
- * wrap around it. That is all the generator looks for in a delivery, so it works with any server and any key order.
+ * Every published payload carries a mark, "@number.time.filler", which servers forward unchanged inside their own
+ * format. The generator looks only for this mark in a delivery, so it works with any server and any key order.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -29,9 +29,9 @@
 #include <unistd.h>
 
 #define SECOND 1000000000LL    /* every time in this file is in nanoseconds of CLOCK_MONOTONIC */
-#define SETUP_LIMIT 60         /* seconds until all clients of a measurement must stand */
-#define DRAIN_LIMIT 10         /* seconds for what is in flight when a measurement's time is over */
-#define ARENA_BYTES (1 << 20)  /* one read; also the longest frame or protocol unit that can be taken */
+#define SETUP_LIMIT 60         /* seconds until all clients of a measurement must be ready */
+#define DRAIN_LIMIT 10         /* seconds for the messages in flight when a measurement's time is over */
+#define ARENA_BYTES (1 << 20)  /* one read; also the longest frame or protocol unit that can be received */
 #define EVENTS_PER_TURN 1024
 #define NUMBER_DIGITS 12
 #define TIME_DIGITS 19
@@ -55,25 +55,25 @@ struct connection {
     enum role role;
     enum phase phase;
     bool waits_to_write;
-    struct bytes input;    /* the part of a frame that has not come whole */
-    struct bytes stream;   /* the part of a protocol unit that has not come whole, for STREAM_IN_FRAMES */
-    struct bytes output;   /* what the kernel has not taken */
-    uint64_t first_number, published, acknowledged;  /* a publisher's account */
-    uint64_t next_number;                            /* a subscriber's account: what order asks for next */
-    uint64_t *seen;                                  /* and one bit for each message number */
+    struct bytes input;    /* the received part of an incomplete frame */
+    struct bytes stream;   /* the received part of an incomplete protocol unit, for STREAM_IN_FRAMES */
+    struct bytes output;   /* bytes that the kernel has not accepted yet */
+    uint64_t first_number, published, acknowledged;  /* the counts of a publisher */
+    uint64_t next_number;                            /* of a subscriber: the next number in order */
+    uint64_t *seen;                                  /* of a subscriber: one bit for each message number */
 };
 
-/* One wire format. Publishing is a template with blanks, the same code for all; receiving is theirs. */
+/* One wire format. Publishing fills in a template, with the same code for all; each has its own code to receive. */
 struct dialect {
     const char *name;
     enum framing framing;
     const char *subscriber_path, *publisher_path, *subprotocol;
-    size_t event_overhead;     /* bytes that the server wraps around a payload, as far as it is a part of the format */
-    bool always_acknowledges;  /* otherwise only in the publish mode, where it is asked for */
+    size_t event_overhead;     /* bytes that the server adds to a payload, if they are part of the format */
+    bool always_acknowledges;  /* otherwise only in the publish mode, if requested */
     void (*prepare)(void);     /* makes the topic; may be NULL */
     void (*join)(struct connection *);
     void (*write_template)(struct bytes *, const char *payload);
-    size_t (*take)(struct connection *, const char *at, size_t length);  /* bytes of one whole unit, 0: not whole */
+    size_t (*take)(struct connection *, const char *at, size_t length);  /* bytes of one complete unit, 0: incomplete */
 };
 
 struct mode {
@@ -105,8 +105,8 @@ static struct {
 static struct {
     uint64_t published, completed, deliveries, acknowledged;
     uint64_t duplicated, disordered, corrupt, refused, told_dropped, closed;
-    uint64_t limit;      /* numbers that there is room for */
-    uint32_t *reached;   /* by number: how many subscribers have it */
+    uint64_t limit;      /* the highest message number for which there is memory */
+    uint32_t *reached;   /* by number: the count of subscribers that have it */
     int64_t *latencies;  /* by delivery, in the latency mode */
 } account;
 
@@ -144,7 +144,7 @@ static int64_t now(void) {
 }
 
 static void *allocate(size_t count, size_t size) {
-    void *memory = calloc(count ? count : 1, size);  /* large and untouched parts stay free: calloc maps zero pages */
+    void *memory = calloc(count ? count : 1, size);  /* unused large parts cost nothing: calloc maps zero pages */
     if (memory == NULL)
         quit(1, "out of memory");
     return memory;
@@ -191,7 +191,7 @@ static bool starts_with(const char *at, size_t length, const char *word) {
     return length >= strlen(word) && memcmp(at, word, strlen(word)) == 0;
 }
 
-/* The length of the first line with its CR LF; 0: not whole. */
+/* The length of the first line with its CR LF; 0: incomplete. */
 static size_t line_length(const char *at, size_t length) {
     const char *end = memmem(at, length, "\r\n", 2);
     return end == NULL ? 0 : (size_t)(end - at) + 2;
@@ -202,7 +202,7 @@ static void write_digits(char *to, uint64_t value, int digits) {
         to[i] = (char)('0' + value % 10);
 }
 
-/* UINT64_MAX where one of them is no digit. */
+/* Returns UINT64_MAX if one of them is not a digit. */
 static uint64_t read_digits(const char *at, int digits) {
     uint64_t value = 0;
     for (int i = 0; i < digits; i++) {
@@ -313,7 +313,7 @@ static void append_frame(struct connection *connection, enum opcode opcode, cons
     connection->output.length += head + 4 + length;
 }
 
-/* Queues one unit of the dialect, in the way that its framing asks for. */
+/* Queues one unit of the dialect, framed as the dialect requires. */
 static void say(struct connection *connection, const char *unit, size_t length) {
     if (options.dialect->framing == BARE_TCP)
         append(&connection->output, unit, length);
@@ -327,15 +327,16 @@ static void say_text(struct connection *connection, const char *text) {
 
 /* ---- the account ---- */
 
-/* In the publish mode, which has no subscribers, nothing else tells that a message has arrived. */
+/* In the publish mode, without subscribers, only an acknowledgement shows that a message has arrived. */
 static bool wants_acknowledgements(void) {
     return options.dialect->always_acknowledges || options.subscribers == 0;
 }
 
 /*
- * Who only receives is acknowledged by its kernel at every read, once it has left the mode for those who answer what
- * they get. Linux leaves that at the first pause of 40 ms, of which there is none under full load; and whether it was
- * entered depends on what a dialect says after the handshake. The server's writes cost up to a third more in it.
+ * Linux acknowledges received data at every read, except in the interactive mode, which is for connections that answer
+ * what they receive. It leaves that mode at the first pause of 40 ms, but under full load there is none. A connection is
+ * in that mode or not, depending on what the dialect sends after the handshake; the server's writes then cost up to a
+ * third more.
  */
 static void leave_interactive_mode(const struct connection *subscriber) {
     int on = 1;
@@ -359,7 +360,7 @@ static bool already_seen(struct connection *subscriber, uint64_t number) {
 }
 
 static void note_delivery(struct connection *subscriber, const char *mark, size_t available) {
-    account.corrupt++;  /* until it has shown that it is whole */
+    account.corrupt++;  /* taken back below if the message is complete */
     if (available < FILLER_AT + publication.filler_length)
         return;
     uint64_t number = read_digits(mark + 1, NUMBER_DIGITS);
@@ -382,7 +383,7 @@ static void note_delivery(struct connection *subscriber, const char *mark, size_
         account.completed++;
 }
 
-/* True where the unit was a delivery: only those carry an '@'. */
+/* Returns true if the unit was a delivery: only deliveries carry an '@'. */
 static bool take_delivery(struct connection *connection, const char *at, size_t length) {
     const char *mark = memchr(at, '@', length);
     if (mark == NULL)
@@ -477,7 +478,7 @@ static size_t pubsub_take(struct connection *connection, const char *at, size_t 
     return length;
 }
 
-/* ---- dialects raw and nchan: a server that hands every text on as it came ---- */
+/* ---- dialects raw and nchan: a server that forwards every text unchanged ---- */
 
 static void raw_join(struct connection *connection) {
     if (connection->role == PUBLISHER)
@@ -488,7 +489,7 @@ static void raw_write_template(struct bytes *out, const char *payload) {
     append_format(out, "%s", payload);
 }
 
-/* A subscriber is greeted once it stands in the server's list; a publisher gets a text for each message. */
+/* A subscriber gets a text once it is in the server's list; a publisher gets a text for each message. */
 static size_t raw_take(struct connection *connection, const char *at, size_t length) {
     if (take_delivery(connection, at, length))
         return length;
@@ -499,14 +500,14 @@ static size_t raw_take(struct connection *connection, const char *at, size_t len
     return length;
 }
 
-/* ---- dialect socketio: Socket.IO 5 over Engine.IO 4, texts with a type digit or two in front ---- */
+/* ---- dialect socketio: Socket.IO 5 over Engine.IO 4, texts that begin with one or two type digits ---- */
 
 static void socketio_join(struct connection *connection) {
-    (void)connection;  /* the server speaks first */
+    (void)connection;  /* the server sends first */
 }
 
 static void socketio_write_template(struct bytes *out, const char *payload) {
-    append_format(out, "421[\"publish\",%s]", payload);  /* event, acknowledgement 1, always the same: not looked at */
+    append_format(out, "421[\"publish\",%s]", payload);  /* event, acknowledgement 1, always the same: not checked */
 }
 
 static void socketio_enter(struct connection *connection) {
@@ -549,7 +550,7 @@ static void redis_write_template(struct bytes *out, const char *payload) {
                   strlen(payload), payload);
 }
 
-/* A bulk string with its length before it, or one line. */
+/* A unit is a bulk string after its length, or one line. */
 static size_t redis_part_length(const char *at, size_t length) {
     size_t line = line_length(at, length);
     if (line == 0 || *at != '$')
@@ -558,7 +559,7 @@ static size_t redis_part_length(const char *at, size_t length) {
     return whole <= length ? whole : 0;
 }
 
-/* What is pushed to a subscriber is an array of three: what it is, the topic, and the message or a count. */
+/* A subscriber gets an array of three: the kind, the topic, and the message or a count. */
 static size_t redis_take(struct connection *connection, const char *at, size_t length) {
     size_t used = redis_part_length(at, length);
     if (used == 0)
@@ -578,7 +579,7 @@ static size_t redis_take(struct connection *connection, const char *at, size_t l
     return used;
 }
 
-/* A stream keeps what it gets; the answer is the new entry's id, a bulk string. */
+/* A stream keeps its messages; the answer is the new entry's id, a bulk string. */
 static void redis_write_entry_template(struct bytes *out, const char *payload) {
     append_format(out, "*5\r\n$4\r\nXADD\r\n$%zu\r\n%s\r\n$1\r\n*\r\n$1\r\nm\r\n$%zu\r\n%s\r\n", strlen(options.topic),
                   options.topic, strlen(payload), payload);
@@ -595,7 +596,7 @@ static void nats_join(struct connection *connection) {
     snprintf(text, sizeof text, "SUB %s 1\r\n", options.topic);
     if (connection->role == SUBSCRIBER)
         say_text(connection, text);
-    say_text(connection, "PING\r\n");  /* its PONG says that the subscription stands */
+    say_text(connection, "PING\r\n");  /* its PONG says that the subscription is active */
 }
 
 static void nats_write_template(struct bytes *out, const char *payload) {
@@ -627,11 +628,11 @@ static size_t nats_take(struct connection *connection, const char *at, size_t le
     return line;
 }
 
-/* ---- dialect jetstream: NATS with a stream that keeps what it gets, and answers each publish with a message ---- */
+/* ---- dialect jetstream: NATS with a stream that keeps its messages and answers each publish with a message ---- */
 
 #define JETSTREAM_INBOX "_INBOX.load"
 
-/* To make the stream again as it is already is no error. */
+/* It is not an error to create an existing stream again with the same options. */
 static void jetstream_join(struct connection *connection) {
     char text[1024], stream[256];
     snprintf(stream, sizeof stream, "{\"name\":\"bench\",\"subjects\":[\"%s\"],\"storage\":\"file\",\"max_msgs\":-1}",
@@ -669,7 +670,7 @@ static size_t jetstream_take(struct connection *connection, const char *at, size
 
 enum { MQTT_CONNACK = 2, MQTT_PUBLISH = 3, MQTT_PUBACK = 4, MQTT_SUBACK = 9 };
 
-/* A topic of at most 120 bytes, which read_option sees to, keeps the subscription's length in one byte. */
+/* read_option allows a topic of at most 120 bytes, so the subscription's length fits in one byte. */
 static void mqtt_join(struct connection *connection) {
     static const char connect[] = "\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00";  /* 3.1.1, clean session, no name */
     char packet[256];
@@ -687,7 +688,7 @@ static void append_mqtt_length(struct bytes *out, size_t length) {
     append(out, (char[]){(char)length}, 1);
 }
 
-/* Quality of service 1 where acknowledgements are wanted, otherwise 0. */
+/* Uses quality of service 1 if acknowledgements are wanted, otherwise 0. */
 static void mqtt_write_template(struct bytes *out, const char *payload) {
     size_t identifier = wants_acknowledgements() ? 2 : 0;
     append(out, identifier ? "\x32" : "\x30", 1);
@@ -699,7 +700,7 @@ static void mqtt_write_template(struct bytes *out, const char *payload) {
     append(out, payload, strlen(payload));
 }
 
-/* The whole packet's length from its head: a type byte, then seven bits of the length in each byte. 0: not whole. */
+/* The packet's length from its head: a type byte, then seven bits of the length in each byte. 0: incomplete. */
 static size_t mqtt_packet_length(const char *at, size_t length) {
     size_t body = 0;
     for (size_t i = 1; i < length && i <= 4; i++) {
@@ -751,7 +752,7 @@ static const struct dialect dialects[] = {
 
 /* ---- input ---- */
 
-/* Takes every whole unit of a byte stream and returns the bytes used. */
+/* Takes every complete unit of a byte stream and returns the bytes used. */
 static size_t take_units(struct connection *connection, const char *start, size_t length) {
     size_t used = 0, unit;
     while (used < length && (unit = options.dialect->take(connection, start + used, length - used)) > 0)
@@ -770,7 +771,7 @@ static void take_data(struct connection *connection, bool whole, const char *bod
     else if (whole)
         options.dialect->take(connection, body, length);
     else
-        quit(1, "the server fragments its messages: not supported");
+        quit(1, "the server fragments its messages, which is not supported");
 }
 
 static void take_close(struct connection *connection, const char *body, size_t length) {
@@ -797,7 +798,7 @@ static void take_frame(struct connection *connection, unsigned char head, const 
     }
 }
 
-/* Takes every whole frame and returns the bytes used. Frames of a server are not masked. */
+/* Takes every complete frame and returns the bytes used. Frames of a server are not masked. */
 static size_t take_frames(struct connection *connection, char *start, size_t length) {
     size_t used = 0;
     while (length - used >= 2) {
@@ -817,7 +818,7 @@ static size_t take_frames(struct connection *connection, char *start, size_t len
     return used;
 }
 
-/* The answer to the upgrade. Its key is not checked: this measures servers, their conformance is tested elsewhere. */
+/* Reads the answer to the upgrade. It does not check the key: conformance is tested elsewhere. */
 static size_t take_upgrade(struct connection *connection, char *start, size_t length) {
     const char *end = memmem(start, length, "\r\n\r\n", 4);
     if (end == NULL)
@@ -838,7 +839,7 @@ static size_t take(struct connection *connection, char *start, size_t length) {
     return take_frames(connection, start, length);
 }
 
-/* What was left of the last read goes before the new bytes; what is left of these is kept for the next one. */
+/* Puts the rest of the last read before the new bytes, and keeps the new rest for the next read. */
 static void receive(struct connection *connection) {
     size_t kept = connection->input.length;
     if (kept == sizeof arena)
@@ -862,7 +863,7 @@ static void receive(struct connection *connection) {
 static void wake_up(int *source) {
     char ignored[4096];
     ssize_t got = read(*source, ignored, sizeof ignored);
-    line_came = line_came || (source == &standard_input && got >= 0);  /* the end of the input says the same */
+    line_came = line_came || (source == &standard_input && got >= 0);  /* the end of the input counts as a line */
 }
 
 static void serve(struct connection *connection, uint32_t events) {
@@ -884,7 +885,7 @@ static void turn(void) {
     }
 }
 
-/* Input that epoll does not take (a file, /dev/null) counts as a line that is already there. */
+/* Input that epoll does not support (a file, /dev/null) counts as a line that has already come. */
 static void await_line(const char *state, int64_t limit) {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = &standard_input};
     printf("{\"state\":\"%s\"}\n", state);
@@ -938,7 +939,7 @@ static int ready_count(void) {
     return clients.started - clients.opening;
 }
 
-/* Bounded concurrency: a burst beyond the server's backlog would measure the kernel's retransmits. */
+/* Limits the concurrency: a burst beyond the server's backlog would measure the kernel's retransmits. */
 static void open_clients(int64_t limit) {
     while (ready_count() < clients.total && account.closed == 0 && now() < limit) {
         while (clients.started < clients.total && clients.opening < options.concurrency)
@@ -965,7 +966,7 @@ static void find_blanks(void) {
     publication.time_at = (size_t)((char *)memmem(start, length, TIME_BLANK, TIME_DIGITS) - start);
 }
 
-/* {"text":"@number.time.filler"}, so long that the delivered event has the size that was asked for. */
+/* {"text":"@number.time.filler"}, padded so that the delivered event has the requested size. */
 static void prepare_publication(void) {
     const char *opening = "{\"text\":\"@" NUMBER_BLANK "." TIME_BLANK ".";
     size_t around = options.dialect->event_overhead + strlen(opening) + strlen("\"}");
@@ -1005,7 +1006,7 @@ static uint64_t lost_deliveries(void) {
     return account.published * (uint64_t)options.subscribers - account.deliveries;
 }
 
-/* Ends the run's one line of JSON with what every mode checks. Exit status 0 only where nothing is wrong. */
+/* Ends the run's one line of JSON with the checks of every mode. Exit status 0 only if nothing is wrong. */
 static void __attribute__((noreturn)) finish(bool complete) {
     bool right = complete && lost_deliveries() == 0 && account.duplicated == 0 && account.disordered == 0 &&
                  account.corrupt == 0 && account.refused == 0 && account.told_dropped == 0 && account.closed == 0;
@@ -1049,13 +1050,13 @@ static void print_latencies(int64_t latest_send) {
 
 /* ---- modes ---- */
 
-/* Where --wait is given: tells the driver that all is set up, and waits for its line. */
+/* With --wait: tells the driver that all clients are ready, and waits for its line. */
 static void await_start(void) {
     if (options.wait)
         await_line("ready", now() + SETUP_LIMIT * SECOND);
 }
 
-/* With subscribers a message is in flight until all of them have it, without until it is acknowledged. */
+/* With subscribers a message is in flight until all of them have it; without, until it is acknowledged. */
 static uint64_t in_flight(const struct connection *publisher) {
     return options.subscribers > 0 ? account.published - account.completed
                                    : publisher->published - publisher->acknowledged;
@@ -1072,7 +1073,7 @@ static bool all_arrived(void) {
     return acknowledged && (options.subscribers == 0 || account.completed >= account.published);
 }
 
-/* A closed loop until `limit` messages are published or `end` has come; true where all of them arrived. */
+/* Runs a closed loop until `limit` messages are published or `end` has come; returns true if all of them arrived. */
 static bool publish_until(uint64_t limit, int64_t end) {
     while (account.closed == 0 && account.refused == 0 && now() < end + DRAIN_LIMIT * SECOND) {
         if (now() >= end)
@@ -1086,7 +1087,7 @@ static bool publish_until(uint64_t limit, int64_t end) {
     return false;
 }
 
-/* A tenth of the count and of the time goes first, unmeasured: compilers, caches and socket buffers have grown then. */
+/* Runs a tenth of the count and of the time first, not measured, to warm up compilers, caches and socket buffers. */
 static void run_throughput(void) {
     open_all_clients();
     int64_t span = (int64_t)(options.seconds * SECOND);
@@ -1113,7 +1114,7 @@ static void start_timer(int64_t period) {
     epoll_ctl(poller, EPOLL_CTL_ADD, timer, &event);
 }
 
-/* Publishes whatever is due by now, each stamped with the time it was due at; returns how late the first of them is. */
+/* Publishes all messages that are due, each stamped with its due time; returns the delay of the first one. */
 static int64_t publish_due(int64_t start, int64_t period, uint64_t limit) {
     int64_t late = 0;
     while (account.published < limit) {
@@ -1128,7 +1129,7 @@ static int64_t publish_due(int64_t start, int64_t period, uint64_t limit) {
     return late;
 }
 
-/* Open loop: a slow server gets no pause, and what it delays is counted from when it was due. */
+/* Open loop: a slow server gets no pause, and latency is counted from the due time of a message. */
 static void run_latency(void) {
     open_all_clients();
     int64_t period = SECOND / options.rate, latest_send = 0;
@@ -1151,7 +1152,7 @@ static void run_latency(void) {
     finish(account.published == limit && all_arrived());
 }
 
-/* Holds the connections, answering pings, until a line comes: meanwhile the driver reads the server's memory. */
+/* Keeps the connections and answers pings until a line comes: meanwhile the driver reads the server's memory. */
 static void run_connect(void) {
     await_start();
     int64_t start = now(), limit = start + (int64_t)(options.seconds * SECOND);
@@ -1177,32 +1178,32 @@ static const char help[] =
     "usage: load MODE --port N [options]\n"
     "\n"
     "Puts load on a publish/subscribe server on this machine and prints one line of JSON.\n"
-    "Exit status: 0, 1 where something was lost, doubled, out of order or not done in time, 2 for a wrong call.\n"
+    "Exit status: 0; 1 if a message was lost, duplicated, out of order or late; 2 for wrong arguments.\n"
     "\n"
     "modes\n"
     "  fanout    one publisher, a closed loop: a message is in flight until every subscriber has it\n"
-    "  latency   one publisher at a fixed rate, an open loop: from when a message was due until it is delivered\n"
+    "  latency   one publisher at a fixed rate, an open loop: time from a message's due time to its delivery\n"
     "  publish   acknowledged publishes to a topic without subscribers\n"
-    "  connect   connects and subscribes, then holds all connections until a line comes on standard input\n"
+    "  connect   connects and subscribes, then keeps all connections until a line comes on standard input\n"
     "\n"
     "options\n"
-    "  --host ADDRESS         loopback only (127.0.0.1)\n"
-    "  --port N\n"
+    "  --host ADDRESS         a loopback address (127.0.0.1)\n"
+    "  --port N               port of the server\n"
     "  --dialect NAME         pubsub, durable, raw, nchan, socketio, redis, redis-stream, nats, jetstream or mqtt\n"
-    "  --topic NAME           (bench)\n"
-    "  --subscribers N        (100; connect: 10000)\n"
-    "  --publishers N         publish only (1)\n"
+    "  --topic NAME           topic of the messages (bench)\n"
+    "  --subscribers N        number of subscribers (100; connect: 10000)\n"
+    "  --publishers N         number of publishers, publish only (1)\n"
     "  --window N             messages in flight for each publisher (20)\n"
     "  --rate N               messages a second, latency only (100)\n"
     "  --event-bytes N        size of a delivered event (300)\n"
-    "  --count N              at most so many deliveries (fanout, latency) or publishes (50 million)\n"
-    "  --seconds S            at most so long; what is in flight then may take 10 seconds more (10)\n"
-    "  --concurrency N        connections that may be opening at once (500)\n"
-    "  --sleep MS             at most so long when nothing arrives; with 0 no server pays for waking this program (50)\n"
-    "  --tokens FILE          pubsub only: a token in each line, the first an admin's, line N for the client load-N\n"
-    "  --wait                 when set up, print a line and wait for one on standard input before measuring\n"
+    "  --count N              greatest number of deliveries (fanout, latency) or publishes (50 million)\n"
+    "  --seconds S            greatest duration; messages in flight may take 10 seconds more (10)\n"
+    "  --concurrency N        greatest number of connections that open at once (500)\n"
+    "  --sleep MS             longest sleep while nothing arrives; 0: never sleep, so that no server has to wake it (50)\n"
+    "  --tokens FILE          pubsub only: a token in each line, the first of an admin, line N for the client load-N\n"
+    "  --wait                 print a line when ready, and wait for a line on standard input before measuring\n"
     "\n"
-    "A tenth of the time or count goes first, unmeasured, in fanout and publish.\n";
+    "In fanout and publish, a tenth of the time or count runs first and is not measured.\n";
 
 static const struct option long_options[] = {
     {"host", required_argument, NULL, 'h'},        {"port", required_argument, NULL, 'p'},
@@ -1231,7 +1232,7 @@ static int count_between(const char *text, int least, int most) {
 static const char *topic_of(const char *text) {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
     if (*text == '\0' || strlen(text) > 120 || text[strspn(text, allowed)] != '\0')
-        quit(2, "--topic is to have 1 to 120 letters, digits, _, - and .");
+        quit(2, "--topic must have 1 to 120 letters, digits, _, - and .");
     return text;
 }
 
@@ -1298,7 +1299,7 @@ static void read_options(int argc, char **argv) {
     options.mode = mode_named(argv[optind]);
 }
 
-/* What was not given comes from the mode or the dialect. */
+/* Takes the options that were not given from the mode or the dialect. */
 static void complete_options(void) {
     if (options.subscribers < 0 || options.mode->subscribers == 0)
         options.subscribers = options.mode->subscribers;

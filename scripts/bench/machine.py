@@ -1,4 +1,4 @@
-"""What the kernel tells about processes and the machine: CPU time, memory, other load. Reads /proc and pins cores."""
+"""CPU time, memory and other load of processes and of the machine, as the kernel reports them in /proc. Pins cores."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """In KiB: RSS counts shared pages fully, PSS by the share of each process that has them."""
+    """Memory in KiB: RSS counts shared pages in full, PSS divides them among the processes that share them."""
 
     rss: int
     pss: int
@@ -21,7 +21,7 @@ class Memory:
 
 @contextmanager
 def pinned(core: int) -> Iterator[None]:
-    """Processes started in here run on that core alone; pinning one later would miss threads that it has begun."""
+    """Run each process started in this block on that core only; pinning it later would miss its running threads."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -39,7 +39,7 @@ def process_tree(pid: int) -> list[int]:
 
 
 def own_cpu_seconds(pid: int) -> float:
-    """User and system time of one process and of the children it has waited for."""
+    """Return the user and system time of one process and of the children it has waited for."""
     with suppress(OSError):
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) / TICKS_PER_SECOND
@@ -60,7 +60,7 @@ def memory(pid: int) -> Memory:
 
 
 def busy_seconds() -> float:
-    """CPU seconds of everything on this machine, with what its host took away (steal)."""
+    """Return the CPU seconds of all programs on this machine, and those that its host used (steal)."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = (
         int(field) for field in (PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]
     )
@@ -68,14 +68,14 @@ def busy_seconds() -> float:
 
 
 def is_in_memory(folder: Path) -> bool:
-    """Whether the file system of the folder is one without a disk."""
+    """Return True if the file system of the folder is in memory, without a disk."""
     mounts = [line.split()[1:3] for line in (PROC / "mounts").read_text().splitlines()]
     holding = [(len(point), kind) for point, kind in mounts if folder.resolve().is_relative_to(point)]
     return max(holding)[1] in ("tmpfs", "ramfs")
 
 
 def describe() -> dict[str, str]:
-    """What a reader needs to judge the figures; nothing that names this very machine."""
+    """Return the facts that a reader needs to judge the figures; nothing that identifies this machine."""
     cpu = _key_values(PROC / "cpuinfo")
     return {
         "cpu": cpu.get("model name", platform.machine()),
@@ -87,7 +87,7 @@ def describe() -> dict[str, str]:
 
 
 def _key_values(path: Path) -> dict[str, str]:
-    """The first value of each `key: value` line."""
+    """Return the first value of each key, from lines of the form `key: value`."""
     values: dict[str, str] = {}
     for line in path.read_text().splitlines():
         key, colon, value = line.partition(":")

@@ -1,4 +1,4 @@
-"""Two kinds of plot as SVG text, on logarithmic scales: what is compared here lies up to a hundredfold apart."""
+"""Two kinds of plot as SVG text, on logarithmic scales: the compared values differ by up to a factor of a hundred."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from math import ceil, floor, log10
 
 WIDTH = 800
 LABELS = 130
-"""Width on the left for names or the scale, and on the right for values or names."""
+"""Width of the left margin (names or the scale) and of the right margin (values or names)."""
 ROW = 26
 HEAD = 40
 COLORS = ("#0b6e4f", "#c0392b", "#2c6fbb", "#d68910", "#7d3c98", "#16a085", "#7f8c8d", "#a04000", "#2e4053", "#b03a8c")
@@ -22,7 +22,7 @@ class Bar:
 
 
 class LogScale:
-    """From whole powers of ten around the values to a range of pixels."""
+    """A mapping from whole powers of ten around the values to a range of pixels."""
 
     def __init__(self, values: Iterable[float], start: float, end: float) -> None:
         logs = [log10(value) for value in values if value > 0] or [0.0]
@@ -39,7 +39,7 @@ class LogScale:
 
 
 def bar_chart(title: str, bars: Sequence[Bar]) -> str:
-    """A bar up to each median, with a line from the lowest to the highest value."""
+    """Draw a bar up to each median, with a line from the lowest to the highest value."""
     bottom = HEAD + ROW * len(bars)
     scale = LogScale([value for bar in bars for value in (bar.low, bar.high)], LABELS, WIDTH - LABELS)
     parts = [_line(scale(power), HEAD, scale(power), bottom, "#ddd") for power in scale.powers()]
@@ -56,7 +56,7 @@ def bar_chart(title: str, bars: Sequence[Bar]) -> str:
 
 
 def line_chart(title: str, marks: Sequence[str], lines: Mapping[str, Sequence[float | None]]) -> str:
-    """One line for each name, with a point above each mark where it has a value."""
+    """Draw one line for each name, with a point above each mark for which it has a value."""
     bottom = HEAD + 320
     right = WIDTH - LABELS
     scale = LogScale([value for line in lines.values() for value in line if value], bottom, HEAD)
@@ -73,7 +73,7 @@ def line_chart(title: str, marks: Sequence[str], lines: Mapping[str, Sequence[fl
 
 
 def number(value: float) -> str:
-    """Three significant digits, with commas from a thousand up."""
+    """Format with three significant digits, and with commas from a thousand up."""
     if value >= 1000:
         return f"{round(value, 2 - floor(log10(value))):,.0f}"
     return f"{value:.3g}" if value else "0"

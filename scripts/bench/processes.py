@@ -1,4 +1,4 @@
-"""Starts and stops what a measurement needs, each on its core: a server, load generators. Ends only what it started."""
+"""Starts and stops the server and the load generators, each on its core. Ends only processes that it started."""
 
 import json
 import os
@@ -22,11 +22,11 @@ FAULTS = ("lost", "duplicated", "disordered", "corrupt", "refused", "told_droppe
 
 
 class Failed(Exception):
-    """A measurement without figures, or with lost, doubled or disordered messages: the reason in one line."""
+    """A measurement has no figures, or messages were lost, duplicated or disordered: the reason in one line."""
 
 
 class Load:
-    """A running load generator. It says in lines of JSON where it stands, and goes on when it gets a line."""
+    """A running load generator. It reports its state in lines of JSON, and resumes when it gets a line."""
 
     def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
         self.process = process
@@ -42,7 +42,7 @@ class Load:
             raise Failed("; ".join(filter(None, [*_counted_faults(answer), _last_line(self._errors)])))
         return answer
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         assert self.process.stdin is not None, "it is started with a pipe"
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -61,16 +61,16 @@ def running_load(program: Path, core: int, mode: str, options: Mapping[str, obje
 
 
 class Flood:
-    """Somebody who brings bad tokens."""
+    """A client that sends bad tokens, in its own process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def end(self) -> int:
-        """How many were refused."""
+        """End the client and return the number of refused tokens."""
         answer, _ = self._process.communicate()
         if not answer:
-            raise Failed("the flood of bad tokens was not refused as it should be")
+            raise Failed("the server did not refuse the flood of bad tokens as expected")
         refused: int = json.loads(answer)["refused"]
         return refused
 
@@ -88,7 +88,7 @@ def running_flood(way: str, port: int, core: int) -> Iterator[Flood]:
 
 @contextmanager
 def running_server(launch: Launch, core: int, disk: Path | None = None) -> Iterator[tuple[int, int]]:
-    """Gives its process id and port. Its folder, in `disk`, is its own: no settings file of this repository counts."""
+    """Yield its process id and port. It runs in a new folder in `disk`, so it reads no settings of this repository."""
     port = _free_port()
     with tempfile.TemporaryDirectory(dir=disk) as folder, open(Path(folder, "output"), "w+") as output:
         Path(folder, "settings").write_text(_filled(launch.settings, port, folder))
@@ -104,7 +104,7 @@ def running_server(launch: Launch, core: int, disk: Path | None = None) -> Itera
 
 
 def run_alone(launch: Launch, core: int, disk: Path, *arguments: object) -> dict[str, Any]:
-    """What a program that measures itself has found out."""
+    """Run a program that measures itself, and return its figures."""
     with tempfile.TemporaryDirectory(dir=disk) as folder, machine.pinned(core):
         command = [*(_filled(word, 0, folder) for word in launch.command), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -147,7 +147,7 @@ def _await_listening(server: subprocess.Popen[str], port: int, output: IO[str]) 
 
 def _counted_faults(answer: Mapping[str, Any]) -> list[str]:
     counted = [f"{fault} {answer[fault]}" for fault in FAULTS if answer[fault]]
-    return counted if answer["complete"] else [*counted, "not done in time"]
+    return counted if answer["complete"] else [*counted, "not complete in time"]
 
 
 def _last_line(output: IO[str]) -> str:

@@ -1,4 +1,4 @@
-"""Shows the results of a run to people: tables in Markdown and plots in SVG."""
+"""Renders the results of a run: tables in Markdown and plots in SVG."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from results import Results
 from standing import standing
 
 REFERENCE = "ours"
-"""The peer that the others are compared with."""
+"""The peer with which the others are compared."""
 FIGURES_HEADING = "## The figures\n"
 
 
 def figure_text(results: Results, cell: str, peer: str, figure: str) -> str:
-    """The median, with the lowest and the highest where there are several; a star where others took CPU meanwhile."""
+    """Render the median, and the lowest and highest of several values; a star says that other programs used CPU."""
     spread = results.spread(cell, peer, figure)
     failed = "failed" if (cell, peer) in results.failures else ""
     if spread is None:
@@ -32,7 +32,7 @@ def multiple_text(results: Results, cell: str, peer: str, figure: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Of all cells of a group. `figures` has the heading of each figure's column, behind the name of the cell."""
+    """A table of all cells of a group. `figures` has the heading of each figure's column, after the cell's name."""
 
     title: str
     group: str
@@ -49,12 +49,12 @@ TABLES = (
     Table("The same in multiples of ours", "fanout", {"cpu_s_per_million": ""}, multiple_text),
     Table("Deliveries a second, subscribers x messages in flight", "fanout", {"deliveries_per_s": ""}),
     Table(
-        "Latency in microseconds, from when a message was due",
+        "Latency in microseconds, from the time at which a message was due",
         "latency",
         {"p50_us": "p50", "p99_us": "p99", "p999_us": "p99.9", "max_us": "max", "latest_send_us": "load late by"},
     ),
     Table(
-        "Latency in microseconds, while someone else brings bad tokens or keys as fast as they are refused",
+        "Latency in microseconds, while another client sends bad tokens or keys as fast as they are refused",
         "flood",
         {"p50_us": "p50", "p99_us": "p99", "max_us": "max", "refused_per_s": "refused a second"},
     ),
@@ -115,7 +115,7 @@ def markdown(results: Results) -> str:
 
 
 def write_into(page: Path, results: Results) -> None:
-    """Put the tables of a run behind the heading of the figures, in place of what stands there."""
+    """Put the tables of a run after the heading of the figures, in place of the old ones."""
     prose, heading, _ = page.read_text().partition(FIGURES_HEADING)
     page.write_text(f"{prose}{heading or FIGURES_HEADING}\n{markdown(results)}")
 
@@ -132,7 +132,7 @@ def write_plots(results: Results, folder: Path) -> None:
 
 
 def _cells(results: Results, group: str, figure: str) -> list[str]:
-    """Those of the group in which any peer has this figure."""
+    """Return the cells of the group in which at least one peer has this figure."""
     names = [cell.name for cell in results.cells if cell.group == group]
     return [name for name in names if any(results.spread(name, peer, figure) for peer in results.peers)]
 
@@ -170,4 +170,4 @@ def _notes(results: Results) -> Iterator[str]:
     for (cell, peer), reasons in results.failures.items():
         yield f"- {peer} failed at {cell} in {len(reasons)} of its runs: {reasons[0]}"
     if any(results.disturbed(*place) for place in results.samples):
-        yield r"- \* disturbed: other programs took CPU in at least one of the runs"
+        yield r"- \* disturbed: other programs used CPU in at least one of the runs"

@@ -1,4 +1,4 @@
-"""What a run of the benchmark has found out: its samples, their medians and spread, and all of it as JSON."""
+"""The results of a benchmark run: samples, medians and spread, also as JSON."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ class Spread:
 
 @dataclass(slots=True)
 class Results:
-    """Cells and peers (with what they are) stand in the order in which they were asked for."""
+    """The samples and failures of a run. Cells and peers (name and title) stand in the requested order."""
 
     about: Mapping[str, str]
     cells: Sequence[Cell]

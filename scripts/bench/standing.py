@@ -1,4 +1,4 @@
-"""Where this server stands in a run: beside the floor and the best peers, and against the aims. Tables in Markdown."""
+"""Comparison of this server with the floor, with the best peers and with the aims, as tables in Markdown."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from results import Results
 
 OURS, FLOOR = "ours", "floor"
 OWN = frozenset({OURS, "guarded", "ours-durable"})
-"""This server in other circumstances: no peers of its own."""
+"""This server with different settings: it does not count as its own peer."""
 SAME_WORK = frozenset({"go", "baseline"})
-"""Peers that parse, check, number, keep and acknowledge each message as this server does."""
+"""Peers that parse, check, number and acknowledge each message, and keep it, as this server does."""
 FLOOR_AIM = 1.35
-"""Times the floor, for 10 and more subscribers."""
+"""The aim for 10 and more subscribers, as a multiple of the floor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """At most `limit`, of the peer named `of`."""
+    """An upper limit for one figure of the peer named `of`."""
 
     text: str
     cell: str
@@ -69,7 +69,7 @@ def _fanout_row(results: Results, cell: str) -> str:
 
 
 def _ratio(results: Results, cell: str, own: float, peers: Iterable[str]) -> str:
-    """Of ours to the least of the peers; bold where ours is less, or near enough to the floor."""
+    """Render our figure divided by the lowest of the peers; bold if ours is lower, or close enough to the floor."""
     spreads = {peer: results.spread(cell, peer, "cpu_s_per_million") for peer in peers}
     least, peer = min(((spread.median, peer) for peer, spread in spreads.items() if spread), default=(0.0, ""))
     if not least:

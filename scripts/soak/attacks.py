@@ -1,6 +1,6 @@
-"""The bad clients, each kind by name, in a process of their own that yields to all others. Paced: it is no benchmark.
+"""The bad clients, each kind by name, in their own process with the lowest priority. Paced: this is not a benchmark.
 
-Run by itself: ``python attacks.py --port N --topic T --seconds S kind=count …``
+Run it alone: ``python attacks.py --port N --topic T --seconds S kind=count …``
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LONGEST_NUMBER = 10**4300 - 1
 
 
 class Attacker:
-    """One bad client's connection; it never reads unless it says so."""
+    """The connection of a bad client; it reads only in methods that say so."""
 
     def __init__(self, port: int, topic: str, token: str, random: Random) -> None:
         self.port = port
@@ -71,7 +71,7 @@ class Attacker:
         return client_frame(FIN_TEXT, json.dumps({"client_id": "attacker", **request}).encode(), MASK)
 
     async def burst(self, *frames: bytes) -> None:
-        """The same again and again, whatever comes of it."""
+        """Send the same frames again and again, and ignore the answers."""
         sent = b"".join(frames)
         while True:
             await self.send(sent)
@@ -87,8 +87,8 @@ class Attacker:
         size = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
         await self._reader.readexactly(size)
 
-    def leave(self) -> None:
-        """With a reset, as the machine of somebody who pulls the plug."""
+    def reset(self) -> None:
+        """End the connection with a TCP reset, as a crashed machine does."""
         if hasattr(self, "_writer"):
             sock = self._writer.get_extra_info("socket")
             with contextlib.suppress(OSError):
@@ -97,14 +97,14 @@ class Attacker:
 
 
 async def stall(bad: Attacker) -> None:
-    """Subscribes and never reads."""
+    """Subscribe and never read."""
     await bad.shake_hands()
     await bad.send(bad.ask(type="subscribe", topic=bad.topic))
     await bad.burst(client_frame(FIN_PING, b"", MASK))
 
 
 async def replay_and_not_read(bad: Attacker) -> None:
-    """Asks for all that the topic keeps, and never reads."""
+    """Request the whole history of the topic, and never read."""
     await bad.shake_hands()
     await bad.send(bad.ask(type="subscribe", topic=bad.topic, last_n=1_000_000))
     await bad.burst(client_frame(FIN_PING, b"", MASK))
@@ -117,7 +117,7 @@ async def send_garbage(bad: Attacker) -> None:
 
 
 async def promise_much(bad: Attacker) -> None:
-    """The head of a frame of 2**62 bytes, or one byte more than is allowed."""
+    """Send the head of a frame that announces 2**62 bytes, or one byte more than is allowed."""
     await bad.shake_hands()
     size = bad.random.choice([1 << 62, LARGEST + 1])
     await bad.send(bytes((FIN_TEXT, 0xFF)) + size.to_bytes(8, "big") + MASK + b"x" * 1000)
@@ -125,13 +125,13 @@ async def promise_much(bad: Attacker) -> None:
 
 
 async def flood_pings(bad: Attacker) -> None:
-    """Pings of both kinds, and never a look at the pongs."""
+    """Send pings of both kinds, and never read the pongs."""
     await bad.shake_hands()
     await bad.burst(client_frame(FIN_PING, b"x" * 125, MASK) * 10, bad.ask(type="ping", request_id="r" * 128) * 10)
 
 
 async def ask_and_not_read(bad: Attacker) -> None:
-    """History, again and again: a small question with a large answer."""
+    """Request history again and again: a small request with a large answer."""
     await bad.shake_hands()
     await bad.burst(bad.ask(type="history", topic=bad.topic, last_n=1000) * 3)
 
@@ -147,7 +147,7 @@ async def flood_subscribes(bad: Attacker) -> None:
 
 
 async def flood_nonsense(bad: Attacker) -> None:
-    """What is refused: deep nesting, unknown topics, wrong types, numbers without end."""
+    """Send requests that are refused: deep nesting, unknown topics, wrong types, endless numbers."""
     await bad.shake_hands()
     reading = asyncio.create_task(bad.read_all())
     name = uuid.UUID(int=bad.random.getrandbits(128)).hex
@@ -163,7 +163,7 @@ async def flood_nonsense(bad: Attacker) -> None:
 
 
 async def send_the_largest(bad: Attacker) -> None:
-    """Requests as large as they may be, to a topic that is not there: of text, or of numbers as long as they may be."""
+    """Send requests of the maximum size to an unknown topic: a long text, or numbers of the maximum length."""
     await bad.shake_hands()
     reading = asyncio.create_task(bad.read_all())
     payload = bad.random.choice(["x" * (LARGEST - 300), [LONGEST_NUMBER] * (LARGEST // 4400)])
@@ -177,7 +177,7 @@ async def send_the_largest(bad: Attacker) -> None:
 
 
 async def fragment(bad: Attacker) -> None:
-    """A message that never ends, up to the largest: then one byte each second."""
+    """Send fragments of a message that never ends: almost the maximum size first, then only empty fragments."""
     await bad.shake_hands()
     await bad.send(client_frame(TEXT, b"", MASK) + client_frame(CONTINUATION, b"x" * (LARGEST - 1000), MASK))
     while True:
@@ -186,7 +186,7 @@ async def fragment(bad: Attacker) -> None:
 
 
 async def crawl(bad: Attacker) -> None:
-    """A request's head, byte by byte."""
+    """Send the head of a request byte by byte."""
     await bad.connect()
     for byte in b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: " + b"x" * 10_000:
         await bad.send(bytes((byte,)))
@@ -211,7 +211,7 @@ async def come_and_go(bad: Attacker) -> None:
 
 
 async def flood_topics(bad: Attacker) -> None:
-    """Makes topics and deletes them again, as fast as one connection gets its answers, fifty at a time."""
+    """Create fifty topics and delete them, again and again, as fast as one connection gets its answers."""
     await bad.connect()
     prefix = f"attack.{bad.random.getrandbits(40):x}."
     while True:
@@ -257,14 +257,14 @@ async def attack_for_ever(make: Callable[[], Attacker], kind: str) -> None:
         try:
             await KINDS[kind](bad)
         except (OSError, EOFError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # it is meant to be thrown out
+            pass  # the server is expected to close its connection
         finally:
-            bad.leave()
+            bad.reset()
         await asyncio.sleep(bad.random.uniform(0.2, 0.6))
 
 
 async def attack(orders: list[Order], port: int, topic: str, token: str, seed: int, seconds: float) -> None:
-    """All at once, until the time is over."""
+    """Run all attackers at once, until the time is over."""
     tasks = [
         asyncio.create_task(
             attack_for_ever(
@@ -286,13 +286,13 @@ async def attack(orders: list[Order], port: int, topic: str, token: str, seed: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--topic", required=True)
-    parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("orders", nargs="+", metavar="kind=count", help=f"of {', '.join(KINDS)}")
+    parser.add_argument("--port", type=int, required=True, help="port of the server")
+    parser.add_argument("--topic", required=True, help="topic to attack")
+    parser.add_argument("--seconds", type=float, required=True, help="duration of the attack")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random generator")
+    parser.add_argument("orders", nargs="+", metavar="kind=count", help=f"number of one kind: {', '.join(KINDS)}")
     chosen = parser.parse_args()
-    os.nice(19)  # whoever measures on the same core must not wait for them
+    os.nice(19)  # a measuring process on the same core must not wait for the attackers
     orders = [Order(kind, int(count)) for kind, _, count in (each.partition("=") for each in chosen.orders)]
     token = os.environ.get("ATTACKERS_TOKEN", "")
     asyncio.run(attack(orders, chosen.port, chosen.topic, token, chosen.seed, chosen.seconds))

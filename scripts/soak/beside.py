@@ -1,4 +1,4 @@
-"""Phases at servers of their own, one for each event loop: with TLS, and with few files that may be open."""
+"""Phases that start separate servers, one for each event loop: with TLS, and with a low limit of open files."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from verdict import Figures
 from victim import SETTINGS, Victim, until
 
 LOOPS = ("uvloop", "asyncio")
-GUESTS = 20  # that say nothing: the timer has to drop them
-ROUNDS = 5  # of each of the threads that hang up, in each way
+SILENT_CLIENTS = 20  # they send nothing, so the server's timer must close them
+ROUNDS = 5  # rounds of each thread that hangs up, in each way
 FILES = 128
-SILENT = 300  # connections in one batch, more than there are places
-GROWTH = 24 * MIB  # of a server whose guests have all gone: the allocator's grain, and buffers of TLS on their way
+SILENT = 300  # connections in one batch, more than the server may open
+GROWTH = 24 * MIB  # of a server after all clients have left: fragmentation of the allocator, and buffers of TLS
 
 
 async def hang_ups(stage: Stage) -> Figures:
-    """TLS clients that hang up in every way, beside good ones, silent ones and the list of all of them."""
+    """TLS clients hang up in every way, beside good clients, silent clients and requests for the list of clients."""
     seconds = max(4.0, stage.seconds * 0.02)
     figures: Figures = {}
     for loop in LOOPS:
@@ -37,7 +37,7 @@ async def hang_ups(stage: Stage) -> Figures:
 
 
 async def play_hang_ups(stage: Stage, server: Victim, loop: str, seconds: float) -> int:
-    silent = [await asyncio.to_thread(open_websocket, server.port) for _ in range(GUESTS)]
+    silent = [await asyncio.to_thread(open_websocket, server.port) for _ in range(SILENT_CLIENTS)]
     opened, count = time.monotonic(), 0
     async with server.session() as http, http.ws_connect("/ws?client_id=good") as good:
         while time.monotonic() - opened < seconds:
@@ -47,20 +47,20 @@ async def play_hang_ups(stage: Stage, server: Victim, loop: str, seconds: float)
                 await pong_of(good)
         patience = float(SETTINGS["PONG_WAIT_SEC"]) + 5
         left = await until(lambda: has_clients(server, 1), patience)
-        stage.check("hang_ups", f"{loop}: silent clients are dropped in time, good ones stay", left)
+        stage.check("hang_ups", f"{loop}: silent clients are closed in time, good ones stay", left)
     for client in silent:
         client.close()
     return count
 
 
 async def hang_up_beside(stage: Stage, server: Victim, loop: str, way: str) -> None:
-    """Ask for all clients while others hang up."""
+    """Request the list of clients while other clients hang up."""
     program = str(Path(__file__).with_name("hang_up.py"))
-    guests = await asyncio.create_subprocess_exec(sys.executable, program, str(server.port), way, str(ROUNDS))
+    clients = await asyncio.create_subprocess_exec(sys.executable, program, str(server.port), way, str(ROUNDS))
     statuses = set()
-    while guests.returncode is None:
+    while clients.returncode is None:
         statuses.add((await server.ask("GET", "/clients?limit=1000"))[0])
-    stage.check("hang_ups", f"{loop}: the list of all clients is answered meanwhile", statuses == {200}, statuses)
+    stage.check("hang_ups", f"{loop}: the request for all clients is answered meanwhile", statuses == {200}, statuses)
 
 
 async def pong_of(client: aiohttp.ClientWebSocketResponse) -> None:
@@ -74,7 +74,7 @@ async def has_clients(server: Victim, count: int) -> bool:
 
 
 async def few_files(stage: Stage) -> Figures:
-    """Floods of silent connections at a server that may open few files, with TLS and without: nothing of them stays."""
+    """Silent connections flood a server that may open few files, with and without TLS: no memory of them stays."""
     seconds = max(2.0, stage.seconds * 0.01)
     figures: Figures = {}
     for loop in LOOPS:
@@ -93,7 +93,7 @@ async def play_few_files(stage: Stage, server: Victim, name: str, seconds: float
             await flood_silently(server.port)
             await pong_of(good)
             status, _ = await server.ask("GET", "/health")
-            stage.check("few_files", f"{name}: a request is answered among them", status == 200, status)
+            stage.check("few_files", f"{name}: a request is answered during the flood", status == 200, status)
         grown = rss_of(server) - before
     allowed = f"{name}: at most {GROWTH / MIB:.0f} MiB more"
     stage.check("few_files", allowed, grown <= GROWTH, f"{grown / MIB:.1f} MiB")
@@ -107,7 +107,7 @@ def rss_of(server: Victim) -> int:
 
 
 async def flood_silently(port: int) -> None:
-    """All connect, say nothing, and go."""
+    """Connect all, send nothing, and close all."""
     sockets = [socket.socket() for _ in range(SILENT)]
     try:
         for sock in sockets:
@@ -121,7 +121,7 @@ async def flood_silently(port: int) -> None:
 
 @asynccontextmanager
 async def a_server(stage: Stage, phase: str, loop: str, *, secure: bool, files: int = 0) -> AsyncIterator[Victim]:
-    """One beside that of the other phases. It must end well, and its log must have no traceback."""
+    """Run a server beside the one of the other phases; check its exit status, and that its log has no traceback."""
     folder = stage.victim.folder / f"{phase}-{loop}-{secure}"
     folder.mkdir()
     settings = {"LOG_LEVEL": "warn"}

@@ -1,6 +1,6 @@
-"""Opens WebSockets over TLS in ten threads and ends them without a word of WebSocket's: by FIN, by RST or by TLS.
+"""Opens WebSockets over TLS in ten threads and ends them without a close frame: by FIN, by RST or by TLS.
 
-Run by itself: ``python hang_up.py PORT close|reset|unwrap ROUNDS``
+Run it alone: ``python hang_up.py PORT close|reset|unwrap ROUNDS``
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 def open_websocket(port: int) -> ssl.SSLSocket:
-    """A WebSocket that says nothing any more."""
+    """Open a WebSocket that sends nothing after its handshake."""
     client = trusting().wrap_socket(socket.create_connection(("127.0.0.1", port)))
     client.sendall(HANDSHAKE)
     assert client.recv(4096).startswith(b"HTTP/1.1 101")
@@ -40,14 +40,14 @@ def hang_up(client: ssl.SSLSocket, way: str) -> None:
     client.close()
 
 
-def come_and_go(port: int, way: str, rounds: int) -> None:
+def open_and_hang_up(port: int, way: str, rounds: int) -> None:
     for _ in range(rounds):
         hang_up(open_websocket(port), way)
 
 
 if __name__ == "__main__":
     arguments = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    threads = [threading.Thread(target=come_and_go, args=arguments) for _ in range(THREADS)]
+    threads = [threading.Thread(target=open_and_hang_up, args=arguments) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:

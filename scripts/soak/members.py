@@ -1,6 +1,6 @@
-"""The good clients: publishers and subscribers that keep up, wanderers that come and go, a probe that wants an answer.
+"""The good clients: publishers, subscribers that keep up, wanderers with random requests, and a probe that pings.
 
-Each has a Ledger. What a ledger finds broken is told to the Findings, with the name of the client.
+Each has a Ledger. Findings collects the broken invariants that the ledgers find, with the name of the client.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from pubsub.client.address import Unreachable
 from pubsub.client.credentials import Credentials
 from pubsub.client.frames import FrameBounds
 
-PATIENCE = 20.0  # seconds in which what must happen has happened
+PATIENCE = 20.0  # seconds until a required result must be there
 
 _decode = msgspec.json.Decoder().decode
 
 
 @dataclass
 class Findings:
-    """What broke, and how late events came, in milliseconds from when they were due to be published.
+    """Broken invariants, and latencies in milliseconds from the time at which an event was due to be published.
 
-    ``latencies`` of durable topics are apart from those of plain ones: the disk is in them.
+    ``latencies`` separates durable topics from plain ones, because theirs include the disk.
     """
 
     broken: list[str] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Findings:
     resumes: int = 0
 
     def take_latencies(self) -> tuple[dict[str, list[float]], list[float]]:
-        """In order: how late events came, and by how much this process itself was late, which is in all of them."""
+        """Return and clear the sorted latencies, and the sorted delays of this process, which all latencies include."""
         taken = (
             {kind: sorted(late) for kind, late in sorted(self.latencies.items(), reverse=True)},
             sorted(self.own_lags),
@@ -64,7 +64,10 @@ class Findings:
 
 @dataclass(frozen=True)
 class Place:
-    """Where members connect to, and what they share. ``token`` makes one for a client's id, or none."""
+    """The address to which members connect, and the objects that they share.
+
+    ``token`` makes a token for a client's id, or returns an empty text.
+    """
 
     url: URL
     token: Callable[[str], str]
@@ -80,7 +83,7 @@ class Place:
 
 
 class Member(Wire):
-    """One connection of a good client. ``lost`` is set at its end, whoever ended it."""
+    """One connection of a good client. ``ended`` is set at its end, whichever side ended it."""
 
     def __init__(self, place: Place, name: str, *, tolerant: bool = False) -> None:
         super().__init__()
@@ -88,7 +91,7 @@ class Member(Wire):
         self.name = name
         self.ledger = Ledger(place.record, tolerant=tolerant)
         self.ended = asyncio.Event()
-        self.told = asyncio.Event()  # set at each answer
+        self.told = asyncio.Event()  # is set at each answer
         self.histories: list[Json] = []
         self._asked = 0
 
@@ -106,7 +109,7 @@ class Member(Wire):
         self.request("publish", topic=topic, message=message)
 
     async def answered(self) -> None:
-        """Wait until nothing is unanswered, or the connection has ended."""
+        """Wait until every request is answered, or the connection has ended."""
         async with asyncio.timeout(PATIENCE):
             while self.ledger.unanswered and not self.ended.is_set():
                 self.told.clear()
@@ -139,7 +142,7 @@ class Member(Wire):
         self.told.set()
 
     def vanish(self) -> None:
-        """Without a goodbye."""
+        """End the connection without a close frame."""
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
@@ -148,7 +151,7 @@ class Member(Wire):
 
 
 class Subscriber:
-    """Stays subscribed to a topic over all ends of its connection, and misses nothing that it could have."""
+    """A client that subscribes again after each end of its connection, and misses no event that it can recover."""
 
     def __init__(self, topic: str, name: str, *, durable: bool) -> None:
         self.topic = topic
@@ -157,7 +160,7 @@ class Subscriber:
         self.member: Member | None = None
 
     async def join(self, place: Place) -> None:
-        """Connect and subscribe; what came meanwhile is fetched, if the topic's life is the same."""
+        """Connect and subscribe; recover the events that were missed, if the topic has the same epoch."""
         before = self.member.ledger.subscriptions.get(self.topic) if self.member is not None else None
         member = Member(place, self.name)
         await member.join()
@@ -165,10 +168,10 @@ class Subscriber:
             member.request("subscribe", topic=self.topic)
             await member.answered()
         else:
-            await self._come_back(member, before, before.next_seq - 1)
+            await self._resume(member, before, before.next_seq - 1)
         self.member = member
 
-    async def _come_back(self, member: Member, before: Subscription, seen: int) -> None:
+    async def _resume(self, member: Member, before: Subscription, seen: int) -> None:
         findings = member.place.findings
         findings.resumes += 1
         if member.place.resumes:
@@ -201,21 +204,21 @@ class Subscriber:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it has all that anybody has seen of the topic's present life."""
+        """True if it has every event that any client has seen of the topic's present epoch."""
         assert self.member is not None
         ledger = self.member.ledger
         return self.topic in ledger.subscriptions and ledger.is_complete(self.topic)
 
 
 class Publisher(Subscriber):
-    """A subscriber that also publishes, at times that no slowness puts off."""
+    """A subscriber that also publishes, at fixed times that do not depend on the server's speed."""
 
     def __init__(self, topic: str, name: str, rate: float, *, durable: bool) -> None:
         super().__init__(topic, name, durable=durable)
         self._pause = 1 / rate
 
     async def publish(self, running: asyncio.Event) -> None:
-        """Go on until cancelled, as long as ``running`` is set and the connection stands."""
+        """Publish until cancelled, while ``running`` is set and the connection is open."""
         due = time.monotonic()
         while True:
             due += self._pause
@@ -228,14 +231,14 @@ class Publisher(Subscriber):
 
 
 class Wanderer:
-    """Comes, subscribes, publishes and vanishes at random, for as long as it is let."""
+    """A client that connects, subscribes, publishes and disconnects at random, until cancelled."""
 
     def __init__(self, place: Place, name: str, topics: list[str], random: Random, calm: float) -> None:
         self._place = place
         self._name = name
         self._topics = topics
         self._random = random
-        self._calm = calm  # mean pause between two deeds, in seconds
+        self._calm = calm  # mean pause between two requests, in seconds
         self.visits = 0
 
     async def wander(self) -> None:
@@ -262,14 +265,14 @@ class Wanderer:
                 case 2:
                     member.request("unsubscribe", topic=topic)
                 case 3:
-                    member.publish(topic, due=0)  # replays of it would count as late
+                    member.publish(topic, due=0)  # without a due time: a replay of it would count as late
             await asyncio.sleep(self._random.expovariate(1 / self._calm))
         if self._random.random() < 0.5:
             await member.answered()
 
 
 async def probe(place: Place, name: str) -> float:
-    """Seconds until a new client has its answer; it gives up after PATIENCE."""
+    """Measure the seconds until a new client has its answer, at most PATIENCE."""
     began = time.monotonic()
     member = Member(place, name)
     try:

@@ -1,7 +1,7 @@
-"""What must hold, whoever misbehaves: the account of every answer and every event. No I/O, no clock, no aiohttp.
+"""The invariants of every answer and every event, which hold for any misbehaving client. No I/O, no clock, no aiohttp.
 
-A Ledger belongs to one connection and checks what it is told, message by message. The Record is shared: which message
-stands where in which life of a topic, as publishers and subscribers have seen it.
+A Ledger belongs to one connection and checks each message that it gets. All ledgers share the Record, which stores the
+message at each ``seq`` of each epoch of a topic, as publishers and subscribers have seen it.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any
 
 Json = dict[str, Any]
 
-MISSING = 0  # what a Record holds where nobody has seen a message yet
+MISSING = 0  # the value in a Record for a message that no client has seen yet
 
 
 class Broken(Exception):
-    """An invariant does not hold. The text says which, and what came."""
+    """An invariant does not hold. The text names the invariant and the message."""
 
 
 class Record:
-    """Every message by topic, epoch and ``seq``, as 64 bits of its id: 8 bytes a message, so that hours fit."""
+    """All messages by topic, epoch and ``seq``, as 64 bits of the id: with 8 bytes a message, hours fit in memory."""
 
     def __init__(self) -> None:
         self._ids: dict[tuple[str, str], array[int]] = {}
 
     def note(self, topic: str, epoch: str, seq: int, message_id: str) -> None:
-        """Somebody has seen this message there; raises Broken where another was seen before."""
+        """Store that a client has seen this message; raise Broken if another one was seen at the same ``seq``."""
         ids = self._ids.setdefault((topic, epoch), array("Q"))
         if len(ids) < seq:
             ids.extend([MISSING] * (seq - len(ids)))
@@ -38,15 +38,15 @@ class Record:
         ids[seq - 1] = mark
 
     def last(self, topic: str, epoch: str) -> int:
-        """The highest ``seq`` that anybody has seen."""
+        """Return the highest ``seq`` that any client has seen."""
         return len(self._ids.get((topic, epoch), ()))
 
 
 @dataclass
 class Subscription:
-    """How far a subscriber is in one life of a topic; ``next_seq`` is None until the first event tells.
+    """The position of a subscriber in one epoch of a topic; ``next_seq`` is None until the first event sets it.
 
-    ``recovered``: whether the server said that nothing is missing since where it was resumed.
+    ``recovered``: the server said that no event is missing since the resumed position.
     """
 
     epoch: str
@@ -57,9 +57,9 @@ class Subscription:
 
 
 class Ledger:
-    """What one connection asked for and was told. ``tolerant``: gaps are allowed, as long as they are told.
+    """The requests and answers of one connection. ``tolerant``: gaps are allowed if the server reports them.
 
-    ``ring``: messages that each topic keeps, where a test knows it; then a replay must begin exactly where it says.
+    ``ring``: number of messages that each topic keeps, if a test knows it; then a replay must begin exactly there.
     """
 
     def __init__(self, record: Record, *, tolerant: bool = False, ring: int | None = None) -> None:
@@ -78,11 +78,11 @@ class Ledger:
         return len(self._asked)
 
     def ask(self, request: Json) -> None:
-        """``request`` is sent now."""
+        """Store a request that is sent now."""
         self._asked.append(request)
 
     def take(self, message: Json) -> None:
-        """A message came; raises Broken where it must not have, or not now."""
+        """Check a message that came; raise Broken if it must not come, or not now."""
         match message["type"]:
             case "event":
                 self._take_event(message)
@@ -92,7 +92,7 @@ class Ledger:
                 self._take_answer(message)
 
     def is_complete(self, topic: str) -> bool:
-        """Whether all that anybody has seen of the topic has come here too."""
+        """Return True if every event of the topic that any client has seen has come here too."""
         subscription = self.subscriptions[topic]
         last = self._record.last(topic, subscription.epoch)
         return subscription.next_seq is None or subscription.next_seq > last
@@ -132,7 +132,7 @@ class Ledger:
 
     def _take_answer(self, answer: Json) -> None:
         if not self._asked:
-            raise Broken(f"nobody asked for {answer}")
+            raise Broken(f"no request asked for {answer}")
         request = self._asked.popleft()
         if answer.get("request_id") != request.get("request_id"):
             raise Broken(f"expected the answer to {request.get('request_id')}, got {answer}")
@@ -154,7 +154,7 @@ class Ledger:
         if resumed is not None:
             known = resumed["epoch"] == epoch
             if ack.get("recovered") is True and not known:
-                raise Broken(f"recovered another life of {topic}: {ack}")
+                raise Broken(f"recovered another epoch of {topic}: {ack}")
             next_seq = resumed["seq"] + 1 if known else None
         else:
             next_seq = self._first_replayed(request.get("last_n", 0), newest)
@@ -169,7 +169,7 @@ class Ledger:
         topic, seq = request["topic"], ack["seq"]
         if not ack.get("duplicate"):
             self._check_order(topic, seq)
-        # Who lags may be told of its publishes before it is told of the end of the topic's life.
+        # A lagging client may get acknowledgements of its publishes before it learns that the topic's epoch has ended.
         if topic in self.subscriptions and not self._tolerant:
             self._record.note(topic, self.subscriptions[topic].epoch, seq, request["message"]["id"])
 
@@ -181,5 +181,5 @@ class Ledger:
         self._acked[topic] = seq
 
     def renew(self, topic: str) -> None:
-        """The topic has begun another life, in which ``seq`` counts from 1 again."""
+        """Note that the topic has begun another epoch, in which ``seq`` counts from 1 again."""
         self._renewals[topic] = self._renewals.get(topic, 0) + 1

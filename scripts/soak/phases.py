@@ -1,4 +1,4 @@
-"""What a soak goes through, one phase after the other. Each brings figures, and what must hold at its end."""
+"""The phases of a soak, one after the other. Each returns figures and checks invariants at its end."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from pubsub.client.address import Unreachable
 
 KIB, MIB = 1 << 10, 1 << 20
 STALLED = HOSTILE = 50
-# Twice what it was without bad clients. Below the second figure nothing is told apart: a disk or a machine that others
-# use too has `quiet` alone at 3 to 29 ms.
+# At most twice the latency without bad clients. Below the second figure the difference is noise: on a shared disk or
+# machine, `quiet` alone has 3 to 29 ms.
 P99_FACTOR, P99_NOISE_MS = 2.0, 25.0
-P99_BOUND_MS = 250.0  # throughout, restarts aside
+P99_BOUND_MS = 250.0  # in all phases without restarts
 ANSWER_SECONDS = 1.0
-FLAT_BYTES = 4 * MIB  # what memory may differ by and still be flat: the allocator's grain
+FLAT_BYTES = 4 * MIB  # memory that differs by less is flat: fragmentation of the allocator
 CONNECTS = 10_000
 CROWD = 1000
 NAMES = 10_000
-BURST = 200  # publishes to each durable topic before it is killed
-LARGE_BYTES, LARGE_RATE = 20_000, 150  # of the flood that fills stalled readers' buffers
+BURST = 200  # publishes to each durable topic before the server is killed
+LARGE_BYTES, LARGE_RATE = 20_000, 150  # of the flood that fills the buffers of stalled readers
 
 
 @dataclass
 class Stage:
-    """What all phases share. ``seconds``: those of the whole soak. ``rounds``: of ``kill``.
+    """The objects and options that all phases share. ``seconds``: of the whole soak. ``rounds``: of ``kill``.
 
-    ``timed``: times are judged, not only told.
+    ``timed``: times are checked, not only reported.
     """
 
     victim: Victim
@@ -52,7 +52,7 @@ class Stage:
     seconds: float
     rounds: int
     timed: bool = True
-    quiet: Figures = field(default_factory=dict)  # those of good clients alone
+    quiet: Figures = field(default_factory=dict)  # figures of good clients alone
 
     @property
     def place(self) -> Place:
@@ -63,13 +63,15 @@ class Stage:
 
     def check_findings(self, phase: str) -> None:
         findings = self.place.findings
-        self.check(phase, "nothing lost, doubled or out of order", not findings.broken, "; ".join(findings.broken[:3]))
+        self.check(
+            phase, "no message lost, duplicated or out of order", not findings.broken, "; ".join(findings.broken[:3])
+        )
         findings.broken.clear()
-        thrown_out = self.population.unasked_ends()
-        self.check(phase, "no good client was thrown out", not thrown_out, ", ".join(thrown_out[:3]))
+        closed = self.population.unexpected_ends()
+        self.check(phase, "the server closed no good client", not closed, ", ".join(closed[:3]))
 
     def latency(self, phase: str, bound_of: Callable[[str], float] = lambda kind: P99_BOUND_MS) -> Figures:
-        """``bound_of`` plain and of durable topics, in milliseconds."""
+        """Check the latencies and return their figures. ``bound_of`` gives the limit of a kind of topic, in ms."""
         by_kind, own = self.place.findings.take_latencies()
         figures: Figures = {"events": sum(map(len, by_kind.values()))}
         for kind, taken in by_kind.items():
@@ -89,7 +91,7 @@ class Stage:
 
 @asynccontextmanager
 async def under_attack(stage: Stage, orders: list[attacks.Order], seconds: float) -> AsyncIterator[list[float]]:
-    """Bad clients in a process of their own; meanwhile a new client asks for an answer twice a second: the waits."""
+    """Run bad clients in their own process; meanwhile a new client pings twice a second. Yields the waiting times."""
     waits: list[float] = []
     process = start_attackers(stage, orders, seconds)
     probing = asyncio.create_task(probe_often(stage, waits))
@@ -121,13 +123,13 @@ async def probe_often(stage: Stage, waits: list[float]) -> None:
 
 
 def a_few_of_each() -> list[attacks.Order]:
-    """HOSTILE bad clients, as even as it comes."""
+    """Return orders for HOSTILE bad clients, as evenly distributed as possible."""
     each, more = divmod(HOSTILE, len(attacks.HOSTILE))
     return [attacks.Order(kind, each + (number < more)) for number, kind in enumerate(attacks.HOSTILE)]
 
 
 async def quiet(stage: Stage) -> Figures:
-    """Good clients alone."""
+    """Run good clients alone."""
     await asyncio.sleep(1)
     stage.place.findings.take_latencies()
     begun = stage.victim.cpu_seconds()
@@ -140,7 +142,7 @@ async def quiet(stage: Stage) -> Figures:
 
 
 async def crowd(stage: Stage) -> Figures:
-    """The same with stalled and hostile clients."""
+    """Run good clients beside stalled and hostile clients."""
     seconds = stage.seconds * 0.15
     async with under_attack(stage, [attacks.Order("stall", STALLED), *a_few_of_each()], seconds + 30) as waits:
         await asyncio.sleep(2)
@@ -155,12 +157,12 @@ async def crowd(stage: Stage) -> Figures:
     stage.check_waits("crowd", waits)
     await stage.population.pause()
     stage.check_findings("crowd")
-    stage.population.go_on()
+    stage.population.resume()
     return figures
 
 
 async def connects(stage: Stage) -> Figures:
-    """Clients that connect, subscribe and go, half of them without a goodbye: nothing of them stays."""
+    """Clients connect, subscribe and disconnect, half of them without a close frame: no memory of them stays."""
     count = min(CONNECTS, int(stage.seconds * 80))
     await connect_and_go(stage, count // 5)
     before = await at_rest(stage)
@@ -185,35 +187,35 @@ async def connects(stage: Stage) -> Figures:
 async def connect_and_go(stage: Stage, count: int) -> None:
     batch = 100
     for start in range(0, count, batch):
-        await asyncio.gather(*(visit(stage, number) for number in range(start, min(start + batch, count))))
+        await asyncio.gather(*(join_and_go(stage, number) for number in range(start, min(start + batch, count))))
 
 
-async def visit(stage: Stage, number: int) -> None:
-    member = Member(stage.place, f"visitor-{number}")
+async def join_and_go(stage: Stage, number: int) -> None:
+    member = Member(stage.place, f"short-lived-{number}")
     try:
         await member.join()
         member.request("subscribe", topic="plain.1")
         await member.answered()
     except (Unreachable, TimeoutError) as failure:
-        stage.place.findings.broken.append(f"a visitor: {failure!r}")
+        stage.place.findings.broken.append(f"a short-lived client: {failure!r}")
     (member.vanish if number % 2 else member.close)()
 
 
 async def at_rest(stage: Stage) -> Sample:
-    """How much the server has once nobody but the good clients is there and nothing is under way."""
+    """Sample the server's memory while only the good clients are connected and no message is in flight."""
     await stage.population.pause()
     await check_gone(stage)
     sample = stage.victim.sample()
     assert sample is not None, "the server runs"
-    stage.population.go_on()
+    stage.population.resume()
     return sample
 
 
 async def check_gone(stage: Stage) -> int:
-    """Wait until the server has forgotten who has gone, but not for ever: the subscribers that it counts."""
+    """Wait, with a limit, until the server has removed the disconnected clients; return its number of subscribers."""
     wanted = len(stage.population.everyone)
     await until(lambda: has_subscribers(stage.victim, wanted), 30)
-    await asyncio.sleep(1.2)  # a server's last wait for a client that has said its goodbye
+    await asyncio.sleep(1.2)  # the server's time limit for a client after the close frames
     return int((await stage.victim.get("/health"))["subscribers"])
 
 
@@ -232,7 +234,7 @@ async def check_counts(stage: Stage, phase: str) -> None:
 
 
 async def wander(stage: Stage) -> Figures:
-    """Clients that publish, subscribe and vanish at random, all at the same time."""
+    """Many clients publish, subscribe and vanish at random, all at the same time."""
     topics = [f"wander.{number}" for number in range(20)]
     for topic in topics:
         await stage.victim.ask("POST", "/topics", {"name": topic})
@@ -265,10 +267,10 @@ def mean_rss(samples: list[Sample]) -> float:
     return sum(sample.rss for sample in samples) / max(1, len(samples))
 
 
-# What each kind may cost the server at most, in bytes for one bad client: docs/security.md, Ceilings.
+# Maximum memory that one bad client of each kind may cost the server, in bytes: docs/security.md, Ceilings.
 WRITE_BUFFER = 320 * KIB
 CEILINGS: dict[str, int] = {
-    "ask": WRITE_BUFFER + 1000 * 600,  # and one answer of the most that history gives
+    "ask": WRITE_BUFFER + 1000 * 600,  # and one history answer of the maximum size
     "pings": WRITE_BUFFER,
     "fragment": MIB + MIB // 4,
     "largest": MIB + MIB // 4,
@@ -277,20 +279,20 @@ CEILINGS: dict[str, int] = {
     "topics": 50 * 4 * KIB,
     "crawl": 64 * KIB,
     "silent": 64 * KIB,
-    "stall": WRITE_BUFFER + 100 * KIB,  # the last but one, since it fills a topic with large messages
-    "replay": WRITE_BUFFER + 100 * KIB,  # and this asks for them
+    "stall": WRITE_BUFFER + 100 * KIB,  # must run directly before replay: it fills a topic with large messages
+    "replay": WRITE_BUFFER + 100 * KIB,  # requests these large messages
 }
-COMMON = 16 * MIB  # what is being worked on, and the allocator's own
+COMMON = 16 * MIB  # memory for requests in progress, and the allocator's overhead
 
 
 async def ceilings(stage: Stage) -> Figures:
-    """Each attack by itself, with many of its kind: the server's memory at its highest, whether others are served."""
+    """Run each attack alone, with many clients; check the server's highest memory, and that others are served."""
     figures: Figures = {}
     for kind, each in CEILINGS.items():
         figures |= await ceiling(stage, kind, each)
     await stage.population.pause()
     stage.check_findings("ceilings")
-    stage.population.go_on()
+    stage.population.resume()
     stage.place.findings.take_latencies()
     return figures
 
@@ -300,7 +302,7 @@ async def ceiling(stage: Stage, kind: str, each: int) -> Figures:
     large = len(stage.victim.samples)
     allowed = HOSTILE * each + COMMON
     if kind == "stall":
-        allowed += 1000 * LARGE_BYTES  # the ring of the topic that is flooded
+        allowed += 1000 * LARGE_BYTES  # the ring of the flooded topic
     async with under_attack(stage, [attacks.Order(kind, HOSTILE)], stage.seconds) as waits:
         await asyncio.gather(asyncio.sleep(stage.seconds * 0.02 + 2), *([flood(stage)] if kind == "stall" else []))
     peak = max(sample.rss for sample in stage.victim.samples[large:]) - before.rss
@@ -312,7 +314,7 @@ async def ceiling(stage: Stage, kind: str, each: int) -> Figures:
 
 
 async def flood(stage: Stage) -> None:
-    """Large messages to the topic of the stalled, until their buffers in the kernel are full and long after."""
+    """Publish large messages to the topic of the stalled clients, until their kernel buffers are full and longer."""
     (publisher,) = (each.member for each in stage.population.publishers if each.topic == "plain.0")
     assert publisher is not None
     for _ in range(LARGE_RATE * 4):
@@ -327,7 +329,7 @@ async def drop_foreign_topics(stage: Stage) -> None:
 
 
 async def names(stage: Stage) -> Figures:
-    """Topics without end, with the longest names, all of them subscribed to by one connection; then none; and again."""
+    """Create many topics with the longest names; one connection subscribes to all. Delete them, and repeat."""
     count = min(NAMES, int(stage.seconds * 80))
     every = [f"{number:05}{'.x' * 125}" for number in range(count)]
     before = await at_rest(stage)
@@ -340,7 +342,7 @@ async def names(stage: Stage) -> Figures:
     allowed = count * 3 * KIB + COMMON
     stage.check("names", f"at most {allowed / MIB:.0f} MiB more", at_peak <= allowed, f"{at_peak / MIB:.1f} MiB")
     grown = second.rss - first.rss
-    stage.check("names", "the second time grows nothing", grown <= FLAT_BYTES, f"{grown / KIB:+,.0f} KiB")
+    stage.check("names", "memory is flat the second time", grown <= FLAT_BYTES, f"{grown / KIB:+,.0f} KiB")
     await check_counts(stage, "names")
     stage.check_findings("names")
     return {"topics": count, "mib": at_peak / MIB, "grown_kib": grown / KIB, **figures} | stage.latency("names")
@@ -374,7 +376,7 @@ Restart = Callable[[signal.Signals], Awaitable[None]]
 
 
 async def storm(stage: Stage, restart: Restart) -> Figures:
-    """Everything at once, while the server is restarted again and again, by the rules and by force."""
+    """Run all clients at once, while the server is restarted again and again, by SIGTERM and by SIGKILL."""
     ends = time.monotonic() + stage.seconds * 0.25
     restarts = 0
     while time.monotonic() < ends:
@@ -389,13 +391,13 @@ async def storm(stage: Stage, restart: Restart) -> Figures:
     await stage.population.pause()
     await stage.population.read_again()
     stage.check_findings("storm")
-    stage.population.go_on()
+    stage.population.resume()
     stage.place.findings.take_latencies()
     return {"restarts": restarts, "resumes": stage.place.findings.resumes, "publish_rate": RATE}
 
 
 async def kill(stage: Stage, restart: Restart) -> Figures:
-    """`kill -9` again and again, each time while a burst of publishes is on its way to the disk."""
+    """Send SIGKILL again and again, each time while the server writes a burst of publishes to the disk."""
     findings = stage.place.findings
     acks, resumes, began = findings.acks, findings.resumes, time.monotonic()
     cut_off = 0
@@ -410,7 +412,7 @@ async def kill(stage: Stage, restart: Restart) -> Figures:
     await stage.population.pause()
     await stage.population.read_again()
     stage.check_findings("kill")
-    stage.population.go_on()
+    stage.population.resume()
     findings.take_latencies()
     return {
         "rounds": stage.rounds,

@@ -1,4 +1,4 @@
-"""The good clients together, over all restarts of the server: topics, publishers, subscribers, and when all is done."""
+"""The good clients over all restarts of the server: topics, publishers, subscribers. Checks that nothing is missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DURABLE_HISTORY = 100_000
 
 
 class Population:
-    """See the module. ``place`` is a new one in each life of the server."""
+    """The topics and all good clients. ``place`` is a new one after each start of the server."""
 
     def __init__(self, victim: Victim, place: Place, *, durable: bool) -> None:
         self._victim = victim
@@ -43,25 +43,25 @@ class Population:
         return [*self.publishers, *self._subscribers]
 
     async def arrive(self) -> None:
-        """Make the topics that are not there, connect everyone, and publish."""
+        """Create the missing topics, connect all clients, and publish."""
         for topic, durable in self.topics.items():
             options = {"durable": True, "history": DURABLE_HISTORY} if durable else {}
             status, answer = await self._victim.ask("POST", "/topics", {"name": topic, **options})
             if status not in (201, 409):
-                raise RuntimeError(f"{topic} could not be made: {answer}")
+                raise RuntimeError(f"{topic} could not be created: {answer}")
         await asyncio.gather(*(each.join(self.place) for each in self.everyone))
         self._tasks = self._tasks or [asyncio.create_task(each.publish(self._running)) for each in self.publishers]
         self._running.set()
 
     def publish_bursts(self, count: int) -> None:
-        """To each durable topic, all at once."""
+        """Publish ``count`` messages to each durable topic, all at once."""
         for each in self.publishers:
             if each.durable and each.member is not None:
                 for _ in range(count):
                     each.member.publish(each.topic, time.monotonic(), "x" * 200)
 
     async def pause(self) -> None:
-        """No one publishes, and all is answered and delivered; what is not in time is found broken."""
+        """Stop publishing, and wait for all answers and events; a late one counts as broken."""
         self._running.clear()
         for each in self.publishers:
             assert each.member is not None
@@ -69,20 +69,20 @@ class Population:
                 await each.member.answered()
         await self.settle()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._running.set()
 
     async def settle(self) -> None:
-        """Wait until everyone has all of its topic."""
+        """Wait until every client has all events of its topic."""
         deadline = time.monotonic() + PATIENCE
         while behind := [each.name for each in self.everyone if not each.is_complete]:
             if time.monotonic() > deadline:
-                self.place.findings.broken.append(f"missing what was acknowledged: {', '.join(behind)}")
+                self.place.findings.broken.append(f"acknowledged messages are missing at {', '.join(behind)}")
                 return
             await asyncio.sleep(0.05)
 
     async def read_again(self) -> None:
-        """Durable topics still have everything from the first message on, also what nobody needs any more."""
+        """Check that durable topics still have every message from the first one on."""
         for each in self.publishers:
             if each.durable and each.member is not None:
                 epoch = each.member.ledger.subscriptions[each.topic].epoch
@@ -95,33 +95,33 @@ class Population:
         deadline = time.monotonic() + PATIENCE
         while not reader.ledger.is_complete(topic):
             if time.monotonic() > deadline:
-                self.place.findings.broken.append(f"{topic} is not whole: {reader.ledger.subscriptions[topic]}")
+                self.place.findings.broken.append(f"{topic} is not complete: {reader.ledger.subscriptions[topic]}")
                 break
             await asyncio.sleep(0.05)
         if not reader.ledger.subscriptions[topic].recovered:
             self.place.findings.broken.append(f"{topic} was not recovered: {reader.ledger.subscriptions[topic]}")
         reader.close()
 
-    async def lose_the_server(self, *, kindly: bool) -> None:
-        """Its connections end; after a shutdown by the rules everyone has got all that was acknowledged."""
+    async def wait_for_disconnects(self, *, graceful: bool) -> None:
+        """Wait for the end of all connections; after a graceful shutdown every client has all acknowledged messages."""
         for member in self.members():
             try:
                 await asyncio.wait_for(member.ended.wait(), PATIENCE)
             except TimeoutError:
-                self.place.findings.broken.append(f"{member.name} was not sent away")
-        if kindly and (behind := [each.name for each in self.everyone if not each.is_complete]):
-            self.place.findings.broken.append(f"the shutdown lost what was acknowledged: {', '.join(behind)}")
+                self.place.findings.broken.append(f"the connection of {member.name} did not end")
+        if graceful and (behind := [each.name for each in self.everyone if not each.is_complete]):
+            self.place.findings.broken.append(f"the shutdown lost acknowledged messages of {', '.join(behind)}")
 
     def members(self) -> Iterator[Member]:
         return (each.member for each in self.everyone if each.member is not None)
 
     @property
     def unanswered(self) -> int:
-        """Requests of all of them."""
+        """Number of unanswered requests of all clients."""
         return sum(member.ledger.unanswered for member in self.members())
 
     async def reconnect_some(self, share: int) -> None:
-        """Every ``share``-th subscriber vanishes and comes back to where it was."""
+        """Disconnect every ``share``-th subscriber without a close frame, and connect it again at its position."""
         for each in self._subscribers[::share]:
             if each.member is not None and not each.member.closed:
                 each.member.vanish()
@@ -130,10 +130,10 @@ class Population:
             try:
                 await each.join(self.place)
             except (Unreachable, TimeoutError) as failure:
-                self.place.findings.broken.append(f"{each.name} could not come back: {failure!r}")
+                self.place.findings.broken.append(f"{each.name} could not reconnect: {failure!r}")
 
-    def unasked_ends(self) -> list[str]:
-        """Who was thrown out though it did nothing wrong."""
+    def unexpected_ends(self) -> list[str]:
+        """Return the names of good clients that the server has closed."""
         return [member.name for member in self.members() if member.closed]
 
     async def leave(self) -> None:

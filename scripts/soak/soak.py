@@ -1,7 +1,7 @@
-"""`make soak MINUTES=20`: good clients and every kind of bad one at a server of its own, judged by an oracle.
+"""`make soak MINUTES=20`: runs good clients and every kind of bad client at a new server; an oracle checks the results.
 
-Prints a table for people and one line of JSON; --markdown names a file for the figures of docs/reliability.md. The exit
-status is 1 when anything that must hold is broken. The server runs on the first core, all clients on the others.
+Prints a readable table and one line of JSON; --markdown names a file for the figures of docs/reliability.md. The exit
+status is 1 if an invariant is broken. The server runs on the first core, all clients on the others.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ RESTARTING = {"storm": phases.storm, "kill": phases.kill}
 
 
 class Soak:
-    """One run. ``guarded``: whether the present life of the server asks for tokens; it changes at each restart."""
+    """One run. The server requires tokens after every second start (``guarded``)."""
 
     def __init__(self, victim: Victim, verdict: Verdict, random: Random, chosen: argparse.Namespace) -> None:
         self._victim = victim
@@ -109,18 +109,18 @@ class Soak:
 
     async def _restart(self, phase: str, population: Population, number: signal.Signals) -> None:
         status = await self._victim.end(number)
-        kindly = number is signal.SIGTERM
-        self._verdict.check(phase, f"exit status after {number.name}", status == (0 if kindly else -number), status)
+        graceful = number is signal.SIGTERM
+        self._verdict.check(phase, f"exit status after {number.name}", status == (0 if graceful else -number), status)
         if self._durable:
             faults = await self._victim.check_journal()
-            self._verdict.check(phase, f"a whole journal after {number.name}", not faults, faults)
-        await population.lose_the_server(kindly=kindly)
+            self._verdict.check(phase, f"the journal is intact after {number.name}", not faults, faults)
+        await population.wait_for_disconnects(graceful=graceful)
         await self._victim.start(guarded=not self._victim.guarded)
         population.place = self._place()
         await population.arrive()
 
     async def _end(self, stage: Stage) -> None:
-        """All leave, all topics go: nothing is left but an empty server with a clean log."""
+        """Close all clients and delete all topics; check that the server is empty and its log is clean."""
         await stage.population.pause()
         stage.check_findings("end")
         await stage.population.leave()
@@ -130,9 +130,9 @@ class Soak:
         await until(lambda: phases.has_subscribers(self._victim, 0), 20)
         health = await self._victim.get("/health")
         counts = {name: health[name] for name in ("topics", "subscribers")}
-        stage.check("end", "no topic and no subscriber is left", not any(counts.values()), counts)
+        stage.check("end", "no topic and no subscriber remains", not any(counts.values()), counts)
         clients = (await self._victim.get("/clients"))["clients"]
-        stage.check("end", "no connection is left", not clients, len(clients))
+        stage.check("end", "no connection remains", not clients, len(clients))
         status = await self._victim.end()
         stage.check("end", "exit status 0", status == 0, status)
         faults = self._victim.faults_logged()
@@ -168,15 +168,17 @@ async def soak(seed: int, chosen: argparse.Namespace) -> Verdict:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Soak a server of its own.")
+    parser = argparse.ArgumentParser(description="Run good and bad clients, and check all invariants.")
     parser.add_argument(
-        "--minutes", type=float, default=2, help="about how long it takes; 20 or more reaches all figures"
+        "--minutes", type=float, default=2, help="approximate duration (default: 2); 20 or more reach all figures"
     )
-    parser.add_argument("--seed", type=int, help="that of an earlier run, to repeat it")
-    parser.add_argument("--phases", nargs="+", choices=[*PHASES, *RESTARTING], default=[*PHASES, "storm"])
-    parser.add_argument("--rounds", type=int, default=200, help="of the phase kill, which runs only where it is named")
-    parser.add_argument("--untimed", action="store_true", help="tell times, but judge none: for a busy machine")
-    parser.add_argument("--markdown", type=Path, help="a file for the result")
+    parser.add_argument("--seed", type=int, help="seed of an earlier run, to repeat it")
+    parser.add_argument(
+        "--phases", nargs="+", choices=[*PHASES, *RESTARTING], default=[*PHASES, "storm"], help="phases to run"
+    )
+    parser.add_argument("--rounds", type=int, default=200, help="rounds of the phase kill, which runs only if named")
+    parser.add_argument("--untimed", action="store_true", help="report times without a check: for a busy machine")
+    parser.add_argument("--markdown", type=Path, help="file for the result")
     chosen = parser.parse_args()
     seed = secrets.randbits(32) if chosen.seed is None else chosen.seed
     print(f"seed {seed}", file=sys.stderr, flush=True)

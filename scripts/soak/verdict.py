@@ -1,4 +1,4 @@
-"""What a soak has found: figures, invariants with their verdict; as JSON, as a table for people, as Markdown."""
+"""The results of a soak: figures, and invariants with their verdict; as JSON, as a readable table, as Markdown."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Invariant:
 
 @dataclass
 class Verdict:
-    """``figures`` by phase; ``about`` is what the run was: minutes, seed, versions."""
+    """The figures by phase and the checked invariants; ``about`` describes the run: minutes, seed, versions."""
 
     about: Figures
     figures: dict[str, Figures] = field(default_factory=dict)
     invariants: list[Invariant] = field(default_factory=list)
 
     def check(self, phase: str, name: str, holds: bool, found: object = "") -> None:
-        """What was checked before is told once: what was found first where it broke, else what was found last."""
+        """Add a checked invariant. Of repeated checks it keeps the first broken one, or else the last one."""
         new = Invariant(phase, name, holds, str(found))
         for place, old in enumerate(self.invariants):
             if (old.phase, old.name) == (phase, name):
@@ -84,5 +84,5 @@ def shown(value: object) -> str:
 
 
 def percentile(ordered: list[float], share: float) -> float:
-    """Of values in order; 0 of none."""
+    """Return a percentile of sorted values; 0 if there are none."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0

@@ -1,4 +1,4 @@
-"""The server under test, as a process on a core of its own: started, ended, sampled, and its log read to the end."""
+"""The server under test, as a process on its own core: starts, stops and samples it, and reads its log."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Sample:
 
 @dataclass
 class Victim:
-    """``core`` None pins nothing. All lives of the server share a port, a folder and a log.
+    """The server under test. ``core`` None: it may use all cores. All its starts share a port, a folder and a log.
 
-    ``settings``: beside SETTINGS. ``files``: how many it may open, 0 is as many as the machine lets it. It looks for
-    modules in its folder first.
+    ``settings``: in addition to SETTINGS. ``files``: limit of open files, 0: the machine's limit. It imports modules
+    from its folder first.
     """
 
     folder: Path
@@ -71,7 +71,7 @@ class Victim:
         return self.folder / "log"
 
     async def start(self, *, guarded: bool) -> None:
-        """Wait until it serves. ``guarded``: it asks its WebSocket clients for tokens."""
+        """Start it and wait until it serves. ``guarded``: its WebSocket clients need tokens."""
         self.port = self.port or free_port()
         self.guarded = guarded
         self._launch({"JWT_SECRET": self.secret} if guarded else {})
@@ -117,14 +117,14 @@ class Victim:
         return self._process
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal; the exit status."""
+        """Send a signal, and return the exit status."""
         self.process.send_signal(number)
         return await asyncio.to_thread(self.process.wait, 30)
 
     async def check_journal(self) -> str:
-        """What `pubsub journal check` has against the journal that the last life left; empty: nothing.
+        """Run `pubsub journal check` on the journal of the stopped server; return its complaints, or an empty text.
 
-        It looks at a copy: to repair the journal is up to the next life of the server.
+        It checks a copy, so that the next start of the server has to repair the original.
         """
         copy = self.folder / "copy"
         await asyncio.to_thread(shutil.copytree, self.folder / SETTINGS["DATA_DIR"], copy)
@@ -138,13 +138,13 @@ class Victim:
         return output.decode() if checking.returncode else ""
 
     def kill(self) -> None:
-        """Whatever happened, nothing is left running."""
+        """Kill the process if it still runs."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
 
     async def watch(self) -> None:
-        """Sample it until cancelled, over all of its lives."""
+        """Take samples until cancelled, over all its starts."""
         while True:
             self.sample()
             await asyncio.sleep(SAMPLE_SECONDS)
@@ -155,12 +155,12 @@ class Victim:
             rss = int((proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
             found = Sample(time.monotonic(), rss, len(os.listdir(proc / "fd")))
         except (OSError, IndexError):
-            return None  # between two lives
+            return None  # it is restarting
         self.samples.append(found)
         return found
 
     def cpu_seconds(self) -> float:
-        """User and system time of the present life."""
+        """Return the user and system time since the last start."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
@@ -185,7 +185,7 @@ def free_port() -> int:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
-    """Wait for ``condition``, but not for ever; whether it came."""
+    """Wait for ``condition``, at most ``seconds``; return True if it became true."""
     deadline = time.monotonic() + seconds
     while not await condition():
         if time.monotonic() > deadline:

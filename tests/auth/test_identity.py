@@ -1,4 +1,4 @@
-"""API keys, good and malformed, and what an Identity may."""
+"""API keys, good and malformed, and the permissions of an Identity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An identity provider's keys: fetched when needed, not more often, and kept when it is down."""
+"""The keys of an identity provider: fetched only when needed, and kept while the provider is down."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import jwt
 import pytest
 from aiohttp import web
 
-from pubsub.auth.jwks import SLICE, KeySet
+from pubsub.auth.jwks import CHECKED_AT_ONCE, KeySet
 from pubsub.auth.tokens import Outcome, Tokens
 from tests.auth.test_tokens import P256, RSA, jwk
 from tests.credentials import HANDSHAKE, bearer, claims
@@ -24,7 +24,7 @@ OLD, NEW = jwk(RSA, kid="old"), jwk(P256, kid="new")
 
 
 class Provider:
-    """Publishes ``keys``; counts who asks, and can be down or slow."""
+    """An identity provider that publishes ``keys`` and counts the requests; it can be down or slow."""
 
     def __init__(self) -> None:
         self.keys: list[Any] = [OLD]
@@ -66,7 +66,7 @@ def by_new() -> str:
 
 
 async def identify(tokens: Tokens, token: str) -> str:
-    """The client's id, or why there is none."""
+    """Return the client's id, or the error text."""
     answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     tokens.identify(token, answer.set_result)
     async with asyncio.timeout(PATIENCE):
@@ -105,7 +105,7 @@ async def test_a_new_key_is_fetched_once_the_pause_is_over() -> None:
         async with keys.kept():
             assert await identify(tokens, by_old()) == "alice"
             source.keys = [NEW]
-            while await identify(tokens, by_new()) != "alice":  # noqa: ASYNC110 - nothing tells that the pause is over
+            while await identify(tokens, by_new()) != "alice":  # noqa: ASYNC110 - no event signals the end of the pause
                 await asyncio.sleep(0.01)
             assert source.asked == 2
             assert "kid" in await identify(tokens, by_old())  # withdrawn
@@ -145,7 +145,7 @@ async def test_a_source_that_is_down_at_the_start_is_asked_again() -> None:
 
 
 async def test_the_server_keeps_nobody_waiting_for_it() -> None:
-    """By header, URL and first message; while the source is silent, others are served."""
+    """Tokens come by header, URL and first message; while the provider is silent, others are served."""
     async with provider() as source:
         source.may_answer.clear()
         async with run_server(jwt_jwks_url=source.url) as server:
@@ -182,18 +182,18 @@ async def test_who_waited_for_a_key_may_find_the_server_full() -> None:
 
 
 async def test_row_49_who_waited_is_answered_in_slices() -> None:
-    """A thousand tokens at a stretch would hold everyone else up."""
+    """A thousand tokens without a break would delay all other clients."""
     async with provider() as source:
         keys = KeySet(source.url, ())
-        served: list[int] = []  # for each token, the turn of the loop
+        served: list[int] = []  # for each token, the iteration of the loop
         turn = 0
-        for _ in range(5 * SLICE):
+        for _ in range(5 * CHECKED_AT_ONCE):
             keys.refresh(lambda: served.append(turn))
         async with keys.kept(), asyncio.timeout(PATIENCE):
-            while len(served) < 5 * SLICE:
+            while len(served) < 5 * CHECKED_AT_ONCE:
                 await asyncio.sleep(0)
                 turn += 1
-        assert max(Counter(served).values()) <= SLICE
+        assert max(Counter(served).values()) <= CHECKED_AT_ONCE
 
 
 async def test_a_failure_that_nobody_thought_of_does_not_end_it(

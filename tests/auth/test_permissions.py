@@ -1,4 +1,4 @@
-"""Names and patterns, against the plainest reading of the contract."""
+"""Names and patterns, compared with the simplest implementation of the contract."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATTERNS = st.builds(
 
 
 def matches(pattern: list[str], topic: list[str]) -> bool:
-    """Section 5 of the contract, word for word."""
+    """Match as section 5 of the contract says, word for word."""
     if not pattern:
         return not topic
     if pattern == [">"]:

@@ -1,4 +1,4 @@
-"""Quotas of connections: in all, and of one client."""
+"""Quotas of connections: of all clients, and of one client."""
 
 from __future__ import annotations
 

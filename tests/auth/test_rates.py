@@ -1,4 +1,4 @@
-"""Rates and quotas, with a clock that the test turns."""
+"""Rates and quotas, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Steps = st.lists(st.tuples(st.floats(0, 3), st.integers(1, 4), st.booleans()), m
 
 @given(Steps, st.integers(1, 50), st.integers(4, 20))
 def test_a_bucket_is_a_bucket(steps: list[tuple[float, int, bool]], rate: int, burst: int) -> None:
-    """Against the plain one, which counts its tokens. Some of what is taken is given back at once."""
+    """Compare with a simple bucket that counts its tokens. Some steps give the tokens back at once."""
     time = Time()
     buckets = TokenBuckets(rate, burst, time)
     tokens = float(burst)
@@ -31,7 +31,7 @@ def test_a_bucket_is_a_bucket(steps: list[tuple[float, int, bool]], rate: int, b
         time.now += pause
         tokens = min(burst, tokens + pause * rate)
         if abs(tokens - count) < 1e-3:
-            continue  # which of the two rounds how is of no interest
+            continue  # the rounding of the two does not matter
         wait = buckets.take("alice", count)
         assert (wait == 0) == (tokens >= count)
         if wait:

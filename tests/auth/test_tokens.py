@@ -1,4 +1,4 @@
-"""Each way in which a token can be wrong, with its exact outcome, and the keys that are trusted."""
+"""Tokens: each kind of wrong token with its exact error, and the trusted keys."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def refusal(tokens: Tokens, token: str) -> str:
 
 
 def signed_by_hand(header: dict[str, Any], payload: object, key: bytes = SECRET.encode()) -> str:
-    """With what PyJWT would not sign."""
+    """Sign a header and a payload that PyJWT refuses to sign."""
     text = f"{part(header)}.{part(payload)}"
     return f"{text}.{part(hmac.digest(key, text.encode(), hashlib.sha256))}"
 
@@ -218,7 +218,7 @@ def test_public_keys(algorithm: str) -> None:
 
 
 def test_row_21_a_public_key_is_no_secret() -> None:
-    """The classic: a token signed with HMAC by the public key, which everybody knows."""
+    """A known attack signs a token by HMAC with the public key, which everybody knows."""
     for keys in (pem_keys(pem(RSA), ()), pem_keys(pem(RSA), ()) + secret_keys(SECRET, ())):
         told = refusal(Tokens(keys=keys), signed_by_hand(HS256, claims(), pem(RSA)))
         assert told in (WRONG_ALGORITHM, FORGED)
@@ -253,7 +253,7 @@ KEY_KINDS = "expected RSA of at least 2048 bits, EC on P-256, P-384 or P-521, or
         (pem(ec.generate_private_key(ec.SECP256K1())), KEY_KINDS),
         (pem(RSA)[:100], "."),
     ],
-    ids=itertools.count(),  # the keys are new in each run, and the workers of pytest must agree on names
+    ids=itertools.count(),  # the keys are new in each run, but the workers of pytest need the same names
 )
 def test_files_that_hold_no_public_keys(text: bytes, told: str) -> None:
     with pytest.raises(ValueError, match=told):
@@ -287,7 +287,7 @@ def test_a_set_is_read_for_what_it_holds() -> None:
 
 
 class Source:
-    """Keys that a test gives out."""
+    """A source of keys that a test sets."""
 
     def __init__(self, *keys: TrustedKey) -> None:
         self.keys: Sequence[TrustedKey] = keys

@@ -1,4 +1,4 @@
-"""``pubsub bench``: its sums as plain functions, the program against the real server, and against some that fail it."""
+"""``pubsub bench``: its calculations as plain functions, and the program with the real server and with faulty ones."""
 
 from __future__ import annotations
 
@@ -304,17 +304,17 @@ def assert_it_adds_up(result: Json) -> None:
 
 
 async def topics_of(server: Server | ServerProcess) -> Json:
-    """The topics, with the count of messages that were published to each."""
+    """Return the topics, each with its number of published messages."""
     async with aiohttp.ClientSession() as http, http.get(f"{server.url}/stats") as response:
         topics: Json = (await response.json())["topics"]
         return topics
 
 
 async def under_way(server: Server | ServerProcess) -> None:
-    """Wait until something was published."""
+    """Wait until a message has been published."""
     async with asyncio.timeout(PATIENCE):
         while not any(topic["messages"] for topic in (await topics_of(server)).values()):  # noqa: ASYNC110
-            await asyncio.sleep(0.005)  # there is no event to wait for at a foreign process
+            await asyncio.sleep(0.005)  # another process gives no event to wait for
 
 
 @pytest.mark.parametrize(
@@ -448,7 +448,7 @@ async def test_server_that_ends_meanwhile(number: signal.Signals, told: list[str
         assert [each for each in told if each in faults] == told, faults
 
 
-# What is told
+# The report
 
 FLAWLESS = Result(seconds=2.0, published=10, acknowledged=10, unsent=0, deliveries=20, lost=0, duplicated=0,
                   disordered=0, dropped=0, latencies={"p50": 1_234_567, "max": None}, client_cpu=0.5,
@@ -479,7 +479,7 @@ def test_flaws() -> None:
     assert not replace(FLAWLESS, faults=["x"]).is_flawless
 
 
-# Against servers that fail it
+# Faulty servers
 
 
 @pytest.mark.parametrize(
@@ -509,7 +509,7 @@ async def test_handshake_that_fails(answer: bytes, told: str) -> None:
 
 @dataclass
 class FailingServer:
-    """Answers as ours does, but for what ``tamper`` makes of the numbers of the events to be delivered."""
+    """A server that answers as the real one does, but delivers the events whose numbers ``tamper`` returns."""
 
     tamper: Callable[[int], list[int]] = lambda seq: [seq]
     answer: Json = field(default_factory=dict)  # in place of the ack of the third publish
@@ -568,7 +568,7 @@ async def run_failing(server: FailingServer) -> AsyncIterator[FailingServer]:
     app = web.Application()
     app.add_routes([web.post("/topics", server.create), web.delete("/topics/{name}", server.delete),
                     web.get("/ws", server.converse)])  # fmt: skip
-    runner = web.AppRunner(app, shutdown_timeout=0.1)  # 0 would be for ever
+    runner = web.AppRunner(app, shutdown_timeout=0.1)  # 0 would mean for ever
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -1,4 +1,4 @@
-"""``pubsub journal``: looks at durable topics on disk and changes them, beside a server at work or without one."""
+"""``pubsub journal``: shows and changes durable topics on disk, with and without a running server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.journals.test_faults import TOPIC, ask, lines, make_topic, read_all, 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
-    """One with a topic ``t`` of 30 messages."""
+    """Make a journal with a topic ``t`` of 30 messages."""
     ended = run_journal("import", tmp_path, "t", lines=lines(30))
     assert (ended.returncode, ended.stderr) == (0, "30 messages imported to t\n")
     return tmp_path
@@ -37,7 +37,7 @@ def test_export_gives_what_import_took(journal: Path) -> None:
     assert {event["topic"] for event in events} == {"t"}
     command = [sys.executable, "-m", "pubsub", "journal", "export", "t", "--data-dir", str(journal)]
     done = subprocess.run(command, cwd=REPOSITORY, env=clean_environment(), capture_output=True, timeout=30, check=True)
-    assert [json.loads(line) for line in done.stdout.splitlines()] == events, "and so it does as a program"
+    assert [json.loads(line) for line in done.stdout.splitlines()] == events, "the program prints the same"
 
 
 def test_an_export_can_be_imported_elsewhere_with_ids_and_times(journal: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Addresses of servers, and the words for a failure to connect."""
+"""Addresses of servers, and the error texts for a failure to connect."""
 
 from __future__ import annotations
 

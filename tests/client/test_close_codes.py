@@ -1,4 +1,4 @@
-"""The close codes of the protocol, as a client takes them."""
+"""The close codes of the protocol, and the client's reaction to each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pubsub client`` and ``pubsub bench`` with tokens, API keys and certificates of one's own."""
+"""``pubsub client`` and ``pubsub bench`` with tokens, API keys and private certificates."""
 
 from __future__ import annotations
 

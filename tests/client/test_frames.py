@@ -1,4 +1,4 @@
-"""WebSocket frames of a client, against those of the server."""
+"""WebSocket frames of a client, compared with those of the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of the server as a client decodes them: the server's own, and any text at all."""
+"""Decoding of the server's messages by a client: the real ones, and any other text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pubsub.protocol.requests import Message
 
 TS = "2025-08-25T10:00:00Z"
 EVENT = Event("t", Message("i", Raw(b"1.50")), 7, TS)
-# What the server sends, and what a client makes of it.
+# Messages of the server, and the client's decoded replies.
 PAIRS: list[tuple[protocol.Reply, Reply]] = [
     (EVENT, EVENT),
     (protocol.Ack(request_id="r", topic="t", status="ok", ts=TS), Ack("r", "t")),

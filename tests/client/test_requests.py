@@ -1,4 +1,4 @@
-"""The requests of a client are those that the server takes."""
+"""Requests of a client: the server accepts each of them."""
 
 from __future__ import annotations
 

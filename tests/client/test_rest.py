@@ -1,4 +1,4 @@
-"""REST calls of a client, against the real server and against others."""
+"""REST calls of a client, with the real server and with others."""
 
 from __future__ import annotations
 

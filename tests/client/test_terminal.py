@@ -1,4 +1,4 @@
-"""Output for people: text that acts on no terminal, and streams that nobody reads."""
+"""Output for a terminal: text without control sequences, and output streams without a reader."""
 
 from __future__ import annotations
 

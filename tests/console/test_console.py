@@ -1,5 +1,5 @@
-"""The interactive client: its commands and lines as plain functions, its link against a scripted server, whole sessions
-against the real one."""
+"""The interactive client: its commands and lines as plain functions, its link with a scripted server, whole sessions
+with the real one."""
 
 from __future__ import annotations
 
@@ -289,13 +289,13 @@ def test_a_deleted_topic_is_no_longer_subscribed_to() -> None:
     assert not subscriptions.missing
 
 
-# --- The link, against a server that does as it is told
+# --- The link, with a scripted server
 
 Script = Callable[[web.WebSocketResponse], Awaitable[None]]
 
 
 class Talk:
-    """A link in this loop, with all that it received and remarked."""
+    """A link in this loop, with all its received messages and remarks."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
         self.received: list[Reply] = []
@@ -309,7 +309,7 @@ class Talk:
 
 @contextlib.asynccontextmanager
 async def talk(*scripts: Script) -> AsyncIterator[Talk]:
-    """A link to a server whose connections follow ``scripts``, one after the other."""
+    """Open a link to a server whose connections follow ``scripts``, one after the other."""
     upcoming = iter(scripts)
 
     async def serve(request: web.Request) -> web.WebSocketResponse:
@@ -326,7 +326,7 @@ async def talk(*scripts: Script) -> AsyncIterator[Talk]:
 
 
 async def answer(websocket: web.WebSocketResponse, **reply: Any) -> Json:
-    """Answer the next request; the request."""
+    """Answer the next request, and return it."""
     request: Json = await websocket.receive_json(timeout=PATIENCE)
     await websocket.send_json({"request_id": request["request_id"], "ts": "x", **reply})
     return request
@@ -367,7 +367,7 @@ async def test_link_waits_as_long_as_a_draining_server_asks() -> None:
 
     async with talk(drain, closing(4403)) as told:
         await told.link.keep_open(persistent=False)
-    assert time.monotonic() - ended_at >= 1.2  # longer than the first pause can be
+    assert time.monotonic() - ended_at >= 1.2  # longer than the longest first pause
     assert [type(reply) for reply in told.received] == [Info]
 
 
@@ -429,7 +429,7 @@ async def test_a_topic_that_was_unsubscribed_from_meanwhile_is_not_resumed() -> 
 
 
 async def test_answers_are_told_before_what_follows_them() -> None:
-    """They come in one read: the events must not overtake the ack on the screen."""
+    """They come in one read: the screen must show the ack before the events."""
 
     async def script(websocket: web.WebSocketResponse) -> None:
         await answer(websocket, type="ack", topic="t")
@@ -496,7 +496,7 @@ def client_environment(**more: str) -> dict[str, str]:
 
 
 def run_script(url: str, script: str | bytes) -> subprocess.CompletedProcess[str]:
-    """A piped session to the end of its input."""
+    """Run a piped session to the end of its input."""
     done = subprocess.run(
         client_command(url),
         input=script.encode() if isinstance(script, str) else script,
@@ -583,7 +583,7 @@ def test_script_from_a_file(server: ServerProcess, tmp_path: Path) -> None:
 
 
 def test_row_30_escape_sequences_of_others_are_inert(server: ServerProcess, topic: str) -> None:
-    """A publisher's JSON may hold C1, DEL and bidi controls unescaped."""
+    """The JSON of a publisher may contain C1, DEL and bidi controls without escapes."""
     script = f'create {topic}\nsub {topic}\npub {topic} "\x9b2J\x7f\u202e"\nsub \x1b[2J\nxy\x1bz\n'
     done = run_script(server.url, script)
     assert f'[{topic}] #1 ID: "\\u009b2J\\u007f\\u202e"' in without_ids(done.stdout)
@@ -612,7 +612,7 @@ def test_a_url_that_is_none() -> None:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """A shell starts what goes to the background with SIGINT ignored, and a child inherits that."""
+    """Enable SIGINT: a shell starts background programs with SIGINT ignored, and a child inherits that."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -675,7 +675,7 @@ def test_reconnects_and_subscribes_again(end: signal.Signals, topic: str) -> Non
 
 
 class Terminal:
-    """A client at a pseudo-terminal; ``expect`` reads what it shows, colours and cursor movements taken out."""
+    """A client at a pseudo-terminal; ``expect`` reads its output without colours and cursor movements."""
 
     def __init__(self, url: str, state: Path, **environment: str) -> None:
         self._master, slave = pty.openpty()
@@ -692,7 +692,7 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def ready(self) -> None:
-        """Wait for the prompt behind the news of the connection: while that is shown the terminal is in cooked mode."""
+        """Wait for the prompt after the message that it is connected: before, the terminal may be in cooked mode."""
         self.expect("connected to")
         self.expect("pubsub>")
 
@@ -700,14 +700,14 @@ class Terminal:
         self.type(f"{line}\r")
 
     def expect(self, text: str) -> None:
-        """Read until ``text`` is shown after what was expected before."""
+        """Read until ``text`` is shown after the last expected text."""
         deadline = time.monotonic() + PATIENCE
         while (found := self._shown().find(text, self._seen)) < 0:
             assert self.read_some(deadline), f"expected {text!r}, got {self._shown()[self._seen :]!r}"
         self._seen = found + len(text)
 
     def read_some(self, deadline: float) -> bool:
-        """Whether something more came."""
+        """Read some output; return False if none came until ``deadline``, or the client has ended."""
         if not select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))[0]:
             return False
         try:
@@ -727,7 +727,7 @@ class Terminal:
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.raw)
 
     def wait(self) -> int:
-        """Read to the end; the exit status."""
+        """Read to the end, and return the exit status."""
         while self.read_some(time.monotonic() + PATIENCE):
             pass
         return self.process.wait(PATIENCE)
@@ -769,7 +769,7 @@ def test_completion_at_a_terminal(server: ServerProcess, topic: str, tmp_path: P
         terminal.expect("b")
         terminal.type(topic[:-4])
         terminal.expect(topic[-5])
-        while not terminal.shows(topic[-4:], within=0.2):  # the names of topics come in the background
+        while not terminal.shows(topic[-4:], within=0.2):  # the client fetches the names of topics in the background
             terminal.type("\t")
         terminal.type("\r")
         terminal.expect(f"ok: unsubscribed from {topic}")

@@ -1,4 +1,4 @@
-"""What gives way when a subscriber lags, by the policy of each topic, and what expires while it waits."""
+"""The backlog of a lagging subscriber: events dropped by the policy of each topic, and events that expire in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMIT = 5
 
 
 class Lagging:
-    """A subscriber whose socket takes nothing until :meth:`take`. Its clock stands at ``now``."""
+    """A subscriber whose socket is blocked until :meth:`take`. Its clock shows ``now``."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -35,7 +35,7 @@ class Lagging:
         self._told += map(summary, messages_in(frames))
 
     def take(self) -> list[Any]:
-        """All that it is told when its socket takes data again, for a moment."""
+        """Unblock the socket for a moment; return everything that the subscriber gets."""
         self.outbox.unblock()
         self.outbox.block()
         told, self._told = self._told, []
@@ -95,7 +95,7 @@ def test_row_32_disconnect_does_so_at_the_first_overflow() -> None:
     assert not client.outbox.overflowed
     client.outbox.offer(batch(of, 6, 6))
     assert client.outbox.overflowed
-    assert client.take() == [], "what comes now would hide that something is missing"
+    assert client.take() == [], "an event now would hide that others are missing"
     assert client.outbox.overflowed
 
 
@@ -136,7 +136,7 @@ def test_holes_in_a_replay_are_told_where_they_are() -> None:
     assert client.take() == expected
     client.outbox.unblock()
     client.outbox.replay(of, kept, after=1, until=9)
-    assert client.take() == expected[:-1], "the same where nothing has to wait"
+    assert client.take() == expected[:-1], "the same for a subscriber that does not lag"
 
 
 def test_a_replay_for_who_knows_nothing_begins_with_what_there_is() -> None:
@@ -185,7 +185,7 @@ def test_a_replay_that_is_taken_takes_its_room_with_it() -> None:
 
 
 def test_a_replay_makes_way_little_by_little() -> None:
-    """New events beyond the limit cost as many of the oldest, not the whole replay at once."""
+    """Each new event beyond the limit drops one of the oldest, not the whole replay at once."""
     client, of = Lagging(), topic("drop_oldest")
     client.outbox.replay(of, batch(of, 1, 50).events, after=None, until=50)
     client.outbox.offer(batch(of, 51, 51 + LIMIT))
@@ -193,7 +193,7 @@ def test_a_replay_makes_way_little_by_little() -> None:
 
 
 def test_what_may_not_be_dropped_is_not_walked_over_for_each_batch() -> None:
-    """Before the first event that may go stand many notices; to drop is one step all the same."""
+    """Many notices stand before the first event that may be dropped; dropping it still takes one step."""
     client, of, other = Lagging(), topic("drop_oldest"), topic("drop_newest", "other")
     for number in range(100):
         client.outbox.notify(other, json.dumps(["notice", number]).encode())
@@ -219,7 +219,7 @@ def test_what_may_not_be_dropped_is_not_walked_over_for_each_batch() -> None:
 
 
 def filtered(of: Topic, first: int, last: int, *seqs: int) -> Batch:
-    """A batch of a lane that looked at all from ``first`` to ``last`` and sends those of ``seqs``."""
+    """Return a batch of a lane that filtered the events ``first`` to ``last`` and kept those of ``seqs``."""
     return Batch(of, [StoredEvent(n, json.dumps([of.name, n]).encode()) for n in seqs], b"", first, last)
 
 

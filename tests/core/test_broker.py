@@ -1,4 +1,4 @@
-"""The Broker step by step, and against a simple model of what every subscriber must see."""
+"""The Broker step by step, and against a simple model of the events that every subscriber must see."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LIMIT = 6
 
 
 class Client(NoReplies):
-    """A Session over a wire that a test blocks and unblocks; ``told`` is all that has been written."""
+    """A Session over a wire that a test blocks and unblocks; ``told`` has all written messages."""
 
     def __init__(self, broker: Broker, name: str) -> None:
         self.told: list[Any] = []
@@ -47,7 +47,7 @@ class Client(NoReplies):
         self.write(b"".join(replies))
 
     def ask(self, **request: Any) -> Any:
-        """Send a request; its answer, which is taken out of ``told`` unless something must come behind it."""
+        """Send a request, and return its answer, which stays in ``told``."""
         self.session.receive(json.dumps(request | {"client_id": "c", "request_id": "r"}))
         self.flush()
         return next(message for message in self.told if message.get("request_id") == "r")
@@ -61,7 +61,7 @@ class Client(NoReplies):
 
 
 class Ticks:
-    """Collects what the Broker defers to the end of the tick."""
+    """A list of the calls that the Broker defers to the end of the tick."""
 
     def __init__(self) -> None:
         self.deferred: list[Callable[[], None]] = []
@@ -265,10 +265,10 @@ def test_no_answer_goes_to_a_client_that_is_gone() -> None:
 
 
 class Model(RuleBasedStateMachine):
-    """Clients that subscribe, block, unblock and leave; publishers that don't care.
+    """Clients that subscribe, block, unblock and leave, beside publishers.
 
-    For each client the model holds what it must be told of each topic, in order: ``(topic, life, seq)`` for an
-    event, and which of them its queue had to drop.
+    For each client the model holds, in order, all messages that it must get of each topic, and the events that
+    its queue had to drop.
     """
 
     topics = st.sampled_from(["a", "b"])
@@ -292,7 +292,7 @@ class Model(RuleBasedStateMachine):
             self.subscribe(name, "a", 0)
 
     def flush_model(self, topic: str) -> None:
-        """The model's end of a tick for one topic."""
+        """End the tick of one topic in the model."""
         for seq in self.undelivered.pop(topic, []):
             for name, subscriptions in self.subscribed.items():
                 if topic in subscriptions:
@@ -357,7 +357,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(name=clients, topic=topics, behind=st.integers(0, RING + 3))
     def resume(self, name: str, topic: str, behind: int) -> None:
-        """Whoever resumes learns of everything after its position, be it an event or the news that it is gone."""
+        """Resume: the client gets each event after its position, or a notice that the event is lost."""
         if name not in self.connected or topic not in self.published or self.connected[name].outbox.blocked:
             return
         self.flush_model(topic)
@@ -403,7 +403,7 @@ class Model(RuleBasedStateMachine):
         before = len(client.told)
         client.outbox.unblock()
         sent = [(message["topic"], message["seq"]) for message in client.told[before:] if message["type"] == "event"]
-        assert sent == self.queues[name], "the newest that fit in the queue, and only those"
+        assert sent == self.queues[name], "only the newest events that fit in the queue"
         self.queues[name] = []
 
     @invariant()
@@ -428,7 +428,7 @@ class Model(RuleBasedStateMachine):
 
 
 def known(message: Any) -> list[Any]:
-    """What a subscriber learns from a message: that an event is there, or that some are not to be had."""
+    """Return the facts that a subscriber learns from a message: each ``seq`` that it gets or has lost."""
     match message:
         case {"type": "event", "seq": seq}:
             return [seq]

@@ -1,4 +1,4 @@
-"""Lanes: one write for each ready subscriber and batch, a place in the queue for each that lags."""
+"""Lanes: one write for each batch and ready subscriber, and an entry in the queue of each subscriber that lags."""
 
 from __future__ import annotations
 

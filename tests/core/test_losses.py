@@ -1,4 +1,4 @@
-"""Losses: each event that a subscriber does not get is counted once, by its reason."""
+"""Losses: each event that a subscriber does not get is counted once, by reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.core.test_backlog import LIMIT, batch, filtered, topic
 
 
 class Stalled:
-    """A subscriber whose socket takes nothing, and its losses."""
+    """A subscriber with a blocked socket, and its losses."""
 
     def __init__(self) -> None:
         self.now = 0.0

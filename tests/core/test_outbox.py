@@ -1,4 +1,4 @@
-"""The queue of a subscriber whose socket takes nothing: what is kept, what is dropped, what it is told."""
+"""The queue of a subscriber with a blocked socket: events that are kept, events that are dropped, reported gaps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMIT = 5
 
 
 class Wire:
-    """Records what is written; after ``room`` writes it blocks the outbox, as a full socket would."""
+    """A record of all writes; after ``room`` writes it blocks the outbox, as a full socket does."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -147,7 +147,7 @@ def test_events_dropped_between_a_told_gap_and_what_follows_are_a_gap_of_their_o
     wire = stalled()
     wire.outbox.offer(batch("t", 1, 6))
     wire.outbox.offer(batch("t", 7, 7))
-    wire.room = 1  # the gap 1 to 2 is told, and the events behind it were handed over with it
+    wire.room = 1  # it writes the gap 1 to 2 together with the events after it
     wire.outbox.unblock()
     wire.outbox.offer(batch("t", 8, 13))
     wire.room = None
@@ -158,7 +158,7 @@ def test_events_dropped_between_a_told_gap_and_what_follows_are_a_gap_of_their_o
 
 
 def seqs_and_gaps(told: list[Any]) -> list[int]:
-    """Every ``seq`` that the subscriber knows of, in the order in which it learned of them."""
+    """Return every ``seq`` that the subscriber got or has lost, in the order of the messages."""
     known: list[int] = []
     for entry in told:
         known += range(entry[2], entry[3] + 1) if len(entry) == 4 else [entry[1]]

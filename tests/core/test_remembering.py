@@ -1,4 +1,4 @@
-"""Topics that remember, in memory: resume, expiry, duplicates. Step by step, with a clock that the test sets."""
+"""Topics with a history in memory: resume, expiry, duplicates. Step by step, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.history import MAX_ANSWER
-from pubsub.journals.dedup import Seen, id_key
+from pubsub.journals.dedup import RecentIds, id_key
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.requests import TopicOptions
@@ -19,7 +19,7 @@ from tests.harness import new_id
 
 
 class World:
-    """A Broker, a client and a clock that stands at ``now``."""
+    """A Broker, a client and a clock that shows ``now``."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -38,7 +38,7 @@ class World:
         return Client(self.broker, "c")
 
     def publish(self, count: int = 1, **more: Any) -> list[int]:
-        """Publish to ``t``; the ``seq`` of each."""
+        """Publish to ``t``; return the ``seq`` of each message."""
         given = []
         for number in range(count):
             request = {"type": "publish", "topic": "t", "message": {"id": new_id(), "payload": number}} | more
@@ -48,13 +48,13 @@ class World:
         return given
 
     def subscribe(self, **more: Any) -> tuple[Any, list[Any]]:
-        """The ack of a new connection's subscribe, and all that followed it at once."""
+        """Subscribe on a new connection; return the ack, and all messages that followed it at once."""
         client = self.connect()
         ack = client.ask(type="subscribe", topic="t", **more)
         return ack, client.take()[1:]
 
     def resume(self, seq: int, epoch: str = "e0") -> tuple[bool, list[Any]]:
-        """Whether a resume was recovered, and what followed: a number for an event, a pair for a gap."""
+        """Resume; return True if it was recovered, and what followed: a number for an event, a pair for a gap."""
         ack, told = self.subscribe(resume={"t": {"epoch": epoch, "seq": seq}})
         return ack["recovered"], [facts(message) for message in told]
 
@@ -76,7 +76,7 @@ def world() -> World:
         (6, True, [7, 8, 9, 10]),
         (5, False, [(6, 6), 7, 8, 9, 10]),
         (0, False, [(1, 6), 7, 8, 9, 10]),
-        (11, False, [(1, 6), 7, 8, 9, 10]),  # numbers that this topic never gave out
+        (11, False, [(1, 6), 7, 8, 9, 10]),  # numbers that this topic never assigned
     ],
 )
 def test_row_41_resume_replays_what_was_missed_or_tells_what_is_gone(
@@ -254,7 +254,7 @@ def test_a_topic_made_anew_remembers_no_id(world: World) -> None:
 
 
 def test_remembered_ids_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    seen = Seen("t", window=10, limit=3)
+    seen = RecentIds("t", window=10, limit=3)
     keys = [id_key(new_id()) for _ in range(5)]
     for seq, key in enumerate(keys, 1):
         assert seen.find(key, 0) is None

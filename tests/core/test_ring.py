@@ -1,4 +1,4 @@
-"""A topic's newest events: the same as a simple list of them, whatever was added and let go of."""
+"""The ring of a topic's newest events, compared with a simple list after any additions and removals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from pubsub.core.event import StoredEvent
 from pubsub.core.ring import Ring
 
-# How many events are added, or until when those that have expired are let go of, at most so many at once.
+# Add a number of events with a time of expiry, or remove expired events: at most this number, up to this time.
 ADD = st.tuples(st.just("add"), st.integers(1, 12), st.sampled_from([1.0, 2.0, 3.0, inf]))
 PURGE = st.tuples(st.just("purge"), st.integers(1, 5), st.sampled_from([1.0, 2.0, 3.0]))
 

@@ -1,4 +1,4 @@
-"""Work in turns: one piece in a tick, in the order in which it was asked for, and no piece costs another anything."""
+"""Turns: one piece of work in a tick, in the order of the requests; a failing piece does not affect another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who gets in over HTTP: keys, tokens, origins, rates, quotas; over real sockets."""
+"""Access over HTTP: keys, tokens, origins, rates, quotas; over real sockets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def create(server: Server, *names: str) -> None:
 
 
 async def handshake(server: Server, query: str = "", **headers: str) -> tuple[int, str]:
-    """The status of a handshake and the text of its error."""
+    """Send a handshake; return its status and the text of its error."""
     try:
         async with server.http.ws_connect(f"/ws{query}", headers=headers):
             return 101, ""
@@ -136,10 +136,10 @@ async def test_a_token_sees_what_it_may_subscribe_to() -> None:
 async def test_row_21_a_bad_token_is_refused_before_the_upgrade(
     token: str, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Row 24 too: nothing of the token is in the log."""
+    """Row 24 too: the log contains no part of the token."""
     caplog.set_level(logging.DEBUG)
     async with run_server(mode="debug", **BOTH) as server:
-        if len(token) < 8000:  # which is what a head may have
+        if len(token) < 8000:  # the limit of a head
             encoded = quote(token, errors="replace")
             assert await handshake(server, f"?token={encoded}") == (401, told)
         if token.isascii() and token and len(token) < 8000:
@@ -174,7 +174,7 @@ async def test_the_url_and_the_header_say_who_it_is() -> None:
 ORIGINS = [
     (None, 101),
     ("http://{host}", 101),
-    ("https://{host}", 101),  # a proxy may have ended TLS
+    ("https://{host}", 101),  # a proxy may terminate TLS
     ("https://app.example.com", 101),
     ("null", 403),
     ("", 403),
@@ -196,7 +196,7 @@ ORIGINS = [
 @pytest.mark.parametrize(("origin", "status"), ORIGINS)
 @on_one_loop
 async def test_row_18_and_19_origins(origin: str | None, status: int) -> None:
-    """Before the upgrade, and for REST calls that change something."""
+    """The origin is checked before the upgrade, and for REST calls that change something."""
     async with run_server(allowed_origins="https://app.example.com, https://b.example.com") as server:
         headers = {} if origin is None else {"Origin": origin.format(host=f"127.0.0.1:{server.port}")}
         assert (await handshake(server, **headers))[0] == status
@@ -227,7 +227,7 @@ async def test_row_19_a_browser_that_keeps_the_origin_to_itself(site: str, statu
 )
 @on_one_loop
 async def test_row_19_what_a_page_can_send_without_asking_first(kind: str) -> None:
-    """It carries an Origin. Without one it is curl, whose -d names the second."""
+    """A browser sends an Origin. Without one the client is curl, whose option -d sends the second content type."""
     async with run_server() as server:
         headers = {"Content-Type": kind}
         for foreign in ("http://evil.example", "null"):
@@ -258,14 +258,14 @@ HOSTS = [
 @pytest.mark.parametrize(("host", "status"), HOSTS)
 @on_one_loop
 async def test_row_19_a_name_that_a_stranger_has_pointed_here(host: str, status: int) -> None:
-    """DNS rebinding: a page of such a name is of its own origin, and reads what comes back."""
+    """DNS rebinding: such a name makes the server the page's own origin, so the page could read the answers."""
     allowed = "https://events.example.com"
     async with run_server(allowed_origins=allowed) as server:
         headers = {"Host": host}
-        assert (await ask(server, "GET", "/topics", headers))[0] == 200, "a program, maybe through a proxy"
+        assert (await ask(server, "GET", "/topics", headers))[0] == 200, "a program, perhaps through a proxy"
         assert (await handshake(server, **headers))[0] == 101
         headers["Origin"] = f"https://{host}"
-        assert (await handshake(server, **headers))[0] == 101, "through a proxy that ends TLS"
+        assert (await handshake(server, **headers))[0] == 101, "through a proxy that terminates TLS"
         headers["Origin"] = f"http://{host}" if host != "events.example.com" else allowed
         told = await ask(server, "GET", "/topics", headers)
         assert told[0] == status
@@ -284,7 +284,7 @@ async def test_a_bearer_without_a_token_is_none() -> None:
         assert (await handshake(server, Authorization="Bearer"))[0] == 401
         assert (await handshake(server, Authorization="Bearer "))[0] == 401
         assert (await handshake(server, "?token="))[0] == 401
-        assert (await handshake(server, Authorization="Basic b3BzOm9wcy1rZXk="))[0] == 101  # of a proxy, perhaps
+        assert (await handshake(server, Authorization="Basic b3BzOm9wcy1rZXk="))[0] == 101  # perhaps for a proxy
 
 
 @pytest.mark.parametrize("name", ["Authorization", "X-API-Key"])
@@ -312,7 +312,7 @@ async def test_row_26_wrong_keys_at_full_speed(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pubsub.http.identities.FAILURE_PAUSE", 0.001)
-    monkeypatch.setattr("pubsub.http.identities.FAILURES_PER_SEC", 1e-6)  # however slow this machine is
+    monkeypatch.setattr("pubsub.http.identities.FAILURES_PER_SEC", 1e-6)  # also on a slow machine
     async with run_server(**BOTH) as server:
         answers = [await ask(server, "GET", "/topics", {"X-API-Key": f"guess-{number}"}) for number in range(100)]
         assert [status for status, _ in answers] == [401] * FAILURE_BURST + [429] * (100 - FAILURE_BURST)
@@ -324,7 +324,7 @@ async def test_row_26_wrong_keys_at_full_speed(
 
 
 async def test_row_26_who_is_wrong_again_and_again_waits_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By key, by token, by first message; the right ones from the same address are served meanwhile."""
+    """Bad keys, tokens and first messages; clients with good ones from the same address are served meanwhile."""
     monkeypatch.setattr("pubsub.http.identities.FAILURE_PAUSE", 4)
     monkeypatch.setattr("pubsub.http.identities.FAILURES_PER_SEC", 1e-6)
     monkeypatch.setattr("pubsub.http.identities.FAILURE_BURST", 2)
@@ -358,15 +358,15 @@ async def test_row_26_who_is_wrong_again_and_again_waits_and_nobody_else(monkeyp
         ("fe80::1%eth0", "fe80::/64"),
         ("::ffff:192.0.2.7", "192.0.2.7"),
         ("", ""),
-        (None, ""),
+        ("unix", "unix"),
     ],
 )
-def test_row_26_who_has_one_address_of_ipv6_has_all_of_the_network(address: str | None, network: str) -> None:
+def test_row_26_who_has_one_address_of_ipv6_has_all_of_the_network(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
 def test_row_36_clients_without_a_name_share_the_rate_of_their_network() -> None:
-    """Who has one address of IPv6 has 2**64, and would have as many rates."""
+    """A client with one IPv6 address has 2**64 addresses, and would have as many rates."""
     identities = Identities(api_keys=ApiKeys(""), tokens=None, rates=Rates(1, 2, lambda: 0.0))
     for address in ("2001:db8::1", "2001:db8::2"):
         identities.count(make_mocked_request("GET", "/", transport=transport_from(address)), ANYONE)

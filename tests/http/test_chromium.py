@@ -1,4 +1,4 @@
-"""A web page in Chromium that calls REST from another origin: what it may read when that is listed, and when not."""
+"""A web page in Chromium that calls REST from another origin: its access with and without ALLOWED_ORIGINS."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OPEN = """url => new Promise(resolve => {
 
 
 class EmptyPage(BaseHTTPRequestHandler):
-    """The site that the page comes from."""
+    """The site of the page."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -55,7 +55,7 @@ def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         assert os.environ.get("CI") != "true", "needs chromium: apt-get install chromium"
         pytest.skip("needs chromium: apt-get install chromium")
-    from playwright.sync_api import sync_playwright  # which not each of the test processes must load
+    from playwright.sync_api import sync_playwright  # here, because not every test process must load it
 
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -65,7 +65,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[int]:
-    """The port of the site: by ``127.0.0.1`` it is the listed origin, by ``localhost`` it is another one."""
+    """Serve the site; yield its port. With ``127.0.0.1`` it is the allowed origin, with ``localhost`` another one."""
     with ThreadingHTTPServer(("127.0.0.1", free_port()), EmptyPage) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -99,7 +99,7 @@ def fetch(page: Page, url: str, method: str = "GET", **options: Any) -> Any:
 
 
 def test_a_page_of_a_listed_origin_calls_rest(page: Page, server: ServerProcess) -> None:
-    """A call without a preflight, and three that Chromium asks for first."""
+    """One call without a preflight, and three with one."""
     assert fetch(page, f"{server.url}/health")["status"] == 200
     json = {"Content-Type": "application/json"}
     created = fetch(page, f"{server.url}/topics", "POST", headers=OPS | json, body='{"name":"orders"}')

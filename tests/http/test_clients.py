@@ -50,7 +50,7 @@ async def test_a_page_that_makes_no_sense(query: str) -> None:
 
 
 async def test_row_23_a_client_is_disconnected_within_a_second() -> None:
-    """Those that stall too."""
+    """Stalled clients too."""
     async with run_server(send_buffer=4096, api_keys=API_KEYS) as server, server.client("bob") as bob:
         ops = {"X-API-Key": "ops-key"}
         async with server.http.post("/topics", json={"name": "a"}, headers=ops) as response:

@@ -1,6 +1,6 @@
 """Cross-origin resource sharing: headers for pages of ALLOWED_ORIGINS at every route and error, none for others.
 
-tests/http/test_chromium.py shows that a browser makes of them what they are meant for.
+tests/http/test_chromium.py shows that a browser understands them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ async def ask(server: Server, method: str, path: str, headers: dict[str, str], *
 
 
 async def preflight(server: Server, path: str, method: str, origin: str) -> aiohttp.ClientResponse:
-    """The question that a browser asks first; it has no credentials."""
+    """Send the request that a browser sends first; it has no credentials."""
     asked = {"Origin": origin, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": "x-api-key"}
     return await ask(server, "OPTIONS", path, asked)
 
@@ -46,7 +46,7 @@ def access_headers(response: aiohttp.ClientResponse) -> set[str]:
 
 @pytest.mark.parametrize("path", [*PATHS, "/nowhere"])
 async def test_a_preflight_is_answered_for_every_route_and_method(path: str) -> None:
-    """Before identity and rates, which none would pass here; also where the page will only read a 404."""
+    """It is answered before identity and rates, which refuse every request here; also if the page would get a 404."""
     async with run_server(**SHARING, api_keys=API_KEYS, rate_limit_msgs_per_sec=0.01, rate_limit_burst=1) as server:
         for method in METHODS:
             response = await preflight(server, path, method, PAGE)
@@ -58,7 +58,7 @@ async def test_a_preflight_is_answered_for_every_route_and_method(path: str) -> 
             }  # fmt: skip
             assert int(response.headers["Access-Control-Max-Age"]) > 0
             assert response.headers["Vary"] == "Origin"
-            assert "Access-Control-Allow-Credentials" not in response.headers, "nothing here goes by cookies"
+            assert "Access-Control-Allow-Credentials" not in response.headers, "the server uses no cookies"
 
 
 @pytest.mark.parametrize("origin", OTHERS)
@@ -87,7 +87,7 @@ def is_readable(response: aiohttp.ClientResponse, status: int) -> None:
 
 
 async def test_answers_and_errors_are_readable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of handlers, of middlewares and of aiohttp."""
+    """Answers of handlers, of middlewares and of aiohttp."""
     page = {"Origin": PAGE}
     ops = page | {"X-API-Key": "ops-key"}
     settings = SHARING | {"api_keys": API_KEYS, "jwt_secret": SECRET, "max_message_bytes": 1024, "max_topics": 2}
@@ -113,7 +113,7 @@ async def test_answers_and_errors_are_readable(monkeypatch: pytest.MonkeyPatch) 
         is_readable(await ask(server, "GET", "/topics/a", ops), 500)
 
 
-async def test_who_is_over_the_rate_may_read_when_to_come_back() -> None:
+async def test_a_page_over_the_rate_may_read_when_to_come_back() -> None:
     async with run_server(**SHARING, rate_limit_msgs_per_sec=0.01, rate_limit_burst=1) as server:
         await ask(server, "GET", "/topics", {"Origin": PAGE})
         response = await ask(server, "GET", "/topics", {"Origin": PAGE})
@@ -171,7 +171,7 @@ async def test_without_allowed_origins_nothing_is_shared() -> None:
 
 
 async def test_two_origins_in_a_request_are_none() -> None:
-    """No browser sends that, and no answer fits it."""
+    """No browser sends that, and no answer is right for both."""
     async with run_server(**SHARING) as server:
         client = await RawClient.connect_tcp(server.port)
         head = f"GET /topics HTTP/1.1\r\nHost: x\r\nOrigin: https://evil.example\r\nOrigin: {PAGE}\r\n\r\n"

@@ -1,6 +1,6 @@
-"""Every byte of an HTTP connection has one meaning: it is a part of a request that is answered, or nobody reads it.
+"""Request smuggling: every byte of an HTTP connection is a part of an answered request, or the server drops it.
 
-What follows a request that ends the connection, ``Upgrade`` above all, must not be taken for a request.
+Bytes after a request that ends the connection, ``Upgrade`` above all, must not become a request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.http.test_pipeline import Stream
 from tests.http.test_tls import tls_server
 from tests.websocket.test_contract import handshake
 
-VICTIM = "victim"  # a topic; what is smuggled here would delete it
+VICTIM = "victim"  # a topic; a smuggled request would delete it
 SMUGGLED = b"DELETE /topics/victim HTTP/1.1\r\nHost: x\r\n\r\n"
 BEHIND = {
     "a request": SMUGGLED,
@@ -43,7 +43,7 @@ LENGTH = f"Content-Length: {len(BODY)}"
 CHUNKED = "Transfer-Encoding: chunked"
 CHUNKS = b"f\r\n" + BODY + b"\r\n0\r\n\r\n"
 
-# Each ends its connection; the status of its only answer.
+# Requests that end their connection, each with the status of its only answer.
 LAST = {
     "h2c": (head("GET /health", *H2C), 200),
     "h2c and its settings": (head("GET /health", *H2C, "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"), 200),
@@ -77,7 +77,7 @@ LAST = {
 
 
 async def statuses(client: RawClient) -> list[int]:
-    """Of all answers up to the end of the connection."""
+    """Return the statuses of all answers up to the end of the connection."""
     return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", await client.read_all())]
 
 
@@ -116,14 +116,14 @@ async def test_row_64_nothing_behind_the_last_request_is_read_with_tls(last: str
 
 @pytest.mark.parametrize("last", LAST)
 async def test_row_64_the_last_request_is_answered_and_closed(last: str) -> None:
-    """Also behind another one, which is answered first, and byte by byte."""
+    """The last request comes after another one, which is answered first, and also byte by byte."""
     sent, status = LAST[last]
     async with run_server() as server:
         client = await connect(server)
         await client.send(head("GET /stats") + sent)
         assert await statuses(client) == [200, status]
         client = await RawClient.connect_tcp(server.port)
-        with contextlib.suppress(ConnectionError):  # a body may be refused before its end
+        with contextlib.suppress(ConnectionError):  # the server may refuse a body before its end
             for number in range(len(sent)):
                 await client.send(sent[number : number + 1])
                 await asyncio.sleep(0)
@@ -134,7 +134,7 @@ async def test_row_64_the_last_request_is_answered_and_closed(last: str) -> None
 @pytest.mark.parametrize(("line", "status"), [("POST /topics", 400), ("GET /health", 200), ("GET /nowhere", 404)])
 @on_one_loop
 async def test_row_64_a_body_that_is_none_has_one_answer(line: str, status: int, chunks: bytes) -> None:
-    """The head is read before its chunks come, by a server that looks at them or not."""
+    """The server reads the head before the chunks come; some routes read the chunks, others do not."""
     async with run_server() as server:
         client = await connect(server)
         await client.send(head(line, CHUNKED, "Expect: 100-continue"))

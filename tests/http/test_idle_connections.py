@@ -1,4 +1,4 @@
-"""The rule of eviction, with connections that are none."""
+"""Eviction of idle connections, with fake connections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pubsub.http.idle_connections import MAX_CHECKS, Evictable, IdleConnections
 
 
 class Fake(Evictable):
-    """As busy as it is told to be, with a connection whose other side is ``peer``."""
+    """A fake connection, busy or not as a test sets it; ``peer`` is its other side."""
 
     def __init__(self) -> None:
         self.checks = 0
@@ -33,7 +33,7 @@ class Fake(Evictable):
 
 
 class Fakes:
-    """Connections that began in the order of their numbers."""
+    """Fake connections, numbered in the order in which they were opened."""
 
     def __init__(self, count: int) -> None:
         self.idle = IdleConnections()
@@ -48,7 +48,7 @@ class Fakes:
         return fake
 
     def evict_one(self) -> int:
-        """The number of the connection that is evicted now."""
+        """Evict a connection, and return its number."""
         before = {number for number, fake in enumerate(self.all) if fake.evicted}
         self.idle.evict_idlest()
         (found,) = {number for number, fake in enumerate(self.all) if fake.evicted} - before

@@ -1,4 +1,4 @@
-"""At the limit of connections, over real sockets: who makes way, and what stays of those who did: nothing."""
+"""The limit of connections, over real sockets: idle connections are evicted, and leave no memory or descriptor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.credentials import bearer
 from tests.harness import PATIENCE, Server, eventually, make_settings, run_server
 from tests.http.test_tls import tls_server
 
-ROOM = 8  # connections that the server may have, as many as it accepts at a stretch
+ROOM = 8  # limit of connections; the server accepts the same number at once
 KINDS = pytest.mark.parametrize("kind", ["plain", "tls"])
 BODY = b'{"name":"orders"}'
 POST = b"POST /topics HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(BODY)
@@ -38,7 +38,7 @@ def few_places(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.asynccontextmanager
 async def narrow_server(kind: str, folder: Path, **chosen: Any) -> AsyncIterator[Server]:
-    """A server in this loop, with time limits that are not meant."""
+    """Run a server in this loop, with time limits that no test reaches."""
     settings = {"read_timeout_sec": 300.0, "idle_timeout_sec": 300.0} | chosen
     if kind == "plain":
         async with run_server(**settings) as server:
@@ -53,12 +53,12 @@ async def connect(kind: str, port: int) -> tuple[asyncio.StreamReader, asyncio.S
 
 
 def connect_at_once(port: int, count: int) -> list[socket.socket]:
-    """Connections that the kernel has taken and the server has not, since the loop is not asked in between."""
+    """Open connections that the kernel has accepted and the server has not, because the loop does not run meanwhile."""
     return [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
 
 
 async def flood(server: Server, sent: bytes = b"") -> None:
-    """Many connections that send no request, until a request has been answered behind them."""
+    """Open many connections that send no request, and wait until a later request is answered."""
     clients = connect_at_once(server.port, 10 * ROOM)
     for client in clients:
         with contextlib.suppress(ConnectionError):
@@ -74,10 +74,10 @@ def handlers(server: Server) -> list[TimedRequestHandler]:
 
 
 def sockets() -> int:
-    """How many this process has open; the loop opens files of other kinds when it needs them first."""
+    """Count the open sockets of this process; the loop opens files of other kinds at any time."""
     found = 0
     for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # that of listdir itself
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of listdir itself
             found += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
     return found
 
@@ -92,7 +92,7 @@ def ends(client: socket.socket) -> bool:
 
 
 def living(name: str) -> int:
-    """Objects of a class and its subclasses; also those that only the collector would find to be dead."""
+    """Count the objects of a class and its subclasses, including garbage that is not collected yet."""
     return sum(name in (base.__name__ for base in type(each).__mro__) for each in gc.get_objects())
 
 
@@ -134,7 +134,7 @@ async def test_row_58_of_clients_that_come_through_the_handshake_as_they_make_wa
 async def test_row_58_a_handshake_that_ended_keeps_no_buffer_until_the_collector_runs(
     sent: bytes, tmp_path: Path
 ) -> None:
-    """The buffer has 256 KiB in asyncio; its owner is the SSLProtocol."""
+    """The buffer has 256 KiB in asyncio; it belongs to the SSLProtocol."""
     async with narrow_server("tls", tmp_path) as server:
         await server.get("/health")
         gc.collect()
@@ -235,7 +235,7 @@ async def test_requests_that_never_end_keep_nobody_out(kind: str, tmp_path: Path
 
 @KINDS
 async def test_who_waits_for_the_client_to_take_the_rest_makes_way_too(kind: str, tmp_path: Path) -> None:
-    """aiohttp has closed such a connection, and let go of it; the descriptor is free when all has been taken."""
+    """aiohttp has closed such a connection and forgotten it; its descriptor stays until the client has read all."""
     async with narrow_server(kind, tmp_path) as server:
         await server.get("/health")
         idle, (kept,) = sockets(), handlers(server)
@@ -246,7 +246,7 @@ async def test_who_waits_for_the_client_to_take_the_rest_makes_way_too(kind: str
         closed = [each for each in handlers(server) if each is not kept]
         for handler in closed:
             assert handler.transport is not None
-            handler.transport.write(bytes(32 << 20))
+            handler.transport.write(bytes(16 << 20))
             handler.force_close()
         await flood(server)
         await eventually(lambda: not set(closed) & set(handlers(server)))

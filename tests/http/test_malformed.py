@@ -1,6 +1,6 @@
-"""What HTTP must not be able to do: odd methods, names, fields, lengths, chunks and encodings, each with its status.
+"""Malformed HTTP: odd methods, names, fields, lengths, chunks and encodings, each with its status.
 
-Every error is the contract's JSON, none is a 500, and nothing stands unescaped in the log of debug mode.
+Every error is the contract's JSON, none is a 500, and the log of debug mode has no unescaped text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from tests.harness import RawClient, ServerProcess, on_one_loop
 
-LARGEST = 65_536  # of MAX_MESSAGE_BYTES here
+LARGEST = 65_536  # MAX_MESSAGE_BYTES in these tests
 BODY = b'{"name":"here"}'
 BOMB = gzip.compress(b" " * 20_000_000)
 
@@ -190,7 +190,7 @@ async def test_row_16_a_chunk_that_is_none_is_refused_at_once_also_when_it_comes
     client = await RawClient.connect_tcp(server.port)
     await client.send(chunked(b"5\r\nabcde\r\n"))
     other = await RawClient.connect_tcp(server.port)
-    assert (await other.request("GET", "/health"))[0] == 200  # the first part has been read by then
+    assert (await other.request("GET", "/health"))[0] == 200  # by now the server has read the first part
     await client.send(b"zz\r\n")
     status, answer = await client.read_response()
     assert status == 400

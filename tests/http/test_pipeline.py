@@ -1,4 +1,4 @@
-"""One request at a time: what pipelined requests cost, and that good clients notice nothing of it."""
+"""Pipelined requests: the server serves one at a time and limits their memory; good clients are not affected."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TLS = pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SLOW = GET.replace(b"/health", b"/stats")
 LAST = GET[:-2] + b"Connection: close\r\n\r\n"
-READ = 1 << 18  # bytes: the most that the loops read at a time; with TLS they may have twice as much
+READ = 1 << 18  # bytes: the largest read of the loops; with TLS they may buffer twice as much
 GREEDY = 30  # clients that do not read
 LARGE_HEAD = GET[:-2].replace(b"/health", b"/topics") + (b"X: " + b"x" * 7990 + b"\r\n") * 7 + b"\r\n"
-MOST = {False: 1024 << 10, True: 1792 << 10}  # bytes that one of them may cost; TLS has 0.7 MiB of buffers of its own
+MOST = {False: 1024 << 10, True: 1792 << 10}  # limit of bytes for one client; TLS has 0.7 MiB of its own buffers
 
 
 class Stream:
-    """A client by plain TCP or TLS that can be made to stop reading."""
+    """A client by plain TCP or TLS that can stop reading."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -51,7 +51,7 @@ class Stream:
         await self._writer.drain()
 
     async def statuses(self) -> list[int]:
-        """Of all answers up to the end of the connection."""
+        """Return the statuses of all answers up to the end of the connection."""
         async with asyncio.timeout(PATIENCE):
             return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", await self._reader.read())]
 
@@ -65,7 +65,7 @@ class Stream:
 
 
 class Greedy:
-    """Clients that send large heads without end and read nothing."""
+    """Clients that send large heads for ever and read nothing."""
 
     def __init__(self, port: int, *, tls: bool) -> None:
         self._port = port
@@ -92,7 +92,7 @@ class Greedy:
             stream.abort()
 
     async def stalled(self) -> None:
-        """Wait until none of them has sent any more while another client was answered a hundred times."""
+        """Wait until none of them can send any more, while another client gets a hundred answers."""
         other = await Stream.connect(self._port, tls=self._tls)
         before = 0
         while before < self._sent or before < GREEDY:
@@ -119,7 +119,7 @@ async def test_row_63_pipelined_heads_behind_a_response_that_is_not_read(tmp_pat
 
 
 async def fill(port: int, *, tls: bool) -> None:
-    """Make the answers to /topics long, 80 kB: so few of them lie in the kernel."""
+    """Make the answers to /topics long, 80 kB, so that the kernel's buffers hold only a few of them."""
     maker = await Stream.connect(port, tls=tls)
     for number in range(300):
         await maker.send(with_length(b'{"name":"%b%d"}' % (b"x" * 240, number)))
@@ -223,7 +223,7 @@ async def test_a_client_that_leaves_while_its_request_is_served_is_noticed(
 async def test_row_63_a_client_is_read_no_further_while_its_request_is_served(
     tmp_path: Path, tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And all that it has sent is answered afterwards."""
+    """Afterwards every request that it has sent is answered."""
     pause = Pause(monkeypatch)
     count = 200
     async with running(tmp_path, tls=tls) as server:
@@ -245,7 +245,7 @@ async def test_row_63_a_client_is_read_no_further_while_its_request_is_served(
 async def test_what_comes_behind_the_last_request_is_dropped_while_that_is_served(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And not kept: the client is read on, so that it can be seen to leave."""
+    """The server continues to read, without buffering, so that it sees the client's disconnect."""
     pause = Pause(monkeypatch)
     async with run_server() as server:
         client = await Stream.connect(server.port, tls=False)

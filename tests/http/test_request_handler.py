@@ -1,4 +1,4 @@
-"""The time limits of HTTP, and what is not HTTP, over real sockets. A good client is served meanwhile."""
+"""The time limits of HTTP, and input that is not HTTP, over real sockets. A good client is served meanwhile."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.harness import Pause, RawClient, Server, eventually, on_one_loop, run
 REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BODY = b'{"name":"orders"}'
 POST = b"POST /topics HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(BODY)
-SMALL_BUFFER = 1 << 16  # of the kernels on both sides, so that a stalled client is felt soon
-NEVER = 300.0  # seconds, for the limits that are not meant
+SMALL_BUFFER = 1 << 16  # of the kernels on both sides, so that a stalled client blocks soon
+NEVER = 300.0  # seconds, for the limits that a test does not use
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever clients do here is their affair: no traceback, no error."""
+    """Check that faults of clients cause no traceback and no error in the log."""
     caplog.set_level(logging.WARNING)
     yield
     failures = [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
@@ -37,7 +37,7 @@ async def limited(
     idle_timeout_sec: float = NEVER,
     send_buffer: int | None = None,
 ) -> AsyncIterator[Server]:
-    """A server with one short time limit, asked all the while by a good client."""
+    """Run a server with one short time limit, and a good client that always sends requests."""
     limits = {
         "read_timeout_sec": read_timeout_sec,
         "write_timeout_sec": write_timeout_sec,
@@ -64,7 +64,7 @@ async def test_row_14_a_head_that_does_not_come_ends_the_connection(sent: bytes)
 
 
 async def dribble(client: RawClient, sent: bytes) -> None:
-    """Send byte by byte, until the other side closes."""
+    """Send byte by byte, until the server closes."""
     with contextlib.suppress(ConnectionError):
         for number in range(len(sent)):
             await client.send(sent[number : number + 1])
@@ -98,7 +98,7 @@ WHOLE = {
 
 
 async def send_apart(server: Server, client: RawClient, segments: list[bytes]) -> None:
-    """Each when the server has read the one before: it has answered another client since."""
+    """Send each segment after the server has read the last one: it answers another client in between."""
     for sent in segments:
         await client.send(sent)
         await server.get("/health")
@@ -113,7 +113,7 @@ async def read_answers(client: RawClient, sent: list[bytes]) -> None:
 @pytest.mark.parametrize("whole", WHOLE)
 @on_one_loop
 async def test_row_14_a_request_begun_behind_another_one_must_be_whole_in_time(whole: str, begun: bytes) -> None:
-    """It came in one segment with the end of the other one."""
+    """The begun request comes in one segment with the end of the other one."""
     async with limited(read_timeout_sec=0.3) as server:
         client = await RawClient.connect_tcp(server.port)
         *first, last = WHOLE[whole]
@@ -133,7 +133,7 @@ async def test_row_14_a_request_begun_while_another_one_is_served_must_be_whole_
         await pause.begun.wait()
         await client.send(begun)
         silent = await RawClient.connect_tcp(server.port)
-        assert await silent.is_gone()  # nobody is cut off because the server takes its time
+        assert await silent.is_gone()  # a client is not closed while it waits for the server
         pause.released.set()
         for _ in range(1 + begun.count(b"\r\n\r\n")):
             assert (await client.read_response())[0] == 200
@@ -142,7 +142,7 @@ async def test_row_14_a_request_begun_while_another_one_is_served_must_be_whole_
 
 @pytest.mark.parametrize("whole", WHOLE)
 async def test_behind_a_whole_request_a_connection_may_be_idle_longer_than_a_head_takes(whole: str) -> None:
-    """Proven by order, as below."""
+    """Proof by order, as below."""
     async with limited(read_timeout_sec=0.3) as server:
         client = await RawClient.connect_tcp(server.port)
         for _ in range(2):
@@ -155,7 +155,7 @@ async def test_behind_a_whole_request_a_connection_may_be_idle_longer_than_a_hea
 
 
 async def test_a_request_begun_in_time_may_take_longer_than_a_connection_may_be_idle() -> None:
-    """Proven by order: another one that was idle from a later moment on is gone, and this one still is answered."""
+    """Proof by order: a client that became idle later is closed, while this one is still answered."""
     async with limited(idle_timeout_sec=0.3) as server:
         client, idle = await RawClient.connect_tcp(server.port), await RawClient.connect_tcp(server.port)
         for each in (client, idle):
@@ -180,7 +180,7 @@ async def test_a_slow_head_in_time_is_served() -> None:
 @pytest.mark.parametrize("path", [b"/topics", b"/nowhere", b"/health"])
 @pytest.mark.parametrize("slow", [False, True], ids=["never", "byte by byte"])
 async def test_a_body_that_does_not_come_is_a_408_or_the_end(path: bytes, slow: bool) -> None:
-    """Where nobody reads the body, its answer may come first; but the connection ends."""
+    """If the route does not read the body, the answer may come first; but the connection ends."""
     async with limited(read_timeout_sec=0.3) as server:
         client = await RawClient.connect_tcp(server.port)
         await client.send(POST.replace(b"/topics", path).replace(b"Length: ", b"Length: 5"))
@@ -204,7 +204,7 @@ async def test_an_idle_connection_is_closed() -> None:
 
 
 async def test_an_idle_connection_may_be_idle_longer_than_a_head_takes() -> None:
-    """Proven by order: another one that says nothing is gone, and this one still answers."""
+    """Proof by order: another client, which is silent, is closed, while this one is still served."""
     async with limited(read_timeout_sec=0.3) as server:
         client = await RawClient.connect_tcp(server.port)
         for _ in range(2):
@@ -215,7 +215,7 @@ async def test_an_idle_connection_may_be_idle_longer_than_a_head_takes() -> None
 
 
 def fill(server: Server) -> bytes:
-    """Make /topics long, 0.8 MB; the request for it."""
+    """Make /topics long, 0.8 MB; return the request for it."""
     for number in range(3000):
         server.app[BROKER].create_topic("x" * 240 + str(number))
     return REQUEST.replace(b"/health", b"/topics")
@@ -223,7 +223,7 @@ def fill(server: Server) -> bytes:
 
 @pytest.mark.parametrize("pipelined", [1, 50], ids=["one answer", "many answers"])
 async def test_who_does_not_read_its_answer_is_cut_off(pipelined: int) -> None:
-    """It gets what the buffers held, and then the end; not all."""
+    """It gets only the bytes in the buffers, then the end of the connection."""
     async with limited(write_timeout_sec=0.3, send_buffer=SMALL_BUFFER) as server:
         client = await connect_beside(server, SMALL_BUFFER)
         await client.send(fill(server) * pipelined)
@@ -235,7 +235,7 @@ async def test_who_does_not_read_its_answer_is_cut_off(pipelined: int) -> None:
 
 
 async def test_who_reads_the_end_of_its_answer_never_is_cut_off() -> None:
-    """So little is left that nobody waits for it any longer: it stands in the transport's buffer."""
+    """The end is so short that the handler no longer waits for it: it is in the transport's buffer."""
     async with limited(write_timeout_sec=0.3, send_buffer=SMALL_BUFFER) as server:
         client = await connect_beside(server, SMALL_BUFFER)
         for number in range(1000):
@@ -250,14 +250,14 @@ def http_connections(server: Server) -> int:
 
 
 async def connect_beside(server: Server, receive_buffer: int | None = None) -> RawClient:
-    """Connect, and wait until the server knows of it beside the good client."""
+    """Connect, and wait until the server has this connection and that of the good client."""
     client = await RawClient.connect_tcp(server.port, receive_buffer=receive_buffer)
     await eventually(lambda: http_connections(server) == 2)
     return client
 
 
 async def server_has_nobody_else(server: Server) -> None:
-    """Wait until the good client's is the only HTTP connection."""
+    """Wait until the good client has the only HTTP connection."""
     await eventually(lambda: http_connections(server) == 1)
 
 
@@ -269,7 +269,7 @@ async def test_who_reads_its_answer_slowly_gets_it_all() -> None:
         received = b""
         while more := await client.read_some():
             received += more
-            await asyncio.sleep(0.1)  # the client's slowness: longer than the limit for the whole
+            await asyncio.sleep(0.1)  # the client is slow: the whole takes longer than the limit
         assert len(json.loads(received.partition(b"\r\n\r\n")[2])["topics"]) == 3000
 
 

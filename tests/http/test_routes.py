@@ -1,4 +1,4 @@
-"""The table of routes: the router serves it and nothing else, each answer has its type, each role is asked for."""
+"""The table of routes: the router serves exactly these, each answer has its type, each route requires its role."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.harness import Server, make_settings, on_one_loop, run_server
 REST = [route for route in ROUTES if route.role is not RouteRole.HANDSHAKE]
 BOTH: dict[str, Any] = {"api_keys": API_KEYS, "jwt_secret": SECRET}
 ADMIN = {"X-API-Key": "ops-key"}
-BODIES = {"POST /topics": {"name": "new"}}  # of the calls that take one
+BODIES = {"POST /topics": {"name": "new"}}  # for the calls with a body
 each_route = pytest.mark.parametrize("route", REST, ids=lambda route: f"{route.method} {route.path}")
 
 
@@ -43,7 +43,7 @@ def test_what_is_read_has_no_body_and_what_is_written_is_for_admins() -> None:
 
 
 async def call(server: Server, route: Route, headers: dict[str, str], method: str = "") -> tuple[int, bytes]:
-    """Ask for topic ``old`` of client ``alice``; status and body."""
+    """Call a route with topic ``old`` and client ``alice``; return status and body."""
     path = route.path.format(name="old", client_id="alice")
     body = BODIES.get(f"{route.method} {route.path}")
     async with server.http.request(method or route.method, path, headers=headers, json=body) as response:

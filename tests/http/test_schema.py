@@ -1,4 +1,4 @@
-"""Whatever may be asked over REST, and much that may not: never a 5xx, always JSON. Schemathesis asks."""
+"""Random REST calls, valid and invalid, by Schemathesis: the answer is always JSON and never a 5xx."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLES = 25
 
 
 def make_schema() -> Json:
-    """What the calls take, as OpenAPI: from the types that decode it, so that there is no second list of fields."""
+    """Make an OpenAPI schema of the calls from the types that decode them: there is no second list of fields."""
     bodies = [route.request for route in ROUTES if route.request is not None]
     _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     paths: Json = {}
@@ -27,7 +27,7 @@ def make_schema() -> Json:
         if "{" in path:
             name = path.partition("{")[2].partition("}")[0]
             operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
-        if route.method in ("POST", "PUT", "PATCH"):  # one that takes no type takes any JSON
+        if route.method in ("POST", "PUT", "PATCH"):  # a route without a type accepts any JSON
             shape = {"$ref": f"#/components/schemas/{route.request.__name__}"} if route.request is not None else {}
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": shape}}}
         paths.setdefault(path, {})[route.method.lower()] = operation
@@ -46,8 +46,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.mark.parametrize("mode", ["positive", "negative"])
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_row_31_any_call_is_answered_in_json(route: Route, mode: str, server: ServerProcess) -> None:
-    """``negative``: what the schema does not allow."""
-    import schemathesis  # takes seconds, which not each of the test processes must spend
+    """The mode ``negative`` sends calls that the schema does not allow."""
+    import schemathesis  # here, because the import takes seconds and not every test process needs it
     from schemathesis.generation import GenerationMode
 
     operation = schemathesis.openapi.from_dict(make_schema())[route.path][route.method]
@@ -64,7 +64,7 @@ def test_row_31_any_call_is_answered_in_json(route: Route, mode: str, server: Se
     try:
         ask()
     except hypothesis.errors.Unsatisfiable:
-        assert mode == "negative", "a call that takes nothing can't be asked wrongly"
+        assert mode == "negative", "a call without parameters has no wrong ones"
 
 
 def check_answer(answer: Any) -> None:

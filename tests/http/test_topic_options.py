@@ -1,4 +1,4 @@
-"""Options of topics over REST: what may be chosen, what comes back, and what makes no sense."""
+"""Options of topics over REST: valid options, the options in answers, and errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEFAULTS = {"history": 100, "ttl_sec": None, "durable": False, "dedup_sec": None
         {"durable": False},
         *({"overflow": policy} for policy in ("drop_oldest", "drop_newest", "latest", "disconnect")),
         {"history": 7, "ttl_sec": 3, "durable": True, "dedup_sec": 4, "overflow": "latest"},
-        DEFAULTS,  # what is shown can be sent
+        DEFAULTS,  # an answer's options can be sent again
     ],
     ids=str,
 )
@@ -98,7 +98,7 @@ async def test_a_topic_that_does_not_exist_has_nothing_to_show() -> None:
 
 
 async def test_a_durable_topic_that_can_t_be_stored_is_refused_and_health_says_why() -> None:
-    async with run_server() as server:  # whose data_dir can't be made
+    async with run_server() as server:  # its data_dir cannot be created
         async with server.http.post("/topics", json={"name": "t", "durable": True}) as response:
             assert response.status == 503
             assert (await response.json())["error"].startswith("not stored")
@@ -109,7 +109,7 @@ async def test_a_durable_topic_that_can_t_be_stored_is_refused_and_health_says_w
 
 
 async def test_row_32_disconnect_closes_a_subscriber_at_the_first_overflow(caplog: pytest.LogCaptureFixture) -> None:
-    """At once, not after WRITE_WAIT_SEC; a subscriber that keeps up notices nothing."""
+    """It is closed at once, not after WRITE_WAIT_SEC; a subscriber that keeps up is not affected."""
     async with run_server(send_buffer=1 << 14, write_wait_sec=3600) as server:
         async with server.http.post("/topics", json={"name": "t", "overflow": "disconnect"}) as response:
             assert response.status == 201
@@ -123,7 +123,7 @@ async def test_row_32_disconnect_closes_a_subscriber_at_the_first_overflow(caplo
 
 
 async def flood_until(client: Client, end: Any) -> None:
-    """Publish long messages and read them, one at a time, until ``end`` holds."""
+    """Publish long messages and read them, one at a time, until ``end`` is true."""
     while not end():
         await client.send(publish_request("t", "x" * 8000))
         for _ in range(2):

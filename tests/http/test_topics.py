@@ -13,7 +13,7 @@ from pubsub.core.broker import Broker
 from pubsub.http.app_keys import BROKER
 from tests.harness import Json, RawClient, Server, eventually, on_one_loop, run_server
 
-LIMIT = 4096  # of MAX_MESSAGE_BYTES in these tests
+LIMIT = 4096  # MAX_MESSAGE_BYTES in these tests
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ async def server() -> AsyncIterator[Server]:
 
 
 async def ask(server: Server, method: str, path: str, body: bytes | None = None) -> tuple[int, Json]:
-    """Status and JSON of the answer; nothing but JSON is ever answered."""
+    """Return the status and the JSON of the answer, which is always JSON."""
     async with server.http.request(method, path, data=body) as response:
         assert response.content_type == "application/json"
         return response.status, await response.json()
@@ -93,7 +93,7 @@ async def test_a_percent_encoded_name_is_decoded_once(server: Server) -> None:
 @pytest.mark.parametrize("name", ["a b", "a/b", "ä", "%", "\0", "a\nb", "%61", "x" * 256, "*", "../health"])
 @on_one_loop
 async def test_a_name_that_can_be_no_topics_is_not_found_either(server: Server, name: str) -> None:
-    """The contract's row knows 200 and 404; a 400 that names the fault is as good. Nothing is deleted by a trick."""
+    """The contract allows 200 and 404; a 400 that names the fault is equally good. No trick deletes a topic."""
     await server.create("a")
     async with server.http.delete(URL(f"{server.url}/topics/{quote(name, safe='')}", encoded=True)) as response:
         assert response.status in (400, 404)
@@ -243,7 +243,7 @@ async def test_health(server: Server) -> None:
 
 
 async def test_subscribers_are_connections(server: Server) -> None:
-    """Twice subscribed counts once; /health counts connections that are subscribed to anything."""
+    """A connection that subscribes twice counts once; /health counts connections with at least one subscription."""
     await server.create("orders", "trades")
     async with server.client("same") as first, server.client("same") as second, server.client("third"):
         for client, topics in ((first, ["orders", "orders", "trades"]), (second, ["orders"])):

@@ -1,4 +1,4 @@
-"""Durable topics over real sockets and real disks: what an acknowledgement promises, restarts, crashes, failures."""
+"""Durable topics over real sockets and real disks: acknowledged messages, restarts, crashes, failures."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from pubsub.core.catchup import PAGE
+from pubsub.core.catchup import REPLAY_PAGE
 from pubsub.http.app_keys import BROKER
 from pubsub.journals.operations import Operation, Result
 from pubsub.journals.sqlite import UNWRITTEN_BYTES, SqliteJournal
 from pubsub.journals.store import Store
 from pubsub.journals.writer import Writer
-from pubsub.protocol.frames import LONG
+from pubsub.protocol.frames import LONG_TEXT
 from pubsub.system.cores import SharedCore
 from pubsub.websocket.replies import PauseReason
 from tests.harness import (
@@ -44,7 +44,7 @@ def data_dir(tmp_path: Path) -> str:
 
 
 class StillDisk:
-    """Whatever thread calls ``method`` of ``owner`` from now on waits until :attr:`works` is set."""
+    """A disk that does not answer: a thread that calls ``method`` of ``owner`` waits until :attr:`works` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, method: str) -> None:
         self.asked = threading.Event()
@@ -79,7 +79,7 @@ def payloads(events: list[Json]) -> list[Any]:
 
 
 async def kept(server: Server, topic: str = "t") -> list[Json]:
-    """All messages of a topic, oldest first."""
+    """Return all messages of a topic, oldest first."""
     async with server.client("reader") as client:
         found: list[Json] = []
         while True:
@@ -112,7 +112,7 @@ async def test_nothing_is_made_on_disk_without_a_durable_topic(data_dir: str) ->
         await server.create("plain")
         async with server.client() as client:
             await client.publish("plain", 1)
-    assert not Path(data_dir).exists()  # noqa: ASYNC240 - nothing else runs here any more
+    assert not Path(data_dir).exists()  # noqa: ASYNC240 - nothing else runs in this loop now
 
 
 async def test_a_topic_that_was_deleted_stays_so_and_made_anew_is_another(data_dir: str) -> None:
@@ -204,25 +204,25 @@ async def test_two_publishes_of_one_id_in_one_group_are_one_message(data_dir: st
 
 
 async def test_row_40_a_long_replay_is_read_from_disk_and_meets_what_is_live_without_a_seam(data_dir: str) -> None:
-    """While somebody publishes all the time, a newcomer gets everything from the first message on, once."""
+    """While a client publishes all the time, a new subscriber gets each message from the first one on, once."""
     async with run_server(data_dir=data_dir, ring_buffer_size=50) as server:
         await create(server, history=100_000)
         async with server.client("p") as publisher, server.client("s") as subscriber:
-            await publish_many(publisher, "t", 2 * PAGE)
+            await publish_many(publisher, "t", 2 * REPLAY_PAGE)
             ack = await subscriber.subscribe(
                 "t", resume={"t": {"epoch": (await server.get("/topics/t"))["epoch"], "seq": 0}}
             )
             assert ack["recovered"] is True
-            await publish_many(publisher, "t", 2 * PAGE, first=2 * PAGE + 1)
-            events = await subscriber.receive_many(4 * PAGE)
-    assert [event["seq"] for event in events] == list(range(1, 4 * PAGE + 1))
-    assert payloads(events) == list(range(1, 4 * PAGE + 1))
+            await publish_many(publisher, "t", 2 * REPLAY_PAGE, first=2 * REPLAY_PAGE + 1)
+            events = await subscriber.receive_many(4 * REPLAY_PAGE)
+    assert [event["seq"] for event in events] == list(range(1, 4 * REPLAY_PAGE + 1))
+    assert payloads(events) == list(range(1, 4 * REPLAY_PAGE + 1))
 
 
 async def test_row_40_what_is_on_the_disk_and_not_yet_delivered_is_not_read(
     data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread that reads sees a group before the loop knows of it: nobody gets its messages twice, or too early."""
+    """The reading thread sees a group before the loop does: no subscriber gets its messages twice or too early."""
     async with run_server(data_dir=data_dir, ring_buffer_size=10) as server:
         await create(server, history=1000)
         async with server.client("p") as publisher, server.client("s") as subscriber:
@@ -251,7 +251,7 @@ async def test_row_40_what_is_on_the_disk_and_not_yet_delivered_is_not_read(
 async def test_a_history_that_the_end_of_its_topic_overtakes_finds_no_topic(
     data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the disk has at that place by now may be another topic's."""
+    """The disk may by now have another topic at that place."""
     async with run_server(data_dir=data_dir, ring_buffer_size=10) as server, server.client() as client:
         await create(server, history=1000)
         await publish_many(client, "t", 100)
@@ -278,7 +278,7 @@ async def test_a_subscriber_that_takes_its_long_replay_slowly_costs_no_memory_an
             assert (await slow.receive())["type"] == "ack"
             clients = (await server.get("/clients"))["clients"]
             assert [row["subscriptions"] for row in clients if row["client_id"] == "raw"] == [["t"]]
-            assert sum(row["queued"] for row in clients) <= PAGE
+            assert sum(row["queued"] for row in clients) <= REPLAY_PAGE
             assert (await publisher.publish("t", "live"))["seq"] == 2 * count + 1
             seqs = [(await slow.receive())["seq"] for _ in range(2 * count + 1)]
     assert seqs == list(range(1, 2 * count + 2))
@@ -288,8 +288,8 @@ async def test_unsubscribing_in_the_middle_of_a_long_replay_ends_it(data_dir: st
     async with run_server(data_dir=data_dir, ring_buffer_size=10) as server:
         await create(server, history=10_000)
         async with server.client() as client:
-            await publish_many(client, "t", 3 * PAGE)
-            await client.send({"type": "subscribe", "topic": "t", "client_id": "tester", "last_n": 3 * PAGE})
+            await publish_many(client, "t", 3 * REPLAY_PAGE)
+            await client.send({"type": "subscribe", "topic": "t", "client_id": "tester", "last_n": 3 * REPLAY_PAGE})
             assert (await client.ask({"type": "unsubscribe", "topic": "t", "client_id": "tester"}))["type"] == "ack"
             assert (await server.get("/topics/t"))["subscribers"] == 0
             client.others.clear()
@@ -301,13 +301,13 @@ async def test_subscribing_again_in_the_middle_of_a_long_replay_replaces_it(data
     async with run_server(data_dir=data_dir, ring_buffer_size=10) as server:
         await create(server, history=10_000)
         async with server.client() as client:
-            await publish_many(client, "t", 3 * PAGE)
-            await client.send({"type": "subscribe", "topic": "t", "client_id": "tester", "last_n": 3 * PAGE})
+            await publish_many(client, "t", 3 * REPLAY_PAGE)
+            await client.send({"type": "subscribe", "topic": "t", "client_id": "tester", "last_n": 3 * REPLAY_PAGE})
             ack = await client.subscribe("t", last_n=1)
-            assert ack["seq"] == 3 * PAGE
-            assert (await client.receive())["seq"] == 3 * PAGE
+            assert ack["seq"] == 3 * REPLAY_PAGE
+            assert (await client.receive())["seq"] == 3 * REPLAY_PAGE
             await client.publish("t", "live")
-            live = next(message for message in client.others if message.get("seq") == 3 * PAGE + 1)
+            live = next(message for message in client.others if message.get("seq") == 3 * REPLAY_PAGE + 1)
             assert live["message"]["payload"] == "live"
             assert (await server.get("/topics/t"))["subscribers"] == 1
 
@@ -348,7 +348,7 @@ async def test_row_44_expired_messages_are_gone_after_a_restart_and_from_the_dis
             await client.publish("t", 1)
             await client.ask(publish_request("kept", 1) | {"ttl_sec": 0.2})
             await client.publish("kept", 2)
-        await asyncio.sleep(0.25)  # what has expired must really have
+        await asyncio.sleep(0.25)  # the time of expiry must really be over
     async with run_server(data_dir=data_dir) as server:
         assert payloads(await kept(server)) == []
         assert payloads(await kept(server, "kept")) == [2]
@@ -396,7 +396,7 @@ async def test_row_37_a_disk_that_stands_still_holds_its_publishers_and_no_one_e
         async with server.client("p") as publisher, server.client("other") as other:
             sending = asyncio.create_task(send_many(publisher, count, text))
             await eventually(lambda: bool(journal._when_writable))
-            assert not sending.done(), "the server no longer reads from who publishes"
+            assert not sending.done(), "the server no longer reads from the publishers"
             assert UNWRITTEN_BYTES < journal._unwritten_bytes < UNWRITTEN_BYTES + 2 * len(text)
             await other.subscribe("memory")
             await other.publish("memory", 1)
@@ -408,7 +408,7 @@ async def test_row_37_a_disk_that_stands_still_holds_its_publishers_and_no_one_e
         assert {answer["type"] for answer in answers} == {"ack"}
 
 
-# A thread that never rests, of which no lock is taken, and the writing thread beside it; both on one core.
+# A thread that is always busy and shares no lock, and the writing thread beside it; both on one core.
 ONE_CORE = """
 import os, sys, time
 from pathlib import Path
@@ -475,7 +475,7 @@ async def test_the_writing_thread_is_let_through_before_work_that_takes_long(
             return len(calls) - before
 
         assert await calls_of(server.get("/health")) == 1
-        assert await calls_of(client.publish("t", "x" * LONG)) == 2
+        assert await calls_of(client.publish("t", "x" * LONG_TEXT)) == 2
         assert await calls_of(client.publish("t", "x")) == 0
         await raw.send(ping * 20)
         for _ in range(20):
@@ -537,7 +537,7 @@ async def test_a_damaged_event_is_an_error_and_keeps_nobody_waiting(data_dir: st
 async def test_answers_that_wait_for_an_earlier_publish_are_bounded(
     data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One publish that the disk holds up, and a flood of others that could be answered at once."""
+    """The disk delays one publish; many others after it could be answered at once."""
     monkeypatch.setattr("pubsub.websocket.outcomes.MAX_WAITING", 50)
     async with run_server(data_dir=data_dir) as server:
         await create(server)
@@ -559,7 +559,7 @@ async def test_answers_that_wait_for_an_earlier_publish_are_bounded(
 async def test_row_61_several_reasons_to_hold_a_client_at_once_leave_its_answers_in_order(
     data_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The publishes that the disk holds up end while a history waits: that lets go of its own reason alone."""
+    """The delayed publishes end while a history waits: each resume removes only its own reason for a pause."""
     monkeypatch.setattr("pubsub.websocket.outcomes.MAX_WAITING", 50)
     async with run_server(data_dir=data_dir, ring_buffer_size=1) as server, server.client() as client:
         await create(server, history=1000)
@@ -600,7 +600,7 @@ async def test_publishes_that_wait_for_the_disk_are_bounded(data_dir: str, monke
 async def test_row_60_who_waits_for_the_journal_and_does_not_read_is_dropped(
     data_dir: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its answer waits until it has taken the pages of its replay: the one who keeps it waiting is the client."""
+    """Its answer waits until it has read the pages of its replay: the client itself causes the wait."""
     async with run_server(data_dir=data_dir, ring_buffer_size=10, write_wait_sec=0.5, send_buffer=1 << 16) as server:
         await create(server, history=10_000)
         async with server.client("p") as publisher:
@@ -615,7 +615,7 @@ async def test_row_60_who_waits_for_the_journal_and_does_not_read_is_dropped(
 
 
 def test_row_60_a_held_client_that_keeps_its_own_answer_waiting_is_not_taken_for_alive() -> None:
-    """The identity provider answers while the client does not read; it gets no sign of life for that."""
+    """The identity provider answers while the client does not read; that does not count as activity of the client."""
     parts = Parts(Random(0))
     connection = parts.connect("waiting").connection
     assert connection is not None

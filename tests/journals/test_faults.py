@@ -1,4 +1,4 @@
-"""Crashes, failing disks, damaged files: nothing acknowledged is lost, nothing false acknowledged, and it is said."""
+"""Crashes, failing disks, damaged files: no acknowledged message is lost, and the server reports each fault."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def serve(directory: Path) -> ServerProcess:
     return ServerProcess("--data-dir", str(directory))
 
 
-async def ask(server: ServerProcess, method: str, path: str, body: Any = None) -> tuple[int, Json]:
+async def ask(server: Server | ServerProcess, method: str, path: str, body: Any = None) -> tuple[int, Json]:
     client = await RawClient.connect_tcp(server.port)
     try:
         return await client.request(method, path, b"" if body is None else json.dumps(body).encode())
@@ -55,7 +55,7 @@ async def ask(server: ServerProcess, method: str, path: str, body: Any = None) -
         client.close()
 
 
-async def make_topic(server: ServerProcess) -> None:
+async def make_topic(server: Server | ServerProcess) -> None:
     assert (await ask(server, "POST", "/topics", TOPIC))[0] == 201
 
 
@@ -71,7 +71,7 @@ async def read_all(server: Server | ServerProcess, topic: str = "t") -> list[Jso
 
 
 class Witness:
-    """What publishers and a subscriber of a server saw up to its death."""
+    """A record of all that publishers and a subscriber saw until the server's end."""
 
     def __init__(self) -> None:
         self.acked: dict[str, int] = {}
@@ -105,7 +105,7 @@ class Witness:
                     self.epochs.add(told["epoch"])
 
     async def watch(self, server: ServerProcess, stop: asyncio.Event) -> None:
-        """Publish and subscribe until the server dies; set ``stop`` off after a while at random."""
+        """Publish and subscribe until the server ends; set ``stop`` after a random time."""
         tasks = [asyncio.create_task(self.subscribe(server.url))]
         tasks += [asyncio.create_task(self.publish(server.url)) for _ in range(3)]
         before = len(self.acked)
@@ -117,14 +117,14 @@ class Witness:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def check(self, events: list[Json]) -> None:
-        """Everything that was promised is there: each message once, in order, without a hole."""
+        """Check that every acknowledged or delivered message is there, once, in order, without a gap."""
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
         ids = {event["seq"]: event["message"]["id"] for event in events}
         assert len(set(ids.values())) == len(ids)
         for message_id, seq in self.acked.items():
             assert ids[seq] == message_id, "it was acknowledged"
         for seq, message_id in self.delivered.items():
-            assert ids[seq] == message_id, "somebody has seen it"
+            assert ids[seq] == message_id, "a subscriber has seen it"
         assert len(self.epochs) == 1
 
 
@@ -134,16 +134,16 @@ async def test_row_45_kill_9_while_publishers_are_at_work(tmp_path_factory: pyte
     """Ten rounds on one journal; ``make soak`` has 200."""
     directory = tmp_path_factory.mktemp("journal")
     witness = Witness()
-    with serve(directory) as server:
+    async with run_server(data_dir=str(directory)) as server:
         await make_topic(server)
     for _ in range(10):
-        with serve(directory) as server:
+        with serve(directory) as mortal:
             stop = asyncio.Event()
-            watching = asyncio.create_task(witness.watch(server, stop))
+            watching = asyncio.create_task(witness.watch(mortal, stop))
             await stop.wait()
-            server.process.send_signal(signal.SIGKILL)
+            mortal.process.send_signal(signal.SIGKILL)
             await watching
-    with serve(directory) as server:
+    async with run_server(data_dir=str(directory)) as server:
         witness.check(await read_all(server))
     assert run_journal("check", directory).returncode == 0
 
@@ -160,13 +160,13 @@ async def test_sigterm_acknowledges_what_it_has_stored_and_starts_again_without_
         acked = 1 + sum([message["type"] == "ack" async for message in client.read_messages()])
         assert server.wait() == 0
     assert not (tmp_path / "journal.db-wal").exists()
-    with serve(tmp_path) as server:
-        assert len(await read_all(server)) >= acked
+    async with run_server(data_dir=str(tmp_path)) as next_server:
+        assert len(await read_all(next_server)) >= acked
 
 
 @on_one_loop
 async def test_row_47_a_full_disk_costs_no_message_and_heals_by_itself(tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk: it can be set and lifted while the server runs."""
+    """A limit on file sizes simulates the full disk: it can be set and removed while the server runs."""
     with serve(tmp_path) as server:
         await make_topic(server)
         await server.create("memory")
@@ -174,7 +174,7 @@ async def test_row_47_a_full_disk_costs_no_message_and_heals_by_itself(tmp_path:
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (400_000, limit[1]))
         acked = await publish_until_refused(client)
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1, limit[1]))  # no room for a small one either
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1, limit[1]))  # no space even for a small one
         _, health = await ask(server, "GET", "/health")
         assert health["status"] == "degraded"
         assert health["reason"]
@@ -201,7 +201,7 @@ async def healed(server: ServerProcess) -> None:
 
 
 async def publish_until_refused(client: RawClient) -> list[str]:
-    """Publish long payloads one by one; those that were acknowledged before the first that was not."""
+    """Publish long payloads one by one up to the first refusal; return the acknowledged ones."""
     acked: list[str] = []
     while True:
         payload = f"{len(acked):5}" * 4000
@@ -235,7 +235,7 @@ async def test_a_subscriber_sees_nothing_of_what_was_refused(tmp_path: Path) -> 
 
 
 def start(directory: Path) -> subprocess.CompletedProcess[str]:
-    """A server that is expected not to start."""
+    """Start a server that is expected to fail."""
     return subprocess.run(
         [sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", "0", "--data-dir", str(directory)],
         env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)},
@@ -247,7 +247,7 @@ def start(directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 def run_journal(command: str, directory: Path, *more: str, lines: str = "") -> subprocess.CompletedProcess[str]:
-    """``pubsub journal`` in this process, with ``lines`` as its standard input."""
+    """Run ``pubsub journal`` in this process, with ``lines`` as its standard input."""
     flags = ["journal", command, "--data-dir", str(directory), *more]
     printed, told = io.TextIOWrapper(io.BytesIO()), io.StringIO()
     with (
@@ -263,7 +263,7 @@ def run_journal(command: str, directory: Path, *more: str, lines: str = "") -> s
 
 @contextlib.contextmanager
 def databases_closed() -> Iterator[None]:
-    """Close the databases that are opened within, which a program leaves to its end."""
+    """Close the databases that were opened inside, which a program leaves open until it ends."""
     with contextlib.ExitStack() as stack:
 
         def connect(*place: Any, **options: Any) -> sqlite3.Connection:
@@ -274,15 +274,23 @@ def databases_closed() -> Iterator[None]:
 
 
 def refusal(directory: Path) -> str:
-    """The last line of a server that does not start."""
+    """Return the last line of a server that does not start."""
     ended = start(directory)
     assert ended.returncode == 1, ended
     assert "Traceback" not in ended.stderr
     return ended.stderr.splitlines()[-1]
 
 
+async def reason_not_to_start(directory: Path) -> str:
+    """The error of a server in this loop: a program prints it as its last line."""
+    with pytest.raises(JournalError) as refused:
+        async with run_server(data_dir=str(directory)):
+            pass
+    return str(refused.value)
+
+
 def make_journal(directory: Path, count: int = 30) -> None:
-    """A journal with one topic, each message in a commit of its own."""
+    """Make a journal with one topic, and with one commit for each message."""
     directory.mkdir(exist_ok=True)
     with sqlite3.connect(":memory:"):
         assert run_journal("import", directory, "t", lines=lines(count)).returncode == 0
@@ -294,28 +302,30 @@ def lines(count: int, payload: str = "x") -> str:
 
 @on_one_loop
 async def test_a_second_server_on_the_directory_does_not_start(tmp_path: Path) -> None:
-    with serve(tmp_path) as server:
+    async with run_server(data_dir=str(tmp_path)) as server:
         await make_topic(server)
-        assert "another server uses this journal (DATA_DIR)" in refusal(tmp_path)
+        assert "another server uses this journal (DATA_DIR)" in await asyncio.to_thread(refusal, tmp_path)
         assert (await ask(server, "GET", "/health"))[0] == 200
-    with serve(tmp_path) as server:
+    async with run_server(data_dir=str(tmp_path)) as server:
         assert (await ask(server, "GET", "/topics/t"))[0] == 200
 
 
 @on_one_loop
 async def test_a_second_server_that_began_without_a_journal_can_t_make_a_durable_topic(tmp_path: Path) -> None:
-    with serve(tmp_path) as first, serve(tmp_path) as second:
-        await make_topic(first)
-        assert (await ask(second, "POST", "/topics", TOPIC))[0] == 503
-        assert "another server" in (await ask(second, "GET", "/health"))[1]["reason"]
-        await second.create("memory")
+    with serve(tmp_path) as second:
+        async with run_server(data_dir=str(tmp_path)) as first:
+            await make_topic(first)
+            assert (await ask(second, "POST", "/topics", TOPIC))[0] == 503
+            assert "another server" in (await ask(second, "GET", "/health"))[1]["reason"]
+            await second.create("memory")
 
 
-def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
+@on_one_loop
+async def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
     make_journal(tmp_path)
     with sqlite3.connect(tmp_path / "journal.db") as disk:
         disk.execute(f"PRAGMA user_version = {VERSION + 1}")
-    assert f"version {VERSION + 1} of the journal, this server knows {VERSION}" in refusal(tmp_path)
+    assert f"version {VERSION + 1} of the journal, this server knows {VERSION}" in await reason_not_to_start(tmp_path)
 
 
 def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -327,14 +337,15 @@ def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 5000])
-def test_row_46_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+@on_one_loop
+async def test_row_46_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "journal.db").write_bytes(content)
-    assert "journal.db" in refusal(tmp_path)
+    assert "journal.db" in await reason_not_to_start(tmp_path)
     assert (tmp_path / "journal.db").read_bytes() == content
 
 
 async def copy_of_a_stopped_server(directory: Path, name: str, *, messages: int) -> None:
-    """The files after so many messages, each acknowledged, and so committed, before the next."""
+    """Copy the files after this number of messages, each acknowledged, and so committed, before the next."""
     with serve(directory / "data") as server:
         await make_topic(server)
         client = await RawClient.connect(server.port)
@@ -347,7 +358,7 @@ async def copy_of_a_stopped_server(directory: Path, name: str, *, messages: int)
 
 @on_one_loop
 async def test_row_46_a_copy_taken_at_any_moment_opens_with_all_that_was_committed(tmp_path: Path) -> None:
-    """Power loss: the files as they are in one moment, with the end of the log cut off anywhere."""
+    """Power loss: a copy of the files at one moment, with the log cut at any place."""
     await copy_of_a_stopped_server(tmp_path, "whole", messages=40)
     whole = tmp_path / "whole" / "journal.db-wal"
     size = whole.stat().st_size
@@ -376,12 +387,12 @@ async def test_row_46_a_damaged_log_is_refused_unless_the_damage_may_be_its_unfi
         assert run_journal("stats", tmp_path / "copy").returncode == 0
         assert "commits can't be read" in run_journal("check", tmp_path / "copy").stdout
         for _ in range(2):  # as a supervisor does
-            assert "damaged" in refusal(tmp_path / "copy")
+            assert "damaged" in await reason_not_to_start(tmp_path / "copy")
         assert log.read_bytes() == damaged
     damaged = bytearray(healthy)
     damaged[32 + (commits[-1] - 1) * frame + 100] ^= 0xFF
     log.write_bytes(damaged)
-    with serve(tmp_path / "copy") as server:
+    async with run_server(data_dir=str(tmp_path / "copy")) as server:
         assert len(await read_all(server)) == 19
 
 

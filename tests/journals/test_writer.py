@@ -1,4 +1,4 @@
-"""The writing thread's work, without the thread: groups of operations, and what becomes of them."""
+"""The work of the writing thread, without the thread: groups of operations, and their results."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_what_comes_late_for_a_deleted_topic_does_not_reach_the_one_that_has_its
     writer = make_writer(tmp_path)
     old = create(writer, make_topic("old"))
     write(writer, delete(old))
-    writer.tidy()
+    writer.clean_up()
     new = create(writer, make_topic("new"))
     assert new.number == old.number
     late: list[Append | Delete] = [append(old), delete(old)]
@@ -68,7 +68,7 @@ def test_what_comes_late_for_a_deleted_topic_does_not_reach_the_one_that_has_its
 
 @contextlib.contextmanager
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The log is written, but ``fsync`` says that it failed: what was refused is found there by who opens it next."""
+    """Write the log, but let ``fsync`` fail: the next program that opens the log finds the refused operations."""
     original = Store.transaction
 
     @contextlib.contextmanager

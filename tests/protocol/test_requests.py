@@ -1,4 +1,4 @@
-"""Requests as they are decoded and refused, without a socket."""
+"""Decoding of requests, and the errors of refused ones, without a socket."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_passes_the_payload_on_byte_for_byte(value: Any) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            continue  # a lone surrogate can't come out of a UTF-8 decoder
+            continue  # a UTF-8 decoder cannot return a lone surrogate
         try:
             request = decode_request(publish_text(text))
         except BadRequest:
@@ -229,11 +229,11 @@ def test_finds_the_request_id_of_a_bad_request(text: str, expected: object) -> N
 
 @pytest.mark.parametrize("tail", ['"' * 300_000, '"' + '\\"' * 300_000, '\\"' * 300_000, ":" * 300_000, "x" * 300_000])
 def test_hostile_text_is_searched_in_one_pass(tail: str) -> None:
-    request_id_of('{"a":' + "[" * 5000 + tail)  # in quadratic time it would run into the test's time limit
+    request_id_of('{"a":' + "[" * 5000 + tail)  # a search in quadratic time would exceed the test's time limit
 
 
 def test_a_payload_of_numbers_as_long_as_they_may_be_is_searched_in_one_pass() -> None:
-    """A backtracking search takes 3 s for a MiB of them, and with this many runs into the test's time limit."""
+    """A backtracking search takes 3 s for a MiB of them, and would exceed the test's time limit."""
     numbers = "[" + ",".join(["9" * 4300] * 6000) + "]"
     request = decode_request(publish_text(numbers))
     assert isinstance(request, Publish)

@@ -1,14 +1,14 @@
-"""What pubsub/system/cores.py gives to other threads of the process, and what to other programs."""
+"""The sharing of a core (pubsub/system/cores.py) with other threads of the process and with other programs."""
 
 from __future__ import annotations
 
 import itertools
 
-from pubsub.system.cores import LONG, SHARE, SharedCore
+from pubsub.system.cores import FOREIGN_TIME, SHARE, SharedCore
 
 
 class Core:
-    """A clock, and a core that somebody else takes for ``seconds`` whenever it is offered."""
+    """A clock, and a core that another program uses for ``seconds`` whenever it is offered."""
 
     def __init__(self, seconds: float) -> None:
         self.time = 1000.0
@@ -24,14 +24,14 @@ class Core:
 
 
 def wanted(core: Core) -> SharedCore:
-    """A core that a thread of this process may be waiting for."""
+    """Return a shared core for which a thread of this process may wait."""
     shared = SharedCore(core.sched_yield, core.now)
     shared.wanted = True
     return shared
 
 
 def share_given(core: Core, *, seconds: float) -> float:
-    """The share of others of a time in which the core is offered every 100 µs of the loop's own."""
+    """Return the share of time that others use if the loop offers the core every 100 µs."""
     shared = wanted(core)
     began = core.time
     while core.time < began + seconds:
@@ -41,7 +41,7 @@ def share_given(core: Core, *, seconds: float) -> float:
 
 
 def test_a_thread_that_needs_little_is_offered_the_core_each_time() -> None:
-    core = Core(LONG / 2)
+    core = Core(FOREIGN_TIME / 2)
     shared = wanted(core)
     for number in range(1, 1000):
         shared.offer()

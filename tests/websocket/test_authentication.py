@@ -1,4 +1,4 @@
-"""Tokens on a WebSocket: the first message, renewal, expiry, rights to topics, rates; over real sockets."""
+"""Tokens on a WebSocket: the first message, renewal, expiry, permissions for topics, rates; over real sockets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.harness import (
 
 @contextlib.asynccontextmanager
 async def guarded(*topics: str, **settings: Any) -> AsyncIterator[Server]:
-    """A server that takes tokens, with topics."""
+    """Run a server that requires tokens, with topics."""
     async with run_server(jwt_secret=SECRET, **settings) as server:
         for topic in topics:
             headers = bearer(make_token("ops", admin=True))
@@ -85,7 +85,7 @@ async def test_anything_else_ends_it(first: Any) -> None:
         assert "eyJ" not in str(client.others)
 
 
-IN_JSON = {name: bad for name, bad in BAD_TOKENS.items() if name != "lone surrogate"}  # which JSON can't hold
+IN_JSON = {name: bad for name, bad in BAD_TOKENS.items() if name != "lone surrogate"}  # JSON cannot hold it
 
 
 @pytest.mark.parametrize(("token", "told"), IN_JSON.values(), ids=IN_JSON)
@@ -180,7 +180,7 @@ def requests(topic: str, client_id: str = "alice") -> list[Json]:
 
 
 async def test_row_25_forbidden_is_said_before_anything_is_known() -> None:
-    """The same words for a topic that exists and for one that does not."""
+    """The error text is the same for an existing topic and for an unknown one."""
     token = make_token(subscribe=["mine"], publish=["mine"])
     async with guarded("there", "mine") as server, connected(server, token) as client:
         for there, gone in zip(requests("there"), requests("gone"), strict=True):
@@ -235,7 +235,7 @@ async def test_row_36_a_client_has_one_rate_over_all_its_connections() -> None:
 
 
 async def test_row_36_what_a_connection_has_drawn_and_not_used_is_its_client_s_again() -> None:
-    """Of a burst of 1,000 a connection draws ten requests at a time."""
+    """A connection takes ten requests at a time from a burst of 1,000."""
     async with guarded(rate_limit_msgs_per_sec=0.1, rate_limit_burst=1000) as server:
         for _ in range(150):
             async with connected(server, make_token()) as client:
@@ -287,7 +287,7 @@ async def test_a_name_in_the_url_is_no_second_connection() -> None:
 
 
 async def test_a_stranger_cannot_spend_the_connections_of_others() -> None:
-    """It has only said a name, and not yet shown that it is its own."""
+    """The stranger has only given a client id, without a proof that the id is its own."""
     async with guarded(max_connections_per_client=1, auth_wait_sec=60) as server:
         async with server.client("alice"), server.client("alice"), connected(server, make_token("alice")) as alice:
             await alice.sync()
@@ -305,7 +305,7 @@ async def test_bad_tokens_leave_nothing_behind() -> None:
 
 @on_one_loop
 async def test_row_24_nothing_of_a_token_or_key_is_in_the_log_of_a_whole_process() -> None:
-    """In debug mode, with the debug modes of Python and asyncio, for good ones, bad ones and what is not even HTTP."""
+    """In all debug modes, the log contains no good or bad token, and no input that is not HTTP."""
     good, bad = make_token(subscribe=["a"], filler="swordfish"), f"{make_token()[:-9]}swordfish"
     secrets = {SECRET, "ops-key", "swordfish", good.split(".")[1], good.split(".")[2], bad.split(".")[1]}
     environment = {

@@ -1,4 +1,4 @@
-"""Where both sides have said Close, the connection ends at once, and does not wait for what has come already."""
+"""The closing handshake: after both close frames the connection ends at once, whatever else has come."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import pytest
 
 from pubsub.http.app_keys import SERVICES
 from pubsub.lifecycle import close_clients
-from pubsub.protocol.frames import CLOSE, FIN, LONG, TEXT
+from pubsub.protocol.frames import CLOSE, FIN, LONG_TEXT, TEXT
 from tests.credentials import SECRET
 from tests.harness import PATIENCE, RawClient, Server, eventually, masked_frame, run_server
 
 CLOSED = masked_frame(FIN | CLOSE, (1000).to_bytes(2, "big"))
 PAYLOAD = "x" * 10_000
-EVENTS = 90  # of PAYLOAD, of which the buffers of kernels and server take a third
-BUFFER = 1 << 14  # bytes that a kernel holds for a client that does not read
+EVENTS = 90  # of PAYLOAD; the buffers of kernels and server hold a third
+BUFFER = 1 << 14  # bytes that a kernel buffers for a client that does not read
 
 
 @pytest.fixture(autouse=True)
 def no_end_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server waits for a Close as long as no test does: what ends, ends for another reason."""
+    """Let the server wait for a close frame longer than any test: a connection ends for another reason."""
     monkeypatch.setattr("pubsub.websocket.transport.CLOSE_WAIT", 1000.0)
 
 
@@ -63,7 +63,7 @@ async def test_a_close_with_a_reserved_bit_that_is_not_whole_is_waited_for() -> 
 
 
 async def test_a_close_that_is_wrong_and_not_whole_is_waited_for() -> None:
-    """An end before the rest has come would be a reset, which can take the server's own Close from the client."""
+    """An end before the rest has come would be a reset, which can destroy the server's own close frame."""
     async with run_server() as server:
         client = await RawClient.connect(server.port)
         await client.send(masked_frame(FIN | CLOSE, b"x" * 126)[:-1])
@@ -84,7 +84,7 @@ async def test_after_a_wrong_close_that_answers_the_servers() -> None:
 FAULTS = {
     "text that is not UTF-8": (masked_frame(FIN | TEXT, b"\xff"), 1007),
     "a fragment that is not UTF-8": (masked_frame(TEXT, b"\xff") + masked_frame(FIN, b"\xff"), 1007),
-    "long text that is not UTF-8": (masked_frame(FIN | TEXT, b"\xff" * (LONG + 1)), 1007),
+    "long text that is not UTF-8": (masked_frame(FIN | TEXT, b"\xff" * (LONG_TEXT + 1)), 1007),
 }
 
 
@@ -111,10 +111,10 @@ async def test_after_a_close_right_behind_a_request_on_which_the_server_fails(mo
 
 
 async def test_after_a_close_right_behind_a_long_message_that_ends_it() -> None:
-    """The message waits for its turn, and the Close behind it has been received meanwhile."""
+    """The message waits for its turn, and the close frame after it arrives meanwhile."""
     async with run_server(jwt_secret=SECRET) as server:
         client = await RawClient.connect(server.port, path="/ws")
-        request = json.dumps({"type": "ping", "request_id": "x", "more": "x" * LONG})
+        request = json.dumps({"type": "ping", "request_id": "x", "more": "x" * LONG_TEXT})
         await client.send(masked_frame(FIN | TEXT, request.encode()) + CLOSED)
         assert await client.close_code() == 4401
         assert await client.is_gone()
@@ -134,27 +134,27 @@ async def test_a_close_of_a_blocked_client_is_answered_at_a_shutdown_and_its_que
         await server.create("orders")
         client = await blocked_subscriber(server)
         await client.send(CLOSED)
-        goodbyes = asyncio.ensure_future(close_clients(server.app))
+        closing = asyncio.ensure_future(close_clients(server.app))
         await asyncio.sleep(0)
         messages = [message async for message in client.read_messages()]
         assert 0 < len(messages) < EVENTS
         assert await client.is_gone()
         async with asyncio.timeout(PATIENCE):
-            await goodbyes
+            await closing
 
 
 async def test_a_close_at_a_shutdown_is_answered_with_one() -> None:
-    """The server owes its own, which it would have sent behind the queue."""
+    """The server still has to send its own close frame, which would follow the queue."""
     async with run_server(send_buffer=BUFFER, shutdown_timeout_sec=1000) as server:
         await server.create("orders")
         client = await blocked_subscriber(server)
-        goodbyes = asyncio.ensure_future(close_clients(server.app))
+        closing = asyncio.ensure_future(close_clients(server.app))
         await asyncio.sleep(0)
         await client.send(CLOSED)
         assert await client.close_code() == 1000
         assert await client.is_gone()
         async with asyncio.timeout(PATIENCE):
-            await goodbyes
+            await closing
 
 
 async def test_a_close_of_a_slow_consumer_that_came_before() -> None:
@@ -168,7 +168,7 @@ async def test_a_close_of_a_slow_consumer_that_came_before() -> None:
 
 
 async def blocked_subscriber(server: Server) -> RawClient:
-    """Subscribed to ``orders``, and behind with some of EVENTS."""
+    """Return a client that is subscribed to ``orders`` and lags by some of EVENTS."""
     client = await RawClient.connect(server.port, receive_buffer=BUFFER)
     await client.subscribe("orders")
     server.publish_locally("orders", [PAYLOAD] * EVENTS)

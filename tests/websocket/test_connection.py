@@ -1,4 +1,4 @@
-"""The connection itself over real sockets: heartbeat, time limits, RFC 6455, the close handshake, flow control."""
+"""The connection over real sockets: heartbeat, time limits, RFC 6455, the closing handshake, flow control."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from pubsub.protocol.errors import CloseReason
-from pubsub.protocol.frames import BINARY, CLOSE, CONTINUATION, FIN, LONG, PING, PONG, TEXT
+from pubsub.protocol.frames import BINARY, CLOSE, CONTINUATION, FIN, LONG_TEXT, PING, PONG, TEXT
 from pubsub.websocket.connection import FULL_READ
 from pubsub.websocket.replies import PauseReason
 from tests.harness import (
@@ -32,7 +32,7 @@ from tests.simulation import Frames, Parts, Transport
 
 MASK = b"\x12\x34\x56\x78"
 PING_REQUEST = b'{"type":"ping"}'
-LIMIT = 4096  # of MAX_MESSAGE_BYTES in these tests
+LIMIT = 4096  # MAX_MESSAGE_BYTES in these tests
 
 
 def close_payload(code: int, reason: bytes = b"") -> bytes:
@@ -46,7 +46,7 @@ async def server() -> AsyncIterator[Server]:
 
 
 async def pong_of(client: RawClient, request_id: str = "alive") -> None:
-    """Ask for a pong; the connection is served if it comes."""
+    """Request a pong, to check that the connection is served."""
     await client.send_text({"type": "ping", "request_id": request_id})
     message = await client.receive()
     assert message.items() >= {"type": "pong", "request_id": request_id}.items()
@@ -76,7 +76,7 @@ async def test_nothing_but_the_heartbeat_is_sent_unasked() -> None:
 
 
 async def test_pings_are_spread_over_the_period() -> None:
-    """Of many that connect at once each is pinged at a time of its own: some early, and some not yet."""
+    """Clients that connect at once get their first pings at different times: some early, some later."""
     async with run_server(ping_period_sec=60) as server:
         clients = [await RawClient.connect(server.port, path=f"/ws?client_id=c{number}") for number in range(600)]
         first_pings = [asyncio.ensure_future(client.read_frame()) for client in clients]
@@ -98,7 +98,7 @@ async def test_who_sends_no_whole_frame_for_pong_wait_is_dropped_and_who_answers
         dropped = asyncio.gather(silent.is_gone(), dribble_till_closed(partial))
         while not dropped.done():
             frame = await answering.read_frame()
-            assert frame is not None, "who answers pings is alive"
+            assert frame is not None, "a client that answers pings is alive"
             if frame[0] == FIN | PING:
                 await answering.send(masked_frame(FIN | PONG, frame[1]))
             await asking.send(masked_frame(FIN | TEXT, PING_REQUEST))
@@ -108,7 +108,7 @@ async def test_who_sends_no_whole_frame_for_pong_wait_is_dropped_and_who_answers
 
 
 async def dribble_till_closed(client: RawClient) -> None:
-    """Send a byte of a long frame for each frame of the server's, until it closes."""
+    """Send a byte of a long frame for each frame of the server, until it closes."""
     async with asyncio.timeout(PATIENCE):
         with contextlib.suppress(ConnectionError):
             while await client.read_frame():
@@ -128,13 +128,13 @@ async def test_fragments_are_whole_frames_and_so_are_life() -> None:
 
 
 async def test_row_35_slow_but_taking_data_is_alive() -> None:
-    """It sends nothing at all, and is behind with reading all the while; one that came later is dropped."""
+    """The client sends nothing and always lags with reading; a silent client that came later is closed."""
     async with run_server(ping_period_sec=0.3, pong_wait_sec=1.5, send_buffer=1 << 16) as server:
         await server.create("orders")
         slow = await RawClient.connect(server.port, receive_buffer=1 << 16, path="/ws?client_id=slow")
         await slow.subscribe("orders")
         server.publish_locally("orders", ["x" * 8000] * 100)
-        slow.read_size = 2048  # so that one buffer of the server's lasts longer than PONG_WAIT
+        slow.read_size = 2048  # so that reading one buffer of the server takes longer than PONG_WAIT
         silent = await RawClient.connect(server.port, path="/ws?client_id=silent")
         dropped = asyncio.ensure_future(silent.close_code())
         while not dropped.done():
@@ -142,10 +142,10 @@ async def test_row_35_slow_but_taking_data_is_alive() -> None:
             assert await slow.read_some()
             await asyncio.sleep(0.02)  # the client's slowness
         assert await dropped is None
-        assert server.connections == 1, "the slow client was dropped"
+        assert server.connections == 1, "the slow client was closed"
 
 
-# A message once begun must be whole in time
+# A message that has begun must be complete in time
 
 DRIBBLES = {
     "a frame": b"x",
@@ -170,7 +170,7 @@ async def test_row_13_a_message_that_does_not_end_is_closed_with_1008(kind: str)
 
 
 async def test_the_limit_is_one_of_messages_not_of_connections() -> None:
-    """A client that is never at rest, since each of its messages begins in the same piece as the last one ends."""
+    """The client always has an incomplete message: each one begins in the piece in which the last one ends."""
     async with run_server(read_timeout_sec=0.4) as server:
         stuck = await RawClient.connect(server.port, path="/ws?client_id=stuck")
         await stuck.send(masked_frame(TEXT, b" "))
@@ -260,7 +260,7 @@ async def test_nothing_is_served_after_a_fault(server: Server) -> None:
     ).encode()
     good = masked_frame(FIN | TEXT, publish)
     await client.send(good + masked_frame(FIN | 3, b"") + good)
-    assert [message["type"] async for message in client.read_messages()] == ["ack"], "what came before is answered"
+    assert [message["type"] async for message in client.read_messages()] == ["ack"], "earlier messages are answered"
     assert (await server.get("/stats"))["topics"]["orders"]["messages"] == 1
 
 
@@ -319,7 +319,7 @@ async def test_the_clients_close_is_answered_with_its_code(
     caplog.set_level(logging.INFO, "pubsub")
     client = await RawClient.connect(server.port)
     await client.send(MESSAGE + masked_frame(FIN | CLOSE, close_payload(code, "adiós".encode())))
-    assert (await client.receive())["type"] == "pong", "what came before is answered"
+    assert (await client.receive())["type"] == "pong", "earlier messages are answered"
     frame = await client.read_frame()
     assert frame is not None
     assert (frame[0], frame[1][:2]) == (FIN | CLOSE, close_payload(code))
@@ -391,7 +391,7 @@ def test_a_turn_has_fewer_requests_of_those_that_take_longer(request_: Json, ser
     transport = parts.connect("busy")
     assert transport.connection is not None
     transport.connection.data_received(masked_frame(FIN | TEXT, json.dumps(request_).encode()) * 90)
-    assert transport.reading == (served == 90), "nothing more comes before the others had their turn"
+    assert transport.reading == (served == 90), "the server reads no more before the others had their turn"
     frames = Frames()
     transport.connection.flush()
     assert len(frames.feed(transport.drain(1 << 20))) == served
@@ -422,7 +422,7 @@ def test_many_clients_with_requests_that_take_longer_have_one_turn_in_a_tick(pad
     assert all(transport.reading for transport in clients)
 
 
-def long_publish(*, fragments: bool, payload: bytes = b"x" * LONG) -> bytes:
+def long_publish(*, fragments: bool, payload: bytes = b"x" * LONG_TEXT) -> bytes:
     message = b'{"id":"%s","payload":"%s"}' % (str(UUID(int=1)).encode(), payload)
     text = b'{"type":"publish","topic":"a","message":%s}' % message
     if fragments:
@@ -434,13 +434,13 @@ def long_publish(*, fragments: bool, payload: bytes = b"x" * LONG) -> bytes:
 def test_long_messages_of_many_clients_are_served_one_in_a_tick_and_before_what_came_behind_them(
     fragments: bool,
 ) -> None:
-    parts = Parts(Random(1), max_message_bytes=2 * LONG)
+    parts = Parts(Random(1), max_message_bytes=2 * LONG_TEXT)
     parts.broker.create_topic("a")
     clients = {parts.connect(f"busy{number}"): Frames() for number in range(3)}
     for transport in clients:
         assert transport.connection is not None
         transport.connection.data_received(long_publish(fragments=fragments) + masked_frame(FIN | TEXT, PING_REQUEST))
-        assert not transport.reading, "nothing more comes before it is served"
+        assert not transport.reading, "the server reads no more before this is served"
     answers: dict[Transport, list[object]] = {transport: [] for transport in clients}
     acks = [0]
     while not all("pong" in each for each in answers.values()):
@@ -454,18 +454,18 @@ def test_long_messages_of_many_clients_are_served_one_in_a_tick_and_before_what_
 
 
 def test_a_long_message_that_is_no_text_is_not_served_and_ends_the_connection() -> None:
-    parts = Parts(Random(1), max_message_bytes=2 * LONG)
+    parts = Parts(Random(1), max_message_bytes=2 * LONG_TEXT)
     parts.broker.create_topic("a")
     transport = parts.connect("busy")
     assert transport.connection is not None
-    transport.connection.data_received(long_publish(fragments=False, payload=b"x" * LONG + b"\xff"))
+    transport.connection.data_received(long_publish(fragments=False, payload=b"x" * LONG_TEXT + b"\xff"))
     parts.loop.run_out()
     assert transport.drain(1 << 20)[:4] == b"\x88" + bytes([len(CloseReason.INVALID_TEXT.reason) + 2]) + b"\x03\xef"
     assert parts.broker.find_topic("a").seq == 0
 
 
 def test_a_long_message_of_a_client_that_is_sent_away_meanwhile_is_not_served() -> None:
-    parts = Parts(Random(1), max_message_bytes=2 * LONG)
+    parts = Parts(Random(1), max_message_bytes=2 * LONG_TEXT)
     parts.broker.create_topic("a")
     transport = parts.connect("busy")
     assert transport.connection is not None
@@ -473,11 +473,11 @@ def test_a_long_message_of_a_client_that_is_sent_away_meanwhile_is_not_served() 
     transport.connection.disconnect()
     parts.loop.run_out()
     assert parts.broker.find_topic("a").seq == 0
-    assert transport.reading, "its Close is waited for"
+    assert transport.reading, "the server waits for its close frame"
 
 
 def test_row_37_who_waits_for_the_server_is_not_taken_for_dead() -> None:
-    """As a publisher whose journal's disk stands still: what it sends, pongs too, is not read meanwhile."""
+    """The client is a publisher that waits for a stuck disk: the server reads none of its frames, not even pongs."""
     parts = Parts(Random(1))
     patience = int(parts.services.limits.pong_wait)
     transport = parts.connect("publisher")
@@ -493,7 +493,7 @@ def test_row_37_who_waits_for_the_server_is_not_taken_for_dead() -> None:
     transport.connection.pause(PauseReason.ANSWER)
     assert pass_seconds(2 * patience)
     transport.connection.resume(PauseReason.ANSWER)
-    assert pass_seconds(patience - 60), "it has all of its time again"
+    assert pass_seconds(patience - 60), "its whole time limit starts again"
     assert not pass_seconds(120)
 
 
@@ -538,7 +538,7 @@ async def test_a_reset_in_the_middle_of_a_delivery_costs_nobody_else_anything(se
 
 
 async def test_who_reads_no_answers_is_not_read_and_gets_every_answer_once_it_reads() -> None:
-    """Its sending comes to a standstill: the server holds no more of it than its buffers."""
+    """The client can send no more: the server holds no more of its requests than its buffers."""
     async with run_server(send_buffer=1 << 16) as server:
         client = await RawClient.connect(server.port, receive_buffer=1 << 16)
         request_id = "x" * 100
@@ -551,7 +551,7 @@ async def test_who_reads_no_answers_is_not_read_and_gets_every_answer_once_it_re
                 asked += 1000
         except TimeoutError:
             pass
-        assert asked < 200_000, "28 MB: the server went on reading"
+        assert asked < 200_000, "28 MB: the server continued to read"
         async with server.client() as other:
             await other.sync()
         answers = 0

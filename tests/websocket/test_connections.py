@@ -1,4 +1,4 @@
-"""The registry of connections and their timers, with peers that only record what is asked of them."""
+"""The registry of connections and their timers, with peers that only record the calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMITS = Limits(
 
 
 class Loop:
-    """An event loop of which the timers use the clock and one timer."""
+    """A fake event loop with the parts that the timers use: a clock and one timer."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -37,7 +37,7 @@ class Loop:
         return self.timer
 
     def run(self, seconds: float) -> None:
-        """Let time pass, tick by tick, as long as a timer runs."""
+        """Let time pass, timer by timer."""
         end = self.now + seconds
         while self.timer is not None and self.timer[0] <= end:
             (self.now, callback), self.timer = self.timer, None
@@ -46,7 +46,7 @@ class Loop:
 
 
 class Recorder:
-    """A Peer that records, with the time, what is asked of it. Ends remove it, as a connection's do."""
+    """A Peer that records all calls with their time. Its end removes it, as that of a connection does."""
 
     number = slot = 0
     next_ping = 0.0

@@ -53,7 +53,7 @@ def without_ts(message: Json) -> Json:
 
 
 async def refusal(client: Client, request: Json | str) -> Json:
-    """The error that answers ``request``; the connection must stay."""
+    """Send ``request`` and return its error; the connection must stay."""
     await client.send(request)
     error = without_ts(await client.receive())
     assert error["type"] == "error", error
@@ -152,7 +152,7 @@ async def test_a_browser_that_offers_compression_is_served_without(server: Serve
     assert b"sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=" in head.lower()
 
 
-# What is asked, and its answer
+# Requests and their answers
 
 
 async def test_the_answers_have_the_contracts_shapes(client: Client) -> None:
@@ -412,7 +412,7 @@ async def test_a_payload_passes_through_byte_for_byte(server: Server, payload: s
     await client.send_text({"type": "history", "topic": "orders", "last_n": 1})
     while b'"history"' not in (reply := (await client.read_frame() or (0, b""))[1]):
         pass
-    assert live in reply, "and so has the history"
+    assert live in reply, "the history has the same bytes"
 
 
 async def read_event(client: RawClient) -> bytes:
@@ -458,7 +458,7 @@ async def test_what_is_nested_deep_is_refused_or_can_be_parsed_by_others(innermo
 
 
 def parse_deep_in_a_program(text: bytes, *, calls: int) -> object:
-    """Parse it where a client might: some calls down."""
+    """Parse it as a client does: below some function calls."""
     return parse_deep_in_a_program(text, calls=calls - 1) if calls else json.loads(text)
 
 
@@ -491,7 +491,7 @@ async def test_a_uuid_in_either_case_is_taken_and_passed_on_as_it_is(client: Cli
 
 
 async def test_an_ack_then_the_replay_then_what_is_live(server: Server) -> None:
-    """Rules 1 and 2: clients come while publishers flood the topic, and each misses nothing and gets nothing twice."""
+    """Rules 1 and 2: clients subscribe while publishers flood the topic; each gets every event exactly once."""
     await server.create("flooded")
     flooding = True
 
@@ -539,7 +539,7 @@ async def test_a_replay_is_bounded_by_what_is_kept() -> None:
 
 
 async def test_pipelined_requests_are_answered_in_order_with_events_in_their_places(server: Server) -> None:
-    """Rules 3 and 4: everything in one piece, so that all of it is served in one tick."""
+    """Rules 3 and 4: all requests come in one piece, so that one tick serves them all."""
     client = await RawClient.connect(server.port)
     requests = [PUBLISH, SUBSCRIBE, PUBLISH, PUBLISH, UNSUBSCRIBE, PUBLISH, SUBSCRIBE | {"last_n": 2}, PUBLISH,
                 SUBSCRIBE | {"last_n": 1}, SUBSCRIBE, PUBLISH, UNSUBSCRIBE, UNSUBSCRIBE, PUBLISH, PING]  # fmt: skip
@@ -551,7 +551,7 @@ async def test_pipelined_requests_are_answered_in_order_with_events_in_their_pla
     answers = [message for message in messages if "request_id" in message]
     assert [answer["request_id"] for answer in answers] == [str(number) for number in range(len(requests))]
     assert [answer["seq"] for answer in answers if "seq" in answer and "epoch" not in answer] == [1, 2, 3, 4, 5, 6, 7]
-    # A publish's own ack may come before its event or behind it; those of subscribe and unsubscribe have their places.
+    # The ack of a publish may come before or after its event; those of subscribe and unsubscribe have fixed places.
     subscribed = ["1", "4", "6", "8", "9", "11", "12"]
     steps: list[str | int] = [
         message.get("request_id") or message["seq"]
@@ -590,7 +590,7 @@ async def test_a_topic_made_again_has_another_epoch_and_counts_anew(server: Serv
 
 
 async def test_acks_come_in_the_order_of_the_publishes_with_their_seq(server: Server) -> None:
-    """Rule 5, for two publishers at once that don't wait."""
+    """Rule 5, for two publishers at once that do not wait for acks."""
     count = 500
 
     async def publish_all(name: str) -> list[int]:

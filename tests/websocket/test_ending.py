@@ -1,4 +1,4 @@
-"""Kinds of ends: each close reason is one, and the state of an end that has begun."""
+"""Endings of a connection: one for each close reason, and the state of an end that has begun."""
 
 from __future__ import annotations
 

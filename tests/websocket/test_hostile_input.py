@@ -1,4 +1,4 @@
-"""Input that is meant to hurt, over real sockets: one error for each, the connection stays, nobody else notices."""
+"""Hostile input over real sockets: each gets one error, the connection stays, other clients are not affected."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_row_27_unknown_fields_are_ignored_and_ids_may_be_upper_case() -> 
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"])
 @on_one_loop
 async def test_row_28_bad_utf_8_reaches_nobody(bad: bytes) -> None:
-    """On a WebSocket it ends the connection that sent it; over REST it is a 400. Subscribers never see it."""
+    """On a WebSocket it ends its own connection; over REST it is a 400. Subscribers never get it."""
     async with run_server() as server, server.client() as subscriber:
         await server.create("orders")
         await subscriber.subscribe("orders")
@@ -164,7 +164,7 @@ async def test_row_27_names_are_the_same_by_rest_and_by_websocket(name: str) -> 
 
 
 def test_row_27_a_deep_request_is_looked_at_in_few_steps() -> None:
-    """Whatever a MiB is made of: each step of Python that it takes holds up everyone."""
+    """The checks of a MiB take few steps of Python, whatever it contains: each step delays all other clients."""
     worst = ['{"a":' * 200_000, '{"a":' + "[" * 2000 + '"request_id",' * 80_000, '{"a":' + "[" * 2000 + '"",' * 300_000]
     assert [steps_of(text) < 10_000 for text in worst] == [True] * 3
 
@@ -214,7 +214,7 @@ async def churn(port: int, number: int) -> None:
 
 
 async def test_row_38_health_and_lists_with_ten_thousand_topics() -> None:
-    """They are made in slices: a client that is served meanwhile is answered many times before a list is whole."""
+    """The server makes them in slices: another client gets many answers before a list is complete."""
     async with run_server() as server, server.client() as client:
         for number in range(10_000):
             server.app[BROKER].create_topic(f"topic.{number}")
@@ -230,7 +230,7 @@ async def test_row_38_health_and_lists_with_ten_thousand_topics() -> None:
 
 
 async def test_row_30_markup_in_names_is_never_sent_as_a_page() -> None:
-    """Whatever a browser is made to ask for, the answer that repeats it is JSON."""
+    """If a link makes a browser request such a name, the answer that repeats the name is JSON."""
     markup = "%3Cscript%3Ealert(1)%3C%2Fscript%3E"
     async with run_server() as server:
         for path in (f"/topics/{markup}", f"/{markup}", f"/topics?x={markup}", f"/ws?client_id={markup}"):

@@ -1,4 +1,4 @@
-"""Row 57: in each loop over many clients, one whose transport fails pays for that alone."""
+"""Row 57: in each loop over many clients, a failing transport ends only its own client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from pubsub.core.clock import Clock
 from pubsub.journals.operations import Mark, Result
-from pubsub.journals.sqlite import TIDY_PERIOD, SqliteJournal
+from pubsub.journals.sqlite import CLEAN_UP_PERIOD, SqliteJournal
 from pubsub.protocol.frames import FIN, PING, TEXT
 from pubsub.system.cores import SharedCore
 from pubsub.websocket.ending import Ending
@@ -24,11 +24,11 @@ OTHERS = 4
 
 
 class Fault(Exception):
-    """What no server expects of a transport."""
+    """An exception that no server expects of a transport."""
 
 
 class Crowd:
-    """Clients of which the one in the middle has a transport that fails, from :meth:`begin_to_fail` on."""
+    """Some clients; the transport of the middle one fails after :meth:`begin_to_fail`."""
 
     def __init__(self) -> None:
         self.parts = Parts(Random(0))
@@ -67,7 +67,7 @@ def end_stalled(crowd: Crowd) -> list[bool]:
         transport.connection.pause_writing()
         transport.connection.subscriber.call_when_ready(lambda: None)
     crowd.begin_to_fail()
-    for _ in range(STALL_TICKS):  # before anybody is dropped for its silence
+    for _ in range(STALL_TICKS):  # before a silent client is closed
         crowd.parts.services.timers._end_slow_consumers(now=2000)
     crowd.parts.loop.run_out()
     return [
@@ -110,7 +110,7 @@ def test_row_57_in_the_timer_of_all_connections(
 
 
 def test_row_57_at_the_end_of_a_group_of_the_journal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever waits for one of its operations, or was paused, and fails: the others are told, and it tidies on."""
+    """A client that waits for an operation fails: the others still get their results, and the journal tidies later."""
     told: list[str] = []
     delays: list[float] = []
     journal = SqliteJournal(
@@ -119,7 +119,7 @@ def test_row_57_at_the_end_of_a_group_of_the_journal(tmp_path: Path, caplog: pyt
     journal._when_writable = [fail, partial(told.append, "resumed")]
     journal._end_group([Mark(fail), Mark(partial(told.append, "ended"))], Result([]))
     assert told == ["ended", "resumed"]
-    assert delays == [TIDY_PERIOD]
+    assert delays == [CLEAN_UP_PERIOD]
     assert caplog.text.count("Internal error at the end of a group of the journal") == 2
 
 

@@ -1,4 +1,4 @@
-"""The same rules in many orders of callbacks, pieces of bytes and departures, by a seed, which a failure names."""
+"""The server's rules in random orders of callbacks, bytes and disconnects, by a seed, which a failure names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ STEPS = 400
 
 @pytest.fixture(params=["slices", "slices of one"])
 def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is done for many members or messages, in slices: so small that everything else happens between them."""
+    """Shrink the slices of work for many members or messages, so that other steps happen between them."""
     if request.param == "slices of one":
         for name in (
             "broker.MEMBERS",
             "broker.LANES_IN_A_TURN",
             "history.LOOKED_AT",
             "lane.LANES_IN_A_TURN",
-            "catchup.PAGE",
+            "catchup.REPLAY_PAGE",
         ):
             monkeypatch.setattr(f"pubsub.core.{name}", 1)
 

@@ -1,6 +1,6 @@
-"""RFC 6455 to the letter: what a conformance suite asks, as tables, of scripts/echo.py in a process of its own.
+"""Conformance to RFC 6455, as tables of cases for scripts/echo.py in its own process.
 
-Each case is what is sent, the frames that answer it, and how the connection ends; ``STAYS`` where it does not.
+Each case has the sent bytes, the frames that answer them, and the end of the connection, or ``STAYS``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from pubsub.protocol.frames import BINARY, CLOSE, CLOSE_CODES, CONTINUATION, FIN, PING, PONG, TEXT
 from tests.harness import PATIENCE, EchoProcess, RawClient, frame_header, masked_frame, on_one_loop
 
-LARGEST = 16 << 20  # of the echo
+LARGEST = 16 << 20  # the limit of the echo
 STAYS = None
 SIZES = [0, 125, 126, 127, 128, 65_535, 65_536]
 OPCODES = {"text": TEXT, "binary": BINARY}
@@ -28,7 +28,7 @@ class Case:
     sent: bytes
     answers: list[Frame]
     close: int | None = STAYS
-    piece: int = 1 << 30  # bytes that are sent at a time
+    piece: int = 1 << 30  # bytes sent at a time
 
 
 def frame(opcode: int, payload: bytes = b"") -> bytes:
@@ -40,13 +40,13 @@ def text(payload: bytes) -> bytes:
 
 
 def fragments(opcode: int, *parts: bytes, between: bytes = b"") -> bytes:
-    """A message in so many frames, with ``between`` behind each but the last."""
+    """Split a message into this number of frames, with ``between`` after each one but the last."""
     first, *others = parts
     frames = [masked_frame(opcode, first), *(masked_frame(CONTINUATION, part) for part in others[:-1])]
     return b"".join(each + between for each in frames) + masked_frame(FIN | CONTINUATION, others[-1])
 
 
-def goodbye(code: int, reason: bytes = b"") -> bytes:
+def closing(code: int, reason: bytes = b"") -> bytes:
     return frame(CLOSE, code.to_bytes(2, "big") + reason)
 
 
@@ -137,7 +137,7 @@ FRAGMENTS = {
     ),
 }  # fmt: skip
 
-# UTF-8: first and last of each length, what surrounds the surrogates, non-characters (which are allowed), the BOM.
+# UTF-8: first and last of each length, neighbours of the surrogates, non-characters (which are allowed), the BOM.
 VALID_TEXT = [
     *("κόσμε", "Hello-µ@ßöäüàá-UTF-8!!", "\0", "\x7f", "\x80", "\u07ff", "\u0800", "\uffff", "\U00010000"),
     *("\U0010ffff", "\ud7ff", "\ue000", "\ufffd", "\ufeff", "\ufdd0", "\ufdef", "\ufffe"),
@@ -205,7 +205,7 @@ UTF8 = {
     "binary may be anything": Case(frame(BINARY, b"\xff\xed\xa0\x80"), [(FIN | BINARY, b"\xff\xed\xa0\x80")]),
     "the next message begins anew": Case(fragments(TEXT, b"a", b"\xc3\xa9") + text("é".encode()),
                                          echoed("aé".encode(), "é".encode())),
-    # It fails in a fragment that is not the last: nobody waits for the rest.
+    # The fault is in a fragment that is not the last: the server does not wait for the rest.
     "early, in a later fragment": refused(
         masked_frame(TEXT, "κόσμε".encode()) + masked_frame(CONTINUATION, b"\xf4\x90\x80\x80"), close=1007
     ),
@@ -218,27 +218,27 @@ UTF8 = {
 CLOSES = {
     "without a code": Case(frame(CLOSE), [(FIN | CLOSE, b"")]),
     **{
-        f"code {code}": Case(goodbye(code, b"bye"), [(FIN | CLOSE, code.to_bytes(2, "big"))])
+        f"code {code}": Case(closing(code, b"bye"), [(FIN | CLOSE, code.to_bytes(2, "big"))])
         for code in (*sorted(CLOSE_CODES), 3000, 3999, 4000, 4999)
     },
-    "a reason of 123 bytes": Case(goodbye(1000, b"*" * 123), [(FIN | CLOSE, b"\x03\xe8")]),
-    "behind a message": Case(HELLO + goodbye(1000), [*echoed(b"hello"), (FIN | CLOSE, b"\x03\xe8")]),
-    "a message behind it": Case(goodbye(1000) + HELLO, [(FIN | CLOSE, b"\x03\xe8")]),
-    "a ping behind it": Case(goodbye(1000) + frame(PING), [(FIN | CLOSE, b"\x03\xe8")]),
-    "garbage behind it": Case(goodbye(1000) + b"\xff" * 1000, [(FIN | CLOSE, b"\x03\xe8")]),
-    "a second one": Case(goodbye(1000) * 2, [(FIN | CLOSE, b"\x03\xe8")]),
-    "within a message": Case(masked_frame(TEXT, b"a") + goodbye(1000) + frame(CONTINUATION, b"b"),
+    "a reason of 123 bytes": Case(closing(1000, b"*" * 123), [(FIN | CLOSE, b"\x03\xe8")]),
+    "behind a message": Case(HELLO + closing(1000), [*echoed(b"hello"), (FIN | CLOSE, b"\x03\xe8")]),
+    "a message behind it": Case(closing(1000) + HELLO, [(FIN | CLOSE, b"\x03\xe8")]),
+    "a ping behind it": Case(closing(1000) + frame(PING), [(FIN | CLOSE, b"\x03\xe8")]),
+    "garbage behind it": Case(closing(1000) + b"\xff" * 1000, [(FIN | CLOSE, b"\x03\xe8")]),
+    "a second one": Case(closing(1000) * 2, [(FIN | CLOSE, b"\x03\xe8")]),
+    "within a message": Case(masked_frame(TEXT, b"a") + closing(1000) + frame(CONTINUATION, b"b"),
                              [(FIN | CLOSE, b"\x03\xe8")]),
-    "byte by byte": Case(goodbye(1000, "adiós".encode()), [(FIN | CLOSE, b"\x03\xe8")], piece=1),
+    "byte by byte": Case(closing(1000, "adiós".encode()), [(FIN | CLOSE, b"\x03\xe8")], piece=1),
 }  # fmt: skip
 
 BAD_CLOSES = {
     "of one byte": refused(frame(CLOSE, b"\x03")),
-    "of 126 bytes": refused(goodbye(1000, b"*" * 124)),
-    "with a reason that is no UTF-8": refused(goodbye(1000, b"\xce\xba\xff"), close=1007),
-    "with a reason with a surrogate": refused(goodbye(1000, b"\xed\xa0\x80"), close=1007),
+    "of 126 bytes": refused(closing(1000, b"*" * 124)),
+    "with a reason that is no UTF-8": refused(closing(1000, b"\xce\xba\xff"), close=1007),
+    "with a reason with a surrogate": refused(closing(1000, b"\xed\xa0\x80"), close=1007),
     **{
-        f"code {code}": refused(goodbye(code, reason))
+        f"code {code}": refused(closing(code, reason))
         for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535)
         for reason in (b"",)
     },
@@ -271,7 +271,7 @@ LIMITS = {
 
 @pytest.fixture(scope="module")
 def echo() -> Iterator[int]:
-    """The port of an echo."""
+    """Run an echo; yield its port."""
     with EchoProcess() as process:
         yield process.port
 
@@ -352,13 +352,13 @@ async def test_row_8_a_message_too_long_is_refused_with_the_header_that_makes_it
 
 @on_one_loop
 async def test_after_1007_the_clients_close_ends_the_connection_at_once(echo: int) -> None:
-    """Thirty that were waited for would take 27 seconds."""
+    """A wait for each of the thirty would take 27 seconds."""
     async with asyncio.timeout(PATIENCE):
-        for sent in [text(b"\xff"), masked_frame(TEXT, b"\xff"), goodbye(1000, b"\xff")] * 10:
+        for sent in [text(b"\xff"), masked_frame(TEXT, b"\xff"), closing(1000, b"\xff")] * 10:
             client = await RawClient.connect(echo)
             await client.send(sent)
             assert await client.close_code() == 1007
-            await client.send(goodbye(1007))
+            await client.send(closing(1007))
             assert await client.is_gone()
 
 
@@ -369,7 +369,7 @@ async def test_row_5_frames_after_the_servers_close_are_harmless(echo: int) -> N
     await client.send(frame(3))
     assert await client.close_code() == 1002
     with contextlib.suppress(ConnectionError):
-        for sent in (HELLO, b"\xff" * 100, frame_header(FIN | TEXT, 1 << 60, masked=True), goodbye(1002)):
+        for sent in (HELLO, b"\xff" * 100, frame_header(FIN | TEXT, 1 << 60, masked=True), closing(1002)):
             await client.send(sent)
     assert await client.is_gone()
     async with asyncio.timeout(PATIENCE):

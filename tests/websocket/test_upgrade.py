@@ -1,7 +1,7 @@
-"""What pubsub/websocket/upgrade.py, pubsub/http/pipeline.py and pubsub/http/request_handler.py lean on inside aiohttp.
+"""Internals of aiohttp on which websocket/upgrade.py, http/pipeline.py and http/request_handler.py of pubsub depend.
 
-If these fail after an upgrade, and others with them, start here: each message says what aiohttp no longer does, and
-which file of the project relied on it.
+If tests fail after an update of aiohttp, start here: each message names the missing behaviour, and the file of the
+project that depends on it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def require(holds: object, what: str, *, see: str = "pubsub/websocket/upgrade.py
 
 
 def make_handler() -> Any:
-    """A request handler as the server makes it, without a connection."""
+    """Make a request handler as the server does, without a connection."""
 
     async def nothing(request: web.BaseRequest) -> web.StreamResponse:
         raise AssertionError("nobody asks")
@@ -76,7 +76,7 @@ async def test_the_request_handler_has_what_is_used(name: str, file: str) -> Non
 
 @pytest.mark.parametrize("fields", [b"", b"Connection: Upgrade\r\nUpgrade: websocket\r\n"])
 async def test_the_parser_stops_at_the_end_of_a_request(fields: bytes) -> None:
-    """Also where it asks for an upgrade: what is behind that must be seen before aiohttp drops it."""
+    """It also stops after an upgrade request: the server must see the bytes after it before aiohttp drops them."""
     handler = make_handler()
     parser = HttpRequestParser(handler, handler._loop, 1 << 16, max_msg_queue_size=1)
     messages, upgraded, tail = parser.feed_data(b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % fields * 2)
@@ -114,7 +114,7 @@ print(connector._SSL_CONTEXT_VERIFIED.cert_store_stats()["x509"])
 
 
 def test_a_server_loads_no_ca_certificates_for_a_client(tmp_path: Path) -> None:
-    """One of the variables is set already, the other is not: both are afterwards as they were."""
+    """One of the variables is set, the other is not: afterwards both are unchanged."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SSL_CERT_")}
     done = subprocess.run(
         [sys.executable, "-c", START_OF_A_SERVER],
@@ -159,7 +159,7 @@ def open_connections(server: Server) -> list[Connection]:
 
 
 async def test_without_a_gc_run_a_handler_is_free_at_once() -> None:
-    """Otherwise 10,000 connects would leave garbage of 100 MB until the collector comes."""
+    """Otherwise 10,000 connects would leave 100 MB of garbage until the collector runs."""
     async with run_server() as server:
         gc.collect()
         before = handlers_alive()
@@ -177,7 +177,7 @@ async def test_without_a_gc_run_a_handler_is_free_at_once() -> None:
 
 @pytest.mark.parametrize("pieces", [1, 2])
 async def test_what_comes_right_behind_the_handshake_is_not_lost_silently(pieces: int) -> None:
-    """In one piece it is refused before the upgrade; behind the 101 it is served."""
+    """Bytes in the same piece are refused before the upgrade; bytes after the 101 are served."""
     async with run_server() as server:
         client = await RawClient.connect_tcp(server.port)
         head = (

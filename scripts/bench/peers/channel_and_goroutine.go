@@ -15,7 +15,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// Above what the benchmark has in flight, so that a client that keeps up loses nothing.
+// More than the benchmark has in flight, so that a client that keeps up loses nothing.
 const queueSize = 1000
 
 type message struct {
@@ -75,7 +75,7 @@ func encode(value interface{}) []byte {
 	return text
 }
 
-// Drops the oldest message where the queue is full.
+// Drops the oldest message if the queue is full.
 func (c *client) enqueue(text []byte) {
 	for {
 		select {

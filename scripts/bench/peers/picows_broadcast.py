@@ -1,5 +1,5 @@
-"""Peer: picows (Cython), handing texts on as they come; no JSON, no topics."""
-# Its package is in the cache folder of the benchmark, not where types are checked.
+"""Peer: picows (Cython). It forwards each text unchanged; no JSON, no topics."""
+# Its package is in the cache folder of the benchmark, which mypy does not see.
 # mypy: disable-error-code="import-not-found", allow-subclassing-any
 
 import sys

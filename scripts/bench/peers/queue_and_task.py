@@ -1,4 +1,4 @@
-"""Peer: the usual way in Python. aiohttp, json, and a queue with a writer task for each client.
+"""Peer: the usual design in Python. aiohttp, json, and a queue with a writer task for each client.
 
 It does the same work as the server in its basic form (topics over REST; subscribe, publish, acknowledgement and event)
 and nothing else: no history, no heartbeat, no limits.
@@ -17,14 +17,14 @@ import uvloop
 from aiohttp import WSMsgType, web
 
 QUEUE_SIZE = 1000
-"""Above what the benchmark has in flight: a burst is read in one go, and a queue of 100 would lose a part of it."""
+"""More than the benchmark has in flight: a burst is read at once, and a queue of 100 would lose a part of it."""
 
 Queue = asyncio.Queue[str]
 Subscribers = dict[int, Queue]
 
 
 class Topics:
-    """Who subscribes to what."""
+    """The topics, their subscribers and the number of their messages."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -53,7 +53,7 @@ def timestamp() -> str:
 
 
 def encode(message: dict[str, Any]) -> str:
-    """Without the blanks of json's default, so that an event is as long as everybody's."""
+    """Encode without the blanks of json's default, so that an event is as long as those of the other peers."""
     return json.dumps(message, separators=(",", ":"))
 
 

@@ -1,5 +1,5 @@
-"""Peer: uWebSockets (C++) through socketify, with its own topics; it hands texts on as they come, no JSON."""
-# Its package is in the cache folder of the benchmark, not where types are checked.
+"""Peer: uWebSockets (C++) through socketify, with its own topics. It forwards each text unchanged; no JSON."""
+# Its package is in the cache folder of the benchmark, which mypy does not see.
 # mypy: disable-error-code="import-not-found"
 
 import sys

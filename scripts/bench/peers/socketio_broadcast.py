@@ -1,5 +1,5 @@
 """Peer: python-socketio on aiohttp, one room; it decodes and encodes the JSON of every event."""
-# Its package is in the cache folder of the benchmark, not where types are checked.
+# Its package is in the cache folder of the benchmark, which mypy does not see.
 # mypy: disable-error-code="import-not-found"
 
 import sys

@@ -1,4 +1,4 @@
-"""What SQLite and the disk alone take: rows as a durable topic keeps them, committed by the batch; no network, no JSON.
+"""Cost of SQLite and the disk alone: rows as a durable topic keeps them, committed in batches; no network, no JSON.
 
 python sqlite_commits.py FOLDER ROWS SECONDS    commits of ROWS rows each; prints one line of JSON
 """
@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 KEPT = 100
-"""Rows of a topic that stay, as with this server's usual history."""
+"""Rows that a topic keeps, as in this server's default history."""
 EVENT = b"x" * 300
 
 
 def main(folder: str, rows: int, seconds: float) -> None:
     database = open_database(Path(folder, "events.db"))
-    commit_for(database, 1, rows, seconds / 10)  # unmeasured: the file has its size and the caches are warm then
+    commit_for(database, 1, rows, seconds / 10)  # not measured: it grows the file and warms the caches
     first = last_number(database) + 1
     start, cpu = time.monotonic(), time.process_time()
     commit_for(database, first, rows, seconds)

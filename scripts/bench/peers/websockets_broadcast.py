@@ -1,5 +1,5 @@
-"""Peer: websockets with its broadcast(), handing texts on as they come; no JSON, no topics."""
-# Its package is in the cache folder of the benchmark, not where types are checked.
+"""Peer: websockets with its broadcast(). It forwards each text unchanged; no JSON, no topics."""
+# Its package is in the cache folder of the benchmark, which mypy does not see.
 # mypy: disable-error-code="import-not-found"
 
 import sys

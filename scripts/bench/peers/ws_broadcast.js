@@ -1,4 +1,4 @@
-// Peer: ws in node, handing texts on as they come; no JSON, no topics.
+// Peer: ws in node. It forwards each text unchanged; no JSON, no topics.
 "use strict";
 
 const { WebSocketServer } = require("ws");
