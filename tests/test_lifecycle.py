@@ -35,7 +35,7 @@ from pubsub.lifecycle import (
     tune_collector,
     warn_of_open_doors,
 )
-from tests.harness import RawClient, make_settings, new_id, on_one_loop, run_server
+from tests.harness import PATIENCE, RawClient, make_settings, new_id, on_one_loop, run_server
 
 
 def listener_on(*sockets: socket.socket) -> Listener:
@@ -248,7 +248,7 @@ async def test_a_journal_that_does_not_close_does_not_keep_the_process(
     monkeypatch.setattr(os, "_exit", statuses.append)
     if not is_closed:
         monkeypatch.setattr(journal, "close", lambda: (_ for _ in ()).throw(TimeoutError))
-    settings = make_settings(shutdown_timeout_sec=0.05)
+    settings = make_settings(shutdown_timeout_sec=PATIENCE)
     app = create_app(settings)
     runner = web.AppRunner(app)
     await runner.setup()
