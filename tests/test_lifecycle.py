@@ -246,6 +246,7 @@ async def test_a_journal_that_does_not_close_does_not_keep_the_process(
     caplog.set_level("INFO")
     statuses: list[int] = []
     monkeypatch.setattr(os, "_exit", statuses.append)
+    monkeypatch.setattr(journal, "call_after", lambda callback: callback())
     if not is_closed:
         monkeypatch.setattr(journal, "close", lambda: (_ for _ in ()).throw(TimeoutError))
     settings = make_settings(shutdown_timeout_sec=PATIENCE)
