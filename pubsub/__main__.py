@@ -20,7 +20,7 @@ A WebSocket publish/subscribe server with REST topic management.
 
   serve    run the server
   client   talk to a server: subscribe, publish, manage topics
-  health   exit status 0 when a server is well, 1 when not
+  health   exit status 0 if a server is healthy, 1 if not
   token    make a token for development, signed with JWT_SECRET
   key      make an API key, with its entry for API_KEYS
   journal  look at the durable topics on disk
@@ -47,16 +47,22 @@ def run_serve(flags: list[str]) -> int:
     with without_ca_certificates():
         from pubsub.app import serve
     from pubsub.core.journal import JournalError
+    from pubsub.system.activation import ActivationError, take_sockets
     from pubsub.system.logs import hold_standard_streams, set_up_logs
     from pubsub.system.malloc import keep_freed
 
     keep_freed()
     hold_standard_streams()
+    try:
+        handed_over = take_sockets(os.environ)  # before there is a child process, which must not get the variables
+    except ActivationError as error:
+        print(f"pubsub: {error}", file=sys.stderr)
+        return 2
     settings = read_settings_apart(flags)
     set_up_logs(settings.least_level, settings.log_format)
     try:
         with asyncio.Runner(loop_factory=fastest_loop()) as runner:
-            runner.run(serve(settings))
+            runner.run(serve(settings, handed_over))
     except (JournalError, OSError) as error:
         print(f"pubsub: {error}", file=sys.stderr)
         return 1

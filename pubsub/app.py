@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +21,16 @@ from pubsub.auth.tokens import Tokens, pem_keys, secret_keys
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.http.access import check_access
+from pubsub.http.addresses import add_proxies
 from pubsub.http.app_keys import BROKER, CONNECTIONS, SERVICES
 from pubsub.http.cors import add_cors
 from pubsub.http.health import STATE, ServerState
 from pubsub.http.identities import IDENTITIES, Identities
 from pubsub.http.origins import ORIGINS, Origins
+from pubsub.http.proxies import Proxies
 from pubsub.http.rendering import errors_as_json
 from pubsub.http.routes import add_routes
+from pubsub.http.server_header import name_server
 from pubsub.journals import DATABASE
 from pubsub.journals.memory import MemoryJournal
 from pubsub.lifecycle import SETTINGS, close_clients, close_journal, run
@@ -47,18 +52,7 @@ def create_app(settings: Settings) -> web.Application:
     """The Application with all that it serves. Needs a running event loop."""
     loop = asyncio.get_running_loop()
     clock = Clock()
-    core = SharedCore()
-    broker = Broker(
-        defer=loop.call_soon,
-        clock=clock,
-        memory=MemoryJournal(clock),
-        ring_size=settings.ring_buffer_size,
-        max_topics=settings.max_topics,
-        make_durable=partial(make_journal, Path(settings.data_dir), clock, loop, core),
-        give_way=core.offer,
-    )
-    if (Path(settings.data_dir) / DATABASE).exists():
-        broker.restore_topics()
+    broker = make_broker(settings, clock, loop)
     app = web.Application(middlewares=[errors_as_json, check_access], client_max_size=settings.max_message_bytes)
     app[SETTINGS] = settings
     app[STATE] = ServerState()
@@ -72,12 +66,37 @@ def create_app(settings: Settings) -> web.Application:
     services = app[SERVICES] = Services(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
     connections = app[CONNECTIONS] = services.connections
     app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
-    add_routes(app)
-    if app[ORIGINS].allowed:
-        add_cors(app)
+    set_up_http(app, Proxies(listed(settings.trusted_proxies)))
     app.on_shutdown.append(close_clients)
     app.on_cleanup.append(close_journal)
     return app
+
+
+def set_up_http(app: web.Application, proxies: Proxies) -> None:
+    """The routes, and what stands between them and a client."""
+    add_routes(app)
+    app.on_response_prepare.append(name_server)
+    if app[ORIGINS].allowed:
+        add_cors(app)
+    if proxies:
+        add_proxies(app, proxies)
+
+
+def make_broker(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop) -> Broker:
+    """The Broker, with the durable topics that there are."""
+    core = SharedCore()
+    broker = Broker(
+        defer=loop.call_soon,
+        clock=clock,
+        memory=MemoryJournal(clock),
+        ring_size=settings.ring_buffer_size,
+        max_topics=settings.max_topics,
+        make_durable=partial(make_journal, Path(settings.data_dir), clock, loop, core),
+        give_way=core.offer,
+    )
+    if (Path(settings.data_dir) / DATABASE).exists():
+        broker.restore_topics()
+    return broker
 
 
 def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop, core: SharedCore) -> SqliteJournal:
@@ -139,6 +158,6 @@ def make_limits(settings: Settings) -> Limits:
     )
 
 
-async def serve(settings: Settings) -> None:
-    """Run the server until a signal ends it. Raises ListenError."""
-    await run(create_app, settings)
+async def serve(settings: Settings, handed_over: Sequence[socket.socket] = ()) -> None:
+    """Run the server until a signal ends it, on the sockets that were handed over, if any. Raises ListenError."""
+    await run(create_app, settings, handed_over)

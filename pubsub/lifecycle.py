@@ -1,4 +1,4 @@
-"""The server's life: it listens, serves until a signal comes, and shuts down step by step."""
+"""Runs the server: it listens, serves until a signal comes, and shuts down step by step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -38,7 +39,9 @@ class ListenError(OSError):
     """The server cannot listen. The text says where, and why."""
 
 
-async def run(create_app: Callable[[Settings], web.Application], settings: Settings) -> None:
+async def run(
+    create_app: Callable[[Settings], web.Application], settings: Settings, handed_over: Sequence[socket.socket] = ()
+) -> None:
     """Serve until SIGTERM or SIGINT, then shut down. Raises ListenError."""
     log.info(
         "Configuration loaded: Port=%(port)d, RingBuffer=%(ring_buffer)d, SubscriberQueue=%(subscriber_queue)d",
@@ -58,7 +61,7 @@ async def run(create_app: Callable[[Settings], web.Application], settings: Setti
     certificate = load_certificate(settings)
     runner = web.AppRunner(app)
     await runner.setup()
-    listener = await listen(runner, settings, certificate)
+    listener = await listen(runner, settings, certificate, handed_over)
     log_addresses(listener, "https" if certificate else "http")
     warn_of_open_doors(app, listener.sockets)
     tune_collector()
@@ -67,7 +70,7 @@ async def run(create_app: Callable[[Settings], web.Application], settings: Setti
 
 
 def load_certificate(settings: Settings) -> Certificate | None:
-    """None without TLS. SIGHUP renews it."""
+    """Load the certificate, and renew it on SIGHUP. None without TLS."""
     if not settings.tls_cert_file:
         return None
     certificate = Certificate(settings.tls_cert_file, settings.tls_key_file)
@@ -76,29 +79,18 @@ def load_certificate(settings: Settings) -> Certificate | None:
     return certificate
 
 
-async def listen(runner: web.AppRunner, settings: Settings, certificate: Certificate | None = None) -> Listener:
+async def listen(
+    runner: web.AppRunner,
+    settings: Settings,
+    certificate: Certificate | None = None,
+    handed_over: Sequence[socket.socket] = (),
+) -> Listener:
     """Accept connections, each into a request handler with time limits. Raises ListenError."""
-    loop = asyncio.get_running_loop()
     idle = IdleConnections()
-    server = runner.server
-    assert server is not None, "the runner is set up"
-
-    def make_handler() -> TimedRequestHandler:
-        return TimedRequestHandler(
-            server,
-            idle,
-            read_timeout=settings.read_timeout_sec,
-            write_timeout=settings.write_timeout_sec,
-            keepalive_timeout=settings.idle_timeout_sec,
-            tcp_keepalive=False,  # the kernel's first probe would come after two hours; time limits are all above
-            access_log_class=AccessLogger,
-            access_log=logging.getLogger("pubsub.access") if settings.mode == "debug" else None,
-            loop=loop,
-        )
-
+    assert runner.server is not None, "the runner is set up"
     return Listener(
-        await open_sockets(settings),
-        make_handler,
+        await open_sockets(settings, handed_over),
+        handler_factory(runner.server, idle, settings),
         idle=idle,
         others=runner.app[CONNECTIONS],
         capacity=sockets_of_machine(),
@@ -107,8 +99,26 @@ async def listen(runner: web.AppRunner, settings: Settings, certificate: Certifi
     )
 
 
-async def open_sockets(settings: Settings) -> list[socket.socket]:
-    """Listen where HOST and PORT say. Raises ListenError."""
+def handler_factory(server: web.Server, idle: IdleConnections, settings: Settings) -> Callable[[], TimedRequestHandler]:
+    return partial(
+        TimedRequestHandler,
+        server,
+        idle,
+        read_timeout=settings.read_timeout_sec,
+        write_timeout=settings.write_timeout_sec,
+        keepalive_timeout=settings.idle_timeout_sec,
+        tcp_keepalive=False,  # the kernel's first probe would come after two hours; time limits are all above
+        access_log_class=AccessLogger,
+        access_log=logging.getLogger("pubsub.access") if settings.mode == "debug" else None,
+        loop=asyncio.get_running_loop(),
+    )
+
+
+async def open_sockets(settings: Settings, handed_over: Sequence[socket.socket] = ()) -> Sequence[socket.socket]:
+    """Return the sockets that were handed over, or else listen where HOST and PORT say. Raises ListenError."""
+    if handed_over:
+        log.info("Sockets taken over from systemd: %(count)d; HOST and PORT do not count", {"count": len(handed_over)})
+        return handed_over
     try:
         if settings.unix_path:
             return [bind_unix(settings.unix_path, mode=int(settings.socket_mode, 8), backlog=BACKLOG)]
@@ -142,14 +152,14 @@ def warn_of_open_doors(app: web.Application, sockets: Iterable[socket.socket]) -
 
 
 def tune_collector() -> None:
-    """Never look at what the start made again, and seldom at what lives long: 10,000 connections take 30 ms to walk."""
+    """Exclude the objects of the start from collections, and make full ones rare: 10,000 connections take 30 ms."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 50, 1_000)
 
 
 def stop_on_signals() -> asyncio.Event:
-    """An event that the first SIGTERM or SIGINT sets; a second ends the process at once."""
+    """Return an event that the first SIGTERM or SIGINT sets; a second signal ends the process at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -165,7 +175,7 @@ def stop_on_signals() -> asyncio.Event:
 
 
 async def shut_down(app: web.Application, runner: web.AppRunner, listener: Listener) -> None:
-    """The contract's order: out of the load balancer, no new connections, clients closed, then the rest of HTTP."""
+    """Shut down in order: leave the load balancer, stop listening, close the clients, then the rest of HTTP."""
     settings = app[SETTINGS]
     app[STATE].draining = True
     await asyncio.sleep(settings.drain_sec)
@@ -181,7 +191,7 @@ async def shut_down(app: web.Application, runner: web.AppRunner, listener: Liste
 
 
 async def close_clients(app: web.Application) -> None:
-    """Close every client within the time that there is. A second call finds none."""
+    """Close all clients within 0.9 of SHUTDOWN_TIMEOUT_SEC. A second call finds none."""
     app[STATE].draining = app[STATE].closing = True
     settings = app[SETTINGS]
     end = time.monotonic() + settings.shutdown_timeout_sec * 0.9
@@ -189,11 +199,11 @@ async def close_clients(app: web.Application) -> None:
     app[BROKER].flush()
     late = await app[CONNECTIONS].close_all(within=end - time.monotonic(), spread=settings.reconnect_spread_sec)
     if late:
-        log.warning("Cut off at shutdown: %(count)d clients that did not take their goodbye", {"count": late})
+        log.warning("Cut off at shutdown: %(count)d clients that had not taken all they were sent", {"count": late})
 
 
 async def end_publishes(app: web.Application, *, within: float) -> None:
-    """Let what is on its way to the disk get there, and its publishers be told."""
+    """Wait until the publishes that wait for the disk are stored and acknowledged."""
     journal = app[BROKER].durable_journal
     if journal is not None:
         ended = asyncio.Event()

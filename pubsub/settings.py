@@ -1,4 +1,4 @@
-"""Every setting once: its name, default, range and reason. How they are read is settings_reader's."""
+"""Defines every setting once: name, default, range and meaning. It reads none: settings_reader does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LogFormat = Literal["text", "json"]
 
 
 def _setting(default: Any, meaning: str, **rules: Any) -> Any:
-    """``rules`` are pydantic's (``ge``, ``gt``, ``le``, ``min_length``), and ``alias``: another name for it."""
+    """Define a setting. ``rules`` are pydantic's (``ge``, ``gt``, ``le``, ``min_length``); ``alias``: another name."""
     return field(default=default, metadata={"meaning": meaning, "rules": rules})
 
 
@@ -31,7 +31,7 @@ def _quota(meaning: str) -> Any:
 
 
 def _secret(meaning: str) -> Any:
-    """A text that is never shown."""
+    """Define a text that is never shown."""
     return _setting("", meaning)
 
 
@@ -59,14 +59,14 @@ class Settings:
         100, "messages that wait for a subscriber whose socket takes none", ge=1, le=1_000_000
     )
     ping_period_sec: float = _seconds(30, "time between two heartbeats to a WebSocket client")
-    pong_wait_sec: float = _seconds(60, "time without a sign of life after which a client is dropped")
+    pong_wait_sec: float = _seconds(60, "time without a frame from a client after which it is dropped")
     write_wait_sec: float = _seconds(
         10, "time that a client with a full queue may take nothing before it is a slow consumer"
     )
     read_timeout_sec: float = _seconds(15, "time for a request's head and body, and for a message once begun")
     write_timeout_sec: float = _seconds(15, "time in which a client must take some of an HTTP response")
     idle_timeout_sec: float = _seconds(60, "time that an HTTP connection may be idle between requests")
-    shutdown_timeout_sec: float = _seconds(10, "time for goodbyes after SIGTERM; who is late is cut off")
+    shutdown_timeout_sec: float = _seconds(10, "time to close all clients after SIGTERM; the rest are cut off")
     drain_sec: float = _seconds_or_none(
         0, "time to go on serving after SIGTERM with /health at 503, for a load balancer to notice"
     )
@@ -94,12 +94,15 @@ class Settings:
     allowed_origins: str = _setting(
         "", "origins of web pages that may connect, and call REST, beside the server's own, parted by commas"
     )
+    trusted_proxies: str = _setting(
+        "", "proxies that may tell the addresses of clients: addresses, networks or unix, parted by commas"
+    )
     tls_cert_file: str = _setting("", "file with the certificate and its chain, in PEM; read again on SIGHUP")
     tls_key_file: str = _setting("", "file with the certificate's key, in PEM")
 
     @property
     def least_level(self) -> LogLevel:
-        """The log level that counts."""
+        """The log level in use."""
         return self.log_level or ("debug" if self.mode == "debug" else "info")
 
     @property
@@ -117,5 +120,5 @@ class Settings:
 
 
 def listed(text: str) -> list[str]:
-    """What a setting names that may name several, parted by commas."""
+    """Split a setting that may name several things, separated by commas."""
     return [each.strip() for each in text.split(",") if each.strip()]

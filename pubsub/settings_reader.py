@@ -1,7 +1,7 @@
-"""Reads settings from flags, the environment and ``.env``, by pydantic-settings, and explains those that make no sense.
+"""Reads settings from flags, the environment and ``.env``, by pydantic-settings, and explains those that are invalid.
 
-The server reads its own in a process apart (``read_settings_apart``): pydantic would stay in its memory, with 10 of
-52 MiB, for something that is done once.
+The server reads its own in a child process (``read_settings_apart``): pydantic would keep 10 of 52 MiB of its memory
+for something that is done once.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ import msgspec
 
 from pubsub.auth.api_keys import ApiKeys
 from pubsub.auth.tokens import ALGORITHMS, pem_keys, secret_keys
+from pubsub.http.proxies import Proxies
 from pubsub.http.tls import Certificate
 from pubsub.settings import UNIX, Settings, listed
 from pubsub.system.unix_socket import check_path
 
 
 def read_settings_apart(arguments: Sequence[str]) -> Settings:
-    """The same as :func:`read_settings`, without its memory. Exits as that does."""
-    if sys.platform == "win32":  # which can't hand over a descriptor
+    """Call :func:`read_settings` in a child process. Exits as that does."""
+    if sys.platform == "win32":  # it can't hand over a descriptor
         return read_settings(arguments)
     receiving, sending = os.pipe()
     command = [sys.executable, "-m", "pubsub.settings_reader", str(sending), *arguments]
@@ -41,7 +42,7 @@ def read_settings_apart(arguments: Sequence[str]) -> Settings:
 
 
 def read_settings(arguments: Sequence[str]) -> Settings:
-    """The settings. After ``--help`` it exits with status 0; with status 2 after a line for each mistake."""
+    """Return the settings. Exits with status 0 after ``--help``, with status 2 after a line for each mistake."""
     from pydantic import ValidationError
     from pydantic_settings import CliApp
 
@@ -58,7 +59,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 
 
 def find_mistakes(settings: Settings) -> list[str]:
-    """Return a line for each setting that makes no sense by itself or beside the others. Shows no secret."""
+    """Return a line for each setting that is invalid by itself or beside the others. Shows no secret."""
     mistakes = []
     for name, check in _CHECKS.items():
         value = getattr(settings, name)
@@ -114,6 +115,10 @@ def _check_origins(settings: Settings) -> None:
             raise ValueError(f"expected scheme://host or scheme://host:port as browsers send them, not {origin!r}")
 
 
+def _check_proxies(settings: Settings) -> None:
+    Proxies(listed(settings.trusted_proxies))
+
+
 def _check_certificate(settings: Settings) -> None:
     Certificate(settings.tls_cert_file, settings.tls_key_file)
 
@@ -133,13 +138,14 @@ _CHECKS: dict[str, Callable[[Settings], object]] = {
     "jwt_jwks_url": _check_url,
     "jwt_algorithms": _check_algorithms,
     "allowed_origins": _check_origins,
+    "trusted_proxies": _check_proxies,
     "tls_cert_file": _check_certificate,
     "tls_key_file": _check_tls_key,
 }
 
 
 def make_model() -> Any:
-    """Settings as a class of pydantic-settings."""
+    """Make a class of pydantic-settings with the fields of Settings."""
     from pydantic import AliasChoices, Field, create_model, field_validator
     from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -171,7 +177,7 @@ def make_model() -> Any:
 
 
 def with_dashes(arguments: Sequence[str]) -> list[str]:
-    """Flags in either spelling, ``--ping_period_sec`` or ``--ping-period-sec``."""
+    """Turn ``--ping_period_sec`` into ``--ping-period-sec``: both are accepted."""
     return [_with_dashes(argument) if argument.startswith("--") else argument for argument in arguments]
 
 
@@ -181,7 +187,7 @@ def _with_dashes(argument: str) -> str:
 
 
 def explain(mistakes: Sequence[Any]) -> list[str]:
-    """A line for each setting that makes no sense: its name, what it got, what it may be."""
+    """Return a line for each invalid setting: its name, what it got, what it may be."""
     aliases = {rules["alias"]: each.name for each in fields(Settings) if "alias" in (rules := each.metadata["rules"])}
     found = {str(mistake["loc"][0]).lower(): mistake["input"] for mistake in mistakes}
     return [
@@ -190,7 +196,7 @@ def explain(mistakes: Sequence[Any]) -> list[str]:
 
 
 def expected(name: str) -> str:
-    """What a setting may be, in words."""
+    """Describe the values that a setting may have."""
     kind = get_type_hints(Settings)[name]
     rules = next(each.metadata["rules"] for each in fields(Settings) if each.name == name)
     if name in CHOICES:

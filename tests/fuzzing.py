@@ -18,7 +18,7 @@ import msgspec
 
 from pubsub.auth.permissions import allows, make_rights
 from pubsub.protocol.errors import BadRequest
-from pubsub.protocol.frames import Binary, Close, ProtocolFault, Reader, Received
+from pubsub.protocol.frames import Binary, CloseFrame, ProtocolFault, Reader, Received
 from pubsub.protocol.mistakes import request_id_of
 from pubsub.protocol.replies import encode
 from pubsub.protocol.requests import Publish, check_topic, decode_request
@@ -75,7 +75,7 @@ def read_frames(parts: list[bytes]) -> Iterator[Received | str]:
                 assert not isinstance(received, str) or len(received.encode()) <= MAX_MESSAGE_BYTES
                 assert not isinstance(received, Binary) or len(received.payload) <= MAX_MESSAGE_BYTES
                 yield received
-                if isinstance(received, Close):
+                if isinstance(received, CloseFrame):
                     return
     except ProtocolFault as fault:
         yield fault.close_reason.name

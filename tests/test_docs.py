@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import Field, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -31,9 +32,10 @@ from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_env
 
 PACKAGE = REPOSITORY / "pubsub"
 SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench", "client"} & set(path.parts)]
-DOCS = ["README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in sorted((REPOSITORY / "docs").glob("*.md")))]
+DOCS = [str(path.relative_to(REPOSITORY)) for place in ("*.md", "docs/*.md") for path in sorted(REPOSITORY.glob(place))]
 # Only REST creates topics and lists clients, and during a shutdown a new client is refused before the handshake.
 NEVER_ON_A_WEBSOCKET = {TopicExists, ClientNotFound, Draining}
+LOOPS = {"uvloop", "asyncio"}  # the ends of the names of tests that run on both
 
 
 def read(name: str) -> str:
@@ -175,6 +177,15 @@ def test_verbs_and_commands_exist() -> None:
     assert set(re.findall(r"`pubsub ([a-z]+)", texts)) == set(COMMANDS)
 
 
+def test_commands_for_contributors_name_what_exists() -> None:
+    tests = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    for arguments in re.findall(r'^make \w+ ARGS="(.+?)"', read("CONTRIBUTING.md"), re.MULTILINE):
+        words = shlex.split(arguments)
+        chosen = [name for flag, name in pairwise(words) if flag == "-k"]
+        assert all((REPOSITORY / word).exists() for word in words if "/" in word), arguments
+        assert all(name in LOOPS or name in tests for name in chosen), arguments
+
+
 @pytest.mark.parametrize("name", DOCS)
 def test_links_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", read(name)):
@@ -194,7 +205,7 @@ def anchors(file: Path) -> set[str]:
 
 def test_names_in_capitals_exist() -> None:
     known = {each.name.upper() for each in fields(Settings)} | {each.code for each in Failure.__subclasses__()}
-    known |= {"GIN_MODE", "SSL_CERT_FILE", TOKEN_VARIABLE, API_KEY_VARIABLE}
+    known |= {"GIN_MODE", "LISTEN_FDS", "LISTEN_PID", "SSL_CERT_FILE", TOKEN_VARIABLE, API_KEY_VARIABLE}
     for name in DOCS:
         assert set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", read(name))) <= known, name
 

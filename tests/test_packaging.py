@@ -13,6 +13,7 @@ from typing import IO
 
 import pytest
 
+from pubsub.http.listener import BACKLOG
 from pubsub.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -123,6 +124,11 @@ def test_unit_is_valid_and_hardened(tmp_path: Path) -> None:
     unit.write_text(read("deploy/pubsub.service").replace("/opt/pubsub/bin/pubsub", sys.executable))
     verified = run("systemd-analyze", "verify", "--man=no", unit)
     assert (verified.returncode, verified.stderr) == (0, "")
+    socket = read("deploy/pubsub.socket")
+    for name, text in {"as it is": socket, "with all": re.sub(r"^#(\w+=)", r"\1", socket, flags=re.MULTILINE)}.items():
+        (tmp_path / "pubsub.socket").write_text(text)
+        verified = run("systemd-analyze", "verify", "--man=no", tmp_path / "pubsub.socket", unit)
+        assert (verified.returncode, verified.stderr) == (0, ""), name
     # In tenths: the largest allowed value is 2.5.
     succeed("systemd-analyze", "security", "--offline=true", "--threshold=25", "--no-pager", unit)
 
@@ -135,6 +141,14 @@ def test_supervisors_wait_for_the_shutdown(name: str, limit: str) -> None:
     found = re.search(limit, read(name))
     assert found is not None
     assert int(found[1]) > Settings().shutdown_timeout_sec
+
+
+def test_sockets_of_systemd_are_those_of_the_settings() -> None:
+    unit = read("deploy/pubsub.socket")
+    assert re.findall(r"^ListenStream=(.+)", unit, re.MULTILINE) == [str(Settings().port)]
+    assert re.findall(r"^#SocketMode=(.+)", unit, re.MULTILINE) == [Settings().socket_mode]
+    assert re.findall(r"^Backlog=(.+)", unit, re.MULTILINE) == [str(BACKLOG)]
+    assert "Accept=" not in unit, "a server for each connection"
 
 
 def test_help_lists_every_verb() -> None:

@@ -54,6 +54,7 @@ DEFAULTS: dict[str, Any] = {
     "JWT_ISSUER": "",
     "AUTH_WAIT_SEC": 5,
     "ALLOWED_ORIGINS": "",
+    "TRUSTED_PROXIES": "",
     "TLS_CERT_FILE": "",
     "TLS_KEY_FILE": "",
 }
@@ -142,6 +143,7 @@ OTHERS = {
     "JWT_ISSUER": "https://login.example.com/",
     "AUTH_WAIT_SEC": "0.5",
     "ALLOWED_ORIGINS": "https://a.example,http://b:8080",
+    "TRUSTED_PROXIES": "127.0.0.1,10.0.0.0/8,unix",
 }
 # They name files that must exist: tests/test_access_settings.py.
 FILES = {"JWT_PUBLIC_KEY_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"}

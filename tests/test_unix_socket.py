@@ -149,8 +149,10 @@ async def test_an_abstract_socket(tmp_path: Path) -> None:
     with UnixServerProcess(tmp_path, host=f"unix:{name}") as server:
         assert server.path == name
         server.path = "\0" + name[1:]
-        async with server.session() as http:
-            await talk(http)
+        client = await server.raw_client("alice")
+        await client.send_text({"type": "ping"})
+        assert (await client.receive())["type"] == "pong"
+        client.close()
         assert run(tmp_path, "health", HOST=f"unix:{name}").returncode == 0
         assert server.stop() == 0
 

@@ -1,4 +1,4 @@
-"""API keys of services, held as digests alone. No I/O."""
+"""API keys of services, kept as digests only. No I/O."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DIGEST: Final = "sha256:"
 
 
 def identity_of_role(name: str, role: Role) -> Identity:
-    """Whoever has an API key: ``read`` may read everything, ``publish`` may publish too, ``admin`` may do all."""
+    """The identity of an API key: ``read`` may read everything, ``publish`` also publish, ``admin`` do everything."""
     return Identity(
         client_id=name,
         subscribes=EVERYTHING,
@@ -30,9 +30,9 @@ def identity_of_role(name: str, role: Role) -> Identity:
 
 
 class ApiKeys:
-    """The keys of ``API_KEYS``: ``name:role:key``, parted by commas; the key itself, or ``sha256:`` and its digest.
+    """The keys of ``API_KEYS``: ``name:role:key``, separated by commas; the key itself, or ``sha256:`` and its digest.
 
-    Raises ValueError, whose text tells the entry by its number and shows nothing of it.
+    Raises ValueError. Its text has the number of the entry and shows nothing of it.
     """
 
     def __init__(self, text: str) -> None:
@@ -50,7 +50,7 @@ class ApiKeys:
         return bool(self._holders)
 
     def identify(self, key: str) -> Identity:
-        """Raises Unauthorized. Takes the same time for every key: it is compared with all of them."""
+        """Find the holder of a key. Raises Unauthorized. Every key takes the same time: it is compared with all."""
         asked = digest_of(key)
         found = [holder for digest, holder in self._holders.items() if hmac.compare_digest(digest, asked)]
         if not found:

@@ -15,10 +15,10 @@ from pubsub.protocol.errors import Forbidden
 
 
 class Identity(Struct, frozen=True, gc=False, kw_only=True):
-    """``client_id`` is the only one that this client may use. ``expires``: by the monotonic clock, so that nobody
-    who sets the time of day makes a connection last longer.
+    """``client_id`` is the only one that this client may use. ``expires``: a moment of the monotonic clock, so that a
+    change of the time of day does not make a connection last longer.
 
-    ``sees_all``: may read what is about others too. ``admin``: may change everything.
+    ``sees_all``: it may also read about other clients. ``admin``: it may change everything.
     """
 
     client_id: str
@@ -29,16 +29,16 @@ class Identity(Struct, frozen=True, gc=False, kw_only=True):
     expires: float = inf
 
     def may_subscribe(self, topic: str) -> bool:
-        """Raises BadRequest."""
+        """True if the rights cover the topic. Raises BadRequest."""
         return allows(self.subscribes, topic)
 
     def require_subscribe(self, topic: str) -> None:
-        """For all that reads a topic: subscribe and its end, replay, history. Raises Forbidden, BadRequest."""
+        """Check the right to read a topic: subscribe, unsubscribe, replay, history. Raises Forbidden, BadRequest."""
         if not allows(self.subscribes, topic):
             raise Forbidden(f"Not allowed to subscribe to '{topic}'")
 
     def require_publish(self, topic: str) -> None:
-        """Raises Forbidden, BadRequest."""
+        """Check the right to publish. Raises Forbidden, BadRequest."""
         if not allows(self.publishes, topic):
             self.refuse_publish(topic)
 
@@ -46,6 +46,6 @@ class Identity(Struct, frozen=True, gc=False, kw_only=True):
         raise Forbidden(f"Not allowed to publish to '{topic}'")
 
     def require_client_id(self, client_id: str) -> None:
-        """Raises Forbidden for anyone else's."""
+        """Raise Forbidden for another client's id."""
         if client_id != self.client_id:
             raise Forbidden("client_id: expected the one that you are authenticated as")

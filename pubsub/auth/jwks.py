@@ -1,6 +1,6 @@
-"""The keys of an identity provider, fetched by URL: cached, renewed now and then, and never lost.
+"""The keys of an identity provider, fetched by URL: cached, renewed regularly, and kept when the provider fails.
 
-One task, which waits most of the time. Whatever tokens come, the provider is asked at most once in ``LEAST_PAUSE``.
+One task fetches them. The provider is asked at most once in ``LEAST_PAUSE``, whatever tokens come.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pubsub.auth.tokens import TrustedKey, jwks_keys
 
 log = logging.getLogger(__name__)
 
-LEAST_PAUSE: Final = 30.0  # seconds between two requests, whatever key ids tokens have
+LEAST_PAUSE: Final = 30.0  # seconds between two requests
 LONGEST_PAUSE: Final = 600.0  # seconds after which a key that the provider has withdrawn is no longer trusted
-PATIENCE: Final = 5.0  # seconds for an answer
+ANSWER_WAIT: Final = 5.0  # seconds
 MAX_BYTES: Final = 1 << 20
-SLICE: Final = 20  # tokens that are looked at at a stretch once the keys are there: about 3 ms
+CHECKED_AT_ONCE: Final = 20  # waiting tokens that are checked in one step once the keys are there: about 3 ms
 
 
 class KeySet:
-    """See the module. ``keys`` is the last good set; empty before the first."""
+    """See the module. ``keys`` is the last valid set; empty before the first one."""
 
     def __init__(self, url: str, algorithms: Sequence[str], *, least_pause: float = LEAST_PAUSE) -> None:
         self.keys: Sequence[TrustedKey] = ()
@@ -47,7 +47,7 @@ class KeySet:
 
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Keep the set fresh meanwhile."""
+        """Renew the set as long as the context lasts."""
         task = asyncio.create_task(self._keep())
         try:
             yield
@@ -71,7 +71,7 @@ class KeySet:
         waiting, self._waiting = self._waiting, []
         for number, then in enumerate(waiting, 1):
             asyncio.get_running_loop().call_soon(then)
-            if number % SLICE == 0:
+            if number % CHECKED_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     async def _fetch(self) -> None:
@@ -82,7 +82,7 @@ class KeySet:
                 "Keys not renewed from %(url)s, %(count)d kept: %(error)s",
                 {"url": self._url, "count": len(self.keys), "error": str(error) or type(error).__name__},
             )
-        except Exception:  # of the libraries; without this task no key would ever be renewed again
+        except Exception:  # a fault of a library must not end the task, which renews the keys
             log.exception("Internal error at the keys from %(url)s", {"url": self._url})
 
     async def _download(self) -> bytes:
@@ -90,7 +90,7 @@ class KeySet:
         # 20 ms, so not on the loop.
         tls = await asyncio.to_thread(ssl.create_default_context)
         async with (
-            asyncio.timeout(PATIENCE),
+            asyncio.timeout(ANSWER_WAIT),
             aiohttp.TCPConnector(ssl=tls) as connector,
             aiohttp.ClientSession(connector=connector, raise_for_status=True) as http,
             http.get(self._url, allow_redirects=False) as response,

@@ -16,12 +16,12 @@ class Quotas:
         self._claims: dict[str, int] = {}
 
     def check_room(self, connections: int) -> None:
-        """Raises ServerFull where there are that many already."""
+        """Raise ServerFull if the server has all its connections."""
         if self._in_all and connections >= self._in_all:
             raise ServerFull(f"the server has its {self._in_all} connections (MAX_CONNECTIONS)")
 
     def check_claim(self, client: str) -> None:
-        """Raises LimitExceeded where the client has all its connections already."""
+        """Raise LimitExceeded if the client has all its connections."""
         if self._per_client and self._claims.get(client, 0) >= self._per_client:
             raise LimitExceeded(f"the client has its {self._per_client} connections (MAX_CONNECTIONS_PER_CLIENT)")
 

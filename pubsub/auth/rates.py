@@ -1,4 +1,4 @@
-"""Rates of requests: token buckets for clients and for failures. No I/O; the clock comes from outside."""
+"""Rates of requests: token buckets for clients and for failures. No I/O; the clock is passed in."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Final, NoReturn
 
 from pubsub.protocol.errors import Flooding, RateLimited
 
-# A client that waits as it is told loses a refusal for each pause, so only one that sends at more than twice its rate
-# ever comes to the end of its patience, which is so many bursts.
-PATIENCE: Final = 2
+# Refusals, in bursts, before a client is closed for flooding. They are refilled at its rate, so only a client that
+# sends at more than twice its rate reaches this number.
+REFUSALS: Final = 2
 
-# A connection counts its requests by the hundredth of a burst, so that to ask costs the quick ones little: 0.05 µs
-# instead of 0.3. The last ones before the limit are counted one by one.
+# A connection takes the hundredth part of a burst at a time, so that a request costs 0.05 µs instead of 0.3. The last
+# ones before the limit are taken one by one.
 DRAWS_PER_BURST: Final = 100
 
-_SWEEP_FROM: Final = 1024  # owners; what is idle is forgotten when there are twice as many as the last time
+_SWEEP_FROM: Final = 1024  # owners; idle ones are removed when there are twice as many as the last time
 _ROUNDING: Final = 1e-6
 
 
 class TokenBuckets:
-    """A bucket of ``burst`` tokens for each owner, that fills at ``rate`` a second.
+    """A bucket of ``burst`` tokens for each owner, refilled at ``rate`` a second.
 
-    ``take(owner, count=1)`` takes tokens, all or none: 0, or the seconds until there are as many. A bucket is one
-    number, the moment at which it is full again (the generic cell rate algorithm): 0.15 µs to ask, 100 bytes an owner,
+    ``take(owner, count=1)`` takes all tokens or none: it returns 0, or the seconds until there are enough. It is one
+    number, the moment at which it is full again (the generic cell rate algorithm): 0.15 µs a call, 100 bytes an owner,
     and nothing for an owner whose bucket is full.
     """
 
@@ -36,12 +36,12 @@ class TokenBuckets:
         self.take = self._make_take(burst, now)
 
     def give_back(self, owner: str, count: int) -> None:
-        """Tokens that were taken and not used."""
+        """Return tokens that were taken and not used."""
         if owner in self._full_at:
             self._full_at[owner] -= count * self._interval
 
     def _make_take(self, burst: float, now: Callable[[], float]) -> Callable[..., float]:
-        """A function with all that it needs at hand, which each request pays a fifth less for than for a method."""
+        """Make ``take`` as a closure: it costs a fifth less than a method."""
         interval = self._interval
         slack = burst * interval + _ROUNDING
         full_at_of = self._full_at
@@ -50,7 +50,7 @@ class TokenBuckets:
         def take(owner: str, count: int = 1) -> float:
             moment = now()
             full_at = known(owner)
-            if full_at is None:  # idle, forgotten, or never seen
+            if full_at is None:  # removed as idle, or new
                 if len(full_at_of) > self._sweep_at:
                     self._sweep(moment)
                 full_at = moment
@@ -71,25 +71,25 @@ class TokenBuckets:
 
 
 class Rates:
-    """The rate that each client has for its requests, over all its connections."""
+    """The rate of each client's requests, over all its connections."""
 
     __slots__ = ("_buckets", "_draws", "_refusals")
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float]) -> None:
         burst = max(1.0, burst or rate)
         self._buckets = TokenBuckets(rate, burst, now)
-        self._refusals = TokenBuckets(rate, PATIENCE * burst, now)
+        self._refusals = TokenBuckets(rate, REFUSALS * burst, now)
         self._draws = sorted({1, max(1, int(burst / DRAWS_PER_BURST))}, reverse=True)
 
     def count(self, client: str) -> None:
-        """A request. Raises RateLimited; Flooding for who has been refused ``PATIENCE`` bursts at a stretch."""
+        """Count a request. Raises RateLimited; Flooding after ``REFUSALS`` bursts of refusals without a pause."""
         if wait := self._buckets.take(client):
             self._refuse(client, wait)
 
     def draw(self, client: str) -> int:
-        """Count a request and, while the client is far from its limit, some that may follow: how many of those.
+        """Count a request and, while the client is far from its limit, some later ones; returns the number of those.
 
-        What of them does not come is to be given back. Raises RateLimited, Flooding.
+        Later ones that do not come must be given back. Raises RateLimited, Flooding.
         """
         wait = 0.0
         for count in self._draws:

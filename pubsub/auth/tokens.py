@@ -1,7 +1,7 @@
-"""Tokens (JWT): which keys are trusted, for which algorithms, and whom a token names. No I/O.
+"""Tokens (JWT): trusted keys with their algorithms, and the identity of a token. No I/O.
 
-PyJWT and cryptography are imported when there are keys: they cost a server without tokens nothing. The rules are
-those of RFC 8725; the one about algorithms is that each key has its own, whatever a token says.
+PyJWT and cryptography are imported only if there are keys. The rules are those of RFC 8725: each key has its own
+algorithms, whatever a token says.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
-MAX_TOKEN_BYTES: Final = 8192  # what a header may have at most
-MAX_KEYS: Final = 64  # of a set: more than any provider rotates among
+MAX_TOKEN_BYTES: Final = 8192  # the most bytes of a header
+MAX_KEYS: Final = 64  # in a set: more than any provider rotates
 MIN_SECRET_BYTES: Final = 32  # RFC 7518, 3.2
 MIN_RSA_BITS: Final = 2048  # RFC 7518, 3.3
-# Seconds by which another clock may be ahead at `nbf` and `iat`. `exp` has none: a client renews in time, and a token
-# that is accepted must not be one that ends the connection at once.
+# Seconds by which the issuer's clock may be ahead for `nbf` and `iat`. `exp` has no such leeway: an accepted token must
+# not end the connection at once.
 LEEWAY: Final = 5
 
 ALGORITHMS: Final = ("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA")
@@ -41,7 +41,7 @@ _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES51
 
 
 class TrustedKey(Struct, frozen=True, kw_only=True):
-    """``kid`` is None where the key has no name: then it is tried whatever a token calls its own."""
+    """A key with its algorithms. ``kid`` is None if it has no name: then it is tried for every token."""
 
     key: Any
     algorithms: tuple[str, ...]
@@ -49,16 +49,16 @@ class TrustedKey(Struct, frozen=True, kw_only=True):
 
 
 class UnknownKey(Unauthorized):
-    """The token names a key that is not there, or not yet."""
+    """The token names a key that is unknown, or not fetched yet."""
 
 
 class KeySource(Protocol):
-    """Keys that come and go."""
+    """A set of keys that changes."""
 
     keys: Sequence[TrustedKey]
 
     def refresh(self, then: Callable[[], None]) -> bool:
-        """Fetch the keys anew and call ``then``, later; False, and nothing, where that is not to be done now."""
+        """Fetch the keys again, then call ``then``. Returns False, and does nothing, if it is too early."""
         ...
 
 
@@ -74,7 +74,7 @@ Outcome = Identity | Unauthorized
 
 
 class Tokens:
-    """Says whom a token names. ``audience`` and ``issuer``: any of them will do; none of them is none asked for."""
+    """Find the identity of a token. ``audience`` and ``issuer``: the accepted values; empty if any is accepted."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Tokens:
         self._monotonic = monotonic
 
     def identify(self, token: str, answer: Callable[[Outcome], None]) -> None:
-        """Call ``answer`` with the token's Identity, or with why it has none: at once, or once its key was fetched."""
+        """Call ``answer`` with the token's Identity or with Unauthorized: at once, or after its key was fetched."""
         outcome = self._outcome(token)
         waits = isinstance(outcome, UnknownKey) and self._source is not None
         if not waits or not self._source.refresh(lambda: answer(self._outcome(token))):  # type: ignore[union-attr]
@@ -109,7 +109,7 @@ class Tokens:
             return failure
 
     def verify(self, token: str) -> Identity:
-        """Raises Unauthorized, which says why and shows nothing of the token; UnknownKey where its key is not there."""
+        """Verify a token. Raises Unauthorized, which shows nothing of the token; UnknownKey if its key is unknown."""
         import jwt
 
         if len(token) > MAX_TOKEN_BYTES:
@@ -129,11 +129,11 @@ class Tokens:
             raise Unauthorized(f"token: {error.claim}: required, but missing") from None
         except jwt.InvalidSignatureError:
             raise Unauthorized("token: the signature is not that of a key that is trusted here") from None
-        except (jwt.PyJWTError, UnicodeError, OverflowError):  # the last for an exp beyond all floats
+        except (jwt.PyJWTError, UnicodeError, OverflowError):  # OverflowError: an exp that is no float
             raise Unauthorized("token: not a JWT that can be read") from None
 
     def _claims(self, token: str, header: dict[str, Any]) -> dict[str, Any]:
-        """The claims of a token that one of the keys has signed."""
+        """The claims of a token, if one of the keys has signed it."""
         import jwt
 
         fitting = self._fitting(header)
@@ -158,13 +158,13 @@ class Tokens:
         raise jwt.InvalidSignatureError
 
     def _fitting(self, header: dict[str, Any]) -> list[TrustedKey]:
-        """The keys that a token with this header may be signed with."""
+        """The keys that may have signed a token with this header."""
         algorithm, kid = header.get("alg"), header.get("kid")
         keys = [*self._keys, *(self._source.keys if self._source else ())]
         return [each for each in keys if algorithm in each.algorithms and (None in (kid, each.kid) or each.kid == kid)]
 
     def _may_come(self, header: dict[str, Any]) -> bool:
-        """Whether the source may have the key after a refresh."""
+        """True if the source may have the key after a refresh."""
         if self._source is None or header.get("alg") not in _PUBLIC:
             return False
         kid, known = header.get("kid"), {each.kid for each in self._source.keys}
@@ -172,7 +172,7 @@ class Tokens:
 
     def _identity_of(self, claims: dict[str, Any]) -> Identity:
         client_id = claims["sub"]
-        # It goes into a header, and into JSON, which can't hold a lone surrogate.
+        # It goes into a header, and into JSON, which cannot have a lone surrogate.
         if not 1 <= len(client_id) <= MAX_CLIENT_ID or not client_id.isprintable():
             raise Unauthorized(f"token: sub: expected 1 to {MAX_CLIENT_ID} printable characters")
         left = float(claims["exp"]) - self._now()
@@ -188,7 +188,7 @@ class Tokens:
                 admin=granted.admin,
                 expires=self._monotonic() + left,
             )
-        except ValueError as error:  # msgspec's own is one of them
+        except ValueError as error:  # msgspec's error is a ValueError
             raise Unauthorized(f"token: pubsub: {error}") from None
 
 
@@ -203,18 +203,14 @@ def sign(
     audience: Sequence[str],
     issuer: Sequence[str],
 ) -> str:
-    """A token of our own, by a secret, for development. Raises ValueError for what :class:`Tokens` would not take."""
+    """Sign a token with a secret, for development. Raises ValueError for a token that :class:`Tokens` would refuse."""
     import jwt
 
     if not isfinite(ttl):
         raise ValueError("ttl: expected a number of seconds")
     now = time.time()
-    claims: dict[str, Any] = {
-        "sub": sub,
-        "iat": int(now),
-        "exp": int(now + ttl),
-        "pubsub": {"subscribe": list(subscribe), "publish": list(publish), "admin": admin},
-    }
+    rights = {"subscribe": list(subscribe), "publish": list(publish), "admin": admin}
+    claims: dict[str, Any] = {"sub": sub, "iat": int(now), "exp": int(now + ttl), "pubsub": rights}
     claims |= {"aud": audience[0]} if audience else {}
     claims |= {"iss": issuer[0]} if issuer else {}
     token = jwt.encode(claims, trusted.key, algorithm=trusted.algorithms[0])
@@ -226,7 +222,7 @@ def sign(
 
 
 def secret_keys(text: str, allowed: Sequence[str]) -> list[TrustedKey]:
-    """The secrets of ``JWT_SECRET``, parted by commas; each for the algorithms that it is long enough for."""
+    """The secrets of ``JWT_SECRET``, separated by commas; each for the algorithms that allow its length."""
     found = []
     for number, secret in enumerate(filter(None, map(str.strip, text.split(","))), 1):
         size = len(secret.encode())
@@ -238,7 +234,7 @@ def secret_keys(text: str, allowed: Sequence[str]) -> list[TrustedKey]:
 
 
 def pem_keys(text: bytes, allowed: Sequence[str]) -> list[TrustedKey]:
-    """The public keys of a PEM file, one after the other. Raises ValueError."""
+    """The public keys of a PEM file. Raises ValueError."""
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     begin = b"-----BEGIN "
@@ -253,7 +249,7 @@ def pem_keys(text: bytes, allowed: Sequence[str]) -> list[TrustedKey]:
 
 
 def jwks_keys(text: bytes, allowed: Sequence[str]) -> list[TrustedKey]:
-    """The keys of a JWK set (RFC 7517) that can be used here; ValueError where there is none."""
+    """The usable keys of a JWK set (RFC 7517). Raises ValueError if there is none."""
     import jwt
 
     try:
@@ -263,15 +259,15 @@ def jwks_keys(text: bytes, allowed: Sequence[str]) -> list[TrustedKey]:
     keys = []
     for described in listed[:MAX_KEYS]:
         if described.get("kty") == "oct" or described.get("use", "sig") != "sig":
-            continue  # a secret that everyone can read is none
+            continue  # a published secret is no secret
         try:
-            jwk = jwt.PyJWK(described | {"alg": None})  # what it says of itself is checked below
+            jwk = jwt.PyJWK(described | {"alg": None})  # its own claims are checked below
             own = algorithms_of(jwk.key)
             named = [described["alg"]] if "alg" in described else own
             fitting = [name for name in own if name in named]
             keys.append(trusted_key(jwk.key, fitting, allowed, "", kid=described.get("kid")))
         except (jwt.PyJWTError, ValueError, TypeError, LookupError, AttributeError):
-            continue  # providers list keys of kinds to come
+            continue  # providers may list keys of unknown kinds
     if not keys:
         raise ValueError("no key in it can be used")
     return keys
@@ -282,7 +278,7 @@ class _KeySet(Struct, frozen=True):
 
 
 def algorithms_of(key: Any) -> list[str]:
-    """What a public key is for. Raises ValueError where that is nothing that is accepted here."""
+    """The algorithms of a public key. Raises ValueError if none of them is accepted."""
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -300,7 +296,7 @@ def algorithms_of(key: Any) -> list[str]:
 def trusted_key(
     key: Any, fitting: Sequence[str], allowed: Sequence[str], where: str, *, kid: object = None
 ) -> TrustedKey:
-    """A key for those of its algorithms that are allowed; raises ValueError where that is none."""
+    """A key with those of its algorithms that are allowed. Raises ValueError if there is none."""
     algorithms = tuple(name for name in fitting if not allowed or name in allowed)
     if not algorithms:
         raise ValueError(f"{where}: good for {', '.join(fitting)}, but only {', '.join(allowed)} allowed")

@@ -19,7 +19,7 @@ HEALTH_WAIT: Final = 5.0  # seconds
 
 
 def run_health(flags: list[str]) -> int:
-    parser = argparse.ArgumentParser("pubsub health", description="Exit status 0 when a server is well, 1 when not.")
+    parser = argparse.ArgumentParser("pubsub health", description="Exit status 0 if a server is healthy, 1 if not.")
     parser.add_argument("--url", help="the server, also unix:/path (default: the one that the settings would start)")
     url = parser.parse_args(flags).url
     own = url is None
@@ -44,7 +44,7 @@ def ask(url: str, *, own: bool) -> tuple[int, str]:
             connection.request("GET", "/health")
             response = connection.getresponse()
             return response.status, response.read().decode(errors="replace")
-    # Its own certificate need not be one for 127.0.0.1, and there is nobody between.
+    # The server's own certificate need not be one for 127.0.0.1, and nothing is between the two.
     tls = ssl._create_unverified_context() if own else None
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=HEALTH_WAIT, context=tls) as answer:
@@ -66,4 +66,4 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.settimeout(self.timeout)
         self.sock.connect(address_of(self._path))
         if self._secure:
-            self.sock = ssl._create_unverified_context().wrap_socket(self.sock)  # nobody is between here either
+            self.sock = ssl._create_unverified_context().wrap_socket(self.sock)  # nothing is between here either

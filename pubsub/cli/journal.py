@@ -1,6 +1,6 @@
-"""``pubsub journal``: looks at the journal of durable topics, and changes it while no server uses it.
+"""``pubsub journal``: reads the journal of durable topics, and changes it while no server uses it.
 
-What only reads sees one moment of it, and disturbs no server that is at work on it.
+A command that only reads sees a snapshot, and does not disturb a server that uses the journal.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from pubsub.journals.writer import TRIM_ROWS, Writer
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.requests import Message, Publish, TopicOptions, check_message, check_topic
 
-PAGE: Final = 1000
-PAGE_BYTES: Final = 1 << 24
+EXPORT_PAGE: Final = 1000
+EXPORT_BYTES: Final = 1 << 24
 
 
 class Line(Struct):
-    """A line of an export. Only the message counts; ``ts`` is kept, ``seq`` is given anew."""
+    """A line of an export. An import takes its message and ``ts``; each message gets a new ``seq``."""
 
     message: Message
     ts: str | None = None
 
 
 def run_journal(flags: Sequence[str], data_dir: Callable[[], str]) -> int:
-    """Run one of the commands; its exit status. ``data_dir`` is asked where no flag names the directory."""
+    """Run a command and return its exit status. ``data_dir`` is called if no flag names the directory."""
     chosen = make_parser().parse_args(flags)
     directory = Path(chosen.data_dir or data_dir())
     try:
@@ -80,7 +80,7 @@ def whole_number(text: str) -> int:
 
 
 def check(directory: Path, _: argparse.Namespace) -> int:
-    """Exit status 0 where nothing is wrong."""
+    """Look for missing and unreadable messages. The exit status is 0 if there are none."""
     store = Store(directory, read_only=True)
     problems = store.problems()
     if (lost := lost_commits(store.path)) > 1:
@@ -99,7 +99,7 @@ def check(directory: Path, _: argparse.Namespace) -> int:
 
 
 def check_topic_rows(store: Store, row: TopicRow) -> tuple[int, list[str]]:
-    """How many events a topic has, and what is wrong with them."""
+    """Return the number of a topic's events, and a line for each problem with them."""
     problems = []
     expected = row.first
     for event in all_events(store, row):
@@ -160,7 +160,7 @@ def import_(directory: Path, chosen: argparse.Namespace) -> int:
 
 
 def open_topic(writer: Writer, name: str, history: int) -> TopicHandle:
-    """The topic that messages go to, made where it is not there."""
+    """Return the topic that is imported to; it is created if it does not exist."""
     for row in writer.open().topics():
         if row.name == name:
             return TopicHandle(row.name, row.epoch, row.options, row.number)
@@ -174,7 +174,7 @@ def open_topic(writer: Writer, name: str, history: int) -> TopicHandle:
 
 
 def read_groups(topic: TopicHandle, lines: TextIO) -> Iterator[list[Append]]:
-    """The lines as publishes, a page at a time. Raises BadRequest, which names the line."""
+    """Read lines as publishes, a page at a time. Raises BadRequest, which names the line."""
     group: list[Append] = []
     clock = Clock()
     for number, line in enumerate(lines, 1):
@@ -185,7 +185,7 @@ def read_groups(topic: TopicHandle, lines: TextIO) -> Iterator[list[Append]]:
             raise BadRequest(f"line {number}: expected an event: {error}") from None
         message = Message(read.message.id, Raw(bytes(read.message.payload)))
         group.append(Append(topic, Publish(topic=topic.name, message=message), None, read.ts or clock.timestamp()))
-        if len(group) == PAGE:
+        if len(group) == EXPORT_PAGE:
             yield group
             group = []
     if group:
@@ -212,9 +212,9 @@ def trim(directory: Path, chosen: argparse.Namespace) -> int:
 
 
 def all_events(store: Store, row: TopicRow) -> Iterator[EventRow]:
-    """Those that have expired too."""
+    """Read all events of a topic, also those that have expired."""
     after = row.first - 1
-    while page := store.read(row.number, after, MAX_SEQ, PAGE, PAGE_BYTES, now=0):
+    while page := store.read(row.number, after, MAX_SEQ, EXPORT_PAGE, EXPORT_BYTES, now=0):
         yield from page
         after = page[-1].seq
 

@@ -1,1 +1,1 @@
-"""Topics, subscriptions and delivery: who gets what. No I/O."""
+"""Topics, subscriptions and delivery. No I/O."""

@@ -1,6 +1,6 @@
-"""What waits for one subscriber while its socket takes nothing: in which order, what is dropped, and what it is told.
+"""The queue of one subscriber whose socket takes nothing: its order, its overflow policies and its gaps.
 
-A plain queue that lives as long as something waits in it. Nothing here writes.
+A queue exists as long as something waits in it. It never writes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def at_once(work: Callable[[], None]) -> None:
 
 
 class OutboxOptions(Struct, frozen=True):
-    """What all outboxes of a server share. ``limit`` is the most events that wait in one of them.
+    """The options that all outboxes of a server share. ``limit``: the most events that wait in one outbox.
 
-    ``take_turn(work)`` calls ``work`` when other clients have been served.
+    ``take_turn(work)`` calls ``work`` after other clients have been served.
     """
 
     limit: int
@@ -34,9 +34,9 @@ class OutboxOptions(Struct, frozen=True):
 
 
 class QueuedBatch(Struct):
-    """A batch without its first ``skipped`` events, which were dropped. ``replayed``: it has room beyond the limit.
+    """A batch without its first ``skipped`` events, which were dropped. ``replayed``: it does not count to the limit.
 
-    One that was dropped as a whole is empty, and keeps its place until it is swept.
+    A batch that was dropped as a whole is empty, and keeps its place until it is removed.
     """
 
     batch: Batch
@@ -45,14 +45,14 @@ class QueuedBatch(Struct):
 
 
 class Notice(Struct, frozen=True):
-    """A message about a topic, behind the events of it that wait; never dropped."""
+    """A message about a topic, behind the topic's events that wait. It is never dropped."""
 
     topic: Source
     text: bytes
 
 
 class Gap(Struct):
-    """Messages of one topic that a subscriber won't get: ``count`` of those from the first ``seq`` to the last."""
+    """Messages of one topic that a subscriber does not get: ``count`` of those from the first ``seq`` to the last."""
 
     topic: Source
     from_seq: int
@@ -60,7 +60,7 @@ class Gap(Struct):
     count: int
 
     def text(self, clock: Clock) -> bytes:
-        """The ``dropped`` that tells of it."""
+        """The info ``dropped`` as JSON."""
         info = Info(
             topic=self.topic.name,
             msg="dropped",
@@ -73,7 +73,7 @@ class Gap(Struct):
 
 
 class Newest(Struct):
-    """The one event that waits of a topic with the policy ``latest``."""
+    """The one event that waits, of a topic with the policy ``latest``."""
 
     topic: Source
     event: StoredEvent
@@ -83,10 +83,10 @@ Entry = QueuedBatch | Notice | Gap | Newest
 
 
 class Backlog:
-    """See the module. A topic's ``overflow`` says which of its own events make room when the queue is full.
+    """See the module. A topic's ``overflow`` says which of its events are dropped when the queue is full.
 
-    Events are queued by the batch: for a subscriber that lags, a batch costs one step however many events it has.
-    ``overflowed``: it came to its limit at a topic whose policy is to disconnect.
+    Events are queued in batches: a batch costs one step, however many events it has. ``overflowed``: the queue was full
+    when a topic with the policy ``disconnect`` had an event.
     """
 
     __slots__ = ("_droppable", "_emptied", "_gaps", "_newest", "_options", "_queue", "_queued", "_replayed",
@@ -97,21 +97,21 @@ class Backlog:
         self.overflowed = False
         self._options = options
         self._queue: deque[Entry] = deque()
-        self._droppable: deque[QueuedBatch] = deque()  # those of them that may make room
+        self._droppable: deque[QueuedBatch] = deque()  # batches in the queue that may be dropped
         self._emptied = 0  # batches in the queue that are empty
         self._queued = 0  # events in batches
-        self._replayed = 0  # of them in a replay, which has room beyond the limit
-        self._gaps: dict[Source, Gap] = {}  # to be told before what comes next of a topic
-        self._tails: dict[Source, Gap] = {}  # at the end of a topic's part of the queue, and still growing
+        self._replayed = 0  # of them in replays, which do not count to the limit
+        self._gaps: dict[Source, Gap] = {}  # to be sent before the next event of the topic
+        self._tails: dict[Source, Gap] = {}  # the last entry of a topic in the queue, which can still grow
         self._newest: dict[Source, Newest] = {}
 
     def __bool__(self) -> bool:
-        """Whether anything waits."""
+        """True if anything waits."""
         return bool(self._queue or self._gaps)
 
     @property
     def queued(self) -> int:
-        """Events that wait."""
+        """The number of events that wait."""
         return self._queued + len(self._newest)
 
     @property
@@ -119,7 +119,7 @@ class Backlog:
         return self._excess >= 0
 
     def offer(self, batch: Batch) -> None:
-        """Queue new events, and drop what is too much."""
+        """Queue new events, and drop those beyond the limit."""
         match batch.topic.options.overflow:
             case "drop_oldest":
                 self._append(batch)
@@ -136,7 +136,7 @@ class Backlog:
                     self._append(batch)
 
     def replay(self, batch: Batch) -> None:
-        """Queue kept events. However many they are, none is dropped to make room for another of them."""
+        """Queue kept events. However many they are, none is dropped for another of them."""
         self._replayed += len(batch.events)
         self._append(batch, replayed=True)
 
@@ -144,18 +144,18 @@ class Backlog:
         self._queue.append(Notice(topic, text))
 
     def tell(self, gap: Gap) -> None:
-        """Queue the news of messages that are not to be had."""
+        """Queue a gap of messages that are no longer kept."""
         self._queue.append(gap)
 
     def take(self) -> bytes:
-        """The next bytes to be written; empty when nothing waits any more."""
+        """Take out the next bytes to write; empty if nothing waits any more."""
         while self._queue:
             if encoded := self._take(self._queue.popleft()):
                 return encoded
-        return b"".join([self._told(topic) for topic in list(self._gaps)])
+        return b"".join([self._take_gap(topic) for topic in list(self._gaps)])
 
     def give_up(self, reason: Loss) -> None:
-        """The subscriber gets nothing of what waits. It is not told, so nothing of it counts as dropped."""
+        """Lose all events that wait. The subscriber gets no gap for them, so they do not count as dropped."""
         for entry in self._queue:
             match entry:
                 case QueuedBatch() if not _is_empty(entry):
@@ -176,17 +176,17 @@ class Backlog:
         self._queued += len(batch.events)
 
     def _drop_oldest(self) -> None:
-        """Drop what is too much from the oldest batches whose topics allow that; all else keeps its place.
+        """Drop the excess from the oldest batches whose topics allow it; everything else keeps its place.
 
-        A replay's events take the room that they had beyond the limit with them: that is felt at the next offer.
+        Dropped events of a replay did not count to the limit, so the excess may remain until the next offer.
         """
         excess = self._excess
         while excess > 0 and self._droppable:
             excess -= self._drop(self._droppable[0], excess)
-        self._sweep()
+        self._remove_empty()
 
     def _drop(self, entry: QueuedBatch, most: int) -> int:
-        """Drop up to ``most`` events of the first that may be dropped; how many those were."""
+        """Drop up to ``most`` events of the first droppable batch; returns their number."""
         topic, events, first = entry.batch.topic, entry.batch.events, entry.skipped
         end = min(len(events), first + most)
         count = end - first
@@ -202,8 +202,8 @@ class Backlog:
             self._emptied += 1
         return count
 
-    def _sweep(self) -> None:
-        """Forget empty batches: at the front at once, elsewhere when they are the most of the queue."""
+    def _remove_empty(self) -> None:
+        """Remove empty batches: at the front at once, elsewhere when more than half of the queue is empty."""
         while self._queue and _is_empty(self._queue[0]):
             self._queue.popleft()
             self._emptied -= 1
@@ -229,7 +229,7 @@ class Backlog:
         self._lose(topic, events, Loss.OVERFLOW)
 
     def _replace(self, batch: Batch) -> None:
-        """Of this topic only the newest counts, and that is outside the limit."""
+        """Keep only the newest event of the topic; it does not count to the limit."""
         *missed, newest = batch.events
         waiting = self._newest.get(batch.topic)
         if waiting is None:
@@ -243,7 +243,7 @@ class Backlog:
             self._lose(batch.topic, missed, Loss.OVERFLOW)
 
     def _miss(self, topic: Source, from_seq: int, to_seq: int, count: int) -> None:
-        """Widen the topic's gap, or begin one. Messages missed before its next event are one gap in the end."""
+        """Widen the topic's gap, or begin one. All messages missed before its next event become one gap."""
         gap = self._gaps.get(topic)
         if gap is None:
             self._gaps[topic] = Gap(topic, from_seq, to_seq, count)
@@ -251,24 +251,24 @@ class Backlog:
             gap.from_seq, gap.to_seq = min(gap.from_seq, from_seq), max(gap.to_seq, to_seq)
             gap.count += count
 
-    def _told(self, topic: Source) -> bytes:
+    def _take_gap(self, topic: Source) -> bytes:
         gap = self._gaps.pop(topic, None)
         return b"" if gap is None else self._options.encoding.message(gap.text(self._options.clock))
 
     def _take(self, entry: Entry) -> bytes:
-        """What an entry comes to: nothing yet for a gap, which is told before what comes next of its topic."""
+        """Encode an entry. A gap is empty here: it is sent before the next event of its topic."""
         match entry:
             case QueuedBatch():
                 return self._take_batch(entry)
             case Notice():
-                return self._told(entry.topic) + self._options.encoding.message(entry.text)
+                return self._take_gap(entry.topic) + self._options.encoding.message(entry.text)
             case Gap():
                 self._tails.pop(entry.topic, None)
                 self._miss(entry.topic, entry.from_seq, entry.to_seq, entry.count)
                 return b""
             case Newest():
                 del self._newest[entry.topic]
-                return self._alive(entry.topic, [entry.event])
+                return self._encode_unexpired(entry.topic, [entry.event])
 
     def _take_batch(self, entry: QueuedBatch) -> bytes:
         if _is_empty(entry):
@@ -281,14 +281,14 @@ class Backlog:
         return self._take_events(batch.topic, batch.events[skipped:], b"" if skipped else batch.encoded)
 
     def _take_events(self, topic: Source, events: Sequence[StoredEvent], encoded: bytes) -> bytes:
-        """``encoded`` is all of the events; empty where that is still to be done."""
+        """Encode events after the topic's gap. ``encoded``: the events, if they are encoded already."""
         self._queued -= len(events)
         if topic.expiring:
-            return self._alive(topic, events)
-        return self._told(topic) + (encoded or self._options.encoding.events(events))
+            return self._encode_unexpired(topic, events)
+        return self._take_gap(topic) + (encoded or self._options.encoding.events(events))
 
-    def _alive(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
-        """Encode those that have not expired, each gap before what follows it."""
+    def _encode_unexpired(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
+        """Encode the events that have not expired, each gap before the event that follows it."""
         now = self._options.clock.monotonic()
         parts, run, expired = list[bytes](), list[StoredEvent](), list[StoredEvent]()
         for event in events:
@@ -296,12 +296,12 @@ class Backlog:
                 run.append(event)
                 continue
             if run:
-                parts += [self._told(topic), self._options.encoding.events(run)]
+                parts += [self._take_gap(topic), self._options.encoding.events(run)]
                 run = []
             self._miss(topic, event.seq, event.seq, 1)
             expired.append(event)
         if run:
-            parts += [self._told(topic), self._options.encoding.events(run)]
+            parts += [self._take_gap(topic), self._options.encoding.events(run)]
         if expired:
             self._lose(topic, expired, Loss.EXPIRED)
         return b"".join(parts)

@@ -1,6 +1,6 @@
-"""Topics and membership: who gets what. A plain class, without I/O, whose methods are complete in one step.
+"""The Broker owns topics and memberships. It has no I/O, and each method is complete in one step.
 
-The clock, randomness and "at the end of the tick" come from outside, so that a test can drive it step by step.
+The clock and the end of the tick are passed in, so that a test can run it step by step.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 
-from pubsub.core.catchup import CatchUp, Start
+from pubsub.core.catchup import CatchUp, ReplayStart
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
-from pubsub.core.history import HistoryReader, Kept
+from pubsub.core.history import HistoryReader, KeptEvents
 from pubsub.core.lane import LANES_IN_A_TURN
 from pubsub.core.log import ignore
 from pubsub.core.losses import Losses
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 MAX_RING: Final = 1_000_000  # messages that a topic may keep in memory
 DEFAULTS: Final = TopicOptions()
-MEMBERS: Final = 100  # whose membership ends in one turn, 10 to 20 µs each
+MEMBERS: Final = 100  # memberships that end in one turn, 10 to 20 µs each
 
 
 def nothing() -> None:
@@ -46,7 +46,7 @@ def nothing() -> None:
 
 @dataclass(slots=True)
 class Ending:
-    """A topic that is gone, and whose members are told so in turns. ``done`` is called when all are."""
+    """The end of a topic: ``notice`` goes to its members in turns, then ``done`` is called."""
 
     notice: bytes
     done: Done = ignore
@@ -81,10 +81,10 @@ class Broker:
         memory.attach(self)
         self._durable: Journal | None = None
         self._make_durable = make_durable
-        self._coming: set[str] = set()  # topics that their journal has yet to make
+        self._coming: set[str] = set()  # topics that their journal is creating
         self._unflushed: list[Topic] = []
         self._subscribers = 0
-        self._ending: dict[Topic, Ending] = {}  # topics with members that have yet to be told
+        self._ending: dict[Topic, Ending] = {}  # topics that have ended, with members that are not told yet
         self.losses = Losses()
         self.give_way = give_way
         self.logs_publishes = log.isEnabledFor(logging.DEBUG)
@@ -93,7 +93,7 @@ class Broker:
 
     @property
     def topics(self) -> list[Topic]:
-        """All topics, in the order in which they were made."""
+        """All topics, in the order of their creation."""
         return list(self._topics.values())
 
     @property
@@ -102,17 +102,17 @@ class Broker:
 
     @property
     def subscriber_count(self) -> int:
-        """Connections that are subscribed to anything."""
+        """The number of clients with a subscription."""
         return self._subscribers
 
     @property
     def failure(self) -> str:
-        """Why durable topics can't be published to at present; empty while all is well."""
+        """The reason for which durable messages cannot be stored; empty if they can."""
         return "" if self._durable is None else self._durable.failure
 
     @property
     def durable_journal(self) -> Journal | None:
-        """The journal of durable topics, once there is one."""
+        """The journal of durable topics; None before the first of them."""
         return self._durable
 
     def call_when_writable(self, callback: Callable[[], None]) -> bool:
@@ -123,7 +123,7 @@ class Broker:
         return True
 
     def topic(self, name: str) -> Topic:
-        """Raises TopicNotFound, BadRequest."""
+        """Find a topic. Raises TopicNotFound; BadRequest if the name is not valid."""
         topic = self._topics.get(name)
         if topic is None:
             check_topic(name)
@@ -131,13 +131,13 @@ class Broker:
         return topic
 
     def find_topic(self, name: str) -> Topic:
-        """Raises TopicNotFound for any other name, be it a possible one or not."""
+        """Find a topic. Raises TopicNotFound for every other name, valid or not."""
         if (topic := self._topics.get(name)) is None:
             raise TopicNotFound(name)
         return topic
 
     def create_topic(self, name: str, options: TopicOptions = DEFAULTS, done: Done = ignore) -> None:
-        """Make a topic; ``done`` follows. Raises BadRequest for what makes no sense, TopicExists, LimitExceeded."""
+        """Create a topic, then call ``done``. Raises BadRequest, TopicExists, LimitExceeded."""
         check_topic(name)
         if name in self._topics or name in self._coming:
             raise TopicExists(name)
@@ -149,7 +149,7 @@ class Broker:
         journal.create(name, options, lambda failure: self._end_creation(name, failure, done))
 
     def open_durable(self) -> Journal:
-        """The journal of durable topics. Raises BadRequest where there can be none."""
+        """The journal of durable topics, made if needed. Raises BadRequest if there can be none."""
         if self._durable is None:
             if self._make_durable is None:
                 raise BadRequest("durable: there are no durable topics here")
@@ -158,23 +158,23 @@ class Broker:
         return self._durable
 
     def restore_topics(self) -> None:
-        """Take over the durable topics that there were before. Raises JournalError."""
+        """Add the durable topics of the last run. Raises JournalError."""
         self.open_durable().restore()
 
     def delete_topic(self, name: str, done: Done = ignore) -> None:
-        """End the topic; ``done`` follows. Its subscribers are told behind its last event. Raises TopicNotFound."""
+        """Delete a topic, tell its subscribers after its last event, then call ``done``. Raises TopicNotFound."""
         topic = self.find_topic(name)
         topic.log.delete(lambda failure: self._end_deletion(topic, failure, done))
 
     def publish(self, request: Publish, publisher: Publisher) -> None:
-        """Put a message into its topic; ``publisher`` is told how it ended. Raises TopicNotFound, BadRequest."""
+        """Publish a message; ``publisher`` learns the outcome. Raises TopicNotFound, BadRequest."""
         topic = self._topics.get(request.topic)
         if topic is None:
             topic = self.topic(request.topic)
         topic.log.append(request, publisher)
 
     def find_start(
-        self, name: str, last_n: int, position: Position | None, answer: Callable[[Start | Failure], None]
+        self, name: str, last_n: int, position: Position | None, answer: Callable[[ReplayStart | Failure], None]
     ) -> None:
         """Find the start of a subscription to the newest ``last_n`` messages, or to all after ``position``.
 
@@ -182,18 +182,19 @@ class Broker:
         """
         self._history.find_start(self.topic(name), last_n, position, answer)
 
-    def history_after(self, name: str, seq: int, limit: int, answer: Callable[[Kept | Failure], None]) -> None:
-        """Up to ``limit`` kept events that follow ``seq``. Raises TopicNotFound, BadRequest."""
+    def history_after(self, name: str, seq: int, limit: int, answer: Callable[[KeptEvents | Failure], None]) -> None:
+        """Read up to ``limit`` kept events that follow ``seq``. Raises TopicNotFound, BadRequest."""
         self._history.read_after(self.topic(name), seq, limit, answer)
 
-    def history_last(self, name: str, count: int, answer: Callable[[Kept | Failure], None]) -> None:
-        """Those of the newest ``count`` events that are kept. Raises TopicNotFound, BadRequest."""
+    def history_last(self, name: str, count: int, answer: Callable[[KeptEvents | Failure], None]) -> None:
+        """Read those of the newest ``count`` events that are kept. Raises TopicNotFound, BadRequest."""
         self._history.read_last(self.topic(name), count, answer)
 
-    def subscribe(self, start: Start, subscriber: Subscriber) -> CatchUp:
-        """Make ``subscriber`` a subscriber of the topic, once, from ``start`` on. Raises TopicNotFound if it has ended.
+    def subscribe(self, start: ReplayStart, subscriber: Subscriber) -> CatchUp:
+        """Subscribe from ``start`` on; an earlier subscription to the topic ends. Raises TopicNotFound if the topic has
+        ended.
 
-        What the caller sends before it lets the CatchUp go on stands before all that is replayed and live.
+        The caller starts the CatchUp by ``advance``; frames that it sends before come before all events.
         """
         topic = start.topic
         if not self._is_current(topic):
@@ -207,23 +208,23 @@ class Broker:
         return catch_up
 
     def unsubscribe(self, name: str, subscriber: Subscriber) -> Topic:
-        """The opposite; without a subscription nothing happens. Raises TopicNotFound, BadRequest."""
+        """End a subscription; without one nothing happens. Raises TopicNotFound, BadRequest."""
         topic = self.topic(name)
         self._end_stale(topic, subscriber)
         if name in subscriber.lanes:
             topic.flush()
-            self._part(name, subscriber)
+            self._end_lane(name, subscriber)
         return topic
 
     def leave(self, subscriber: Subscriber) -> None:
-        """End all subscriptions of a subscriber, many of them in turns; what waits for it still waits."""
+        """End all subscriptions of a subscriber, in turns if they are many. Its queue stays."""
         for name in list(islice(subscriber.lanes, LANES_IN_A_TURN)):
-            self._part(name, subscriber)
+            self._end_lane(name, subscriber)
         if subscriber.lanes:
             self.turns.take(partial(self.leave, subscriber))
 
     def flush(self) -> None:
-        """Deliver what was published in this tick."""
+        """Deliver the events of this tick."""
         topics, self._unflushed = self._unflushed, []
         for topic in topics:
             topic.flush()
@@ -265,7 +266,7 @@ class Broker:
     # Topics that begin and end
 
     def _complete(self, options: TopicOptions) -> TopicOptions:
-        """Fill in the server's own history. Raises BadRequest for more than fits into memory."""
+        """Fill in the server's default history. Raises BadRequest for one that does not fit into memory."""
         if options.history is None:
             options = structs.replace(options, history=self._ring_size)
         assert options.history is not None, "replaced above"
@@ -290,11 +291,11 @@ class Broker:
             done(failure)
 
     def _end_memberships(self, topic: Topic, members: list[Subscriber]) -> None:
-        """Tell the members of a topic that has ended, in turns: they may be many."""
+        """Tell the members of a topic that it has ended, in turns: they may be many."""
         for subscriber in members[:MEMBERS]:
             try:
                 self._end_membership(topic, subscriber)
-            except Exception:  # one member's fault must not cost the others their news
+            except Exception:  # a fault of one member must not keep the notice from the others
                 log.exception("Internal error at the end of topic %(topic)s", {"topic": topic.name})
         if rest := members[MEMBERS:]:
             self.turns.take(partial(self._end_memberships, topic, rest))
@@ -304,20 +305,20 @@ class Broker:
     def _end_membership(self, topic: Topic, subscriber: Subscriber) -> None:
         lane = subscriber.lanes.get(topic.name)
         if lane is not None and lane.topic is topic:
-            self._part(topic.name, subscriber)
+            self._end_lane(topic.name, subscriber)
             subscriber.notify(topic, self._ending[topic].notice)
 
     def _is_current(self, topic: Topic) -> bool:
         return self._topics.get(topic.name) is topic
 
     def _end_stale(self, topic: Topic, subscriber: Subscriber) -> None:
-        """Who comes to a topic as one that has yet to be told of the end of an earlier one is told first."""
+        """End the membership in an earlier topic of the same name, if its end has not been told yet."""
         lane = subscriber.lanes.get(topic.name)
         if lane is not None and lane.topic is not topic:
             assert isinstance(lane.topic, Topic), "it is a Broker's"
             self._end_membership(lane.topic, subscriber)
 
-    def _part(self, name: str, subscriber: Subscriber) -> None:
+    def _end_lane(self, name: str, subscriber: Subscriber) -> None:
         lane = subscriber.lanes.pop(name)
         lane.leave(subscriber)
         if not lane.size:

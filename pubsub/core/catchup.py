@@ -1,8 +1,7 @@
-"""One subscriber's way to what is live: through what the journal still holds, page by page, then the ring.
+"""The catch-up of one subscriber: a replay, page by page, from the log and then the ring, up to the live events.
 
-For most of them it ends in the step in which it began. No I/O of its own. The frames of a page are joined when the
-socket takes them, and each page takes a turn: a subscriber that takes its pages slowly costs no memory, and one that
-takes them fast no one else's time, however much there is to replay.
+Most end in the step in which they begin. A page is encoded when the socket takes it, and each page takes a turn. So a
+slow subscriber costs no memory and a fast one no time of other clients, however long the replay is. No I/O.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PAGE: Final = 500  # events, or BATCH_BYTES of them and one more
+REPLAY_PAGE: Final = 500  # events; a page also ends after BATCH_BYTES and one event more
 
 
-class Start(Struct, frozen=True):
-    """Where a subscription begins: at what follows ``after``.
+class ReplayStart(Struct, frozen=True):
+    """The start of a subscription: the first event after ``after``.
 
-    ``told``: the subscriber knows of everything up to there, so what is missing from there on must be told; None
-    where it begins with whatever comes. ``recovered``: nothing is missing, where that was asked.
+    ``told``: the subscriber knows of all events up to this ``seq``, and gets a gap for every later one that is missing;
+    None if it starts with whatever is kept. ``recovered``: after a resume, True if nothing is missing.
     """
 
     topic: Topic
@@ -43,14 +42,14 @@ class Start(Struct, frozen=True):
 
 
 class CatchUp:
-    """See the module. The subscriber stands in the topic's lane meanwhile, as one that arrives.
+    """See the module. Meanwhile the subscriber is in the lane as one that arrives.
 
-    ``recovered``: that of its start, if it is still so; a subscriber that takes nothing may have kept it waiting.
+    ``recovered``: as in its ReplayStart, unless events were removed while the subscriber took nothing.
     """
 
     __slots__ = ("_after", "_clock", "_lane", "_subscriber", "_told", "_topic", "recovered")
 
-    def __init__(self, start: Start, lane: Lane, subscriber: Subscriber, clock: Clock) -> None:
+    def __init__(self, start: ReplayStart, lane: Lane, subscriber: Subscriber, clock: Clock) -> None:
         self._lane = lane
         self._topic = start.topic
         self._after = start.after
@@ -72,11 +71,11 @@ class CatchUp:
             self._read_ring()
         else:
             after = max(self._after, topic.oldest - 1)
-            topic.log.read(after, topic.seq, PAGE, partial(self._take, topic.seq - len(topic.ring)))
+            topic.log.read(after, topic.seq, REPLAY_PAGE, partial(self._take, topic.seq - len(topic.ring)))
 
     def _read_ring(self) -> None:
         topic = self._topic
-        page = _fitting(topic.page(self._after, PAGE, self._clock.monotonic()))
+        page = _fitting(topic.page(self._after, REPLAY_PAGE, self._clock.monotonic()))
         if page.end < topic.seq:
             self._send(page.events, page.end)
             self._wait()
@@ -86,7 +85,7 @@ class CatchUp:
             self._lane.join(self._subscriber)
 
     def _take(self, asked_to: int, page: Sequence[StoredEvent] | Failure) -> None:
-        """``asked_to``: where the ring began when the page was asked for; what left it since is on no such page."""
+        """Send a page of the log. ``asked_to``: the last ``seq`` before the ring when the page was asked for."""
         topic = self._topic
         if not self._lane.is_arriving(self._subscriber, self):
             return
@@ -97,16 +96,16 @@ class CatchUp:
         self._wait()
 
     def _send(self, events: Sequence[StoredEvent], end: int) -> None:
-        """Events, and what is missing before and among them; all up to ``end`` has had its turn then."""
+        """Send events, and gaps before and between them. The next page starts after ``end``."""
         if events:
             self._subscriber.replay(self._topic, events, after=self._told, until=events[-1].seq)
             self._told = events[-1].seq
         self._after = end
 
     def _wait(self) -> None:
-        """Go on when the socket has taken what it was sent, and others have had a turn.
+        """Advance when the socket has taken all, and other clients have been served.
 
-        What is kept now and gone by then must be told, also to who begins with whatever comes.
+        Events that are removed meanwhile become a gap, also for a subscriber that started with whatever is kept.
         """
         if self._told is None:
             self._told = max(self._after, self._topic.oldest - 1)

@@ -12,13 +12,13 @@ from pubsub.protocol.frames import text_frame, text_frames
 from pubsub.protocol.replies import Event, encode
 from pubsub.protocol.requests import Message, TopicOptions
 
-# A batch is written as soon as it has so many bytes: it bounds what waits for the end of the tick, and is the grain in
-# which a lagging subscriber's queue holds on to memory.
+# A batch of so many bytes is written at once. It limits the bytes that wait for the end of the tick, and is the unit in
+# which the queue of a lagging subscriber keeps memory.
 BATCH_BYTES: Final = 64 * 1024
 
 
 class Source(Protocol):
-    """The topic of some events: as much of it as a queue of events needs."""
+    """The topic of events, as far as a queue of events needs to know it."""
 
     name: str
     options: TopicOptions
@@ -26,9 +26,9 @@ class Source(Protocol):
 
 
 class StoredEvent(Struct, frozen=True, gc=False):
-    """An event as it is kept: its place in the topic, and the text that all who get it share.
+    """An event as it is kept: its ``seq``, and its JSON text, which all subscribers share.
 
-    ``expires``: the moment of the monotonic clock from which on it is not delivered any more.
+    ``expires``: the moment of the monotonic clock from which on it is no longer delivered.
     """
 
     seq: int
@@ -37,12 +37,12 @@ class StoredEvent(Struct, frozen=True, gc=False):
 
 
 def make_event(topic: str, message: Message, seq: int, ts: str, expires: float = inf) -> StoredEvent:
-    """The one maker of new events."""
+    """Make a new event. Every journal uses this function."""
     return StoredEvent(seq, encode(Event(topic, message, seq, ts)), expires)
 
 
 class Encoding(Protocol):
-    """The form in which subscribers get events and other messages. Members of a lane have the same."""
+    """The form of events and messages on a transport. All members of a lane have the same."""
 
     def events(self, events: Sequence[StoredEvent]) -> bytes:
         """Encode events, joined."""
@@ -71,8 +71,7 @@ WEBSOCKET_TEXT: Final = WebSocketText()
 class Batch(Struct, frozen=True):
     """Events of one topic that are written together. ``encoded`` is all of them joined; empty until that is needed.
 
-    It covers all from ``first`` to ``last``: a ``seq`` between them that no event has is no gap, but not for these
-    subscribers.
+    A batch covers every ``seq`` from ``first`` to ``last``. One that no event has was filtered out: it is no gap.
     """
 
     topic: Source
@@ -88,7 +87,7 @@ def make_batch(topic: Source, events: Sequence[StoredEvent], encoded: bytes = b"
 
 
 def make_batches(topic: Source, events: Iterable[StoredEvent]) -> Iterator[Batch]:
-    """``events`` in batches of about BATCH_BYTES; a new one begins at each hole."""
+    """Split ``events`` into batches of about BATCH_BYTES. A new one begins at each missing ``seq``."""
     run: list[StoredEvent] = []
     size = 0
     for event in events:

@@ -1,7 +1,7 @@
-"""The contract between the Broker and what keeps its topics: journals in memory, on disk or in an engine. No I/O.
+"""The contract between the Broker and its journals: in memory, on disk or in an engine. No I/O.
 
-A journal gives out ``seq`` and ``epoch`` and keeps messages. It never delivers to subscribers by itself, and never
-decides who may publish. Topics appear and go through its Host, also those that another server made.
+A journal assigns ``seq`` and ``epoch`` and keeps messages. It never delivers to subscribers by itself, and never
+decides about rights. It adds and removes topics through its Host, also those that another server created.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from pubsub.protocol.requests import Publish, TopicOptions
 
 
 class JournalError(Exception):
-    """A journal can't be used as it is; the text is for the operator."""
+    """A journal cannot be used. The text is for the operator."""
 
 
 class StoredTopic(Struct, frozen=True):
-    """A topic as its journal has it, new or from before.
+    """A topic as its journal has it, new or restored.
 
-    ``seq``: the last one given out. ``first``: the oldest that the journal holds; 0 if it holds none itself, and the
-    topic's ring is all that is kept. ``size``: bytes of its events. ``newest``: the newest of them, without a hole, for
-    the ring. ``expiring``: some events have a time to live of their own.
+    ``seq``: the last one that was assigned. ``first``: the oldest in the journal; 0 if it has none itself, and the
+    topic's ring is all that is kept. ``size``: bytes of its events. ``newest``: the newest events for the ring, without
+    a missing ``seq``. ``expiring``: some events have a TTL of their own.
     """
 
     name: str
@@ -43,22 +43,22 @@ class StoredTopic(Struct, frozen=True):
 
 
 class Host(Protocol):
-    """The Broker, as its journals see it. Everything is called on the loop's thread."""
+    """The Broker, as its journals see it. All calls come on the loop's thread."""
 
     def ring_size(self, options: TopicOptions) -> int:
         """The number of events of such a topic that the host keeps in memory."""
         ...
 
     def add_topic(self, stored: StoredTopic) -> Topic:
-        """A topic is there from now on."""
+        """Add a topic that exists from now on."""
         ...
 
     def remove_topic(self, topic: Topic) -> None:
-        """A topic is gone: its subscribers are told behind its last event."""
+        """Remove a topic that is gone, and tell its subscribers after its last event."""
         ...
 
     def deliver(self, topic: Topic, event: StoredEvent) -> None:
-        """The journal has the event, the next one of its topic."""
+        """Deliver the next event of a topic: the journal has it."""
         ...
 
     def trim(self, topic: Topic, first: int, size: int) -> None:
@@ -67,31 +67,31 @@ class Host(Protocol):
 
 
 class Journal(Protocol):
-    """See the module. ``failure``: why messages can't be kept at present, for the operator; empty if all is well."""
+    """See the module. ``failure``: the reason for which messages cannot be stored; empty if they can."""
 
     failure: str
 
     def attach(self, host: Host) -> None:
-        """Learn the host, before any other call."""
+        """Set the host, before any other call."""
         ...
 
     def restore(self) -> None:
-        """Add the topics that it kept. Raises JournalError."""
+        """Add the topics of the last run. Raises JournalError."""
         ...
 
     def create(self, name: str, options: TopicOptions, done: Done) -> None:
-        """Make a topic and add it, then call ``done``; or call it with the failure."""
+        """Create a topic and add it, then call ``done``; or call ``done`` with the failure."""
         ...
 
     @property
     def full(self) -> bool:
-        """The journal has as much to write as it takes: publish no more until :meth:`call_when_writable` calls."""
+        """True if the journal has too much to write: publish nothing until :meth:`call_when_writable` calls."""
         ...
 
     def call_when_writable(self, callback: Callable[[], None]) -> None: ...
 
     def call_after(self, callback: Callable[[], None]) -> None:
-        """Call it once everything that was begun before has ended."""
+        """Call ``callback`` once all earlier operations have ended."""
         ...
 
     def close(self) -> None:
@@ -100,11 +100,11 @@ class Journal(Protocol):
 
 
 def random_epoch() -> str:
-    """A name for one life of a topic: 40 random bits."""
+    """Make a new epoch: 40 random bits in hexadecimal."""
     return secrets.token_hex(5)
 
 
 def lifetime(options: TopicOptions, request: Publish) -> float:
-    """Seconds for which a message is kept and delivered: the topic's, or the message's own if that is shorter."""
+    """The TTL of a message in seconds: the topic's, or the message's own if that is shorter."""
     ttl = inf if options.ttl_sec is None else options.ttl_sec
     return ttl if request.ttl_sec is UNSET else min(ttl, request.ttl_sec)

@@ -1,4 +1,4 @@
-"""Lanes carry new events to subscribers that get the same bytes; a Subscriber knows the lanes that it is in. No I/O."""
+"""Lanes deliver new events to subscribers that get the same bytes. A Subscriber knows its lanes. No I/O."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pubsub.core.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-LANES_IN_A_TURN: Final = 2000  # that one subscriber leaves, or tells whether it lags: 0.6 µs each
+LANES_IN_A_TURN: Final = 2000  # lanes that a subscriber leaves, or tells of its lag, in one turn: 0.6 µs each
 
 Write = Callable[[bytes], None]
 
 
 class Lane:
-    """Subscribers of a topic that get the same bytes. One write each for a batch, with no Python code in between.
+    """Subscribers of a topic that get the same bytes: one write each for a batch, and no Python code between.
 
     A blocked subscriber's batches go to its Outbox, and it is back among the ready once its queue is empty. A
-    subscriber that still reads older messages gets nothing here, until its CatchUp makes it join.
+    subscriber that still replays older events gets nothing here until its CatchUp lets it join.
     """
 
     __slots__ = ("_arriving", "_lagging", "_ready", "_writes", "encoding", "size", "topic")
@@ -40,13 +40,13 @@ class Lane:
         return [*self._ready, *self._lagging, *(self._arriving or ())]
 
     def join(self, member: Subscriber) -> None:
-        """Take ``member`` in, where its state puts it; twice is once."""
+        """Add ``member`` to the ready or the lagging. A second call changes nothing."""
         if self._arriving:
             self._arriving.pop(member, None)
         self._place(member)
 
     def arrive(self, member: Subscriber, catch_up: object) -> None:
-        """Take ``member`` in, on its way to what is live; an earlier way of its own ends."""
+        """Add ``member`` while it catches up; its earlier catch-up ends."""
         self.leave(member)
         if self._arriving is None:
             self._arriving = {}
@@ -57,7 +57,7 @@ class Lane:
         return self._arriving is not None and self._arriving.get(member) is catch_up
 
     def move(self, member: Subscriber) -> None:
-        """The state of a subscriber has changed, if it is one, and not on its way yet."""
+        """Move ``member`` between the ready and the lagging, if it is one of them."""
         if member in self._ready or member in self._lagging:
             self._place(member)
 
@@ -86,7 +86,7 @@ class Lane:
             self._writes = tuple(self._ready.values())
         encoded = self.encoding.events(events)
         batch = make_batch(self.topic, events, encoded)
-        lagging = list(self._lagging)  # before the writes: who blocks at this batch has it already
+        lagging = list(self._lagging)  # taken before the writes: a member that blocks at this batch has it already
         writes, offers = iter(self._writes), iter(lagging)
         while True:
             try:
@@ -95,19 +95,19 @@ class Lane:
                 for member in offers:
                     member.offer(batch)
                 return
-            except Exception:  # the others still have theirs to come
+            except Exception:  # the other members still get the batch
                 log.exception("Internal error at a subscriber of topic %(topic)s", {"topic": self.topic.name})
 
 
 class Subscriber(Outbox):
-    """An Outbox with the lanes that fill it. ``lanes`` is the Broker's: by topic, where the subscriptions led."""
+    """An Outbox with its lanes. ``lanes`` belongs to the Broker: by topic, the lane to which a subscription led."""
 
     __slots__ = ("_unmoved", "lanes")
 
     def __init__(self, write: Write, options: OutboxOptions) -> None:
         super().__init__(write, options)
         self.lanes: dict[str, Lane] = {}
-        self._unmoved: list[Lane] | None = None  # lanes that have yet to learn whether it lags
+        self._unmoved: list[Lane] | None = None  # lanes that are not told yet of a change of lagging
 
     @property
     def subscriptions(self) -> list[str]:
@@ -115,7 +115,7 @@ class Subscriber(Outbox):
         return list(self.lanes)
 
     def take_turn(self, work: Callable[[], None]) -> None:
-        """Call ``work`` when other clients have been served."""
+        """Call ``work`` after other clients have been served."""
         self._options.take_turn(work)
 
     @property
@@ -126,8 +126,8 @@ class Subscriber(Outbox):
         return name in self.lanes
 
     def _lagging_changed(self) -> None:
-        """Have the lanes know whether it lags. Those that learn it later meanwhile write to the socket, which queues,
-        or offer what is written at once: each topic's events keep their order.
+        """Tell the lanes, in turns if they are many. A lane that is not told yet writes to the socket, which queues, or
+        offers a batch, which is then written at once: each topic's events keep their order.
         """
         waits_for_turn = self._unmoved is not None
         self._unmoved = list(self.lanes.values())

@@ -1,4 +1,4 @@
-"""The log of one topic, as the rules see it: a message gets its ``seq`` there, and is kept. No I/O.
+"""The contract of a topic's log, which assigns ``seq`` to messages and keeps them. No I/O.
 
 ``Broker.publish`` calls ``TopicLog.append``; the journal behind it calls ``Host.deliver`` (see ``journal``) once it has
 the message, in the order of ``seq``: at once, or after a commit.
@@ -18,11 +18,11 @@ Found = Callable[["Sequence[StoredEvent] | Failure"], None]
 
 
 def ignore(_: Failure | None) -> None:
-    """For a caller that need not know the outcome."""
+    """Ignore the outcome."""
 
 
 class Publisher(Protocol):
-    """Learns the outcome of its publishes: one call of the first three follows each."""
+    """A publisher learns the outcome of each publish by one call of the first three methods."""
 
     def published(self, request: Publish, seq: int, ts: str) -> None:
         """The message is in its topic, and on its way to the subscribers."""
@@ -33,7 +33,7 @@ class Publisher(Protocol):
         ...
 
     def refused(self, request: Publish, failure: Failure) -> None:
-        """The message is not in its topic, and will not be."""
+        """The message is not in its topic, and never will be."""
         ...
 
     def wait(self, request: Publish) -> None:
@@ -42,21 +42,20 @@ class Publisher(Protocol):
 
 
 class TopicLog(Protocol):
-    """One topic in its journal. What a call promises comes in the same step, or later on the same thread."""
+    """One topic in its journal. Results come in the same step, or later on the same thread."""
 
     def append(self, request: Publish, publisher: Publisher) -> None:
-        """Give the message its ``seq``, keep it, have it delivered, then tell the publisher."""
+        """Assign a ``seq``, keep the message, have it delivered, then tell the publisher."""
         ...
 
     def read(self, after: int, until: int, limit: int, done: Found) -> None:
-        """The oldest ``limit`` events from ``after`` (excluded) to ``until`` that have not expired; fewer if a page
-        is full of bytes before."""
+        """Read the oldest ``limit`` unexpired events after ``after``, up to ``until``; fewer if a page is full."""
         ...
 
     def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
-        """Find out if any event from ``after`` (excluded) to ``until`` has expired or is gone."""
+        """Find out if any event after ``after`` and up to ``until`` has expired or is gone."""
         ...
 
     def delete(self, done: Done) -> None:
-        """Forget the topic and its messages, after all that was appended before is delivered."""
+        """Delete the topic and its messages, after all earlier messages are delivered."""
         ...

@@ -1,4 +1,4 @@
-"""Losses: the one place that learns of each event that a subscriber was to get and does not get. No I/O."""
+"""Losses: the one place that learns of every event that a subscriber should get and does not get. No I/O."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ class Losses:
         self.counts = dict.fromkeys(Loss, 0)
 
     def lose(self, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:
-        """Take note of events of one topic that one subscriber does not get."""
+        """Count events of one topic that one subscriber does not get."""
         self.counts[reason] += len(events)

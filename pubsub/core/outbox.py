@@ -1,6 +1,6 @@
-"""One subscriber: written to directly while its socket takes data, with a Backlog while it does not.
+"""The outbox of one subscriber: it writes directly while the socket takes data, and queues while it does not.
 
-No I/O of its own: it writes through the function that it was given.
+It does no I/O itself: it writes through the function that it was given.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pubsub.core.losses import Loss
 
 
 class Outbox:
-    """See the module. A subscriber that keeps up never has a backlog: its lanes write to its socket directly."""
+    """See the module. A subscriber that keeps up has no backlog: its lanes write to its socket directly."""
 
     __slots__ = ("_backlog", "_dropped", "_options", "_when_ready", "blocked", "write")
 
@@ -22,17 +22,17 @@ class Outbox:
         self.blocked = False
         self._options = options
         self._backlog: Backlog | None = None
-        self._dropped = 0  # with backlogs that are gone
+        self._dropped = 0  # events of earlier backlogs
         self._when_ready: list[Callable[[], None]] | None = None
 
     @property
     def awaited(self) -> bool:
-        """Whether something goes on only once the subscriber has taken all that waits for it."""
+        """True if a callback waits until the subscriber has taken all."""
         return bool(self._when_ready)
 
     @property
     def lagging(self) -> bool:
-        """Whether something waits, or would have to."""
+        """True if something waits, or would have to wait."""
         return self.blocked or self._backlog is not None
 
     @property
@@ -41,7 +41,7 @@ class Outbox:
 
     @property
     def overflowed(self) -> bool:
-        """Whether it is to be disconnected for what waits, whatever it takes from now on."""
+        """True if the subscriber must be disconnected for its full queue, even if it takes data again."""
         return self._backlog is not None and self._backlog.overflowed
 
     @property
@@ -50,18 +50,18 @@ class Outbox:
 
     @property
     def dropped(self) -> int:
-        """Events dropped since the beginning."""
+        """The number of events dropped since the connection began."""
         return self._dropped + (0 if self._backlog is None else self._backlog.dropped)
 
     def block(self) -> None:
-        """The socket takes no more: from now on everything waits here."""
+        """Queue everything from now on: the socket takes no more."""
         was_ready = not self.lagging
         self.blocked = True
         if was_ready:
             self._lagging_changed()
 
     def unblock(self) -> None:
-        """The socket takes data again: send what waits, and go back to direct writes when nothing does."""
+        """Send the queue: the socket takes data again. Write directly once the queue is empty."""
         self.blocked = False
         while self._backlog is not None and not self.blocked and not self._backlog.overflowed:
             encoded = self._backlog.take()
@@ -74,7 +74,7 @@ class Outbox:
             self._call_waiting()
 
     def call_when_ready(self, callback: Callable[[], None]) -> None:
-        """Call it at once where nothing waits, otherwise when nothing does any more."""
+        """Call ``callback`` as soon as nothing waits: at once, or later."""
         if not self.lagging:
             callback()
             return
@@ -87,39 +87,36 @@ class Outbox:
         return self._options.encoding
 
     def notify(self, topic: Source, text: bytes) -> None:
-        """Send a message about ``topic`` behind the events of it that wait; it is never dropped."""
+        """Send a message about ``topic``, after the topic's events that wait. It is never dropped."""
         if self.lagging:
-            self._waiting().notify(topic, text)
+            self._ensure_backlog().notify(topic, text)
         else:
             self.write(self.encoding.message(text))
 
     def replay(self, topic: Source, events: Iterable[StoredEvent], *, after: int | None, until: int) -> None:
-        """Send kept events, and tell what is missing among them.
+        """Send kept events, and a gap for each missing one.
 
-        The subscriber has everything up to ``after``, or begins with the first of the events where that is None. It
-        will get what follows ``until``, so what is missing up to there is told too.
+        The subscriber has all events up to ``after``; None: it starts with the first of ``events``. It will get the
+        events after ``until``, so missing ones up to there are a gap too.
         """
         for batch in make_batches(topic, events):
             self._tell_missing(topic, after, batch.first - 1)
             after = batch.last
             if self.lagging:
-                self._waiting().replay(batch)
+                self._ensure_backlog().replay(batch)
             else:
                 self.write(self.encoding.events(batch.events))
         self._tell_missing(topic, after, until)
 
     def offer(self, batch: Batch) -> None:
-        """Queue new events; the policy of their topic says what makes room for them.
-
-        The lane may not know yet that nothing waits any more.
-        """
+        """Queue new events, by the overflow policy of their topic. Write them if nothing waits."""
         if self.lagging:
-            self._waiting().offer(batch)
+            self._ensure_backlog().offer(batch)
         else:
             self.write(batch.encoded)
 
     def clear(self, reason: Loss) -> None:
-        """Give up all that waits: the subscriber is gone, or about to be closed."""
+        """Lose all events that wait: the subscriber is gone, or about to be closed."""
         if self._backlog is not None:
             self._backlog.give_up(reason)
         self._dropped, self._backlog = self.dropped, None
@@ -130,7 +127,7 @@ class Outbox:
             return
         gap = Gap(topic, after + 1, until, until - after)
         if self.lagging:
-            self._waiting().tell(gap)
+            self._ensure_backlog().tell(gap)
         else:
             self.write(self.encoding.message(gap.text(self._options.clock)))
 
@@ -142,7 +139,7 @@ class Outbox:
         for callback in waiting or ():
             self.call_when_ready(callback)
 
-    def _waiting(self) -> Backlog:
+    def _ensure_backlog(self) -> Backlog:
         if self._backlog is None:
             self._backlog = Backlog(self._options)
         return self._backlog

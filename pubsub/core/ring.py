@@ -6,9 +6,9 @@ from pubsub.core.event import StoredEvent
 
 
 class Ring:
-    """Up to ``capacity`` events without a hole in ``seq``. That of ``seq`` is in slot ``seq - base``.
+    """Up to ``capacity`` events without a missing ``seq``. The event of ``seq`` is in slot ``(seq - base) % capacity``.
 
-    A deque would be walked from its end to each event: 3 ms to the middle of a million.
+    A deque takes 3 ms to find an event in the middle of a million.
     """
 
     __slots__ = ("_kept_from", "base", "capacity", "full", "newest", "slots")
@@ -18,7 +18,7 @@ class Ring:
         self.newest = 0  # the last seq that was added
         self.base = 0
         self.full = False  # every slot is in use
-        self._kept_from = 1  # what came before was let go of, or never here
+        self._kept_from = 1  # earlier events were removed, or never here
         self.slots: list[StoredEvent | None] = []
 
     def __len__(self) -> int:
@@ -26,11 +26,11 @@ class Ring:
 
     @property
     def oldest(self) -> int:
-        """The ``seq`` of the oldest event; one above the newest where there is none."""
+        """The ``seq`` of the oldest event; one above the newest if there is none."""
         return max(self._kept_from, self.newest - self.capacity + 1)
 
     def append(self, event: StoredEvent) -> None:
-        """Add what follows the newest; the oldest makes room for it."""
+        """Add the next event; it replaces the oldest in a full ring."""
         self.newest = seq = event.seq
         if self.full:
             self.slots[(seq - self.base) % self.capacity] = event
@@ -51,7 +51,7 @@ class Ring:
         return found + self.slots[: count - len(found)]  # type: ignore[return-value]  # what is kept is not None
 
     def purge(self, now: float, most: int) -> None:
-        """Let go of the oldest where they have expired, ``most`` of them at a time."""
+        """Remove the oldest events that have expired, at most ``most`` of them."""
         for event in self.after(0, most):
             if event.expires > now:
                 break

@@ -1,6 +1,6 @@
 """A topic: its ring of kept events, its ``seq`` and ``epoch``, and the lanes that carry new events to subscribers.
 
-Only the Broker changes it. No I/O, and no opinion on what a subscriber can't take: that is the Outbox's.
+Only the Broker changes a topic. It does no I/O, and does not decide what is dropped: the Backlog does.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from pubsub.protocol.requests import TopicOptions
 if TYPE_CHECKING:
     from pubsub.core.log import TopicLog
 
-PURGED_AT_ONCE: Final = 200  # expired events that a publish lets go of: it adds one, so they are soon all gone
+PURGED_AT_ONCE: Final = 200  # expired events that one publish removes: it adds only one, so all are soon gone
 
 
 class Page(NamedTuple):
-    """Events of a ring that have not expired, in order; ``end``: the ``seq`` up to which it was looked at."""
+    """Unexpired events of a ring, in order. ``end``: the last ``seq`` that was checked."""
 
     events: list[StoredEvent]
     end: int
 
 
 class Topic:
-    """See the module. ``seq`` is the last one given out; ``epoch`` names this life of the topic.
+    """See the module. ``seq`` is the last one that was assigned; ``epoch`` names this life of the topic.
 
-    ``ring`` holds the newest events, without a hole in ``seq``: all that are kept in memory. ``first`` is the oldest
+    ``ring`` has the newest events, without a missing ``seq``: all that are kept in memory. ``first`` is the oldest
     that the journal holds, 0 if it holds none itself. ``stored_bytes``: what it holds of the topic. ``expiring``: some
     events have a time to live.
     """
@@ -54,7 +54,7 @@ class Topic:
         self._pending_bytes = 0
 
     def restore(self, *, seq: int, newest: Sequence[StoredEvent], expiring: bool) -> None:
-        """Go on from what the journal has."""
+        """Continue from the state in the journal."""
         self.seq = seq
         self.expiring = self.expiring or expiring
         for event in newest:
@@ -70,13 +70,13 @@ class Topic:
 
     @property
     def oldest(self) -> int:
-        """The ``seq`` of the oldest event that is kept; one above the newest where none is."""
+        """The ``seq`` of the oldest kept event; one above the newest if there is none."""
         if self.first:
             return max(self.first, self.seq - self.history + 1)
         return self.seq - len(self.ring) + 1
 
     def add(self, event: StoredEvent) -> bool:
-        """Keep the event and set it out for delivery; whether it is the first that waits for :meth:`flush`."""
+        """Keep the event and mark it for delivery. Returns True if it is the first one that waits for :meth:`flush`."""
         self.seq = seq = event.seq
         ring = self.ring
         if ring.full:  # here and not in a method: this is the path of each publish, and a call costs 0.1 µs of 5
@@ -94,7 +94,7 @@ class Topic:
         return len(self._pending) == 1
 
     def flush(self) -> None:
-        """Deliver what waits. Must come before any change of who is subscribed, so that order holds."""
+        """Deliver the pending events. Must be called before a change of membership, to keep the order."""
         if self._pending:
             pending, self._pending = self._pending, []
             self._pending_bytes = 0
@@ -102,7 +102,7 @@ class Topic:
                 lane.deliver(pending)
 
     def lane_for(self, encoding: Encoding) -> Lane:
-        """The lane of the subscribers with this encoding; it begins with the first of them."""
+        """The lane of the subscribers with this encoding, made for the first of them."""
         for lane in self.lanes:
             if lane.encoding is encoding:
                 return lane
@@ -113,7 +113,7 @@ class Topic:
         self.lanes = tuple(lane for lane in self.lanes if lane.size)
 
     def purge(self, now: float) -> None:
-        """Let go of the oldest events where they have expired; what expired before its turn waits for it."""
+        """Remove the oldest events that have expired. One that expires before an older one waits for that."""
         self.expiring = True
         self.ring.purge(now, PURGED_AT_ONCE)
 
@@ -122,7 +122,7 @@ class Topic:
         return max(after, self.oldest - 1) >= self.seq - len(self.ring)
 
     def page(self, after: int, limit: int, now: float) -> Page:
-        """What has not expired of the ``limit`` events of the ring that follow ``after``."""
+        """The unexpired ones among the ``limit`` events of the ring that follow ``after``."""
         found = self.ring.after(after, limit)
         end = found[-1].seq if found else self.seq
         return Page([event for event in found if event.expires > now] if self.expiring else found, end)

@@ -1,7 +1,6 @@
-"""Work that takes long, one piece of it in a tick: what others have sent is served in between. No I/O.
+"""Long work, split into pieces: one piece runs in a tick, and other clients are served between. No I/O.
 
-What has many steps, one for each member of a topic or each message of a replay, does some of them and takes a turn
-for the rest.
+Work with many steps, such as one for each member of a topic, does some of them and takes a turn for the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Turns:
-    """``defer`` runs a callback at the end of the tick; ``before`` is called before each piece of work."""
+    """A queue of pieces. ``defer`` runs a callback at the end of the tick; ``before`` is called before each piece."""
 
     def __init__(self, defer: Callable[[Callable[[], None]], object], before: Callable[[], None]) -> None:
         self._defer = defer
@@ -22,11 +21,11 @@ class Turns:
         self._waiting: deque[Callable[[], None]] = deque()
 
     def take(self, work: Callable[[], None]) -> None:
-        """Call ``work`` in a tick of its own. Calls of ``defer`` are all made in the next one.
+        """Call ``work`` in a later tick, alone: callbacks of ``defer`` all run in the next tick.
 
-        An exception that it raises is logged and costs the other pieces nothing.
+        An exception of ``work`` is logged; the other pieces run all the same.
         """
-        self._before()  # here too: the caller has often served some of the same already
+        self._before()  # the caller has often done a first piece already
         self._waiting.append(work)
         if len(self._waiting) == 1:
             self._defer(self._work)

@@ -13,13 +13,16 @@ from pubsub.protocol.errors import ClientNotFound
 from pubsub.protocol.replies import encode
 from pubsub.websocket.peer import Peer
 
-PAGE: Final = 100
-LARGEST_PAGE: Final = 1000
+DEFAULT_LIMIT: Final = 100
+MAX_LIMIT: Final = 1000
 
 
 async def list_clients(request: web.Request) -> web.Response:
     """A page of connections, oldest first. A connection that stays is in exactly one of the pages that follow."""
-    after, size = read_number(request, "cursor", 0, 0, 1 << 53), read_number(request, "limit", PAGE, 1, LARGEST_PAGE)
+    after, size = (
+        read_number(request, "cursor", 0, 0, 1 << 53),
+        read_number(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT),
+    )
     page = request.app[CONNECTIONS].page(after, size + 1)
     following = page[size - 1].number if len(page) > size else None
     rows = await render_rows(page[:size], lambda peer: encode(describe(peer)))

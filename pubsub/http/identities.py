@@ -19,6 +19,7 @@ from pubsub.auth.identity import Identity
 from pubsub.auth.permissions import EVERYTHING
 from pubsub.auth.rates import Rates, TokenBuckets
 from pubsub.auth.tokens import Outcome, Tokens
+from pubsub.http.addresses import address_of
 from pubsub.protocol.errors import RateLimited, Unauthorized
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class Identities:
         return outcome
 
     async def _refuse(self, request: web.Request, failure: Unauthorized) -> NoReturn:
-        if wait := self._count_failure(network_of(request.remote), failure):
+        if wait := self._count_failure(network_of(address_of(request)), failure):
             await asyncio.sleep(FAILURE_PAUSE)
             raise RateLimited(wait) from None
         raise failure
@@ -116,16 +117,16 @@ class Identities:
     def count(self, request: web.Request, identity: Identity) -> None:
         """Raises RateLimited for a client over its rate. A client without a name is known by its network."""
         if self._rates is not None:
-            self._rates.count(identity.client_id or f"address {network_of(request.remote)}")
+            self._rates.count(identity.client_id or f"address {network_of(address_of(request))}")
 
 
 IDENTITIES: Final = web.AppKey("identities", Identities)
 
 
-def network_of(address: str | None) -> str:
+def network_of(address: str) -> str:
     """The address; of IPv6 the half that tells networks apart, since a client there has all that begin like it."""
-    if not address or ":" not in address:
-        return address or ""
+    if ":" not in address:
+        return address
     found = IPv6Address(address.partition("%")[0])
     return str(found.ipv4_mapped or IPv6Network((found, 64), strict=False))
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
+from pubsub.http.addresses import is_secure, is_unix_peer
 from pubsub.protocol.errors import Forbidden
 
 FOREIGN_SITES: Final = {"cross-site", "same-site"}  # of Sec-Fetch-Site, which says it where a browser hides the origin
@@ -30,7 +31,7 @@ class Origins:
             foreign = request.headers.get("Sec-Fetch-Site") in FOREIGN_SITES
         else:
             foreign = origin not in self.allowed and not is_own_origin(
-                origin, request.headers.get("Host", ""), secure=request.secure
+                origin, request.headers.get("Host", ""), secure=is_secure(request)
             )
         if foreign:
             raise Forbidden("Origin: not allowed here (ALLOWED_ORIGINS)")
@@ -40,12 +41,12 @@ class Origins:
 
         Such a page is of its own origin. That origin is http: for https it would need a certificate. No other page
         comes over loopback by a name of the Internet, but through a proxy that does not end TLS; then the name must be
-        listed.
+        listed. A Unix socket counts as loopback: no browser reaches it but through a proxy, which may listen there.
         """
         host = request.headers.get("Host", "")
         if (
             request.headers.get("Origin", "").startswith("http:")
-            and came_over_loopback(request)
+            and (came_over_loopback(request) or is_unix_peer(request))
             and not is_local_name(host)
             and self.allowed.isdisjoint((f"https://{host}", f"http://{host}"))
         ):

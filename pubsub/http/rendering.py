@@ -20,8 +20,8 @@ from pubsub.protocol.replies import encode
 
 log = logging.getLogger(__name__)
 
-SLICE: Final = 1000  # rows made at a stretch: about 1 ms
-SLICE_BYTES: Final = 256 * 1024  # or so many: a client may have thousands of subscriptions
+ROWS_AT_ONCE: Final = 1000  # rows made at a stretch: about 1 ms
+BYTES_AT_ONCE: Final = 256 * 1024  # or so many: a client may have thousands of subscriptions
 
 Row = TypeVar("Row")
 
@@ -56,7 +56,7 @@ async def render_rows(shown: Iterable[Row], row: Callable[[Row], bytes | None]) 
         if (rendered := row(each)) is not None:
             rows.append(rendered)
             size += len(rendered)
-        if number % SLICE == 0 or size > SLICE_BYTES:
+        if number % ROWS_AT_ONCE == 0 or size > BYTES_AT_ONCE:
             size = 0
             await asyncio.sleep(0)
     return b",".join(rows)

@@ -14,8 +14,10 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import LineTooLong
 
+from pubsub.http.addresses import address_of
 from pubsub.http.idle_connections import Evictable, IdleConnections
 from pubsub.http.pipeline import PipelinedRequestHandler
+from pubsub.http.server_header import SERVER
 from pubsub.protocol.errors import error_body
 from pubsub.system.tcp_info import Uptake, unsent_bytes, uptake
 
@@ -28,7 +30,7 @@ MOST_UNSENT: Final = 64 * 1024
 _REFUSAL: Final = error_body("request head too large")
 HEAD_TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json; charset=utf-8\r\n"
-    b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(_REFUSAL), _REFUSAL)
+    b"Content-Length: %d\r\nServer: %b\r\nConnection: close\r\n\r\n%b" % (len(_REFUSAL), SERVER.encode(), _REFUSAL)
 )
 
 
@@ -40,7 +42,7 @@ class AccessLogger(AbstractAccessLogger):
         self.logger.info(
             "%(address)s %(method)s %(path)s: %(status)d in %(milliseconds).1f ms",
             {
-                "address": request.remote,
+                "address": address_of(request),
                 "method": request.method,
                 "path": str(url.update_query(token="***") if "token" in url.query else url),
                 "status": response.status,
@@ -206,6 +208,8 @@ class TimedRequestHandler(PipelinedRequestHandler, Evictable):
 
 def error_response(status: int, text: str) -> web.Response:
     """An answer that ends the connection, since what comes next may be no request."""
-    response = web.Response(status=status, body=error_body(text), content_type="application/json")
+    response = web.Response(
+        status=status, body=error_body(text), content_type="application/json", headers={"Server": SERVER}
+    )
     response.force_close()
     return response

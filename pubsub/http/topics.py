@@ -14,7 +14,7 @@ from pubsub.core.ring import Ring
 from pubsub.core.topic import Topic
 from pubsub.http.app_keys import BROKER
 from pubsub.http.identities import IDENTITY
-from pubsub.http.rendering import SLICE, read_text, render, render_bytes, render_rows
+from pubsub.http.rendering import ROWS_AT_ONCE, read_text, render, render_bytes, render_rows
 from pubsub.protocol.answers import TopicCreated, TopicDeleted, TopicDescription, TopicRow
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.mistakes import explain
@@ -57,7 +57,7 @@ async def ring_bytes(ring: Ring) -> int:
     """The size of the messages in the ring, counted in slices, so that a long ring keeps no other client waiting."""
     total, newest = 0, ring.newest
     after = ring.oldest - 1
-    while after < newest and (events := ring.after(after, SLICE)):
+    while after < newest and (events := ring.after(after, ROWS_AT_ONCE)):
         total += sum(len(event.text) for event in events)
         after = events[-1].seq
         await asyncio.sleep(0)

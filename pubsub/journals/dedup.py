@@ -1,4 +1,4 @@
-"""The ids of messages that were published to a topic lately. No I/O; the clock comes from outside."""
+"""Deduplication: the ids of messages that were published to a topic lately. No I/O; the clock is passed in."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
-MAX_IDS: Final = 1_000_000  # of one topic: about 200 MiB; beyond that the oldest are forgotten, and the log says so
+MAX_IDS: Final = 1_000_000  # of one topic: about 200 MiB. Beyond it the oldest are removed, and a line is logged
 
 
-class Seen:
-    """Ids for ``window`` seconds each, with the ``seq`` that their message got. ``topic`` is for the log."""
+class RecentIds:
+    """Ids of messages for ``window`` seconds each, with their ``seq``. ``topic`` is for the log."""
 
     __slots__ = ("_limit", "_order", "_seqs", "_topic", "_warned", "_window")
 
@@ -21,20 +21,20 @@ class Seen:
         self._window = window
         self._limit = limit
         self._seqs: dict[bytes, int] = {}
-        self._order: deque[tuple[float, bytes]] = deque()  # when each is forgotten
+        self._order: deque[tuple[float, bytes]] = deque()  # the end of each window
         self._warned = False
 
     def __len__(self) -> int:
         return len(self._seqs)
 
     def find(self, key: bytes, now: float) -> int | None:
-        """The ``seq`` of the message with this id, where it is remembered."""
+        """The ``seq`` of the message with this id; None if it is not known."""
         while self._order and self._order[0][0] <= now:
             del self._seqs[self._order.popleft()[1]]
         return self._seqs.get(key)
 
     def add(self, key: bytes, seq: int, now: float) -> float:
-        """Remember an id that :meth:`find` did not find; when it is forgotten."""
+        """Add an id that :meth:`find` did not find; returns the end of its window."""
         end = now + self._window
         self.restore(key, seq, end)
         if len(self._seqs) > self._limit:
@@ -42,7 +42,7 @@ class Seen:
         return end
 
     def restore(self, key: bytes, seq: int, end: float) -> None:
-        """Remember an id until ``end``; in the order of their ends."""
+        """Add an id until ``end``. Ids must be restored in the order of their ends."""
         self._seqs[key] = seq
         self._order.append((end, key))
 
@@ -57,5 +57,5 @@ class Seen:
 
 
 def id_key(message_id: str) -> bytes:
-    """A UUID as its 16 bytes: the same in either case, and half as large."""
+    """A UUID as its 16 bytes: equal in either case, and half as large."""
     return bytes.fromhex(message_id.replace("-", ""))

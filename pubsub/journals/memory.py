@@ -10,7 +10,7 @@ from msgspec import UNSET, structs
 from pubsub.core.clock import Clock
 from pubsub.core.event import make_event
 from pubsub.core.journal import StoredTopic, lifetime, random_epoch
-from pubsub.journals.dedup import Seen, id_key
+from pubsub.journals.dedup import RecentIds, id_key
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Host
@@ -33,7 +33,7 @@ class MemoryLog:
         self._deliver = host.deliver
         self._clock = clock
         self._seq = 0
-        self._seen = None if options.dedup_sec is None else Seen(name, options.dedup_sec)
+        self._seen = None if options.dedup_sec is None else RecentIds(name, options.dedup_sec)
 
     def append(self, request: Publish, publisher: Publisher) -> None:
         ts = self._clock.timestamp()
@@ -62,7 +62,7 @@ class MemoryLog:
 
 
 class MemoryJournal:
-    """See the module (Journal). ``new_epoch`` names the life of a topic."""
+    """See the module (Journal). ``new_epoch`` makes the epoch of a new topic."""
 
     full = False
     failure = ""

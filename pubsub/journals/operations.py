@@ -28,9 +28,9 @@ class TopicHandle:
 
 
 class Append(Struct):
-    """A publish. At its end it has ``event``, or ``seq`` alone where its id was seen before, or ``failure``.
+    """A publish. Its outcome is ``event``, or ``seq`` alone if its id was seen before, or ``failure``.
 
-    ``publisher``: None where nobody waits for it.
+    ``publisher``: None if nobody waits for the outcome.
     """
 
     log: TopicHandle
@@ -43,7 +43,7 @@ class Append(Struct):
 
 
 class Create(Struct):
-    """A new topic. At its end it has ``number``, or ``failure``."""
+    """A new topic. Its outcome is ``number`` or ``failure``."""
 
     log: TopicHandle
     done: Done
@@ -52,7 +52,7 @@ class Create(Struct):
 
 
 class Delete(Struct):
-    """The end of a topic. It is ``applied`` once it stands in a commit, or may have ``failure``."""
+    """The deletion of a topic. It is ``applied`` once a transaction has it; its outcome may be ``failure``."""
 
     log: TopicHandle
     done: Done
@@ -61,7 +61,7 @@ class Delete(Struct):
 
 
 class Mark(Struct):
-    """Nothing, for who wants to know that what came before has ended."""
+    """No operation: ``done`` is called after all earlier operations."""
 
     done: Callable[[], None]
 
@@ -70,7 +70,7 @@ Operation = Append | Create | Delete | Mark
 
 
 class Extent(Struct, frozen=True):
-    """How much of a topic is on disk."""
+    """The extent of a topic on disk."""
 
     number: int
     first: int
@@ -78,9 +78,9 @@ class Extent(Struct, frozen=True):
 
 
 class Result(Struct):
-    """What came of a group, or of tidying, of which there may be ``more`` to do.
+    """The result of a group, or of a clean-up, of which there may be ``more`` to do.
 
-    ``failure``: why nothing of it is on disk, in words for the operator.
+    ``failure``: the reason, for the operator, for which nothing of it is on disk.
     """
 
     extents: list[Extent]

@@ -1,7 +1,7 @@
-"""The journal of durable topics, in a directory on disk: what is acknowledged and delivered survives a crash.
+"""The journal of durable topics, in a directory on disk: acknowledged and delivered messages survive a crash.
 
-The event loop never waits for the disk. One thread writes: whatever comes while a commit runs goes into the next one,
-together. Another one reads what is older than the rings. What they find is handled on the loop again, in order.
+The event loop never waits for the disk. One thread writes with group commit: all operations that come during a commit
+are the next group. Another thread reads events older than the rings. Results are handled on the loop, in order.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
-TIDY_PERIOD: Final = 1.0  # seconds
-PAGE_BYTES: Final = 64 * 1024  # read at a time, and one event more: what a subscriber that stalls then holds
-# What is not on the disk yet: beyond it, who publishes to durable topics is not read from.
+CLEAN_UP_PERIOD: Final = 1.0  # seconds
+READ_BYTES: Final = 64 * 1024  # read at a time, and one event more: memory that a stalled subscriber may take
+# Bytes that are not on disk yet. Beyond it, publishers to durable topics are not read from.
 UNWRITTEN_BYTES: Final = 16 * 1024 * 1024
-APPEND_BYTES: Final = 500  # what a publish takes beside its payload
+APPEND_BYTES: Final = 500  # memory of a publish without its payload
 
 
 def _size(request: Publish) -> int:
@@ -77,9 +77,9 @@ def _log_of(operation: Append | Create) -> SqliteLog:
 
 
 class SqliteJournal:
-    """See the module. ``post`` has a callback run on the loop, from any thread; ``defer`` at the end of the tick.
+    """See the module. ``post`` runs a callback on the loop, from any thread; ``defer`` runs one at the end of the tick.
 
-    ``failure``: why the last attempt to write failed, in words for the operator; empty while all is well.
+    ``failure``: the reason, for the operator, for which the last write failed; empty if it did not.
     """
 
     _host: Host
@@ -112,7 +112,7 @@ class SqliteJournal:
         self._unwritten_bytes = 0
         self._when_writable: list[Callable[[], None]] = []
         self._busy = False  # a group is being written, or will be at the end of the tick
-        self._tidies = False
+        self._cleans_up = False
         self._closed = False
 
     # The topics' calls
@@ -130,7 +130,7 @@ class SqliteJournal:
 
     def read(self, log: SqliteLog, after: int, until: int, limit: int, done: Found) -> None:
         def read(store: Store) -> Sequence[StoredEvent]:
-            return self._events(store.read(log.number, after, until, limit, PAGE_BYTES, self._now()))
+            return self._events(store.read(log.number, after, until, limit, READ_BYTES, self._now()))
 
         self._read(read, done)
 
@@ -160,14 +160,14 @@ class SqliteJournal:
             "Journal opened: %(directory)s (topics: %(topics)d)",
             {"directory": str(self._directory), "topics": len(self._logs)},
         )
-        self._begin_to_tidy()
+        self._start_clean_up()
 
     def _restore(self, store: Store, row: TopicRow) -> None:
         handle = self._logs[row.number] = SqliteLog(self, row.name, row.epoch, row.options, row.number)
         newest: list[StoredEvent] = []
         after = max(row.seq - self._host.ring_size(row.options), row.first - 1)
-        # Those that have expired too: the ring has no holes.
-        while page := self._events(store.read(row.number, after, row.seq, row.seq - after, PAGE_BYTES, now=0)):
+        # Expired events too: a ring has every seq.
+        while page := self._events(store.read(row.number, after, row.seq, row.seq - after, READ_BYTES, now=0)):
             newest += page
             after = page[-1].seq
         handle.topic = self._host.add_topic(
@@ -191,7 +191,7 @@ class SqliteJournal:
             callback()
 
     def close(self) -> None:
-        """Takes as long as the disk takes."""
+        """Release files and threads. This waits for the disk."""
         self._closed = True
         self._reading.shutdown()
         if self._read_store is not None:
@@ -211,30 +211,30 @@ class SqliteJournal:
         self._submit(self._writing, self._write_waiting, lambda written: self._end_group(*written))
 
     def _write_waiting(self) -> tuple[list[Operation], Result]:
-        """In the writing thread: all that waits by now is one group, also what came after the loop had called."""
+        """Write all waiting operations as one group, also those that came after the call (writing thread)."""
         group = [self._waiting.popleft() for _ in range(len(self._waiting))]
         return group, self._writer.write(group)
 
     def _end_group(self, group: Sequence[Operation], result: Result) -> None:
         if self._waiting and not self._closed:
-            self._write()  # first: the disk is not to wait for what follows
+            self._write()  # first, so that the disk does not wait for the rest
         else:
             self._set_busy(False)
         self._take(result)
         for operation in group:
-            self._alone(partial(self._end, operation))
-        self._begin_to_tidy()
+            self._run_alone(partial(self._end, operation))
+        self._start_clean_up()
         waiting, self._when_writable = self._when_writable, []
         for callback in waiting:
-            self._alone(callback)
+            self._run_alone(callback)
 
     def _set_busy(self, busy: bool) -> None:
-        """On a machine with one core the writing thread waits three times in a commit for the loop to offer it."""
+        """Offer the core meanwhile: if there is only one, the writing thread waits for it three times in a commit."""
         self._busy = self._core.wanted = busy
 
     @staticmethod
-    def _alone(step: Callable[[], None]) -> None:
-        """One step of many: whatever it raises costs nobody else the end of what they wait for."""
+    def _run_alone(step: Callable[[], None]) -> None:
+        """Run one step of many: an exception must not keep the outcome from the others."""
         try:
             step()
         except Exception:
@@ -284,24 +284,24 @@ class SqliteJournal:
             log.warning("Journal works again")
         self.failure = result.failure
 
-    # Tidying
+    # Clean-up
 
-    def _begin_to_tidy(self) -> None:
-        if not self._tidies and not self._closed:
-            self._tidies = True
-            self._call_later(TIDY_PERIOD, self._tidy)
+    def _start_clean_up(self) -> None:
+        if not self._cleans_up and not self._closed:
+            self._cleans_up = True
+            self._call_later(CLEAN_UP_PERIOD, self._clean_up)
 
-    def _tidy(self) -> None:
+    def _clean_up(self) -> None:
         if not self._closed:
-            self._submit(self._writing, self._writer.tidy, self._end_tidy)
+            self._submit(self._writing, self._writer.clean_up, self._end_clean_up)
 
-    def _end_tidy(self, result: Result) -> None:
+    def _end_clean_up(self, result: Result) -> None:
         self._take(result)
         if result.more:
-            self._defer(self._tidy)  # behind a group that waits for its turn
+            self._defer(self._clean_up)  # after a group that waits
         else:
-            self._tidies = False
-            self._begin_to_tidy()
+            self._cleans_up = False
+            self._start_clean_up()
 
     # Reading
 
@@ -309,12 +309,12 @@ class SqliteJournal:
         self._submit(self._reading, lambda: self._try_read(read), done)
 
     def _try_read(self, read: Callable[[Store], Answer]) -> Answer | Failure:
-        """In the reading thread."""
+        """Read (reading thread)."""
         try:
             if self._read_store is None:
                 self._read_store = Store(self._directory, read_only=True)
             return read(self._read_store)
-        except Exception as error:  # somebody waits for an answer, whatever it is
+        except Exception as error:  # a caller waits for an answer in any case
             if not isinstance(error, sqlite3.Error | OSError | JournalError):
                 log.error("Internal error in the journal", exc_info=error)
             log.error("Journal can't be read: %(reason)s", {"reason": str(error)})
@@ -324,12 +324,12 @@ class SqliteJournal:
             return NotStored()
 
     def _events(self, rows: Sequence[EventRow]) -> list[StoredEvent]:
-        """Rows as what is sent; when they expire by the clock that nobody sets."""
+        """Rows as stored events, with their expiry by the monotonic clock."""
         ahead = self._clock.monotonic() - self._now()
         return [StoredEvent(row.seq, row.text, inf if row.expires is None else row.expires + ahead) for row in rows]
 
     def _submit(self, executor: ThreadPoolExecutor, work: Callable[[], Answer], then: Callable[[Answer], None]) -> None:
-        """Have a thread do ``work``, and ``then`` be called on the loop with what it found."""
+        """Run ``work`` in a thread, then call ``then`` on the loop with its result."""
 
         def end(future: Future[Answer]) -> None:
             self._post(lambda: then(future.result()))

@@ -1,8 +1,7 @@
-"""Durable topics on disk: one SQLite database, and all the SQL of the project. No threads, and nothing of asyncio.
+"""Durable topics on disk: one SQLite database, and all the SQL of the project. No threads, no asyncio.
 
-A row of ``events`` has the event as it is sent, under a key of the topic's number and its ``seq``: a topic's events
-stand beside each other, and a new one is appended to the page that was written last. So it is with ``seen``, the ids
-of messages for as long as another with the same id is a duplicate.
+A row of ``events`` has the event's JSON under a key of the topic's number and the ``seq``: a topic's events are stored
+together, and a new one goes to the page that was written last. The same holds for ``seen``, the ids for deduplication.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ LOCK: Final = "journal.lock"
 APPLICATION_ID: Final = 0x70756273
 SEQ_BITS: Final = 42  # 4.4e12 messages: 140 years at 1,000 a second; leaves room for 2 million topics
 MAX_SEQ: Final = (1 << SEQ_BITS) - 1
-# Each statement lets other threads run, and may wait 5 ms to go on where the event loop is busy. So rows are inserted
-# by the hundred, and a page of them is read as one value, parted by a character that no JSON text has.
+# Each statement lets other threads run, and may wait 5 ms to continue if the event loop is busy. So rows are inserted
+# by the hundred, and a page is read as one value, separated by a character that no JSON text has.
 CHUNKS: Final = (256, 64, 16, 4, 1)
 SEPARATOR: Final = "\x1e"
 CHECKPOINT_PAGES: Final = 4000  # 16 MiB of write-ahead log
 
-# By version: how a database of the version before becomes one of this version.
+# Statements by version, which make a database of the version before into one of this version.
 MIGRATIONS: Final = (
     """
     CREATE TABLE topics (
@@ -51,7 +50,7 @@ VERSION: Final = len(MIGRATIONS)
 
 
 class TopicRow(Struct):
-    """A topic as it is on disk. ``first``: its oldest event there, one above ``seq`` where there is none."""
+    """A topic on disk. ``first``: its oldest event, one above ``seq`` if there is none."""
 
     number: int
     name: str
@@ -63,7 +62,7 @@ class TopicRow(Struct):
 
 
 class EventRow(Struct):
-    """``text``: the event as it is sent, JSON. ``expires``: Unix time, or None."""
+    """An event on disk. ``text``: its JSON. ``expires``: Unix time, or None."""
 
     seq: int
     text: bytes
@@ -71,12 +70,12 @@ class EventRow(Struct):
 
 
 class DirectoryLock:
-    """Keeps a second server away from a directory. Raises JournalError where there is one."""
+    """A lock that lets one server use a directory. Raises JournalError if another one does."""
 
     def __init__(self, directory: Path) -> None:
         self._connection = sqlite3.connect(directory / LOCK, timeout=0, isolation_level=None, check_same_thread=False)
         try:
-            self._connection.execute("PRAGMA journal_mode = OFF")  # nothing is ever written
+            self._connection.execute("PRAGMA journal_mode = OFF")  # nothing is written to it
             self._connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
             self._connection.close()
@@ -91,7 +90,7 @@ class DirectoryLock:
 class Store:
     """One connection to the database of ``directory``, for one thread at a time.
 
-    Raises JournalError for what is no journal, or one of a later version; sqlite3.Error where the disk fails.
+    Raises JournalError for a file that is no journal or has a later version; sqlite3.Error if the disk fails.
     """
 
     def __init__(self, directory: Path, *, read_only: bool = False) -> None:
@@ -111,7 +110,7 @@ class Store:
             raise
 
     def _connect(self, *, read_only: bool) -> sqlite3.Connection:
-        """The last connection to close deletes the log; one that only reads can't."""
+        """Connect. The last connection to close deletes the write-ahead log; one that only reads cannot."""
         address = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
         return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
 
@@ -135,7 +134,7 @@ class Store:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, and on the disk when it ends."""
+        """Commit all statements or none; they are on disk when the context ends."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -147,7 +146,7 @@ class Store:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """All that is read meanwhile is of one moment."""
+        """Read one moment's state within the context."""
         self._connection.execute("BEGIN")
         try:
             yield
@@ -155,7 +154,7 @@ class Store:
             self._connection.execute("ROLLBACK")
 
     def topics(self) -> list[TopicRow]:
-        """All topics that have not been deleted, in the order in which they were made."""
+        """All topics that are not deleted, in the order of their creation."""
         rows = self._connection.execute(
             "SELECT number, name, epoch, options, seq, first, bytes FROM topics WHERE name IS NOT NULL ORDER BY number"
         ).fetchall()
@@ -165,7 +164,7 @@ class Store:
         ]
 
     def create(self, name: str, epoch: str, options: TopicOptions) -> int:
-        """The new topic's number: the lowest that is free."""
+        """Add a topic; returns its number, the lowest free one."""
         number: int = self._value(
             "SELECT min(number) + 1 FROM (SELECT 0 AS number UNION ALL SELECT number FROM topics) AS taken "
             "WHERE NOT EXISTS (SELECT 1 FROM topics WHERE topics.number = taken.number + 1)"
@@ -175,7 +174,7 @@ class Store:
         return number
 
     def delete(self, number: int) -> None:
-        """Take the topic's name away; its events go later."""
+        """Remove the topic's name; its events are deleted later."""
         self._connection.execute("UPDATE topics SET name = NULL WHERE number = ?", (number,))
 
     def deleted(self) -> list[int]:
@@ -183,7 +182,7 @@ class Store:
         return [number for (number,) in self._connection.execute("SELECT number FROM topics WHERE name IS NULL")]
 
     def forget(self, number: int) -> None:
-        """The end of a deleted topic, whose number is free then."""
+        """Remove a deleted topic; its number is free then."""
         self._connection.execute("DELETE FROM topics WHERE number = ?", (number,))
 
     def update(self, number: int, *, seq: int, first: int, size: int) -> None:
@@ -192,11 +191,11 @@ class Store:
         )
 
     def insert(self, rows: Sequence[tuple[int, bytes, float | None]]) -> None:
-        """Add events: key, text, and when they expire (Unix time)."""
+        """Add events: key, text, and expiry (Unix time)."""
         self._insert("events", rows)
 
     def insert_seen(self, rows: Sequence[tuple[int, bytes, float]]) -> None:
-        """Add ids of messages: the event's key, its id, and when it is forgotten."""
+        """Add ids of messages: the event's key, the id, and the end of its window."""
         self._insert("seen", rows)
 
     def _insert(self, table: str, rows: Sequence[tuple[object, object, object]]) -> None:
@@ -230,7 +229,7 @@ class Store:
         return [EventRow(int(key) & MAX_SEQ, event, float(end) if end else None) for key, event, end in parts]
 
     def has_expired(self, number: int, after: int, until: int, now: float) -> bool:
-        """Whether any event from ``after`` + 1 to ``until`` has expired by ``now``."""
+        """True if any event from ``after`` + 1 to ``until`` has expired by ``now``."""
         found = self._value(
             "SELECT EXISTS (SELECT 1 FROM events WHERE expires IS NOT NULL AND expires <= ? AND key BETWEEN ? AND ?)",
             (now, event_key(number, after) + 1, event_key(number, until)),
@@ -238,15 +237,15 @@ class Store:
         return bool(found)
 
     def is_missing(self, number: int, after: int, until: int, now: float) -> bool:
-        """Whether any event from ``after`` + 1 to ``until`` has expired or, as the oldest do, been deleted."""
-        # In this order: what is deleted between the two statements is seen by the second.
+        """True if any event from ``after`` + 1 to ``until`` has expired or was deleted."""
+        # In this order: the second statement finds what was deleted between the two.
         key = event_key(number, after + 1)
         return self.has_expired(number, after, until, now) or not self._value(
             "SELECT EXISTS (SELECT 1 FROM events WHERE key = ?)", (key,)
         )
 
     def first_alive(self, number: int, first: int, limit: int, now: float) -> int:
-        """The ``seq`` of the first event from ``first`` on that has not expired, among ``limit``; else what follows."""
+        """The ``seq`` of the first unexpired event among ``limit`` from ``first`` on; else the next ``seq``."""
         key = self._value(
             "SELECT min(key) FROM events WHERE key BETWEEN ? AND ? AND (expires IS NULL OR expires > ?)",
             (event_key(number, first), event_key(number, first + limit - 1), now),
@@ -254,7 +253,7 @@ class Store:
         return first + limit if key is None else int(key & MAX_SEQ)
 
     def cut(self, number: int, seq: int) -> None:
-        """Take back what a topic has beyond ``seq``, where it has anything there."""
+        """Delete the events of a topic after ``seq``, if it has any."""
         span = event_key(number, seq + 1), event_key(number, MAX_SEQ)
         for table in ("events", "seen"):
             self._connection.execute(f"DELETE FROM {table} WHERE key BETWEEN ? AND ?", span)
@@ -266,23 +265,23 @@ class Store:
         )
 
     def rename(self, number: int, epoch: str, name: str) -> None:
-        """Give a topic the name back that :meth:`delete` took away."""
+        """Restore the name of a topic that :meth:`delete` removed."""
         self._connection.execute("UPDATE topics SET name = ? WHERE number = ? AND epoch = ?", (name, number, epoch))
 
     def trim(self, number: int, first: int, end: int) -> int:
-        """Delete the events from ``first`` to before ``end``; the bytes that they had."""
+        """Delete the events from ``first`` to before ``end``; returns their bytes."""
         span = event_key(number, first), event_key(number, end) - 1
         size = self._value("SELECT total(length(event)) FROM events WHERE key BETWEEN ? AND ?", span)
         self._connection.execute("DELETE FROM events WHERE key BETWEEN ? AND ?", span)
         return int(size)
 
     def lowest(self, number: int) -> int | None:
-        """The ``seq`` of the topic's oldest event, whatever became of the topic."""
+        """The ``seq`` of the oldest event of a topic, deleted or not."""
         key = self._value("SELECT min(key) FROM events WHERE key BETWEEN ? AND ?", _keys(number))
         return None if key is None else int(key & MAX_SEQ)
 
     def seen(self, number: int, now: float) -> list[tuple[bytes, int, float]]:
-        """Ids that are still remembered, with ``seq`` and when they are forgotten, in that order."""
+        """Ids within their window, with ``seq`` and the end of the window, in the order of the ends."""
         rows = self._connection.execute(
             "SELECT id, key, expires FROM seen WHERE key BETWEEN ? AND ? AND expires > ? ORDER BY key",
             (*_keys(number), now),
@@ -290,7 +289,7 @@ class Store:
         return [(found, key & MAX_SEQ, end) for found, key, end in rows]
 
     def forget_seen(self, number: int, now: float, limit: int) -> int:
-        """Forget up to ``limit`` ids that are remembered no longer; how many those were."""
+        """Delete up to ``limit`` ids whose window has ended; returns their number."""
         return self._connection.execute(
             "DELETE FROM seen WHERE key IN "
             "(SELECT key FROM seen WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?) AND expires <= ?",
@@ -298,11 +297,11 @@ class Store:
         ).rowcount
 
     def probe(self) -> None:
-        """Write something that changes nothing."""
+        """Write without a change, to find out if the disk works."""
         self._connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def problems(self) -> list[str]:
-        """What SQLite itself finds wrong with the file."""
+        """The problems that SQLite finds in the file."""
         found = [text for (text,) in self._connection.execute("PRAGMA integrity_check(20)")]
         return [] if found == ["ok"] else found
 
@@ -315,5 +314,5 @@ def event_key(number: int, seq: int) -> int:
 
 
 def _keys(number: int) -> tuple[int, int]:
-    """The lowest and the highest key that a topic's events may have."""
+    """The lowest and the highest possible key of a topic's events."""
     return event_key(number, 0), event_key(number, MAX_SEQ)

@@ -1,8 +1,8 @@
-"""The write-ahead log of SQLite, read as bytes: what a server that was killed had committed, and what of it is lost.
+"""The write-ahead log of SQLite, read as bytes: the commits of a killed server, and those that are lost.
 
-SQLite reads a log up to the first frame whose checksum is wrong, and says nothing of what follows. That is right for a
-commit that was cut off, and silent loss where a byte in the middle is wrong; this tells one from the other. The format
-is that of SQLite's file format, section 4.
+SQLite reads a log up to the first frame with a wrong checksum, and does not report later frames. That is right for an
+unfinished commit, but a silent loss if a byte in the middle is wrong; this module tells one from the other. The format
+is in section 4 of SQLite's file format.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _MASK: Final = 0xFFFFFFFF
 Sums = tuple[int, int]
 
 
-class Frame(NamedTuple):
-    """``commits``: it ends a commit. ``intact``: it can be read, as all before it can."""
+class WalFrame(NamedTuple):
+    """A frame of the log. ``commits``: it ends a commit. ``intact``: it and all earlier ones can be read."""
 
     commits: bool
     intact: bool
 
 
 def lost_commits(database: Path) -> int:
-    """How many commits of the log of ``database`` can't be read; one may be its end, of which nobody was told yet."""
+    """The number of unreadable commits in the log of ``database``. One of them may be its unfinished end."""
     return sum(frame.commits and not frame.intact for frame in read_frames(database))
 
 
-def read_frames(database: Path) -> Iterator[Frame]:
-    """The frames of the present log; those of an older one, which is being written over, have another salt."""
+def read_frames(database: Path) -> Iterator[WalFrame]:
+    """The frames of the present log. Frames of an older one, which are overwritten later, have another salt."""
     path = database.with_name(f"{database.name}-wal")
     if not path.exists():
         return
@@ -51,7 +51,7 @@ def read_frames(database: Path) -> Iterator[Frame]:
             if intact:
                 sums = _add(_add(sums, frame[:8], order), frame[_FRAME_HEADER:], order)
                 intact = sums == struct.unpack(">II", frame[16:24])
-            yield Frame(any(frame[4:8]), intact)
+            yield WalFrame(any(frame[4:8]), intact)
 
 
 def _add(sums: Sums, data: bytes, order: str) -> Sums:

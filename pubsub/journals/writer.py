@@ -1,7 +1,7 @@
-"""What the writing thread of the durable journal does: a group of operations, one commit.
+"""The work of the writing thread of the durable journal: one commit for a group of operations.
 
-It alone gives out ``seq`` and remembers ids for durable topics, so that what fails to reach the disk leaves no hole:
-after a failure it knows nothing but what the disk has.
+Only this thread assigns ``seq`` and keeps ids for durable topics, so that a failed group leaves no missing ``seq``:
+after a failure it reads again what the disk has.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from msgspec import Struct
 from pubsub.core.event import StoredEvent, make_event
 from pubsub.core.journal import JournalError, lifetime
 from pubsub.journals import DATABASE
-from pubsub.journals.dedup import Seen, id_key
+from pubsub.journals.dedup import RecentIds, id_key
 from pubsub.journals.operations import Append, Create, Delete, Extent, Mark, Operation, Result, TopicHandle
 from pubsub.journals.store import DirectoryLock, Store, event_key
 from pubsub.journals.wal import lost_commits
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TIDY_LEAST: Final = 1.0  # seconds between two looks at what has expired in a topic
-TRIM_LEAST: Final = 64  # rows that are not worth the deletion
-TRIM_ROWS: Final = 1000  # deleted in one transaction: about 5 ms, for which a publish may have to wait
+CLEAN_UP_LEAST: Final = 1.0  # seconds between two clean-ups of a topic
+TRIM_LEAST: Final = 64  # fewer rows are not worth a deletion
+TRIM_ROWS: Final = 1000  # rows deleted in one transaction: about 5 ms, for which a publish may have to wait
 
 
 class State(Struct):
-    """What the writer knows of a topic. ``first``: its oldest event on disk. ``size``: bytes of all of them.
+    """The writer's knowledge of a topic. ``first``: its oldest event on disk. ``size``: bytes of all its events.
 
-    ``tidy_at``: when to look for what has expired, in Unix time.
+    ``clean_up_at``: the Unix time of the next search for expired events.
     """
 
     epoch: str
@@ -48,8 +48,8 @@ class State(Struct):
     seq: int
     first: int
     size: int
-    seen: Seen | None
-    tidy_at: float
+    seen: RecentIds | None
+    clean_up_at: float
 
 
 class Writer:
@@ -63,7 +63,7 @@ class Writer:
         self._store: Store | None = None
         self._states: dict[int, State] = {}
         self._failing = False
-        # What was refused may be on the disk all the same, where the log was written and could not be synced.
+        # Refused operations may be on disk all the same, if the log was written and could not be synced.
         self._cuts: dict[int, int] = {}  # by topic: the last seq that was not refused
         self._undo: list[Callable[[Store], None]] = []
         self._rows: list[tuple[int, bytes, float | None]] = []
@@ -71,14 +71,14 @@ class Writer:
         self._touched: set[int] = set()
 
     def open(self) -> Store:
-        """The database, made if it is not there. Raises JournalError, OSError, sqlite3.Error."""
+        """Open the database; create it if needed. Raises JournalError, OSError, sqlite3.Error."""
         if self._store is None:
             self._directory.mkdir(parents=True, exist_ok=True)
             if self._lock is None:
                 self._lock = self._lock_directory()
             store = Store(self._directory)
             try:
-                self._take_back(store)
+                self._undo_refused(store)
                 self._states = {row.number: self._restore(store, row) for row in store.topics()}
             except BaseException:
                 store.close()
@@ -89,11 +89,10 @@ class Writer:
         return self._store
 
     def _lock_directory(self) -> DirectoryLock:
-        """The log of a server that was killed holds what it had committed: see that all of it can be read.
+        """Lock the directory, and check that all commits in the log of a killed server can be read.
 
-        The last commit may not have come to the disk in whole, and nobody was told of it. What can't be read
-        before it is damage: to go on would be to lose acknowledged messages, and to give their ``seq`` out again.
-        SQLite would do so, and delete the log.
+        The last commit may be unfinished: nobody was told of it. An unreadable commit before it is damage: SQLite would
+        delete the log, and acknowledged messages would be lost and their ``seq`` assigned again.
         """
         lock = DirectoryLock(self._directory)
         lost = lost_commits(self._directory / DATABASE)
@@ -106,7 +105,7 @@ class Writer:
         return lock
 
     def write(self, group: Sequence[Operation]) -> Result:
-        """Bring a group to the disk, all of it or nothing; each operation gets its outcome."""
+        """Commit a group, all of it or nothing; each operation gets its outcome."""
         try:
             store = self.open()
             with store.transaction():
@@ -123,8 +122,8 @@ class Writer:
         self._failing = False
         return Result(extents)
 
-    def tidy(self) -> Result:
-        """Delete some of what has expired or was deleted."""
+    def clean_up(self) -> Result:
+        """Delete some of the expired events, and of the events of deleted topics."""
         try:
             store = self.open()
             with store.transaction():
@@ -140,14 +139,14 @@ class Writer:
         return Result(extents, more=more)
 
     def close(self) -> None:
-        """Free the directory for another server."""
+        """Release the directory for another server."""
         self._drop_store()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
-    def _take_back(self, store: Store) -> None:
-        """Take back what was refused."""
+    def _undo_refused(self, store: Store) -> None:
+        """Undo refused operations that reached the disk."""
         if self._cuts or self._undo:
             with store.transaction():
                 for undo in self._undo:
@@ -186,7 +185,7 @@ class Writer:
         self._touched.add(log.number)
 
     def _remember(self, number: int, state: State, request: Publish) -> int:
-        """The ``seq`` of the first message with this id; 0 where there was none, and it is remembered now."""
+        """The ``seq`` of the first message with this id; 0 if there was none: then the id is added."""
         assert state.seen is not None, "asked only of topics with dedup_sec"
         key, now = id_key(request.message.id), self._now()
         if (first := state.seen.find(key, now)) is not None:
@@ -215,13 +214,13 @@ class Writer:
         store.delete(number)
 
     def _state_of(self, log: TopicHandle) -> State | None:
-        """None where the topic has been deleted; its number may be that of another by now."""
+        """The state of a topic; None if it was deleted: another topic may have its number by now."""
         state = self._states.get(log.number)
         return state if state is not None and state.epoch == log.epoch else None
 
     def _make_state(self, name: str, epoch: str, options: TopicOptions, *, seq: int, first: int, size: int) -> State:
-        seen = None if options.dedup_sec is None else Seen(name, options.dedup_sec)
-        return State(epoch, options, seq, first, size, seen, tidy_at=self._next_tidy(options))
+        seen = None if options.dedup_sec is None else RecentIds(name, options.dedup_sec)
+        return State(epoch, options, seq, first, size, seen, clean_up_at=self._next_clean_up(options))
 
     def _restore(self, store: Store, row: TopicRow) -> State:
         state = self._make_state(row.name, row.epoch, row.options, seq=row.seq, first=row.first, size=row.bytes)
@@ -230,13 +229,13 @@ class Writer:
                 state.seen.restore(key, seq, end)
         return state
 
-    def _next_tidy(self, options: TopicOptions) -> float:
-        """What expires is deleted a little later, so that few looks find much."""
+    def _next_clean_up(self, options: TopicOptions) -> float:
+        """The time of the next clean-up. Expired events are deleted a little later, so that few clean-ups find many."""
         times = [seconds for seconds in (options.ttl_sec, options.dedup_sec) if seconds is not None]
-        return self._now() + max(TIDY_LEAST, min(times) / 20) if times else inf
+        return self._now() + max(CLEAN_UP_LEAST, min(times) / 20) if times else inf
 
     def _trim_touched(self, store: Store) -> None:
-        """Keep pace with what was added: what a topic has beyond its history goes, in slices."""
+        """Delete events beyond a topic's history, in slices, as fast as events are added."""
         for number in self._touched:
             state = self._states[number]
             history = state.options.history or 0
@@ -254,7 +253,7 @@ class Writer:
         return Extent(number, state.first, state.size)
 
     def _purge_deleted(self, store: Store) -> bool:
-        """Delete some events of a topic that is gone; whether any is left."""
+        """Delete some events of a deleted topic. Returns True if there may be more."""
         for number in store.deleted():
             lowest = store.lowest(number)
             if lowest is not None:
@@ -265,14 +264,14 @@ class Writer:
         return False
 
     def _purge_expired(self, store: Store) -> bool:
-        """Look at the topics whose turn it is; whether there is more to do at once."""
+        """Delete some expired events of the topics that are due. Returns True if there are more."""
         more = False
         now = self._now()
         for number, state in self._states.items():
-            if state.tidy_at <= now:
-                state.tidy_at = self._next_tidy(state.options)
+            if state.clean_up_at <= now:
+                state.clean_up_at = self._next_clean_up(state.options)
                 if self._purge_topic(store, number, state, now):
-                    state.tidy_at, more = now, True
+                    state.clean_up_at, more = now, True
         return more
 
     def _purge_topic(self, store: Store, number: int, state: State, now: float) -> bool:
@@ -287,7 +286,7 @@ class Writer:
         return max(forgotten, deleted) == TRIM_ROWS
 
     def _fail(self, group: Sequence[Operation], error: Exception) -> Result:
-        """Nothing of the group is on disk; neither is anything known that was not read from there."""
+        """Refuse a group, and drop all knowledge that was not read from the disk."""
         if not isinstance(error, sqlite3.Error | OSError | JournalError):
             logger.error("Internal error in the journal", exc_info=error)
         self._failing = True

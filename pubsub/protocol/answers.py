@@ -69,7 +69,7 @@ class Health(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class ClientRow(Struct, frozen=True, gc=False, kw_only=True):
-    """One connection. ``bytes_in`` and ``bytes_out`` are null where the kernel does not count them."""
+    """One connection. ``bytes_in`` and ``bytes_out`` are null if the kernel does not count them."""
 
     client_id: str
     connected_sec: int

@@ -1,6 +1,6 @@
 """All request errors and close reasons. No other module contains a literal error code, close code or HTTP status.
 
-The tables are the ones of docs/protocol.md; a test compares them.
+docs/protocol.md has the same tables; a test compares them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CloseReason(enum.Enum):
 
 
 class Failure(Exception):
-    """A request that can't be served. ``code`` goes to WebSocket clients, ``status`` to REST clients.
+    """A request that cannot be served. ``code`` goes to WebSocket clients, ``status`` to REST clients.
 
     ``str(failure)`` is the text for people: what was expected and what came. It never holds a secret or a traceback.
     ``close_reason``: the failure also ends a WebSocket connection, with this reason.
@@ -49,7 +49,7 @@ class Failure(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a REST answer says beside that."""
+        """Further header fields of a REST answer."""
         return {}
 
 
@@ -75,7 +75,7 @@ class TopicNotFound(Failure):
 
 
 class TopicExists(Failure):
-    """A topic of that name is there already. REST alone makes topics, so WebSocket clients never see the code."""
+    """A topic of that name exists. Only REST creates topics, so WebSocket clients never see the code."""
 
     code = "TOPIC_EXISTS"
     status = 409
@@ -89,7 +89,7 @@ class TopicExists(Failure):
 
 
 class ClientNotFound(Failure):
-    """No connection is that client's. REST alone asks, so WebSocket clients never see the code."""
+    """The client has no connection. Only REST asks for it, so WebSocket clients never see the code."""
 
     code = "CLIENT_NOT_FOUND"
     status = 404
@@ -130,7 +130,7 @@ class Internal(Failure):
 
 
 class NotStored(Internal):
-    """The journal of durable topics can't write or read. The log and ``/health`` say why."""
+    """The journal of durable topics cannot write or read. The log and ``/health`` have the reason."""
 
     status = 503
 
@@ -139,7 +139,7 @@ class NotStored(Internal):
 
 
 class Unauthorized(Failure):
-    """Who this is can't be told: the token or key is missing, invalid or expired. The text names no part of it."""
+    """The token or key is missing, invalid or expired. The text shows no part of it."""
 
     code = "UNAUTHORIZED"
     status = 401
@@ -151,14 +151,14 @@ class Unauthorized(Failure):
 
 
 class Forbidden(Failure):
-    """It is known who this is, and that they may not. The text does not tell whether the topic exists."""
+    """The client is known and has no right to do this. The text does not tell if the topic exists."""
 
     code = "FORBIDDEN"
     status = 403
 
 
 class RateLimited(Failure):
-    """Over the rate. ``wait`` is the time in seconds after which the next request may come."""
+    """The client is over its rate. ``wait``: seconds until the next request may come."""
 
     code = "RATE_LIMITED"
     status = 429
@@ -173,24 +173,24 @@ class RateLimited(Failure):
 
 
 class Flooding(RateLimited):
-    """Over the rate, told so again and again, and not any slower for it."""
+    """The client was refused for its rate again and again, and did not slow down."""
 
     close_reason = CloseReason.FLOODING
 
 
 class LimitExceeded(Failure):
-    """Over a quota of the client's, or of the topics. The text has the limit."""
+    """A quota is used up. The text has the limit."""
 
     code = "LIMIT_EXCEEDED"
     status = 429
 
 
 class ServerFull(LimitExceeded):
-    """The server has as many connections as it may."""
+    """The server has all the connections that it may have."""
 
     status = 503
 
 
 def error_body(text: str) -> bytes:
-    """The JSON that every REST error has."""
+    """The JSON body of every REST error."""
     return msgspec.json.encode({"error": text})

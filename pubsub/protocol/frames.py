@@ -1,8 +1,8 @@
-"""WebSocket frames (RFC 6455) of a server: built from payloads, read from bytes. No I/O, and nothing of pub/sub.
+"""WebSocket frames (RFC 6455) of a server: built from payloads, read from bytes. No I/O, no publish/subscribe.
 
-The reader is the project's own: it must tell a masked frame from an unmasked one, a whole message from one that has
-begun, and must hold nothing for a connection at rest. aiohttp's reader tells neither, takes unmasked frames, and
-holds 1.5 KiB for each connection (this one: 0.1), at the same speed (0.6 µs a frame of 300 bytes).
+The reader is the project's own: it must distinguish masked from unmasked frames, and whole from unfinished messages,
+and must keep nothing for an idle connection. aiohttp's reader does neither, accepts unmasked frames, and keeps 1.5 KiB
+for each connection (this one: 0.1) at the same speed (0.6 µs for a frame of 300 bytes).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ PING: Final = 0x9
 PONG: Final = 0xA
 FIN_TEXT: Final = FIN | TEXT
 
-LONG: Final = 64 * 1024  # bytes; to decode and serve more of them takes 0.1 ms and up to 20
+LONG_TEXT: Final = 64 * 1024  # bytes; a longer text takes 0.1 to 20 ms to decode and serve
 MAX_HEADER_BYTES: Final = 14
 MAX_CONTROL_BYTES: Final = 125  # RFC 6455, 5.5
-# Close codes that may stand in a frame below 3000 (RFC 6455, 7.4.1; 1012 to 1014 by the IANA registry).
+# Close codes below 3000 that a frame may have (RFC 6455, 7.4.1; 1012 to 1014 by the IANA registry).
 CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 
 
@@ -52,7 +52,7 @@ def close_frame(reason: CloseReason) -> bytes:
 
 
 class _Headers(dict[int, bytes]):
-    """Headers of text frames by the size of the payload; those of the usual sizes are kept: 0.3 µs less for each."""
+    """Headers of text frames by payload size. Those of the usual sizes are stored: 0.3 µs less for each."""
 
     def __missing__(self, size: int) -> bytes:
         if size < 126:
@@ -74,7 +74,7 @@ class ProtocolFault(Exception):
 
 
 class InvalidClose(ProtocolFault):
-    """The client's close frame breaks RFC 6455. It has come whole all the same: the client sends nothing after it."""
+    """The client's close frame breaks RFC 6455. It is complete: the client sends nothing after it."""
 
 
 class Binary(NamedTuple):
@@ -84,7 +84,7 @@ class Binary(NamedTuple):
 
 
 class LongText(NamedTuple):
-    """A text message of more than LONG bytes, which is not known to be UTF-8 yet."""
+    """A text message of more than LONG_TEXT bytes, which is not known to be UTF-8 yet."""
 
     payload: bytearray
 
@@ -93,21 +93,21 @@ class LongText(NamedTuple):
 
 
 class Fragment(NamedTuple):
-    """A part of a message that goes on: a whole frame, but nothing to serve yet."""
+    """A part of an unfinished message: a whole frame, but nothing to serve yet."""
 
     size: int
 
 
-class Ping(NamedTuple):
+class PingFrame(NamedTuple):
     payload: bytes
 
 
-class Pong(NamedTuple):
+class PongFrame(NamedTuple):
     payload: bytes
 
 
-class Close(NamedTuple):
-    """The client's close frame; ``code`` is None where it gave none."""
+class CloseFrame(NamedTuple):
+    """The client's close frame; ``code`` is None if it has none."""
 
     code: int | None
     reason: str
@@ -124,25 +124,25 @@ class BegunMessage:
         self.valid = 0  # how many of its bytes are known to be UTF-8
 
     def check_text(self) -> None:
-        """Each byte is looked at once, those of a character that goes on in the next fragment up to four times."""
+        """Check the new bytes, each once; those of a character that is split between fragments up to four times."""
         try:
             self.valid += utf_8_decode(self.payload[self.valid :], "strict", False)[1]
         except UnicodeDecodeError as error:
             raise _invalid_text(self.valid + error.start) from None
 
 
-Received = str | LongText | Binary | Fragment | Ping | Pong | Close
+Received = str | LongText | Binary | Fragment | PingFrame | PongFrame | CloseFrame
 
 
 class Reader:
-    """Turns a client's bytes into messages.
+    """Turn a client's bytes into messages.
 
-    ``feed`` takes what came; ``read`` gives what the next whole frame completes (text as ``str`` or LongText), or None
-    until more has come. A caller may stop reading at any frame and go on later. ``read`` raises ProtocolFault; after
-    that, or a Close, the reader is of no more use. It holds at most one message of ``max_bytes`` and what came with its
-    end.
+    ``feed`` takes received bytes; ``read`` returns the message that the next whole frame completes (text as ``str`` or
+    LongText), or None if more bytes are needed. A caller may stop after any frame and continue later. ``read`` raises
+    ProtocolFault; after that, or after a close frame, the reader must not be used. It keeps at most one message of
+    ``max_bytes``, and the bytes that came with its end.
 
-    Text that is not UTF-8 is refused with the fragment in which that shows, not only with the message's end.
+    Text that is not UTF-8 is refused with the fragment that has the first wrong byte.
 
     ``unmask`` is ``(mask: bytes, payload: bytearray) -> None`` and changes ``payload`` in place.
     """
@@ -160,12 +160,12 @@ class Reader:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a message or a frame has begun that is not whole. True also where whole frames wait to be read."""
+        """True if a message or a frame is unfinished, and if whole frames wait to be read."""
         return self._position < len(self._bytes) or self._gathered is not None or self._message is not None
 
     @property
     def within_message(self) -> bool:
-        """Whether some of a message's fragments have been read, and not the last."""
+        """True if some fragments of a message have been read, and not the last one."""
         return self._message is not None
 
     def feed(self, received: bytes) -> None:
@@ -180,9 +180,9 @@ class Reader:
             self._position = 0
 
     def read(self) -> Received | None:
-        """What the next frame is or completes; None when there is no whole one.
+        """Read the next frame: the message that it is or completes; None if there is no whole frame.
 
-        Longer than the house's functions: this is the path of each frame, and each call more costs 0.06 µs of 0.6.
+        This function is long because every frame passes it: each further call costs 0.06 µs of 0.6.
         """
         received = self._bytes
         position = self._position
@@ -209,7 +209,7 @@ class Reader:
             if end > length:
                 self._wait_for(end - position)
                 break
-            if size > LONG:
+            if size > LONG_TEXT:
                 return self._take(first, self._cut_long(start, end))
             payload = bytearray(received[start:end])
             self._unmask(received[start - 4 : start], payload)
@@ -220,12 +220,12 @@ class Reader:
                 except UnicodeDecodeError as error:
                     raise _invalid_text(error.start) from None
             return self._take(first, payload)
-        self._bytes = self._bytes[self._position :]  # at rest nothing is held, not even what was read
+        self._bytes = self._bytes[self._position :]  # an idle connection keeps no bytes, not even read ones
         self._position = 0
         return None
 
     def _cut_long(self, start: int, end: int) -> bytearray:
-        """The payload of a long frame, copied once: fresh memory costs more than what is done with it."""
+        """The payload of a long frame, copied once: new memory costs more than reading it."""
         received = memoryview(self._bytes)
         payload = bytearray(received[start:end])
         self._unmask(bytes(received[start - 4 : start]), payload)
@@ -254,7 +254,7 @@ class Reader:
         return (InvalidClose if is_close and is_whole else ProtocolFault)(CloseReason.PROTOCOL_ERROR, detail)
 
     def _wait_for(self, size: int) -> None:
-        """Gather a frame of ``size`` bytes, so that one that comes in many pieces is not copied for each of them."""
+        """Gather a frame of ``size`` bytes in one buffer, so that it is not copied for each of its pieces."""
         self._gathered = bytearray(self._bytes[self._position :])
         self._size_needed = size
         self._bytes = b""
@@ -264,19 +264,19 @@ class Reader:
         assert self._gathered is not None, "nothing is being gathered"
         self._gathered += received
         if len(self._gathered) >= self._size_needed:
-            long = self._size_needed > LONG + MAX_HEADER_BYTES
+            long = self._size_needed > LONG_TEXT + MAX_HEADER_BYTES
             self._bytes = cast("bytes", self._gathered) if long else bytes(self._gathered)  # _cut_long reads either
             self._gathered = None
 
     def _take(self, first: int, payload: bytearray) -> Received:
-        """What a frame other than a whole text message means."""
+        """Interpret a frame that is not a whole text message."""
         match first & 0x0F:
             case 0x8:
                 return _decode_close(payload)
             case 0x9:
-                return Ping(bytes(payload))
+                return PingFrame(bytes(payload))
             case 0xA:
-                return Pong(bytes(payload))
+                return PongFrame(bytes(payload))
             case 0x1 | 0x2 as opcode:
                 message = BegunMessage(opcode, payload)
             case _:
@@ -295,7 +295,7 @@ class Reader:
 def _whole(message: BegunMessage) -> str | LongText | Binary:
     if message.opcode == BINARY:
         return Binary(message.payload)
-    return LongText(message.payload) if len(message.payload) > LONG else _decode(message.payload)
+    return LongText(message.payload) if len(message.payload) > LONG_TEXT else _decode(message.payload)
 
 
 def _decode(payload: bytearray) -> str:
@@ -309,14 +309,14 @@ def _invalid_text(position: int) -> ProtocolFault:
     return ProtocolFault(CloseReason.INVALID_TEXT, f"text is not UTF-8 at byte {position}")
 
 
-def _decode_close(payload: bytearray) -> Close:
+def _decode_close(payload: bytearray) -> CloseFrame:
     if not payload:
-        return Close(None, "")
+        return CloseFrame(None, "")
     code = int.from_bytes(payload[:2], "big")
     if len(payload) == 1 or not (code in CLOSE_CODES or 3000 <= code <= 4999):
         raise InvalidClose(CloseReason.PROTOCOL_ERROR, f"a close frame with {bytes(payload[:2])!r} for a code")
     try:
-        return Close(code, payload[2:].decode())
+        return CloseFrame(code, payload[2:].decode())
     except UnicodeDecodeError as error:
         raise InvalidClose(
             CloseReason.INVALID_TEXT, f"the reason of a close frame is not UTF-8 at byte {error.start}"

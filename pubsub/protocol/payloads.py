@@ -16,7 +16,7 @@ _DIGITS_AS_ZERO: Final = bytes.maketrans(b"123456789", b"0" * 9)
 
 
 def check_large_payload(payload: bytes) -> None:
-    """BadRequest for JSON that is nested too deep, or has numbers that are too long, for common parsers."""
+    """Raise BadRequest for JSON that is nested too deep, or has numbers that are too long, for common parsers."""
     # "in" takes a tenth of a count, and most long payloads are a string.
     opened = (b"[" in payload and payload.count(b"[")) + (b"{" in payload and payload.count(b"{"))
     if opened > MAX_DEPTH and _depth(payload) > MAX_DEPTH:
@@ -29,9 +29,9 @@ def check_large_payload(payload: bytes) -> None:
 
 
 def _has_many_digits(payload: bytes) -> bool:
-    """In a string or in a number. Up to 1 ms for a MiB; a regular expression takes 3 s where digits almost suffice."""
+    """True if a string or a number has too many digits. At most 1 ms for a MiB; a regular expression may take 3 s."""
     if len(payload) <= _MAX_DIGITS or not any(
-        # So many beside each other fill at least one of these blocks: most payloads are done with here.
+        # So many digits in a row fill at least one of these blocks: most payloads end here.
         payload[at : at + _MAX_DIGITS // 2].isdigit()
         for at in range(0, len(payload), _MAX_DIGITS // 2)
     ):
@@ -40,18 +40,18 @@ def _has_many_digits(payload: bytes) -> bool:
 
 
 def _depth(payload: bytes) -> int:
-    """How deep valid JSON is nested: 4 ms for a MiB of small objects, 18 for the worst, 5 µs for a KiB.
+    """The depth of valid JSON: 4 ms for a MiB of small objects, 18 for the worst, 5 µs for a KiB.
 
-    In steps that each run in C. Two quotes beside each other are an empty string, or the seam of two strings whose
-    contents may as well be one.
+    All steps run in C. Two adjacent quotes are an empty string, or the border of two strings, which may be joined.
     """
     without_escapes = payload.replace(b"\\\\", b"").replace(b'\\"', b"")
     marks = without_escapes.translate(_ONE_KIND, _NO_MARKS).replace(b'""', b"")
     brackets = b"".join(marks.split(b'"')[::2])
     levels = 0
-    while len(flatter := brackets.replace(b"[]", b"")) < len(brackets) * 7 // 8:  # worth a pass: the innermost go
+    # The innermost pairs are removed as long as that removes many.
+    while len(flatter := brackets.replace(b"[]", b"")) < len(brackets) * 7 // 8:
         brackets, levels = flatter, levels + 1
-    slopes = brackets.split(b"[]")[:-1]  # each leads up to a peak, the innermost of those that are left
+    slopes = brackets.split(b"[]")[:-1]  # each slope leads to a peak, one of the innermost pairs left
     peaks = accumulate(2 * slope.count(b"[") - len(slope) for slope in slopes)
     return levels + max(peaks, default=-1) + 1
 

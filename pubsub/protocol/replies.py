@@ -20,7 +20,7 @@ class Event(Struct, frozen=True, gc=False, tag_field="type", tag="event"):
 
 
 class Ack(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
-    """The answer to an unsubscribe; without a topic, that to an auth."""
+    """The answer to an unsubscribe; without a topic, the answer to an auth."""
 
     request_id: str | UnsetType = UNSET
     topic: str | UnsetType = UNSET
@@ -31,7 +31,7 @@ class Ack(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", t
 class PublishAck(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack"):
     """The answer to a publish. ``duplicate``: its id was seen before, and ``seq`` is that of the first.
 
-    Apart from the others, and made by position: a publish pays for every field that its ack might have.
+    It is a type of its own and made by position, because each field costs every publish some time.
     """
 
     request_id: str | UnsetType
@@ -43,7 +43,7 @@ class PublishAck(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="t
 
 
 class SubscribeAck(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
-    """The answer to a subscribe: where the topic is, and whether nothing is missing after a resume."""
+    """The answer to a subscribe: the position of the topic. ``recovered``: nothing is missing after a resume."""
 
     request_id: str | UnsetType = UNSET
     topic: str
@@ -72,7 +72,7 @@ class Pong(Struct, frozen=True, gc=False, tag_field="type", tag="pong", kw_only=
 
 
 class Info(Struct, frozen=True, gc=False, tag_field="type", tag="info", kw_only=True):
-    """What the server says unasked: ``ping``, ``topic_deleted``, ``unsubscribed``, ``dropped``, ``draining``."""
+    """A message that is no answer: ``ping``, ``topic_deleted``, ``unsubscribed``, ``dropped``, ``draining``."""
 
     topic: str | UnsetType = UNSET
     msg: str

@@ -19,7 +19,7 @@ from pubsub.protocol.payloads import MAX_DEPTH, check_large_payload
 MAX_REQUEST_ID: Final = 128
 MAX_CLIENT_ID: Final = 255
 MAX_HISTORY_LIMIT: Final = 1000
-MAX_KEPT: Final = 1_000_000_000  # messages that a topic may be told to keep: some hundred GiB on a disk
+MAX_KEPT: Final = 1_000_000_000  # messages in the history of a topic: some hundred GiB on a disk
 MAX_SECONDS: Final = 315_576_000  # ten years
 
 RequestId = Annotated[str, Meta(max_length=MAX_REQUEST_ID)]
@@ -33,20 +33,20 @@ _is_topic = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9_\-:~]+(?:\.[A-Za-z0-9_\-:~]+)*
 
 
 class Request(Struct, frozen=True, gc=False, tag_field="type", kw_only=True):
-    """What any request may carry. ``request_id`` comes back in the answer."""
+    """The fields of every request. The answer has the same ``request_id``."""
 
     request_id: RequestId | UnsetType = UNSET
 
 
 class Position(Struct, frozen=True, gc=False):
-    """How far a client has read a topic: the ``seq`` of its last message in the life that ``epoch`` names."""
+    """The position of a client in a topic: the ``seq`` of its last message, and the topic's ``epoch``."""
 
     epoch: str
     seq: Count
 
 
 class Subscribe(Request, frozen=True, tag="subscribe"):
-    """``resume``: how far topics have been read, by name; it wins over ``last_n``."""
+    """``resume``: the client's positions by topic; it wins over ``last_n``."""
 
     topic: str
     client_id: ClientId
@@ -60,7 +60,7 @@ class Unsubscribe(Request, frozen=True, tag="unsubscribe"):
 
 
 class Message(Struct, frozen=True, gc=False):
-    """A message as its publisher wrote it: ``payload`` holds the very bytes."""
+    """A message as its publisher wrote it: ``payload`` has the same bytes."""
 
     id: str
     payload: Raw
@@ -77,7 +77,7 @@ class Ping(Request, frozen=True, tag="ping"):
 
 
 class History(Request, frozen=True, tag="history"):
-    """Asks for kept messages: ``limit`` of those after ``after``, or the ``last_n``."""
+    """A request for kept messages: ``limit`` of those after ``after``, or the last ``last_n``."""
 
     topic: str
     after: Count | UnsetType = UNSET
@@ -86,13 +86,13 @@ class History(Request, frozen=True, tag="history"):
 
 
 class Auth(Request, frozen=True, tag="auth"):
-    """Says who the client is, for the first time or anew."""
+    """The client's token: the first one, or a renewed one."""
 
     token: str
 
 
 class TopicOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a topic's maker may choose. None is the server's default for ``history``, and none for the rest."""
+    """The options of a topic. None is the server's default for ``history``, and no limit for the others."""
 
     history: Annotated[int, Meta(ge=0, le=MAX_KEPT)] | None = None
     ttl_sec: Seconds | None = None
@@ -115,9 +115,9 @@ _decode: Callable[[str], AnyRequest] = msgspec.json.Decoder(AnyRequest).decode
 
 
 def decode_request(text: str) -> AnyRequest:
-    """The request that a text message holds; BadRequest, which names the field, where it holds none.
+    """Decode a text message. Raises BadRequest, which names the field.
 
-    The text must come from a strict UTF-8 decoder: what stands in a payload is passed on without another look.
+    The text must come from a strict UTF-8 decoder: the payload is passed on without a further check.
     """
     try:
         request = _decode(text)
@@ -131,7 +131,7 @@ def decode_request(text: str) -> AnyRequest:
 
 
 def check_message(message: Message) -> None:
-    """BadRequest for an id that is no UUID and for a payload that other clients could not parse."""
+    """Raise BadRequest for an id that is no UUID, and for a payload that other clients could not parse."""
     if not is_uuid(message.id):
         raise BadRequest(f"message.id: expected a UUID (8-4-4-4-12 hex digits), got {shown(message.id)}")
     if len(message.payload) > MAX_DEPTH:
@@ -146,7 +146,7 @@ def is_uuid(text: str) -> bool:
 
 
 def check_topic(name: str) -> None:
-    """BadRequest for what can't be a topic's name."""
+    """Raise BadRequest for an invalid topic name."""
     if not _is_topic(name):
         raise BadRequest(
             "topic: expected 1 to 255 of ASCII letters, digits and _ - : ~ in segments parted by '.', "

@@ -1,4 +1,4 @@
-"""How many files this process may have open, and how many connections that leaves room for."""
+"""The limit of open files of this process, and the number of connections that it leaves room for."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import contextlib
 import sys
 from typing import Final
 
-OWN: Final = 32  # for the process itself: 20, and some that are accepted before others have made way
+OWN: Final = 32  # for the process itself: 20, and some that are accepted before others have been evicted
 
 
 def raise_limit() -> int:
-    """Take all that the system lets this process have; how many open files that is, 0 where there is no limit."""
+    """Raise the limit as far as the system allows, and return it; 0 where there is none."""
     if sys.platform == "win32":
         return 0
     import resource
@@ -22,7 +22,7 @@ def raise_limit() -> int:
 
 
 def files_of_machine() -> int:
-    """How many files may be open; 0 where there is no limit."""
+    """The number of files that may be open; 0 where there is no limit."""
     if sys.platform == "win32":
         return 0
     import resource
@@ -32,12 +32,12 @@ def files_of_machine() -> int:
 
 
 def sockets_of_machine() -> int:
-    """How many connections of any kind there is room for; 0 is no limit."""
+    """The number of connections of any kind that there is room for; 0 is no limit."""
     files = files_of_machine()
     return files and max(2, files - OWN)
 
 
 def connections_of_machine() -> int:
-    """How many of them may be WebSockets: HTTP always has some for itself. 0 is no limit."""
+    """The number of them that may be WebSockets: HTTP always has some for itself. 0 is no limit."""
     room = sockets_of_machine()
     return room and max(1, room - max(8, room // 16))

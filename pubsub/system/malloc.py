@@ -1,6 +1,6 @@
-"""What the C library does with memory that was freed: kept for what comes next, or given back to the machine.
+"""Tells the C library what to do with freed memory: keep it for the next use, or give it back to the system.
 
-Knows nothing of what used it. Only glibc can be told.
+Only glibc can be told. Nothing here knows what used the memory.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ WORTHWHILE: Final = 1000  # clients that must have left since the last time: abo
 
 
 async def given_back(left: Callable[[], int], *, period: float = PERIOD) -> AsyncIterator[None]:
-    """As long as this context of an Application lasts, give memory back whenever many clients have left.
+    """Give memory back whenever many clients have left, as long as this context of an Application lasts.
 
-    The C library keeps what it has once got: of 10,000 clients that have left, 10 MiB. ``left``: how many have, in all.
+    By itself the C library keeps it: 10 MiB of 10,000 clients. ``left`` returns the number of clients that have left in
+    all.
     """
     looking = asyncio.create_task(_look(left, period))
     yield
@@ -37,9 +38,9 @@ async def _look(left: Callable[[], int], period: float) -> None:
 
 
 def keep_freed() -> None:
-    """Have freed blocks used again, up to KEPT bytes of them, where they would go back to the machine at once.
+    """Have up to KEPT bytes of freed blocks used again; by default they go back to the system at once.
 
-    The kernel takes 0.2 to 3 µs for each page that it gives out anew: for a message of a MiB, which is copied some
+    The kernel takes 0.2 to 3 µs for each page that it hands out again: for a message of a MiB, which is copied several
     times, that was 4 of 6 ms.
     """
     if mallopt := _c_function("mallopt"):
@@ -48,7 +49,7 @@ def keep_freed() -> None:
 
 
 def trim() -> None:
-    """Takes about 1 ms."""
+    """Give back what is free. Takes about 1 ms."""
     if trim_heap := _c_function("malloc_trim"):
         trim_heap(0)
 

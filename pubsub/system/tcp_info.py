@@ -1,4 +1,4 @@
-"""What the kernel knows of a connection that the event loop does not: what was taken, and what waits to be read."""
+"""Asks the kernel about a connection: how much the other side has taken, and whether bytes wait to be read."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def uptake(transport: asyncio.Transport) -> Uptake:
 
 
 class Traffic(NamedTuple):
-    """Bytes on the wire, the handshake's and TLS's included: what came in, and what the other side has taken.
+    """Bytes on the wire, with those of the handshake and of TLS: received, and taken by the other side.
 
     None where the kernel does not say.
     """
@@ -60,7 +60,7 @@ class Traffic(NamedTuple):
 
 
 def traffic(transport: asyncio.Transport) -> Traffic:
-    """Asked of the kernel, which counts anyway: nothing is counted for a message."""
+    """Return the counts of the kernel, which it keeps anyway: the server counts nothing for a message."""
     if sys.platform == "linux" and (tcp_info := _tcp_info(transport)):
         acked, received = _BYTES_BOTH_WAYS.unpack_from(tcp_info)
         return Traffic(received, acked)
@@ -76,7 +76,7 @@ def unsent_bytes(transport: asyncio.Transport) -> int:
 
 
 def has_unread(sock: socket.socket) -> bool:
-    """True if bytes have come that nobody has read. The socket must not block."""
+    """Return True if bytes were received that nobody has read. The socket must not block."""
     try:
         return bool(sock.recv(1, socket.MSG_PEEK))
     except OSError:  # nothing has come, or the connection is broken, or closed

@@ -1,7 +1,7 @@
-"""One WebSocket client: bytes in, frames out, and flow control both ways.
+"""One WebSocket client: bytes in, frames out, and flow control in both directions.
 
-With its base, the only code that writes to a client after the handshake. It decides nothing about topics: requests go
-to the Session, events come through the Subscriber. No task, no future and no coroutine for a connection.
+Together with its base class it is the only code that writes to a client after the handshake. It decides nothing about
+topics: requests go to the Session, events come through the Subscriber. A connection has no task and no coroutine.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pubsub.protocol.frames import (
     CLOSE,
     PONG,
     Binary,
-    Close,
+    CloseFrame,
     Fragment,
     InvalidClose,
     LongText,
-    Ping,
+    PingFrame,
     ProtocolFault,
     Reader,
     Received,
@@ -40,14 +40,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Frames that are served at a stretch; then it is the others' turn. One read may bring 40,000 of them, which take 50 ms.
+# Frames served in one step; then other clients are served. One read may bring 40,000 frames, which take 50 ms.
 TURN: Final = range(100)
-DEAR: Final = 5  # of them may be other than publishes that are taken in: those take 20 to 40 µs, and wait their turn
-FULL_READ: Final = 200_000  # bytes: there is more to read, and uvloop would read 31 times more before others' turn
+EXPENSIVE: Final = 5  # of them may be expensive, 20 to 40 µs: all but accepted publishes; later ones wait their turn
+FULL_READ: Final = (
+    200_000  # bytes: there is more to read, and uvloop would read 31 times more before it serves other clients
+)
 
 
 class Connection(ClientTransport):
-    """See the module. It is what its Session answers to (Replies)."""
+    """See the module. Its Session sends answers through it (Replies)."""
 
     __slots__ = ("_reader",)
 
@@ -80,63 +82,64 @@ class Connection(ClientTransport):
         return False
 
     def _serve(self, reader: Reader) -> None:
-        """Serve what has come, for as long as the client takes what it is sent; in the end only look for its Close."""
-        subscriber, read, receive = self.subscriber, reader.read, self.session.receive
-        frame_came = message_ended = more_to_come = False
-        dear = 0
         try:
-            for _ in TURN:
-                if (subscriber.blocked or self._pauses) and self._end is None:
-                    break
-                received = read()
-                if received is None:
-                    break
-                frame_came = True
-                if type(received) is str and self._end is None:
-                    message_ended = True
-                    dear += receive(received)
-                    if dear == DEAR:
-                        break
-                elif type(received) is not Fragment:
-                    message_ended = message_ended or type(received) in (Binary, LongText)
-                    self._control(received)
-            else:
-                more_to_come = True
+            self._serve_frames(reader)
         except ProtocolFault as fault:
             self._fail(fault.close_reason, str(fault))
             if isinstance(fault, InvalidClose):
                 self._finish(Ending(fault.close_reason), str(fault), close_frame(fault.close_reason))
-            return
         except Exception:
             log.exception("Internal error at client %(client_id)s", {"client_id": self.session.client_id})
             self._fail(CloseReason.SERVER_FAILURE, "internal error")
-            return
+
+    def _serve_frames(self, reader: Reader) -> None:
+        """Serve the received frames as long as the client takes its answers; after the end began, only its Close."""
+        subscriber, read, receive, services = self.subscriber, reader.read, self.session.receive, self._services
+        frame_came = message_ended = False
+        expensive = 0
+        later: Callable[[Callable[[], None]], object] | None = None
+        for _ in TURN:
+            if (subscriber.blocked or self._pauses) and self._end is None:
+                break
+            received = read()
+            if received is None:
+                break
+            frame_came = True
+            if type(received) is str and self._end is None:
+                message_ended = True
+                expensive += receive(received)
+                if expensive == EXPENSIVE:
+                    later = services.take_turn
+                    break
+            elif type(received) is not Fragment:
+                message_ended = message_ended or type(received) in (Binary, LongText)
+                self._control(received)
+        else:
+            later = services.defer
         if frame_came:
-            self._seen = self._services.now()
-            message_ended = message_ended or not reader.within_message
-        if not reader.unfinished or subscriber.blocked or self._pauses or self._end is not None:
+            self._seen = services.now()
+        self._limit_message(reader, anew=message_ended or (frame_came and not reader.within_message))
+        if later is not None:
+            self._yield_turn(later)
+
+    def _limit_message(self, reader: Reader, *, anew: bool) -> None:
+        """Start or end the time limit of an unfinished message. ``anew``: it is another one than before."""
+        if not reader.unfinished or self.subscriber.blocked or self._pauses or self._end is not None:
             self._services.timers.end_message(self)
         else:
-            self._services.timers.begin_message(self, anew=message_ended)
-        if dear == DEAR:
-            self._yield_turn(self._services.take_turn)
-        elif more_to_come:
-            self._yield_turn(self._services.defer)
+            self._services.timers.begin_message(self, anew=anew)
 
     def _yield_turn(self, later: Callable[[Callable[[], None]], object]) -> None:
-        """Come back to what is left when everybody else has had a turn.
-
-        Who is not read from already is come back to for that reason, and has no second turn.
-        """
+        """Pause reading, and serve the rest after other clients. A client that is paused gets no second turn."""
         if self._reader is not None and self._transport.is_reading() and not self._transport.is_closing():
             self._transport.pause_reading()
             later(self._read_on)
 
     def _control(self, received: Received) -> None:
-        if isinstance(received, Close):
+        if isinstance(received, CloseFrame):
             self._answer_close(received)
         elif self._end is None:
-            if isinstance(received, Ping):
+            if isinstance(received, PingFrame):
                 self._reply_frame(control_frame(PONG, received.payload))
             elif isinstance(received, Binary):
                 self.session.receive_binary(received.payload)
@@ -145,7 +148,7 @@ class Connection(ClientTransport):
                 self._services.take_turn(lambda: self._receive_long(received))
 
     def _receive_long(self, message: LongText) -> None:
-        """Serve a long message, alone: nothing of this client's was served since, and no other's in this tick."""
+        """Serve a long message, alone in this tick. Nothing later of this client was served before it."""
         try:
             if self._end is None:
                 self.session.receive(message.decode())
@@ -153,13 +156,13 @@ class Connection(ClientTransport):
             self._fail(fault.close_reason, str(fault))
         self.resume(PauseReason.LONG_MESSAGE)
 
-    def _answer_close(self, received: Close) -> None:
+    def _answer_close(self, received: CloseFrame) -> None:
         self.flush()
         answer = control_frame(CLOSE, b"" if received.code is None else received.code.to_bytes(2))
         self._finish(Ending.CLOSED_BY_CLIENT, f"closed by the client with {received.code or 'no code'}", answer)
 
     def _read_on(self) -> None:
-        """Read again, if the client takes what it is sent, and serve what has come."""
+        """Read again, if the client takes its answers, and serve what has come."""
         if self._reader is None or self._transport.is_closing():
             return
         if self._end is not None or not (self.subscriber.blocked or self._pauses):

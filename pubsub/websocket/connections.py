@@ -1,4 +1,4 @@
-"""The registry of all connections: who is connected, and steps that concern many of them."""
+"""The registry of all connections, and steps that concern many of them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pubsub.websocket.ending import Ending
 from pubsub.websocket.peer import Peer
 from pubsub.websocket.timers import Timers, serve_alone
 
-SLICE: Final = 200  # connections that are served at a stretch when all are: about 4 ms
-SEARCHED: Final = 10_000  # connections that are looked at at a stretch when one client's are wanted: 1 ms
+CLOSED_AT_ONCE: Final = 200  # connections that are closed in one step: about 4 ms
+SEARCHED_AT_ONCE: Final = 10_000  # connections that are compared in one step: 1 ms
 
 
 class Connections:
-    """See the module. ``timers`` look after each connection for as long as it is here."""
+    """See the module. ``timers`` serve each connection as long as it is here."""
 
     def __init__(self, timers: Timers, now: Callable[[], float]) -> None:
         self._timers = timers
@@ -33,7 +33,7 @@ class Connections:
 
     @property
     def left(self) -> int:
-        """Connections that have ended since the start."""
+        """The number of connections that have ended since the start."""
         return self._opened - len(self._open)
 
     def add(self, peer: Peer) -> None:
@@ -50,29 +50,29 @@ class Connections:
             self._emptied.set()
 
     def page(self, after: int, size: int) -> list[Peer]:
-        """Up to ``size`` connections with numbers above ``after``, in the order in which they came."""
+        """Up to ``size`` connections with numbers above ``after``, in the order of their arrival."""
         everyone = list(self._open)
         start = bisect_right(everyone, after, key=_number_of)
         return everyone[start : start + size]
 
     async def disconnect(self, client_id: str) -> int:
-        """Close all connections that a client has now, in slices; the number of them."""
+        """Close all present connections of a client, in slices; returns their number."""
         found: list[Peer] = []
         everyone = list(self._open)
-        for start in range(0, len(everyone), SEARCHED):
-            found += [each for each in everyone[start : start + SEARCHED] if each.client_id == client_id]
+        for start in range(0, len(everyone), SEARCHED_AT_ONCE):
+            found += [each for each in everyone[start : start + SEARCHED_AT_ONCE] if each.client_id == client_id]
             await asyncio.sleep(0)
         for served, peer in enumerate(found, 1):
             serve_alone(peer, peer.disconnect)
-            if served % SLICE == 0:
+            if served % CLOSED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return len(found)
 
     async def close_all(self, *, within: float, spread: float) -> int:
-        """Close every connection and wait until all are gone; those that are not in time are aborted.
+        """Close every connection and wait until all are gone; late ones are aborted.
 
         ``within`` and ``spread``, over which clients are told to reconnect, are in seconds. Returns the number of
-        clients that had something left to take.
+        clients that had not taken everything.
         """
         deadline = self._now() + within
         everyone = list(self._open)
@@ -80,7 +80,7 @@ class Connections:
         for served, (peer, turn) in enumerate(zip(everyone, turns, strict=True), 1):
             reconnect_after_ms = round(1000 * spread * (turn + random.random()) / len(everyone))
             serve_alone(peer, partial(peer.close_for_shutdown, reconnect_after_ms))
-            if served % SLICE == 0:
+            if served % CLOSED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         if self._open:
             self._emptied.clear()

@@ -9,8 +9,9 @@ from pubsub.protocol.errors import CloseReason
 
 
 class Ending(enum.Enum):
-    """The kinds of ends. Names, in lower case, are labels of metrics. The value is the reason that the server's close
-    frame has, or a text if the server sends none.
+    """The kinds of ends. Their names, in lower case, are labels of metrics.
+
+    The value is the close reason of the server's close frame, or a text if the server sends none.
     """
 
     GOING_AWAY = CloseReason.GOING_AWAY
@@ -39,8 +40,8 @@ class Ending(enum.Enum):
 class End:
     """An end that has begun. ``text`` is for the log.
 
-    ``due``: the server's close frame follows once nothing waits for the client any more. ``timer``: when it is over,
-    the transport is aborted; it runs from the moment at which the server has sent its close frame, or wants no more.
+    ``due``: the close reason of the frame that follows once nothing waits for the client. ``timer``: its end aborts the
+    transport; it runs after the server has sent its close frame, or has closed the transport.
     """
 
     __slots__ = ("due", "kind", "text", "timer")
@@ -53,5 +54,5 @@ class End:
 
     @property
     def owes_close(self) -> bool:
-        """True as long as the server has yet to send the close frame that is due."""
+        """True as long as a close frame is due and not sent."""
         return self.due is not None and self.timer is None

@@ -1,4 +1,4 @@
-"""Outcomes of publishes, told in the order of the publishes although some come later. No I/O."""
+"""Outcomes of publishes, sent in the order of the publishes although some come later. No I/O."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from msgspec import Struct
 from pubsub.protocol.requests import Publish
 from pubsub.websocket.replies import PauseReason, Replies
 
-# Publishes that wait for their outcome, or for that of an earlier one: beyond it the client is not read from.
+# Publishes that wait for their outcome, or for the outcome of an earlier one. Beyond it the client is not read from.
 MAX_WAITING: Final = 10_000
 
 
 class Waiting(Struct):
-    """A publish whose answer has to wait: for its outcome, or for that of an earlier one."""
+    """A publish whose answer waits: for its own outcome, or for the outcome of an earlier one."""
 
     request: Publish
     answer: bytes | None = None
 
 
 class Outcomes:
-    """One session's publishes in their order, from the first on whose outcome is yet to come."""
+    """The publishes of one session in their order, from the first one without an outcome."""
 
     __slots__ = ("_waiting",)
 
@@ -30,13 +30,13 @@ class Outcomes:
         self._waiting: deque[Waiting] = deque()
 
     def wait(self, request: Publish, replies: Replies) -> None:
-        """The outcome of a publish comes later."""
+        """Add a publish whose outcome comes later."""
         self._add(Waiting(request), replies)
 
     def end(self, request: Publish, answer: bytes, replies: Replies) -> None:
-        """Answer a publish, but not before those that came earlier.
+        """Answer a publish, after all earlier ones.
 
-        A journal ends them in their order: the first that waits is the one that ends, or this one never had to wait.
+        A journal ends publishes in their order: this is the first one that waits, or one that did not have to wait.
         """
         waiting = self._waiting
         if not waiting:

@@ -24,8 +24,9 @@ class Limits:
 
 
 class Peer(Protocol):
-    """``number``: its place in the order in which connections came (the registry's). ``slot`` and ``next_ping`` belong
-    to the timers.
+    """See the module. ``number`` is its place in the order of arrival (the registry's).
+
+    ``slot`` and ``next_ping`` belong to the timers.
     """
 
     number: int
@@ -48,7 +49,7 @@ class Peer(Protocol):
 
     @property
     def is_behind(self) -> bool:
-        """True if the client has not taken all that it was sent or is to be sent."""
+        """True if the client has not taken all that was sent or is queued."""
         ...
 
     def last_activity(self, now: float) -> float:
@@ -78,7 +79,7 @@ class Peer(Protocol):
         ...
 
     def disconnect(self) -> None:
-        """Close at an operator's wish."""
+        """Close for an operator."""
         ...
 
     def abort(self, kind: Ending, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The contract between a session and its connection: where answers go, when to pause. No I/O."""
+"""The contract between a session and its connection: answers, pauses, the identity, the end. No I/O."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pubsub.protocol.errors import CloseReason
 class PauseReason(enum.Enum):
     """A reason not to read from a client. Each is one bit: they come and go on their own."""
 
-    LONG_MESSAGE = 1  # it waits for a turn of its own
-    ANSWER = 2  # to a request that is served later, before all that follows it
+    LONG_MESSAGE = 1  # it waits for its turn
+    ANSWER = 2  # an answer comes later, and must come before later answers
     UNANSWERED = 4  # MAX_WAITING publishes wait for their answers
     JOURNAL = 8  # it has as much to write as it takes
 
 
 class Replies(Protocol):
-    """Where answers go: in order, never dropped, written together at the end of the tick or at :meth:`flush`."""
+    """Answers to a client: in order, never dropped, written together at the end of the tick or at :meth:`flush`."""
 
     def reply(self, text: bytes) -> None: ...
 
@@ -32,16 +32,16 @@ class Replies(Protocol):
     def resume(self, reason: PauseReason) -> None: ...
 
     def identify(self, identity: Identity) -> None:
-        """The client is this one now, until ``identity`` expires."""
+        """Set the identity of the client, until it expires."""
         ...
 
     def close(self, reason: CloseReason) -> None:
-        """End the connection behind what was answered."""
+        """Close the connection after all answers."""
         ...
 
 
 class NoReplies:
-    """Takes the answers to a client that is gone."""
+    """Ignore the answers to a client that is gone."""
 
     def reply(self, text: bytes) -> None:
         pass

@@ -1,4 +1,4 @@
-"""The rules for clients: what is asked of each, and the end of subscriptions that new rights do not allow. No I/O."""
+"""The rules for clients, and the end of subscriptions that new rights do not allow. No I/O."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pubsub.auth.rates import Rates
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.lane import Subscriber
-from pubsub.protocol.errors import TopicNotFound, Unauthorized
+from pubsub.protocol.errors import LimitExceeded, TopicNotFound, Unauthorized
 from pubsub.protocol.replies import Info, encode
 
-REVIEWED: Final = 500  # subscriptions that are held against new rights in one turn: up to 10 µs each where they end
+REVIEWED: Final = 500  # subscriptions that are checked against new rights in one turn: up to 10 µs each
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,17 @@ class ClientRules:
     quotas: Quotas
     max_subscriptions: int
 
+    def check_room(self, subscriber: Subscriber, topic: str) -> None:
+        """Raise LimitExceeded if the connection has all its subscriptions, and ``topic`` is not one of them."""
+        limit = self.max_subscriptions
+        if limit and subscriber.subscription_count >= limit and not subscriber.is_subscribed(topic):
+            raise LimitExceeded(f"the connection has its {limit} subscriptions (MAX_SUBSCRIPTIONS_PER_CONNECTION)")
+
 
 class Review:
-    """Ends the subscriptions that a client's present rights do not allow, in turns: they may be many.
+    """The end of subscriptions that a client's present rights do not allow, in turns: they may be many.
 
-    ``identity`` returns the client's rights at the moment of asking; None once it is gone.
+    ``identity()`` returns the client's present rights; None once it is gone.
     """
 
     def __init__(
@@ -47,7 +53,7 @@ class Review:
         self._clock = clock
         self._identity = identity
 
-    def go_through(self, names: list[str]) -> None:
+    def check(self, names: list[str]) -> None:
         identity = self._identity()
         if identity is None:
             return
@@ -55,7 +61,7 @@ class Review:
             if self._subscriber.is_subscribed(name) and not identity.may_subscribe(name):
                 self._forbid(name)
         if rest := names[REVIEWED:]:
-            self._broker.turns.take(partial(self.go_through, rest))
+            self._broker.turns.take(partial(self.check, rest))
 
     def _forbid(self, name: str) -> None:
         with contextlib.suppress(TopicNotFound):  # it has ended, and the client is about to be told

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from pubsub.auth.identity import Identity
 from pubsub.auth.quotas import Quotas
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
+from pubsub.core.lane import Subscriber
 from pubsub.websocket.connections import Connections
 from pubsub.websocket.peer import Limits
+from pubsub.websocket.replies import Replies
 from pubsub.websocket.rules import ClientRules
 from pubsub.websocket.session import Session
 from pubsub.websocket.timers import Timers
@@ -43,3 +46,17 @@ class Services:
         self.outbox_options = OutboxOptions(limits.queue_size, clock, self.take_turn, losses=broker.losses)
         self.timers = Timers(limits, clock, loop)
         self.connections = Connections(self.timers, self.now)
+
+    def new_session(
+        self, subscriber: Subscriber, replies: Replies, client_id: str, named: bool, identity: Identity | None
+    ) -> Session:
+        return self.session_type(
+            self.broker,
+            subscriber,
+            replies,
+            self.clock,
+            client_id=client_id,
+            named=named,
+            rules=self.rules,
+            identity=identity,
+        )

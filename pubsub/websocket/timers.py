@@ -1,6 +1,6 @@
 """The one timer of all connections: heartbeats, ends of tokens, messages that are not completed, slow consumers.
 
-It decides that it is time; the Peer does what follows. Nothing here writes.
+The timers decide that something is due; the Peer does it. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pubsub.websocket.peer import Limits, Peer
 
 log = logging.getLogger(__name__)
 
-TICK: Final = 0.1  # seconds: the grain of all time limits below
-STALL_TICKS: Final = 5  # a look at a blocked client costs 3 µs, so each tick has a fifth of them
+TICK: Final = 0.1  # seconds: the resolution of all time limits below
+STALL_TICKS: Final = 5  # a check of a blocked client costs 3 µs, so each tick checks a fifth of them
 
-_GOLDEN: Final = 0.6180339887498949  # its multiples, modulo 1, never come close to each other
+_GOLDEN: Final = 0.6180339887498949  # its multiples, modulo 1, are spread evenly
 
 
 def serve_alone(peer: Peer, step: Callable[[], None]) -> None:
-    """Take one step of a loop over many peers: an exception ends this peer, and costs the others nothing."""
+    """Take one step of a loop over many peers. An exception ends this peer, and does not affect the others."""
     try:
         step()
     except Exception:
@@ -52,7 +52,7 @@ class Timers:
         self._started = loop.time()
 
     def add(self, peer: Peer) -> None:
-        """Spread over the period, not served in one burst: each peer's first ping comes at a time of its own."""
+        """Add a peer. First pings are spread over the period, so that they are no burst."""
         self._size += 1
         peer.next_ping = self._now() + self._limits.ping_period * (peer.number * _GOLDEN % 1)
         self._schedule(peer, min(peer.next_ping, peer.deadline, self._now() + self._limits.pong_wait))
@@ -67,12 +67,12 @@ class Timers:
         self._unschedule(peer)
 
     def reschedule(self, peer: Peer) -> None:
-        """Look after the peer by its deadline, which has changed."""
+        """Take the peer's changed deadline into account."""
         self._unschedule(peer)
         self._schedule(peer, min(peer.next_ping, peer.deadline))
 
     def begin_message(self, peer: Peer, *, anew: bool) -> None:
-        """A message has begun that is not whole. ``anew``: it is another one than that of the last call."""
+        """Start the time limit of an unfinished message. ``anew``: it is not the one of the last call."""
         if anew:
             self._unfinished.pop(peer, None)
         if peer not in self._unfinished:
@@ -99,7 +99,7 @@ class Timers:
         self._timer = self._call_later(TICK, self._tick) if self._size else None
         self._end_late_messages(now)
         self._end_slow_consumers(now)
-        self._look_after_due(now)
+        self._serve_due(now)
 
     def _end_late_messages(self, now: float) -> None:
         while self._unfinished:
@@ -110,7 +110,7 @@ class Timers:
             serve_alone(peer, peer.time_out_message)
 
     def _end_slow_consumers(self, now: float) -> None:
-        """Look at some of the blocked peers; each has its turn once in STALL_TICKS."""
+        """Check some of the blocked peers; each is checked once in STALL_TICKS."""
         for peer in list(islice(self.blocked, -(-len(self.blocked) // STALL_TICKS))):
             del self.blocked[peer]
             serve_alone(peer, partial(self._end_if_slow, peer, now))
@@ -121,17 +121,17 @@ class Timers:
         else:
             self.blocked[peer] = None
 
-    def _look_after_due(self, now: float) -> None:
+    def _serve_due(self, now: float) -> None:
         due: list[Peer] = []
         while self._ticks_done < self._tick_at(now):
             self._ticks_done += 1
             due.extend(self._wheel.pop(self._ticks_done, ()))
         ts = self._clock.timestamp()
         for peer in due:
-            serve_alone(peer, partial(self._look_after, peer, now, ts))
+            serve_alone(peer, partial(self._check, peer, now, ts))
 
-    def _look_after(self, peer: Peer, now: float, ts: str) -> None:
-        """Ping the peer or end it, and come back when the next of the two falls due."""
+    def _check(self, peer: Peer, now: float, ts: str) -> None:
+        """Ping the peer or end it, and schedule the next check."""
         deadline = peer.deadline
         if now >= deadline:
             peer.expire()

@@ -1,6 +1,6 @@
-"""One client's transport, as far as a protocol does not matter: answers out, progress, time limits and the end.
+"""The outgoing side of one client's connection: answers, progress, time limits and the end.
 
-It decides nothing about topics and reads nothing: the Connection does.
+It decides nothing about topics, and reads nothing: its subclass Connection does.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The transport's own buffer, beyond the kernel's: over the first figure the client is blocked, under the second it is
-# written to again. Large enough for a burst on a long line, small enough to stand behind each stalled client.
+# High and low watermark of the transport's own buffer: above the first the client is blocked, below the second it is
+# written to again. Large enough for a burst on a long line, small enough for many stalled clients.
 WRITE_BUFFER_HIGH: Final = 256 * 1024
 WRITE_BUFFER_LOW: Final = 64 * 1024
-REPLY_BYTES: Final = 64 * 1024  # answers are written at the end of the tick, or when they come to this
+REPLY_BYTES: Final = 64 * 1024  # answers are written at the end of the tick, or when they have so many bytes
 CLOSE_WAIT: Final = 0.9  # seconds from the server's close frame to the end, whatever the client does
 
 NOTHING_TAKEN: Final = Uptake(0, behind=False)
@@ -40,15 +40,12 @@ NOTHING_TAKEN: Final = Uptake(0, behind=False)
 
 @lru_cache(maxsize=1)
 def heartbeat_frames(ts: str) -> bytes:
-    """A ping, and a message that says the same to clients that don't see pings."""
+    """A ping frame, and an info ``ping`` for clients that do not see ping frames."""
     return control_frame(PING) + text_frame(encode(Info(msg="ping", ts=ts)))
 
 
 class ClientTransport(asyncio.Protocol):
-    """See the module. It is a Peer: ``number`` belongs to the registry, ``next_ping`` and ``slot`` to the timers.
-
-    :meth:`open` takes over a transport whose handshake is done.
-    """
+    """See the module. It is a Peer. :meth:`open` takes over a transport whose handshake is done."""
 
     __slots__ = ("_claimed", "_end", "_opened", "_pauses", "_replies", "_reply_bytes", "_seen", "_services",
                  "_transport", "_uptake", "next_ping", "number", "session", "slot", "subscriber")  # fmt: skip
@@ -64,24 +61,15 @@ class ClientTransport(asyncio.Protocol):
     ) -> None:
         self._transport = transport
         self._services = services
-        self._replies: list[bytes] | None = None  # those of this tick
+        self._replies: list[bytes] | None = None  # answers of this tick
         self._reply_bytes = 0
-        self._end: End | None = None  # once it has begun
+        self._end: End | None = None  # None until it begins
         self.subscriber = Subscriber(transport.write, services.outbox_options)
-        self.session = services.session_type(
-            services.broker,
-            self.subscriber,
-            self,
-            services.clock,
-            client_id=client_id,
-            named=named,
-            rules=services.rules,
-            identity=identity,
-        )
+        self.session = services.new_session(self.subscriber, self, client_id, named, identity)
         self._seen = self._opened = services.now()
         self._uptake = NOTHING_TAKEN
         self._pauses = 0  # the reasons for which the session waits, one bit of PauseReason each
-        self._claimed: str | None = None  # the client whose quota this connection is a part of
+        self._claimed: str | None = None  # the client whose quota counts this connection
         self.next_ping = 0.0
         self.number = 0
         self.slot = 0
@@ -105,7 +93,7 @@ class ClientTransport(asyncio.Protocol):
         raise NotImplementedError
 
     def _stop_reading(self) -> None:
-        """Read nothing more: frames can't be told apart any longer, or the client has said its last."""
+        """Read no more frames: their borders are unknown, or the client has sent its last one."""
         raise NotImplementedError
 
     # The session's calls (Replies)
@@ -116,7 +104,7 @@ class ClientTransport(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self, reason: PauseReason) -> None:
-        """Serve what came meanwhile, unless there is another reason not to."""
+        """Serve the frames that came meanwhile, unless there is another reason to pause."""
         if self._pauses == reason.value:
             self._seen = self._services.now()
             if not self.subscriber.blocked:
@@ -128,7 +116,7 @@ class ClientTransport(asyncio.Protocol):
         self._services.timers.reschedule(self)
 
     def send_heartbeat(self, ts: str) -> None:
-        """Ping the client, unless it takes nothing: then it has enough to take already."""
+        """Ping the client, unless it is blocked: then it has enough to take."""
         if not self.subscriber.blocked and self._end is None:
             self._transport.write(heartbeat_frames(ts))
 
@@ -155,25 +143,28 @@ class ClientTransport(asyncio.Protocol):
     # Progress
 
     def last_activity(self, now: float) -> float:
-        """When a whole frame came last, or the client was seen to take data that it was behind with.
+        """The moment of the last whole frame, or of the last progress in taking data.
 
-        Now, while the server is what it waits for: nothing that it sends is read meanwhile. The server may in turn wait
-        for the client, to take what comes before the answer.
+        It is ``now`` while the server pauses the client, because frames are not read meanwhile; but not while an answer
+        waits for the client to take its queue.
         """
         before, after = self._uptake, uptake(self._transport)
         at = now if before.behind and after.taken > before.taken else before.at
-        self._uptake = after._replace(at=at) if after.behind or at else NOTHING_TAKEN  # that all at rest share
+        self._uptake = (
+            after._replace(at=at) if after.behind or at else NOTHING_TAKEN
+        )  # which all idle connections share
         return now if self._pauses and not self.subscriber.awaited else max(self._seen, at)
 
     @property
     def is_behind(self) -> bool:
-        """True if the client has not taken all that it was sent or is to be sent."""
+        """True if the client has not taken all that was sent or is queued."""
         return self.subscriber.lagging or uptake(self._transport).behind
 
     def is_slow_consumer(self, now: float) -> bool:
-        """True if the queue is full and the client has taken nothing for ``WRITE_WAIT_SEC``, or if it may not be full.
+        """True if the queue is full and the client has taken nothing for ``WRITE_WAIT_SEC``.
 
-        A replay or an answer that the client keeps waiting is as good as a full queue.
+        A replay or an answer that waits for the client counts as a full queue. With the policy ``disconnect`` there is
+        no time limit.
         """
         self.last_activity(now)
         stalled = now - self._uptake.at >= self._services.limits.write_wait
@@ -182,7 +173,7 @@ class ClientTransport(asyncio.Protocol):
     # The end
 
     def close(self, reason: CloseReason) -> None:
-        """Close behind what was answered; what is queued is given up."""
+        """Close after all answers; the queue is lost."""
         if self._end is not None:
             return
         self.flush()
@@ -202,10 +193,10 @@ class ClientTransport(asyncio.Protocol):
         if not self.subscriber.lagging:
             self._send_close(end.due)
         else:
-            self._services.defer(self._read_on)  # the client's Close ends it before all that is queued was sent
+            self._services.defer(self._read_on)  # its Close ends the connection before the queue is sent
 
     def close_slow_consumer(self) -> None:
-        """Give the queue up, and close within a second."""
+        """Drop the queue, and close within a second."""
         log.warning("Slow consumer detected: client_id=%(client_id)s", {"client_id": self.session.client_id})
         self.subscriber.clear(Loss.SLOW_CONSUMER)
         self._begin_end(Ending.SLOW_CONSUMER, "slow consumer")
@@ -219,14 +210,14 @@ class ClientTransport(asyncio.Protocol):
         return self._services.now() - self._opened
 
     def disconnect(self) -> None:
-        """Close at an operator's wish."""
+        """Close for an operator."""
         self.close(CloseReason.DISCONNECTED)
 
     def traffic(self) -> Traffic:
         return traffic(self._transport)
 
     def time_out_message(self) -> None:
-        """A message that has begun is not whole in time."""
+        """Close: a message was not complete in time."""
         self._fail(CloseReason.MESSAGE_TIMEOUT, "a message was not complete in time")
 
     @property
@@ -235,9 +226,9 @@ class ClientTransport(asyncio.Protocol):
 
     @property
     def deadline(self) -> float:
-        """The moment at which the client's token ends; until there is one, at which it must be there.
+        """The moment at which the client's token expires, or must be there.
 
-        It is computed: to keep it would be 40 bytes for each connection.
+        It is computed, because an attribute would cost 40 bytes for each connection.
         """
         session = self.session
         if session.identity is not None:
@@ -248,20 +239,20 @@ class ClientTransport(asyncio.Protocol):
         self.session.expire()
 
     def abort(self, kind: Ending, text: str) -> None:
-        """End at once; what the client has not taken is lost."""
+        """End at once; data that the client has not taken is lost."""
         self._begin_end(kind, text)
         self._transport.abort()
 
     def _fail(self, reason: CloseReason, detail: str) -> None:
-        """The client broke the protocol: nothing that it sends from here on means anything.
+        """Close: the client broke the protocol, and its later frames are ignored.
 
-        But its Close does, where frames can still be told apart: then both have said it, and need not wait.
+        Only its Close counts, if the borders of frames are known: then both sides have closed and need not wait.
         """
         if reason in (CloseReason.PROTOCOL_ERROR, CloseReason.TOO_BIG):
             self._stop_reading()
         if self._end is not None:
             if reason is CloseReason.INVALID_TEXT:
-                self._services.defer(self._read_on)  # another fragment of the same text; a Close may follow it
+                self._services.defer(self._read_on)  # a later fragment of the same text; a Close may follow
             return
         log.error(
             "WebSocket error for client %(client_id)s: %(error)s",
@@ -273,7 +264,7 @@ class ClientTransport(asyncio.Protocol):
         self._send_close(reason)
 
     def _send_close(self, reason: CloseReason) -> None:
-        """Send a close frame, then wait for the client's, but not for long. No topic may write behind it."""
+        """Send a close frame, then wait shortly for the client's. No topic may write after it."""
         self._abort_later()
         if self._transport.is_closing():
             return
@@ -282,12 +273,10 @@ class ClientTransport(asyncio.Protocol):
             return
         self._transport.write(close_frame(reason))
         self._transport.resume_reading()
-        self._services.defer(self._read_on)  # the client's Close may be among what was received and not served
+        self._services.defer(self._read_on)  # the client's Close may be among the frames that were not served
 
     def _finish(self, kind: Ending, text: str, answer: bytes = b"") -> None:
-        """Close the transport: nothing more comes from the client. ``answer`` is the server's close frame, if it has
-        not sent one.
-        """
+        """Close the transport: nothing more comes from the client. ``answer``: the close frame, if it is due."""
         owes_close = self._end is None or self._end.owes_close
         self._stop_reading()
         self._begin_end(kind, text)
@@ -295,7 +284,7 @@ class ClientTransport(asyncio.Protocol):
         self._close_transport(answer if owes_close else b"")
 
     def _close_transport(self, answer: bytes) -> None:
-        """Close the transport once: asyncio's for TLS can't even be aborted when it was closed twice."""
+        """Close the transport once: asyncio's TLS transport cannot be aborted after a second close."""
         if self._transport.is_closing():
             return
         if self.subscriber.subscription_count:
@@ -306,7 +295,7 @@ class ClientTransport(asyncio.Protocol):
         self._transport.close()
 
     def _begin_end(self, kind: Ending, text: str) -> End:
-        """Serve the client no more. A later end changes nothing of the first."""
+        """Stop to serve the client. A second call does not change the first end."""
         if self._end is None:
             self._end = End(kind, text)
         self._pauses = 0
@@ -315,13 +304,13 @@ class ClientTransport(asyncio.Protocol):
         return self._end
 
     def _abort_later(self) -> None:
-        """``close()`` alone would wait for ever for a client that does not read."""
+        """Abort after CLOSE_WAIT: ``close()`` alone would wait for ever for a client that does not read."""
         assert self._end is not None, "the end has begun"
         if self._end.timer is None:
             self._end.timer = self._services.call_later(CLOSE_WAIT, self._abort_in_the_end)
 
     def _abort_in_the_end(self) -> None:
-        """A client that still has something to take at a shutdown has the time that the shutdown gives."""
+        """Abort, unless the client is still taking its queue at a shutdown: that has a time limit of its own."""
         assert self._end is not None, "the end has begun"
         self._end.timer = None
         if self._end.due is not None and self.is_behind:

@@ -1,9 +1,9 @@
-"""What leans on the inside of aiohttp: how a socket changes hands after the handshake. Nothing else may.
+"""The takeover of a socket after the handshake. It is the only module that uses inner parts of aiohttp for it.
 
-aiohttp does HTTP and the whole handshake; then the transport goes to a Connection, in the same tick, and aiohttp's
-request handler is told that its connection is gone (what Go calls hijacking). An idle connection then costs a fifth
-of the memory that ``async for message in ws`` takes. tests/websocket/test_upgrade.py says clearly when a release of
-aiohttp changes what this needs.
+aiohttp does HTTP and the whole handshake; then a Connection takes over the transport, in the same tick, and aiohttp's
+request handler is told that its connection is gone (Go calls this hijacking). An idle connection then costs a fifth of
+the memory that ``async for message in ws`` takes. tests/websocket/test_upgrade.py reports when a release of aiohttp
+changes what this needs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Handshake", "detach", "websocket_mask"]
 
 
 class Handshake(web.WebSocketResponse):
-    """The 101 alone: aiohttp must end it without writing to a socket that is no longer its own."""
+    """The 101 response alone: aiohttp must end it without a write to the socket, which is no longer its own."""
 
     async def write_eof(self, data: bytes = b"") -> None:
         assert not data, "a handshake has no body"
@@ -26,12 +26,12 @@ class Handshake(web.WebSocketResponse):
 def detach(request: web.Request) -> asyncio.Transport:
     """Take the transport from aiohttp. The caller must give it another protocol before it awaits anything.
 
-    Raises ConnectionResetError where the client is gone already.
+    Raises ConnectionResetError if the client is gone.
     """
     handler = request.protocol
     transport = handler.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client left during the handshake")
-    handler.transport = None  # so that connection_lost does not close it
+    handler.transport = None  # so that connection_lost does not close the transport
     handler.connection_lost(None)
     return transport

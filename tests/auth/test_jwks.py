@@ -14,7 +14,7 @@ import jwt
 import pytest
 from aiohttp import web
 
-from pubsub.auth.jwks import SLICE, KeySet
+from pubsub.auth.jwks import CHECKED_AT_ONCE, KeySet
 from pubsub.auth.tokens import Outcome, Tokens
 from tests.auth.test_tokens import P256, RSA, jwk
 from tests.credentials import HANDSHAKE, bearer, claims
@@ -187,13 +187,13 @@ async def test_row_49_who_waited_is_answered_in_slices() -> None:
         keys = KeySet(source.url, ())
         served: list[int] = []  # for each token, the iteration of the loop
         turn = 0
-        for _ in range(5 * SLICE):
+        for _ in range(5 * CHECKED_AT_ONCE):
             keys.refresh(lambda: served.append(turn))
         async with keys.kept(), asyncio.timeout(PATIENCE):
-            while len(served) < 5 * SLICE:
+            while len(served) < 5 * CHECKED_AT_ONCE:
                 await asyncio.sleep(0)
                 turn += 1
-        assert max(Counter(served).values()) <= SLICE
+        assert max(Counter(served).values()) <= CHECKED_AT_ONCE
 
 
 async def test_a_failure_that_nobody_thought_of_does_not_end_it(

@@ -12,7 +12,7 @@ import pytest
 
 import pubsub.__main__
 from pubsub.http.health import STATE
-from tests.harness import REPOSITORY, ServerProcess, clean_environment, free_port, on_one_loop, run_server
+from tests.harness import REPOSITORY, clean_environment, free_port, on_one_loop, run_server
 
 
 async def health(*flags: str) -> int:
@@ -69,8 +69,9 @@ async def test_an_impossible_url(url: str, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("place", ["flag", "environment", "file"])
-def test_the_command_finds_the_server_that_the_settings_would_start(place: str, tmp_path: Path) -> None:
-    with ServerProcess() as server:
+@on_one_loop
+async def test_the_command_finds_the_server_that_the_settings_would_start(place: str, tmp_path: Path) -> None:
+    async with run_server() as server:
         flags = ["--url", server.url] if place == "flag" else []
         environment = clean_environment() | {"PYTHONPATH": str(REPOSITORY)}
         if place == "environment":
@@ -84,11 +85,10 @@ def test_the_command_finds_the_server_that_the_settings_would_start(place: str, 
                 command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30, check=False
             )
 
-        well = run()
+        well = await asyncio.to_thread(run)
         assert (well.returncode, well.stderr) == (0, "")
         assert json.loads(well.stdout)["topics"] == 0
-        assert server.stop() == 0
-        gone = run()
-        assert (gone.returncode, gone.stdout) == (1, "")
-        assert str(server.port) in gone.stderr
-        assert "Traceback" not in gone.stderr
+    gone = await asyncio.to_thread(run)
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert str(server.port) in gone.stderr
+    assert "Traceback" not in gone.stderr

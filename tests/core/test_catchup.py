@@ -8,10 +8,10 @@ from msgspec import Raw
 
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
-from pubsub.core.catchup import Start
+from pubsub.core.catchup import ReplayStart
 from pubsub.core.clock import Clock
 from pubsub.core.event import WEBSOCKET_TEXT, StoredEvent
-from pubsub.core.history import Kept
+from pubsub.core.history import KeptEvents
 from pubsub.core.journal import Host, StoredTopic
 from pubsub.core.lane import Subscriber
 from pubsub.core.log import Done, Found
@@ -82,7 +82,7 @@ class Bench:
 def test_what_leaves_the_ring_while_an_empty_page_is_read_is_replayed_all_the_same() -> None:
     bench, got = Bench(), bytearray()
     bench.publish(50)
-    bench.broker.subscribe(Start(bench.topic, 0), Subscriber(got.extend, OutboxOptions(100, Clock()))).advance()
+    bench.broker.subscribe(ReplayStart(bench.topic, 0), Subscriber(got.extend, OutboxOptions(100, Clock()))).advance()
     bench.publish(30)
     bench.log.answer(expired=True)
     bench.end_tick()
@@ -92,11 +92,11 @@ def test_what_leaves_the_ring_while_an_empty_page_is_read_is_replayed_all_the_sa
 
 
 def test_a_subscription_that_had_to_wait_is_not_said_to_be_whole_when_a_part_has_gone_meanwhile() -> None:
-    bench, starts = Bench(), list[Start | Failure]()
+    bench, starts = Bench(), list[ReplayStart | Failure]()
     bench.publish(50)
     bench.broker.find_start("t", 0, Position(bench.topic.epoch, 45), starts.append)
     (start,) = starts
-    assert isinstance(start, Start)
+    assert isinstance(start, ReplayStart)
     outbox = Subscriber(lambda frame: None, OutboxOptions(100, Clock()))
     assert bench.broker.subscribe(start, outbox).recovered is True
     bench.publish(30)
@@ -106,13 +106,13 @@ def test_a_subscription_that_had_to_wait_is_not_said_to_be_whole_when_a_part_has
 
 
 def test_what_leaves_the_ring_while_an_empty_page_is_read_is_in_the_history_all_the_same() -> None:
-    bench, answers = Bench(), list[Kept | Failure]()
+    bench, answers = Bench(), list[KeptEvents | Failure]()
     bench.publish(50)
     bench.broker.history_after("t", 0, 1000, answers.append)
     bench.publish(30)
     bench.log.answer(expired=True)
     bench.log.answer()
     (kept,) = answers
-    assert isinstance(kept, Kept)
+    assert isinstance(kept, KeptEvents)
     assert [event.seq for event in kept.events] == list(range(41, 81))
     assert not kept.complete

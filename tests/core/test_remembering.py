@@ -10,7 +10,7 @@ import pytest
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.history import MAX_ANSWER
-from pubsub.journals.dedup import Seen, id_key
+from pubsub.journals.dedup import RecentIds, id_key
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.requests import TopicOptions
@@ -254,7 +254,7 @@ def test_a_topic_made_anew_remembers_no_id(world: World) -> None:
 
 
 def test_remembered_ids_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    seen = Seen("t", window=10, limit=3)
+    seen = RecentIds("t", window=10, limit=3)
     keys = [id_key(new_id()) for _ in range(5)]
     for seq, key in enumerate(keys, 1):
         assert seen.find(key, 0) is None

@@ -113,7 +113,7 @@ async def test_answers_and_errors_are_readable(monkeypatch: pytest.MonkeyPatch) 
         is_readable(await ask(server, "GET", "/topics/a", ops), 500)
 
 
-async def test_who_is_over_the_rate_may_read_when_to_come_back() -> None:
+async def test_a_page_over_the_rate_may_read_when_to_come_back() -> None:
     async with run_server(**SHARING, rate_limit_msgs_per_sec=0.01, rate_limit_burst=1) as server:
         await ask(server, "GET", "/topics", {"Origin": PAGE})
         response = await ask(server, "GET", "/topics", {"Origin": PAGE})

@@ -246,7 +246,7 @@ async def test_who_waits_for_the_client_to_take_the_rest_makes_way_too(kind: str
         closed = [each for each in handlers(server) if each is not kept]
         for handler in closed:
             assert handler.transport is not None
-            handler.transport.write(bytes(32 << 20))
+            handler.transport.write(bytes(16 << 20))
             handler.force_close()
         await flood(server)
         await eventually(lambda: not set(closed) & set(handlers(server)))

@@ -146,13 +146,14 @@ async def test_hangup_renews_it(loop: str, tmp_path: Path) -> None:
             assert server.stop() == 0
 
 
-def test_health_knows_its_own_certificate(tmp_path: Path) -> None:
-    cert_file, key_file = write_certificate(tmp_path, "first")
-    environment = {"TLS_CERT_FILE": str(cert_file), "TLS_KEY_FILE": str(key_file)}
-    with ServerProcess(environment=environment) as server:
-        done = subprocess.run(
+@on_one_loop
+async def test_health_knows_its_own_certificate(tmp_path: Path) -> None:
+    async with tls_server(tmp_path) as (server, _):
+        files = {"TLS_CERT_FILE": str(tmp_path / "cert.pem"), "TLS_KEY_FILE": str(tmp_path / "key.pem")}
+        done = await asyncio.to_thread(
+            subprocess.run,
             [sys.executable, "-m", "pubsub", "health"], cwd=REPOSITORY, capture_output=True, text=True, check=False,
-            env=clean_environment() | environment | {"PORT": str(server.port)},
+            env=clean_environment() | files | {"PORT": str(server.port)},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["topics"] == 0
@@ -166,7 +167,7 @@ async def test_row_56_tls_clients_that_hang_up_are_noticed_by_nobody_else(
     trouble: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: trouble.append(context))
     async with tls_server(tmp_path, ping_period_sec=0.1, pong_wait_sec=60) as (server, _), server.client() as client:
-        clients = await asyncio.create_subprocess_exec(sys.executable, hang_up.__file__, str(server.port), way, "40")
+        clients = await asyncio.create_subprocess_exec(sys.executable, hang_up.__file__, str(server.port), way, "30")
 
         async def ask() -> None:
             while clients.returncode is None:

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from pubsub.core.catchup import PAGE
+from pubsub.core.catchup import REPLAY_PAGE
 from pubsub.http.app_keys import BROKER
 from pubsub.journals.operations import Operation, Result
 from pubsub.journals.sqlite import UNWRITTEN_BYTES, SqliteJournal
 from pubsub.journals.store import Store
 from pubsub.journals.writer import Writer
-from pubsub.protocol.frames import LONG
+from pubsub.protocol.frames import LONG_TEXT
 from pubsub.system.cores import SharedCore
 from pubsub.websocket.replies import PauseReason
 from tests.harness import (
@@ -208,15 +208,15 @@ async def test_row_40_a_long_replay_is_read_from_disk_and_meets_what_is_live_wit
     async with run_server(data_dir=data_dir, ring_buffer_size=50) as server:
         await create(server, history=100_000)
         async with server.client("p") as publisher, server.client("s") as subscriber:
-            await publish_many(publisher, "t", 2 * PAGE)
+            await publish_many(publisher, "t", 2 * REPLAY_PAGE)
             ack = await subscriber.subscribe(
                 "t", resume={"t": {"epoch": (await server.get("/topics/t"))["epoch"], "seq": 0}}
             )
             assert ack["recovered"] is True
-            await publish_many(publisher, "t", 2 * PAGE, first=2 * PAGE + 1)
-            events = await subscriber.receive_many(4 * PAGE)
-    assert [event["seq"] for event in events] == list(range(1, 4 * PAGE + 1))
-    assert payloads(events) == list(range(1, 4 * PAGE + 1))
+            await publish_many(publisher, "t", 2 * REPLAY_PAGE, first=2 * REPLAY_PAGE + 1)
+            events = await subscriber.receive_many(4 * REPLAY_PAGE)
+    assert [event["seq"] for event in events] == list(range(1, 4 * REPLAY_PAGE + 1))
+    assert payloads(events) == list(range(1, 4 * REPLAY_PAGE + 1))
 
 
 async def test_row_40_what_is_on_the_disk_and_not_yet_delivered_is_not_read(
@@ -278,7 +278,7 @@ async def test_a_subscriber_that_takes_its_long_replay_slowly_costs_no_memory_an
             assert (await slow.receive())["type"] == "ack"
             clients = (await server.get("/clients"))["clients"]
             assert [row["subscriptions"] for row in clients if row["client_id"] == "raw"] == [["t"]]
-            assert sum(row["queued"] for row in clients) <= PAGE
+            assert sum(row["queued"] for row in clients) <= REPLAY_PAGE
             assert (await publisher.publish("t", "live"))["seq"] == 2 * count + 1
             seqs = [(await slow.receive())["seq"] for _ in range(2 * count + 1)]
     assert seqs == list(range(1, 2 * count + 2))
@@ -288,8 +288,8 @@ async def test_unsubscribing_in_the_middle_of_a_long_replay_ends_it(data_dir: st
     async with run_server(data_dir=data_dir, ring_buffer_size=10) as server:
         await create(server, history=10_000)
         async with server.client() as client:
-            await publish_many(client, "t", 3 * PAGE)
-            await client.send({"type": "subscribe", "topic": "t", "client_id": "tester", "last_n": 3 * PAGE})
+            await publish_many(client, "t", 3 * REPLAY_PAGE)
+            await client.send({"type": "subscribe", "topic": "t", "client_id": "tester", "last_n": 3 * REPLAY_PAGE})
             assert (await client.ask({"type": "unsubscribe", "topic": "t", "client_id": "tester"}))["type"] == "ack"
             assert (await server.get("/topics/t"))["subscribers"] == 0
             client.others.clear()
@@ -301,13 +301,13 @@ async def test_subscribing_again_in_the_middle_of_a_long_replay_replaces_it(data
     async with run_server(data_dir=data_dir, ring_buffer_size=10) as server:
         await create(server, history=10_000)
         async with server.client() as client:
-            await publish_many(client, "t", 3 * PAGE)
-            await client.send({"type": "subscribe", "topic": "t", "client_id": "tester", "last_n": 3 * PAGE})
+            await publish_many(client, "t", 3 * REPLAY_PAGE)
+            await client.send({"type": "subscribe", "topic": "t", "client_id": "tester", "last_n": 3 * REPLAY_PAGE})
             ack = await client.subscribe("t", last_n=1)
-            assert ack["seq"] == 3 * PAGE
-            assert (await client.receive())["seq"] == 3 * PAGE
+            assert ack["seq"] == 3 * REPLAY_PAGE
+            assert (await client.receive())["seq"] == 3 * REPLAY_PAGE
             await client.publish("t", "live")
-            live = next(message for message in client.others if message.get("seq") == 3 * PAGE + 1)
+            live = next(message for message in client.others if message.get("seq") == 3 * REPLAY_PAGE + 1)
             assert live["message"]["payload"] == "live"
             assert (await server.get("/topics/t"))["subscribers"] == 1
 
@@ -475,7 +475,7 @@ async def test_the_writing_thread_is_let_through_before_work_that_takes_long(
             return len(calls) - before
 
         assert await calls_of(server.get("/health")) == 1
-        assert await calls_of(client.publish("t", "x" * LONG)) == 2
+        assert await calls_of(client.publish("t", "x" * LONG_TEXT)) == 2
         assert await calls_of(client.publish("t", "x")) == 0
         await raw.send(ping * 20)
         for _ in range(20):

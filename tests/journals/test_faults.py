@@ -47,7 +47,7 @@ def serve(directory: Path) -> ServerProcess:
     return ServerProcess("--data-dir", str(directory))
 
 
-async def ask(server: ServerProcess, method: str, path: str, body: Any = None) -> tuple[int, Json]:
+async def ask(server: Server | ServerProcess, method: str, path: str, body: Any = None) -> tuple[int, Json]:
     client = await RawClient.connect_tcp(server.port)
     try:
         return await client.request(method, path, b"" if body is None else json.dumps(body).encode())
@@ -55,7 +55,7 @@ async def ask(server: ServerProcess, method: str, path: str, body: Any = None) -
         client.close()
 
 
-async def make_topic(server: ServerProcess) -> None:
+async def make_topic(server: Server | ServerProcess) -> None:
     assert (await ask(server, "POST", "/topics", TOPIC))[0] == 201
 
 
@@ -134,16 +134,16 @@ async def test_row_45_kill_9_while_publishers_are_at_work(tmp_path_factory: pyte
     """Ten rounds on one journal; ``make soak`` has 200."""
     directory = tmp_path_factory.mktemp("journal")
     witness = Witness()
-    with serve(directory) as server:
+    async with run_server(data_dir=str(directory)) as server:
         await make_topic(server)
     for _ in range(10):
-        with serve(directory) as server:
+        with serve(directory) as mortal:
             stop = asyncio.Event()
-            watching = asyncio.create_task(witness.watch(server, stop))
+            watching = asyncio.create_task(witness.watch(mortal, stop))
             await stop.wait()
-            server.process.send_signal(signal.SIGKILL)
+            mortal.process.send_signal(signal.SIGKILL)
             await watching
-    with serve(directory) as server:
+    async with run_server(data_dir=str(directory)) as server:
         witness.check(await read_all(server))
     assert run_journal("check", directory).returncode == 0
 
@@ -160,8 +160,8 @@ async def test_sigterm_acknowledges_what_it_has_stored_and_starts_again_without_
         acked = 1 + sum([message["type"] == "ack" async for message in client.read_messages()])
         assert server.wait() == 0
     assert not (tmp_path / "journal.db-wal").exists()
-    with serve(tmp_path) as server:
-        assert len(await read_all(server)) >= acked
+    async with run_server(data_dir=str(tmp_path)) as next_server:
+        assert len(await read_all(next_server)) >= acked
 
 
 @on_one_loop
@@ -281,6 +281,14 @@ def refusal(directory: Path) -> str:
     return ended.stderr.splitlines()[-1]
 
 
+async def reason_not_to_start(directory: Path) -> str:
+    """The error of a server in this loop: a program prints it as its last line."""
+    with pytest.raises(JournalError) as refused:
+        async with run_server(data_dir=str(directory)):
+            pass
+    return str(refused.value)
+
+
 def make_journal(directory: Path, count: int = 30) -> None:
     """Make a journal with one topic, and with one commit for each message."""
     directory.mkdir(exist_ok=True)
@@ -294,28 +302,30 @@ def lines(count: int, payload: str = "x") -> str:
 
 @on_one_loop
 async def test_a_second_server_on_the_directory_does_not_start(tmp_path: Path) -> None:
-    with serve(tmp_path) as server:
+    async with run_server(data_dir=str(tmp_path)) as server:
         await make_topic(server)
-        assert "another server uses this journal (DATA_DIR)" in refusal(tmp_path)
+        assert "another server uses this journal (DATA_DIR)" in await asyncio.to_thread(refusal, tmp_path)
         assert (await ask(server, "GET", "/health"))[0] == 200
-    with serve(tmp_path) as server:
+    async with run_server(data_dir=str(tmp_path)) as server:
         assert (await ask(server, "GET", "/topics/t"))[0] == 200
 
 
 @on_one_loop
 async def test_a_second_server_that_began_without_a_journal_can_t_make_a_durable_topic(tmp_path: Path) -> None:
-    with serve(tmp_path) as first, serve(tmp_path) as second:
-        await make_topic(first)
-        assert (await ask(second, "POST", "/topics", TOPIC))[0] == 503
-        assert "another server" in (await ask(second, "GET", "/health"))[1]["reason"]
-        await second.create("memory")
+    with serve(tmp_path) as second:
+        async with run_server(data_dir=str(tmp_path)) as first:
+            await make_topic(first)
+            assert (await ask(second, "POST", "/topics", TOPIC))[0] == 503
+            assert "another server" in (await ask(second, "GET", "/health"))[1]["reason"]
+            await second.create("memory")
 
 
-def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
+@on_one_loop
+async def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
     make_journal(tmp_path)
     with sqlite3.connect(tmp_path / "journal.db") as disk:
         disk.execute(f"PRAGMA user_version = {VERSION + 1}")
-    assert f"version {VERSION + 1} of the journal, this server knows {VERSION}" in refusal(tmp_path)
+    assert f"version {VERSION + 1} of the journal, this server knows {VERSION}" in await reason_not_to_start(tmp_path)
 
 
 def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -327,9 +337,10 @@ def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 5000])
-def test_row_46_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+@on_one_loop
+async def test_row_46_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "journal.db").write_bytes(content)
-    assert "journal.db" in refusal(tmp_path)
+    assert "journal.db" in await reason_not_to_start(tmp_path)
     assert (tmp_path / "journal.db").read_bytes() == content
 
 
@@ -376,12 +387,12 @@ async def test_row_46_a_damaged_log_is_refused_unless_the_damage_may_be_its_unfi
         assert run_journal("stats", tmp_path / "copy").returncode == 0
         assert "commits can't be read" in run_journal("check", tmp_path / "copy").stdout
         for _ in range(2):  # as a supervisor does
-            assert "damaged" in refusal(tmp_path / "copy")
+            assert "damaged" in await reason_not_to_start(tmp_path / "copy")
         assert log.read_bytes() == damaged
     damaged = bytearray(healthy)
     damaged[32 + (commits[-1] - 1) * frame + 100] ^= 0xFF
     log.write_bytes(damaged)
-    with serve(tmp_path / "copy") as server:
+    async with run_server(data_dir=str(tmp_path / "copy")) as server:
         assert len(await read_all(server)) == 19
 
 

@@ -54,7 +54,7 @@ def test_what_comes_late_for_a_deleted_topic_does_not_reach_the_one_that_has_its
     writer = make_writer(tmp_path)
     old = create(writer, make_topic("old"))
     write(writer, delete(old))
-    writer.tidy()
+    writer.clean_up()
     new = create(writer, make_topic("new"))
     assert new.number == old.number
     late: list[Append | Delete] = [append(old), delete(old)]

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from pubsub.protocol.errors import CloseReason
 from pubsub.protocol.frames import (
     CLOSE,
-    LONG,
+    LONG_TEXT,
     PING,
     PONG,
     Binary,
-    Close,
+    CloseFrame,
     Fragment,
     LongText,
-    Ping,
-    Pong,
+    PingFrame,
+    PongFrame,
     ProtocolFault,
     Reader,
     Received,
@@ -61,12 +61,15 @@ MESSAGES: list[tuple[bytes, list[Received]]] = [
     (masked_frame(FIN_TEXT, b"x" * MAX_BYTES), ["x" * MAX_BYTES]),
     (masked_frame(TEXT, b"a") + masked_frame(CONTINUATION, b"") + masked_frame(FIN_CONTINUATION, b"b"), ["ab"]),
     (masked_frame(TEXT, "ü".encode()[:1]) + masked_frame(FIN_CONTINUATION, "ü".encode()[1:]), ["ü"]),
-    (masked_frame(TEXT, b"a") + masked_frame(0x89, b"!") + masked_frame(FIN_CONTINUATION, b"b"), [Ping(b"!"), "ab"]),
+    (
+        masked_frame(TEXT, b"a") + masked_frame(0x89, b"!") + masked_frame(FIN_CONTINUATION, b"b"),
+        [PingFrame(b"!"), "ab"],
+    ),
     (masked_frame(FIN_BINARY, b"\xff\x00"), [Binary(bytearray(b"\xff\x00"))]),
     (masked_frame(BINARY, b"\xff") + masked_frame(FIN_CONTINUATION, b"\x00"), [Binary(bytearray(b"\xff\x00"))]),
-    (masked_frame(0x89, b"") + masked_frame(0x8A, b"x" * 125), [Ping(b""), Pong(b"x" * 125)]),
-    (masked_frame(0x88, b""), [Close(None, "")]),
-    (masked_frame(0x88, b"\x03\xe8bye"), [Close(1000, "bye")]),
+    (masked_frame(0x89, b"") + masked_frame(0x8A, b"x" * 125), [PingFrame(b""), PongFrame(b"x" * 125)]),
+    (masked_frame(0x88, b""), [CloseFrame(None, "")]),
+    (masked_frame(0x88, b"\x03\xe8bye"), [CloseFrame(1000, "bye")]),
 ]
 
 
@@ -78,16 +81,16 @@ def test_reads_messages_however_they_are_cut(sent: bytes, expected: list[Receive
         assert without_fragments(read_all(make_reader(), sent[:cut], sent[cut:])) == expected
 
 
-@pytest.mark.parametrize("size", [*range(LONG - 15, LONG + 17), 5 * LONG])
+@pytest.mark.parametrize("size", [*range(LONG_TEXT - 15, LONG_TEXT + 17), 5 * LONG_TEXT])
 def test_reads_long_messages_however_they_are_cut(size: int) -> None:
     content = bytes(range(33, 97)) * (size // 64) + b"x" * (size % 64)
-    text = LongText(bytearray(content)) if size > LONG else content.decode()
+    text = LongText(bytearray(content)) if size > LONG_TEXT else content.decode()
     fragments = masked_frame(TEXT, content[:-100]) + masked_frame(FIN_CONTINUATION, content[-100:])
     sent = masked_frame(FIN_TEXT, content) + masked_frame(FIN_TEXT, b"short") + masked_frame(FIN_BINARY, content)
     expected = [text, "short", Binary(bytearray(content)), text, "short"]
     sent += fragments + masked_frame(FIN_TEXT, b"short")
     for step in (1500, 40_000, len(sent)):
-        reader = Reader(5 * LONG, websocket_mask)
+        reader = Reader(5 * LONG_TEXT, websocket_mask)
         pieces = [sent[at : at + step] for at in range(0, len(sent), step)]
         assert without_fragments(read_all(reader, *pieces)) == expected
         assert not reader.unfinished
@@ -146,7 +149,7 @@ def test_refuses_what_the_rfc_forbids_as_soon_as_it_shows(sent: bytes, close_rea
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 1012, 1014, 3000, 4999])
 def test_takes_each_close_code_that_may_be_sent(code: int) -> None:
-    assert read_all(make_reader(), masked_frame(0x88, code.to_bytes(2, "big"))) == [Close(code, "")]
+    assert read_all(make_reader(), masked_frame(0x88, code.to_bytes(2, "big"))) == [CloseFrame(code, "")]
 
 
 @given(st.binary(max_size=300))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from pubsub.system.cores import LONG, SHARE, SharedCore
+from pubsub.system.cores import FOREIGN_TIME, SHARE, SharedCore
 
 
 class Core:
@@ -41,7 +41,7 @@ def share_given(core: Core, *, seconds: float) -> float:
 
 
 def test_a_thread_that_needs_little_is_offered_the_core_each_time() -> None:
-    core = Core(LONG / 2)
+    core = Core(FOREIGN_TIME / 2)
     shared = wanted(core)
     for number in range(1, 1000):
         shared.offer()

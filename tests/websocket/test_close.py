@@ -10,7 +10,7 @@ import pytest
 
 from pubsub.http.app_keys import SERVICES
 from pubsub.lifecycle import close_clients
-from pubsub.protocol.frames import CLOSE, FIN, LONG, TEXT
+from pubsub.protocol.frames import CLOSE, FIN, LONG_TEXT, TEXT
 from tests.credentials import SECRET
 from tests.harness import PATIENCE, RawClient, Server, eventually, masked_frame, run_server
 
@@ -84,7 +84,7 @@ async def test_after_a_wrong_close_that_answers_the_servers() -> None:
 FAULTS = {
     "text that is not UTF-8": (masked_frame(FIN | TEXT, b"\xff"), 1007),
     "a fragment that is not UTF-8": (masked_frame(TEXT, b"\xff") + masked_frame(FIN, b"\xff"), 1007),
-    "long text that is not UTF-8": (masked_frame(FIN | TEXT, b"\xff" * (LONG + 1)), 1007),
+    "long text that is not UTF-8": (masked_frame(FIN | TEXT, b"\xff" * (LONG_TEXT + 1)), 1007),
 }
 
 
@@ -114,7 +114,7 @@ async def test_after_a_close_right_behind_a_long_message_that_ends_it() -> None:
     """The message waits for its turn, and the close frame after it arrives meanwhile."""
     async with run_server(jwt_secret=SECRET) as server:
         client = await RawClient.connect(server.port, path="/ws")
-        request = json.dumps({"type": "ping", "request_id": "x", "more": "x" * LONG})
+        request = json.dumps({"type": "ping", "request_id": "x", "more": "x" * LONG_TEXT})
         await client.send(masked_frame(FIN | TEXT, request.encode()) + CLOSED)
         assert await client.close_code() == 4401
         assert await client.is_gone()

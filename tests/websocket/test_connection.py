@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from pubsub.protocol.errors import CloseReason
-from pubsub.protocol.frames import BINARY, CLOSE, CONTINUATION, FIN, LONG, PING, PONG, TEXT
+from pubsub.protocol.frames import BINARY, CLOSE, CONTINUATION, FIN, LONG_TEXT, PING, PONG, TEXT
 from pubsub.websocket.connection import FULL_READ
 from pubsub.websocket.replies import PauseReason
 from tests.harness import (
@@ -422,7 +422,7 @@ def test_many_clients_with_requests_that_take_longer_have_one_turn_in_a_tick(pad
     assert all(transport.reading for transport in clients)
 
 
-def long_publish(*, fragments: bool, payload: bytes = b"x" * LONG) -> bytes:
+def long_publish(*, fragments: bool, payload: bytes = b"x" * LONG_TEXT) -> bytes:
     message = b'{"id":"%s","payload":"%s"}' % (str(UUID(int=1)).encode(), payload)
     text = b'{"type":"publish","topic":"a","message":%s}' % message
     if fragments:
@@ -434,7 +434,7 @@ def long_publish(*, fragments: bool, payload: bytes = b"x" * LONG) -> bytes:
 def test_long_messages_of_many_clients_are_served_one_in_a_tick_and_before_what_came_behind_them(
     fragments: bool,
 ) -> None:
-    parts = Parts(Random(1), max_message_bytes=2 * LONG)
+    parts = Parts(Random(1), max_message_bytes=2 * LONG_TEXT)
     parts.broker.create_topic("a")
     clients = {parts.connect(f"busy{number}"): Frames() for number in range(3)}
     for transport in clients:
@@ -454,18 +454,18 @@ def test_long_messages_of_many_clients_are_served_one_in_a_tick_and_before_what_
 
 
 def test_a_long_message_that_is_no_text_is_not_served_and_ends_the_connection() -> None:
-    parts = Parts(Random(1), max_message_bytes=2 * LONG)
+    parts = Parts(Random(1), max_message_bytes=2 * LONG_TEXT)
     parts.broker.create_topic("a")
     transport = parts.connect("busy")
     assert transport.connection is not None
-    transport.connection.data_received(long_publish(fragments=False, payload=b"x" * LONG + b"\xff"))
+    transport.connection.data_received(long_publish(fragments=False, payload=b"x" * LONG_TEXT + b"\xff"))
     parts.loop.run_out()
     assert transport.drain(1 << 20)[:4] == b"\x88" + bytes([len(CloseReason.INVALID_TEXT.reason) + 2]) + b"\x03\xef"
     assert parts.broker.find_topic("a").seq == 0
 
 
 def test_a_long_message_of_a_client_that_is_sent_away_meanwhile_is_not_served() -> None:
-    parts = Parts(Random(1), max_message_bytes=2 * LONG)
+    parts = Parts(Random(1), max_message_bytes=2 * LONG_TEXT)
     parts.broker.create_topic("a")
     transport = parts.connect("busy")
     assert transport.connection is not None

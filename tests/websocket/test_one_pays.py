@@ -12,7 +12,7 @@ import pytest
 
 from pubsub.core.clock import Clock
 from pubsub.journals.operations import Mark, Result
-from pubsub.journals.sqlite import TIDY_PERIOD, SqliteJournal
+from pubsub.journals.sqlite import CLEAN_UP_PERIOD, SqliteJournal
 from pubsub.protocol.frames import FIN, PING, TEXT
 from pubsub.system.cores import SharedCore
 from pubsub.websocket.ending import Ending
@@ -119,7 +119,7 @@ def test_row_57_at_the_end_of_a_group_of_the_journal(tmp_path: Path, caplog: pyt
     journal._when_writable = [fail, partial(told.append, "resumed")]
     journal._end_group([Mark(fail), Mark(partial(told.append, "ended"))], Result([]))
     assert told == ["ended", "resumed"]
-    assert delays == [TIDY_PERIOD]
+    assert delays == [CLEAN_UP_PERIOD]
     assert caplog.text.count("Internal error at the end of a group of the journal") == 2
 
 

@@ -21,7 +21,7 @@ def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
             "broker.LANES_IN_A_TURN",
             "history.LOOKED_AT",
             "lane.LANES_IN_A_TURN",
-            "catchup.PAGE",
+            "catchup.REPLAY_PAGE",
         ):
             monkeypatch.setattr(f"pubsub.core.{name}", 1)
 

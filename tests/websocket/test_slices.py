@@ -17,10 +17,10 @@ from pubsub.auth.quotas import Quotas
 from pubsub.core import broker as broker_module
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
-from pubsub.core.catchup import PAGE, Start
+from pubsub.core.catchup import REPLAY_PAGE, ReplayStart
 from pubsub.core.clock import Clock
 from pubsub.core.event import BATCH_BYTES
-from pubsub.core.history import LOOKED_AT, Kept
+from pubsub.core.history import LOOKED_AT, KeptEvents
 from pubsub.core.lane import LANES_IN_A_TURN, Subscriber
 from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
@@ -58,7 +58,7 @@ class World:
         return Subscriber(write, OutboxOptions(limit, Clock(lambda: 0), self.broker.turns.take))
 
     def join(self, topic: Topic, outbox: Subscriber, after: int | None = None) -> None:
-        self.broker.subscribe(Start(topic, topic.seq if after is None else after), outbox).advance()
+        self.broker.subscribe(ReplayStart(topic, topic.seq if after is None else after), outbox).advance()
 
     def end_tick(self) -> bool:
         """Run the deferred calls; return True if there were any."""
@@ -183,9 +183,9 @@ def test_row_59_a_replay_from_memory_comes_a_page_in_a_tick() -> None:
 def test_row_59_short_messages_come_by_their_number() -> None:
     world, written = World(), bytearray()
     topic = world.topic()
-    world.publish("t", 3 * PAGE)
+    world.publish("t", 3 * REPLAY_PAGE)
     world.join(topic, world.outbox(written.extend), after=0)
-    assert max(world.count_by_tick(lambda: written.count(b'"event"'))) <= PAGE
+    assert max(world.count_by_tick(lambda: written.count(b'"event"'))) <= REPLAY_PAGE
 
 
 def test_row_59_a_replay_for_who_takes_nothing_holds_nothing_back() -> None:
@@ -213,7 +213,7 @@ def test_events_that_leave_the_ring_before_their_page_are_told_as_one_gap() -> N
     world, written = World(ring_size=1000), bytearray()
     topic = world.topic()
     world.publish("t", 1000)
-    world.broker.subscribe(Start(topic, 0, told=0), outbox := world.outbox(written.extend)).advance()
+    world.broker.subscribe(ReplayStart(topic, 0, told=0), outbox := world.outbox(written.extend)).advance()
     first_page = written.count(b'"event"')
     assert 0 < first_page < 1000
     outbox.block()
@@ -228,7 +228,7 @@ def test_events_that_leave_the_ring_before_their_page_are_told_as_one_gap() -> N
 
 @pytest.mark.parametrize("ask", ["history", "resume"])
 def test_expired_events_are_looked_for_in_slices(ask: str) -> None:
-    world, answers = World(), list[Kept | Start | Failure]()
+    world, answers = World(), list[KeptEvents | ReplayStart | Failure]()
     topic = world.topic(ttl_sec=1000)
     world.publish("t", 3 * LOOKED_AT)
     world.publish("t", 1, ttl_sec=1)
@@ -246,17 +246,17 @@ def test_expired_events_are_looked_for_in_slices(ask: str) -> None:
         ticks += 1
     assert ticks >= 2
     (answer,) = answers
-    if isinstance(answer, Kept):
+    if isinstance(answer, KeptEvents):
         assert [event.seq for event in answer.events] == [topic.seq]
         assert not answer.complete
     else:
-        assert isinstance(answer, Start)
+        assert isinstance(answer, ReplayStart)
         assert answer.recovered is False
 
 
 @pytest.mark.parametrize("ask", ["history", "resume"])
 def test_a_topic_that_ends_while_expired_events_are_looked_for_is_not_found(ask: str) -> None:
-    world, answers = World(), list[Kept | Start | Failure]()
+    world, answers = World(), list[KeptEvents | ReplayStart | Failure]()
     topic = world.topic(ttl_sec=1000)
     world.publish("t", 3 * LOOKED_AT)
     if ask == "history":
@@ -272,8 +272,8 @@ def test_a_topic_that_ends_while_expired_events_are_looked_for_is_not_found(ask:
 
 
 async def test_row_65_the_connections_of_a_client_are_sent_away_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pubsub.websocket.connections.SLICE", 3)
-    monkeypatch.setattr("pubsub.websocket.connections.SEARCHED", 4)
+    monkeypatch.setattr("pubsub.websocket.connections.CLOSED_AT_ONCE", 3)
+    monkeypatch.setattr("pubsub.websocket.connections.SEARCHED_AT_ONCE", 4)
     parts, sent_away, counts = Parts(Random(0)), list[str](), list[int]()
     for _ in range(10):
         parts.connect("alice")

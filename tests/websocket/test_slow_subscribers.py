@@ -316,7 +316,7 @@ async def test_slow_but_alive_is_not_cut() -> None:
         assert delivery.gaps, "its queue was full"
 
 
-BURST = 5000
+BURST = 3000
 
 
 async def burst(port: int, *, publishers: int, size: int) -> None:
