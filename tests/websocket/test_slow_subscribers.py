@@ -291,7 +291,7 @@ async def test_stalled_but_not_full_is_not_cut() -> None:
 
 
 async def test_slow_but_alive_is_not_cut() -> None:
-    """It reads a little at a time and its queue is always full; a client that stalled later is closed."""
+    """The client reads a little at a time and its queue is always full; a client that stalled later is closed."""
     async with (
         run_server(subscriber_queue_size=5, write_wait_sec=1, send_buffer=SMALL_BUFFER) as server,
         server.client() as healthy,

@@ -76,7 +76,7 @@ async def test_the_request_handler_has_what_is_used(name: str, file: str) -> Non
 
 @pytest.mark.parametrize("fields", [b"", b"Connection: Upgrade\r\nUpgrade: websocket\r\n"])
 async def test_the_parser_stops_at_the_end_of_a_request(fields: bytes) -> None:
-    """It also stops after an upgrade request: the server must see the bytes after it before aiohttp drops them."""
+    """The parser also stops after an upgrade request: the server must see the next bytes before aiohttp drops them."""
     handler = make_handler()
     parser = HttpRequestParser(handler, handler._loop, 1 << 16, max_msg_queue_size=1)
     messages, upgraded, tail = parser.feed_data(b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % fields * 2)
