@@ -113,7 +113,7 @@ async def test_it_serves_on_each_socket_in_place_of_host_and_port(tmp_path: Path
             assert f"[INFO] Listening on unix:{path}\n" in server.log
             assert server.stop() == 0
             assert "Traceback" not in server.log
-            assert os.listdir(tmp_path) == ["s"], "the file is systemd's"
+            assert os.listdir(tmp_path) == ["s"], "the file belongs to systemd"
 
 
 @on_one_loop
@@ -210,7 +210,7 @@ async def test_under_systemds_own_hand() -> None:
         try:
             assert process.stderr is not None
             while b"Listening on" not in (line := process.stderr.readline()):
-                assert line, "it ended"
+                assert line, "the server has ended"
             async with asyncio.timeout(PATIENCE):
                 client = await ask_for_health(port)  # its connection starts the server
                 assert (await client.read_response())[0] == 200
