@@ -128,7 +128,7 @@ async def test_at_debug_level_each_publish_has_a_line(flags: list[str], environm
 
 
 def test_at_warn_level_there_are_no_lines_of_everyday() -> None:
-    port = free_port()  # at warn level the log does not name it
+    port = free_port()  # at warn level no line has it
     command = [sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", str(port)]
     environment = clean_environment() | {"LOG_LEVEL": "warn"}
     with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True) as server:
