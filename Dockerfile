@@ -1,13 +1,13 @@
 FROM python:3.13-slim AS base
 
-# The environment as it will lie in the image. It gets wheels alone, checked against the lock: a package that would need a
-# compiler fails here.
+# The environment of the image. It gets only wheels, checked against the lock file: a package that needs a compiler fails
+# here.
 FROM base AS build
 RUN python -m venv --without-pip /opt/pubsub
 WORKDIR /src
 COPY requirements.lock .
 RUN pip --python /opt/pubsub install --no-cache-dir --require-hashes --only-binary :all: --requirement requirements.lock
-# The build backend is locked too; the rest of the developers' lock is not needed for a wheel.
+# The lock file fixes the build backend too. The wheel needs nothing else of the developers' lock file.
 COPY requirements-dev.lock .
 RUN sed -n '/^setuptools==/,/# via/p' requirements-dev.lock > build.lock \
     && pip install --no-cache-dir --require-hashes --requirement build.lock
@@ -23,7 +23,7 @@ COPY --from=build /opt/pubsub /opt/pubsub
 ENV PATH=/opt/pubsub/bin:$PATH DATA_DIR=/data
 VOLUME /data
 EXPOSE 8080
-# By number, so that an orchestrator sees without a passwd file that it is not root.
+# A number, so that an orchestrator can see without a passwd file that it is not root.
 USER 10001
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python", "-m", "pubsub", "health"]
 STOPSIGNAL SIGTERM

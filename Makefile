@@ -1,5 +1,5 @@
-# The verbs of this repository. The first that needs it makes .venv from a lock file; PYTHON names the interpreter for it,
-# ARGS is handed on: make run ARGS="--port 9000", make test ARGS="-k shutdown", make lock ARGS=--upgrade.
+# The targets of this repository. The first one that needs .venv creates it from a lock file with the interpreter PYTHON.
+# ARGS is passed on: make run ARGS="--port 9000", make test ARGS="-k shutdown", make lock ARGS=--upgrade.
 PYTHON ?= python3
 MINUTES ?= 2
 python := .venv/bin/python
@@ -13,14 +13,14 @@ verbs := help run test lint format bench fuzz soak docs docker lock clean
 # An upgrade of the system's Python leaves a dangling link.
 $(shell [ ! -L $(python) ] || [ -x $(python) ] || rm -rf .venv)
 
-help:  ## list the verbs
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(runtime)  ## start the server
 	$(python) -m pubsub serve $(ARGS)
 
-# Clocks that step and web pages need packages of Debian's; without them, and without root, their tests are skipped and
-# say so.
+# Tests with a clock that steps and tests of web pages need Debian's packages. Without these, and without root to install
+# them, the tests are skipped and say so.
 packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(if $(wildcard /usr/bin/chromium),,chromium)
 test: $(dev)  ## run the tests
 	@[ -z "$(strip $(packages))" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
@@ -30,7 +30,7 @@ test: $(dev)  ## run the tests
 lint: $(dev)  ## check style, format and types
 	.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
 
-format: $(dev)  ## format the code, mend what ruff can mend
+format: $(dev)  ## format the code, fix what ruff can fix
 	.venv/bin/ruff check --fix-only --quiet && .venv/bin/ruff format
 
 bench: $(dev)  ## measure throughput and memory, beside other servers
@@ -42,21 +42,21 @@ fuzz: $(dev)  ## feed random input to the parsers: make fuzz ARGS="--seconds 600
 soak: $(dev)  ## run good clients and every attack, and check all invariants: make soak MINUTES=20
 	$(python) scripts/soak/soak.py --minutes $(MINUTES) $(ARGS)
 
-docs: $(dev)  ## check the documentation against the code, and run its examples
+docs: $(dev)  ## compare the documents with the code, and run their examples
 	$(python) -m pytest tests/test_docs.py tests/test_reliability.py $(ARGS)
 
 docker:  ## build the image
 	docker build --tag pubsub .
 
 lock: export UV_CUSTOM_COMPILE_COMMAND = make lock
-lock: $(dev)  ## make the lock files anew from setup.cfg
+lock: $(dev)  ## make the lock files again from setup.cfg
 	$(compile) --output-file requirements.lock $(ARGS)
 	$(compile) --extra dev --constraint requirements.lock --output-file requirements-dev.lock $(ARGS)
 
 clean:  ## remove .venv, builds and caches
 	rm -rf .venv .cache build dist *.egg-info .coverage* .*_cache .hypothesis
 
-# A copy of the lock in .venv says that it is installed there.
+# A copy of the lock file in .venv means that its packages are installed there.
 .venv/%.lock: %.lock | $(python)
 	$(python) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	cp $< $@

@@ -46,56 +46,54 @@ class Settings:
     port: int = _setting(
         8080, "port to listen on; 0 takes a free one and logs it; a Unix socket has none", ge=0, le=65_535
     )
-    socket_mode: str = _setting("0660", "rights to a Unix socket, in octal digits", min_length=1)
-    mode: Mode = _setting(
-        "release", "debug logs every request and message; GIN_MODE is accepted for it", alias="gin_mode"
-    )
+    socket_mode: str = _setting("0660", "permissions of a Unix socket, in octal digits", min_length=1)
+    mode: Mode = _setting("release", "debug logs every request and message; GIN_MODE is accepted too", alias="gin_mode")
     log_level: Literal[LogLevel, ""] = _setting(
-        "", "the least that is logged, from debug to critical; empty is debug in debug mode, else info"
+        "", "the lowest level that is logged, debug to critical; empty is debug in debug mode, else info"
     )
-    log_format: LogFormat = _setting("text", "text, or json: one object a line")
+    log_format: LogFormat = _setting("text", "text, or json: one object on each line")
     ring_buffer_size: int = _setting(100, "messages that a topic keeps for replay", ge=0, le=1_000_000)
     subscriber_queue_size: int = _setting(
-        100, "messages that wait for a subscriber whose socket takes none", ge=1, le=1_000_000
+        100, "messages that wait for a subscriber whose socket accepts no data", ge=1, le=1_000_000
     )
     ping_period_sec: float = _seconds(30, "time between two heartbeats to a WebSocket client")
-    pong_wait_sec: float = _seconds(60, "time without a frame from a client after which it is dropped")
+    pong_wait_sec: float = _seconds(60, "a client that sends and reads nothing for this time is dropped")
     write_wait_sec: float = _seconds(
-        10, "time that a client with a full queue may take nothing before it is a slow consumer"
+        10, "a client with a full queue that reads nothing for this time is a slow consumer"
     )
-    read_timeout_sec: float = _seconds(15, "time for a request's head and body, and for a message once begun")
-    write_timeout_sec: float = _seconds(15, "time in which a client must take some of an HTTP response")
+    read_timeout_sec: float = _seconds(15, "time for a request and for a message, from the first byte")
+    write_timeout_sec: float = _seconds(15, "a client that reads nothing of a response for this time is cut off")
     idle_timeout_sec: float = _seconds(60, "time that an HTTP connection may be idle between requests")
     shutdown_timeout_sec: float = _seconds(10, "time to close all clients after SIGTERM; the rest are cut off")
     drain_sec: float = _seconds_or_none(
-        0, "time to go on serving after SIGTERM with /health at 503, for a load balancer to notice"
+        0, "time for which the server still serves after SIGTERM, with /health at 503 for a load balancer"
     )
-    reconnect_spread_sec: float = _seconds_or_none(5, "time over which clients are told to come back after a shutdown")
+    reconnect_spread_sec: float = _seconds_or_none(5, "clients are told to reconnect within this time")
     max_message_bytes: int = _setting(
         1_048_576, "the largest message and the largest request body", ge=1024, le=1 << 30
     )
-    max_connections: int = _quota("WebSocket connections in all; 0 is what the limit of open files leaves room for")
+    max_connections: int = _quota("WebSocket connections in all; 0 is as many as open files allow")
     max_connections_per_client: int = _quota("WebSocket connections of one client; 0 is no limit")
     max_subscriptions_per_connection: int = _quota("topics that one connection may be subscribed to; 0 is no limit")
     max_topics: int = _quota("topics in all; 0 is no limit")
     rate_limit_msgs_per_sec: float = _setting(
         0, "requests that a client may make in a second; 0 is no limit", ge=0, le=1_000_000
     )
-    rate_limit_burst: int = _quota("requests that it may make at once, after a pause; 0 is those of one second")
-    data_dir: str = _setting("./data", "directory of durable topics; made when the first of them is", min_length=1)
-    api_keys: str = _secret("who may use REST: name:role:key, parted by commas; empty: see docs/security.md")
-    jwt_secret: str = _secret("secrets of HS256 tokens, of at least 32 bytes, parted by commas")
+    rate_limit_burst: int = _quota("requests that it may make at once; 0 is those of one second")
+    data_dir: str = _setting("./data", "directory of durable topics; created with the first one", min_length=1)
+    api_keys: str = _secret("API keys for REST: name:role:key, separated by commas; see docs/security.md")
+    jwt_secret: str = _secret("secrets of HMAC tokens, at least 32 bytes each, separated by commas")
     jwt_public_key_file: str = _setting("", "file with public keys of tokens, in PEM")
-    jwt_jwks_url: str = _setting("", "where an identity provider publishes its keys")
-    jwt_algorithms: str = _setting("", "algorithms of tokens, parted by commas; empty is all that fit the keys")
-    jwt_audience: str = _setting("", "what the aud of a token must be; one of several, parted by commas")
-    jwt_issuer: str = _setting("", "what the iss of a token must be; one of several, parted by commas")
-    auth_wait_sec: float = _seconds(5, "time that a client without a token has for its auth message")
+    jwt_jwks_url: str = _setting("", "URL at which an identity provider publishes its keys")
+    jwt_algorithms: str = _setting("", "algorithms of tokens, separated by commas; empty is all that fit the keys")
+    jwt_audience: str = _setting("", "the accepted aud of tokens, separated by commas")
+    jwt_issuer: str = _setting("", "the accepted iss of tokens, separated by commas")
+    auth_wait_sec: float = _seconds(5, "time in which a client without a token must send its auth message")
     allowed_origins: str = _setting(
-        "", "origins of web pages that may connect, and call REST, beside the server's own, parted by commas"
+        "", "origins of other web pages that may connect and call REST, separated by commas"
     )
     trusted_proxies: str = _setting(
-        "", "proxies that may tell the addresses of clients: addresses, networks or unix, parted by commas"
+        "", "proxies from which the addresses of clients are accepted: addresses, networks or unix, separated by commas"
     )
     tls_cert_file: str = _setting("", "file with the certificate and its chain, in PEM; read again on SIGHUP")
     tls_key_file: str = _setting("", "file with the certificate's key, in PEM")

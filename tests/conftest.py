@@ -27,7 +27,7 @@ for name in [name for name in os.environ if is_setting(name)]:
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# No test trusts the machine's CA certificates, which aiohttp reads in 40 ms when it is imported.
+# No test uses the machine's CA certificates, which aiohttp loads in 40 ms at its import.
 os.environ["SSL_CERT_FILE"] = os.devnull
 
 
@@ -47,6 +47,6 @@ def new_debug_loop() -> asyncio.AbstractEventLoop:
 
 
 def pytest_collection_finish() -> None:
-    """Take the tests themselves, 150,000 objects that stay, from what the garbage collector goes through."""
+    """Exclude the tests themselves, 150,000 permanent objects, from the work of the garbage collector."""
     gc.collect()
     gc.freeze()

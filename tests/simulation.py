@@ -129,7 +129,7 @@ class Transport(asyncio.Transport):
 
     def close(self) -> None:
         assert not self.closing, (
-            "asyncio's TLS transport raises at everything, and never aborts, once it is closed twice"
+            "after a second close, every method of asyncio's TLS transport raises, and it never aborts"
         )
         self.closing = True
         self.reading = False

@@ -1,4 +1,4 @@
-"""A server on sockets that another process opened: the test plays systemd, which keeps them over a restart."""
+"""A server on sockets that another process opened: the test acts as systemd, which keeps them over a restart."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.harness import (
     on_one_loop,
 )
 
-# What systemd does between fork and exec: descriptors from 3 on, and the process's own id.
+# The steps of systemd between fork and exec: descriptors from 3 on, and the id of the process.
 LAUNCH = """\
 import os, sys, fcntl
 count = int(sys.argv[1])
@@ -39,7 +39,7 @@ os.environ.setdefault("LISTEN_FDS", str(count))
 os.environ.setdefault("LISTEN_PID", str(os.getpid()))
 os.execv(sys.executable, [sys.executable, "-m", "pubsub", "serve", *sys.argv[2 + count :]])
 """
-# Loaded by each Python of the server: its process that reads the settings says what it has inherited.
+# Each Python process of the server loads this; the one that reads the settings reports what it has inherited.
 SPY = """\
 import json, os, sys
 if "pubsub.settings_reader" in sys.orig_argv:
@@ -66,7 +66,7 @@ def launch(handed_over: Sequence[socket.socket | int], *flags: str, **environmen
 
 
 class ActivatedServer(ServerProcess):
-    """A server that got its sockets; HOST is one on which nobody could listen."""
+    """A server that inherits its sockets; HOST is an address on which it could not listen."""
 
     def __init__(self, *handed_over: socket.socket, **environment: str) -> None:
         self.process = launch(handed_over, "--host", "192.0.2.1", **environment)
@@ -78,7 +78,7 @@ class ActivatedServer(ServerProcess):
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """A path for a Unix socket, which must not be long."""
+    """Return a short path, as a Unix socket needs."""
     return os.path.relpath(tmp_path / "s")
 
 
@@ -113,12 +113,12 @@ async def test_it_serves_on_each_socket_in_place_of_host_and_port(tmp_path: Path
             assert f"[INFO] Listening on unix:{path}\n" in server.log
             assert server.stop() == 0
             assert "Traceback" not in server.log
-            assert os.listdir(tmp_path) == ["s"], "the file is systemd's"
+            assert os.listdir(tmp_path) == ["s"], "the file belongs to systemd"
 
 
 @on_one_loop
 async def test_a_restart_refuses_no_connection(path: str) -> None:
-    """Who connects while no server runs is answered by the next one."""
+    """A client that connects while no server runs gets its answer from the next one."""
     with listening() as tcp, socket.socket(socket.AF_UNIX) as unix:
         unix.bind(path)
         unix.listen()
@@ -151,7 +151,7 @@ async def test_while_it_shuts_down_new_connections_wait_for_the_next_one() -> No
     with listening() as tcp, ActivatedServer(tcp) as server:
         client = await RawClient.connect(port_of(tcp))
         server.process.send_signal(signal.SIGTERM)
-        assert await client.close_code() == 1001  # which comes after it has ceased to accept
+        assert await client.close_code() == 1001  # it comes after the server has stopped accepting
         late = await ask_for_health(port_of(tcp))
         assert server.wait() == 0
         with ActivatedServer(tcp):
@@ -210,7 +210,7 @@ async def test_under_systemds_own_hand() -> None:
         try:
             assert process.stderr is not None
             while b"Listening on" not in (line := process.stderr.readline()):
-                assert line, "it ended"
+                assert line, "the server has ended"
             async with asyncio.timeout(PATIENCE):
                 client = await ask_for_health(port)  # its connection starts the server
                 assert (await client.read_response())[0] == 200

@@ -1,4 +1,4 @@
-"""The steps of the server's life, one by one; tests/test_shutdown.py has what clients see of its end."""
+"""The server's lifecycle step by step; tests/test_shutdown.py has the clients' view of a shutdown."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from pubsub.lifecycle import (
     tune_collector,
     warn_of_open_doors,
 )
-from tests.harness import RawClient, make_settings, new_id, on_one_loop, run_server
+from tests.harness import PATIENCE, RawClient, make_settings, new_id, on_one_loop, run_server
 
 
 def listener_on(*sockets: socket.socket) -> Listener:
     return cast(Listener, SimpleNamespace(sockets=sockets))
 
 
-# What it listens on
+# Addresses to listen on
 
 
 @on_one_loop
@@ -184,7 +184,7 @@ class Journal:
 
 @pytest.fixture
 def journal(monkeypatch: pytest.MonkeyPatch) -> Journal:
-    """The journal of every Broker."""
+    """Replace the durable journal of every Broker."""
     journal = Journal()
     monkeypatch.setattr("pubsub.core.broker.Broker.durable_journal", journal, raising=False)
     return journal
@@ -220,7 +220,7 @@ async def test_a_journal_that_was_closed_is_known_as_such(journal: Journal) -> N
 
 
 def app_with(journal: Journal) -> web.Application:
-    """An Application of which only the journal and the state matter."""
+    """Make an Application; only its journal and its state matter here."""
     app = create_app(make_settings())
     assert app[BROKER].durable_journal is cast(object, journal)
     return app
@@ -242,13 +242,14 @@ async def test_closing_the_clients_again_finds_none() -> None:
 async def test_a_journal_that_does_not_close_does_not_keep_the_process(
     is_closed: bool, journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A thread that waits for the disk would."""
+    """A thread that waits for the disk would keep the process alive."""
     caplog.set_level("INFO")
     statuses: list[int] = []
     monkeypatch.setattr(os, "_exit", statuses.append)
+    monkeypatch.setattr(journal, "call_after", lambda callback: callback())
     if not is_closed:
         monkeypatch.setattr(journal, "close", lambda: (_ for _ in ()).throw(TimeoutError))
-    settings = make_settings(shutdown_timeout_sec=0.05)
+    settings = make_settings(shutdown_timeout_sec=PATIENCE)
     app = create_app(settings)
     runner = web.AppRunner(app)
     await runner.setup()

@@ -148,7 +148,7 @@ def test_sockets_of_systemd_are_those_of_the_settings() -> None:
     assert re.findall(r"^ListenStream=(.+)", unit, re.MULTILINE) == [str(Settings().port)]
     assert re.findall(r"^#SocketMode=(.+)", unit, re.MULTILINE) == [Settings().socket_mode]
     assert re.findall(r"^Backlog=(.+)", unit, re.MULTILINE) == [str(BACKLOG)]
-    assert "Accept=" not in unit, "a server for each connection"
+    assert "Accept=" not in unit, "it would start a server for each connection"
 
 
 def test_help_lists_every_verb() -> None:

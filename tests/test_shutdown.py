@@ -80,7 +80,7 @@ async def test_each_client_is_told_when_to_come_back_and_closed_with_1001(number
             told.append(draining["reconnect_after_ms"])
         assert server.wait() == 0, "the server does not wait for a client that has answered"
         assert all(type(after) is int and 0 <= after <= spread * 1000 for after in told)
-        assert len(set(told)) == len(told), "each has another time"
+        assert len(set(told)) == len(told), "each client gets another time"
         assert min(told) < spread * 500 < max(told), "spread over the time"
         assert "Traceback" not in server.log
         assert not re.search("cut off", server.log, re.IGNORECASE)

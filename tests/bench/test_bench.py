@@ -199,7 +199,7 @@ def test_cache_forgets_the_oldest() -> None:
     assert [number for number in range(1, 5) if cache.get(number)] == [2, 3, 4]
     cache.add(3, Piece(b"short", 1, []))
     cache.add(5, Piece(b"x" * (CACHE_BYTES // 4), 1, []))
-    assert [number for number in range(1, 6) if cache.get(number)] == [2, 3, 4, 5], "a shorter piece makes room"
+    assert [number for number in range(1, 6) if cache.get(number)] == [2, 3, 4, 5], "a shorter piece leaves room"
     cache.add(6, Piece(b"x" * 2 * CACHE_BYTES, 1, []))
     assert [number for number in range(1, 7) if cache.get(number)] == [6], "the newest is kept whatever its size"
 
@@ -239,7 +239,7 @@ def test_flags_that_make_no_sense(flags: str, told: str, capsys: pytest.CaptureF
 def test_defaults() -> None:
     plan = read_plan([])
     assert str(plan.base.origin()) == "http://127.0.0.1:8080"
-    assert plan.topic != read_plan([]).topic, "each run has a topic of its own"
+    assert plan.topic != read_plan([]).topic, "each run has its own topic"
     assert read_plan(["--rate", "5", "--size", "1000000"]).most_in_flight == 67
 
 

@@ -46,7 +46,7 @@ def access_headers(response: aiohttp.ClientResponse) -> set[str]:
 
 @pytest.mark.parametrize("path", [*PATHS, "/nowhere"])
 async def test_a_preflight_is_answered_for_every_route_and_method(path: str) -> None:
-    """It is answered before identity and rates, which refuse every request here; also if the page would get a 404."""
+    """The answer comes before identity and rates, which refuse every request here; also if the page would get a 404."""
     async with run_server(**SHARING, api_keys=API_KEYS, rate_limit_msgs_per_sec=0.01, rate_limit_burst=1) as server:
         for method in METHODS:
             response = await preflight(server, path, method, PAGE)

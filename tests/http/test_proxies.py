@@ -1,4 +1,4 @@
-"""Addresses and schemes of clients behind proxies: which proxies are believed, and how they tell them."""
+"""Addresses and schemes of clients behind proxies: trusted proxies, and the fields that they send."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ XFF = "X-Forwarded-For"
 
 
 def found(headers: Mapping[str, str] | list[tuple[str, str]], peer: str = "10.0.0.1") -> tuple[str, str]:
-    """Address and scheme of the client; the scheme is empty where none is told."""
+    """Return the address and the scheme of the client; the scheme is empty if no field gives one."""
     client = PROXIES.find_client(peer, read_hops(CIMultiDict(headers)))
     return client.address, client.scheme
 
@@ -69,9 +69,9 @@ FORWARDED_FOR = [
     ("[2001:DB8::7]:4711", "2001:db8::7"),
     ("::ffff:203.0.113.7", "203.0.113.7"),
     ("203.0.113.7, ::ffff:192.168.1.1", "203.0.113.7"),
-    ("192.168.1.2, 192.168.1.1", "192.168.1.2"),  # nobody but proxies
+    ("192.168.1.2, 192.168.1.1", "192.168.1.2"),  # only proxies
     ("192.168.1.1", "192.168.1.1"),
-    # An entry that is no address: the proxy that told it is the last that is known.
+    # An entry is not an address: the proxy that sent it is the last known address.
     ("unknown", "10.0.0.1"),
     ("203.0.113.7, unknown", "10.0.0.1"),
     ("203.0.113.7, unknown, 192.168.1.1", "192.168.1.1"),
@@ -128,11 +128,11 @@ FORWARDED = [
     ("", "10.0.0.1", ""),
     ("for", "10.0.0.1", ""),
     ("for=", "10.0.0.1", ""),
-    ("for=[2001:db8::7]", "10.0.0.1", ""),  # must be quoted
+    ("for=[2001:db8::7]", "10.0.0.1", ""),  # it must be quoted
     ("for=203.0.113.7 proto=https", "10.0.0.1", ""),
     ('for="203.0.113.7', "10.0.0.1", ""),
     ("for=203.0.113.7;proto=gopher", "203.0.113.7", "gopher"),
-    # What a client sends in front of the entry of a proxy must not swallow that, and stand for it.
+    # Text that a client sends before the entry of a proxy must not hide that entry or replace it.
     ('for=6.6.6.6;x=", for=203.0.113.7', "10.0.0.1", ""),
     ('for=6.6.6.6;x=", for="[2001:db8::7]"', "10.0.0.1", ""),
     ('for=6.6.6.6;x=", for="[2001:db8::7]";y="', "10.0.0.1", ""),
@@ -146,7 +146,7 @@ def test_row_20_forwarded_of_rfc_7239(text: str, address: str, scheme: str) -> N
 
 
 def test_x_forwarded_headers_win() -> None:
-    """Most proxies write them, and let a client's own ``Forwarded`` through."""
+    """Most proxies write these fields, and forward a client's own ``Forwarded`` unchanged."""
     forwarded = {"Forwarded": "for=6.6.6.6;proto=https"}
     assert found(forwarded | {XFF: "203.0.113.7", "X-Forwarded-Proto": "http"}) == ("203.0.113.7", "http")
     assert found(forwarded | {XFF: "203.0.113.7"}) == ("203.0.113.7", "")
@@ -250,7 +250,7 @@ async def test_wrong_keys_of_one_client_behind_a_proxy_slow_down_nobody_else(mon
     ("proto", "allowed"), [("https", {"https"}), ("http", {"http", "https"}), ("", {"http", "https"})]
 )
 async def test_the_scheme_that_a_proxy_tells_counts_for_origins(proto: str, allowed: set[str]) -> None:
-    """Without one, and with http, a page may have come by either: another proxy in front may have ended TLS."""
+    """With http or no scheme a page may have used either: another proxy in front may terminate TLS."""
     async with run_server(trusted_proxies="127.0.0.1") as server:
         for scheme in ("http", "https"):
             headers = {"Origin": f"{scheme}://127.0.0.1:{server.port}", "X-Forwarded-Proto": proto}

@@ -1,4 +1,4 @@
-"""The recipes of docs/operation.md, in the proxies themselves: REST, a WebSocket, and the client's real address."""
+"""The recipes of docs/operation.md, run in the real proxies: REST, a WebSocket, and the client's real address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from certificate import trusting, write_certificate
 
 from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, free_port, on_one_loop
 
-CLIENT = "127.0.0.2"  # all of 127.0.0.0/8 is this machine: an address that neither proxy nor server has
+CLIENT = "127.0.0.2"  # an address of this machine (127.0.0.0/8) that neither the proxy nor the server uses
 FORGED = {"X-Forwarded-For": "192.0.2.66", "X-Forwarded-Proto": "http", "Forwarded": "for=192.0.2.66;proto=http"}
 
 
@@ -72,7 +72,7 @@ def haproxy(folder: Path, port: int, server: int) -> list[str]:
 
 
 def caddy(folder: Path, port: int, server: int) -> list[str]:
-    """Without the certificate that Caddy would ask for, and without the port of its own interface."""
+    """Return the command of Caddy, without its own certificate request and without its admin port."""
     certificate, key = write_certificate(folder, "proxy")
     config = folder / "Caddyfile"
     config.write_text(
@@ -88,7 +88,7 @@ def caddy(folder: Path, port: int, server: int) -> list[str]:
 
 @contextlib.contextmanager
 def running(command: list[str], port: int, folder: Path) -> Iterator[None]:
-    """The proxy, once it accepts connections."""
+    """Run the proxy; wait until it accepts connections."""
     with (folder / "log").open("w") as log:
         environment = {"PATH": PATH, "HOME": str(folder)}
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment)
@@ -104,7 +104,7 @@ def running(command: list[str], port: int, folder: Path) -> Iterator[None]:
         process.wait()
 
 
-PATH = f"{os.environ['PATH']}:/usr/sbin"  # where nginx and HAProxy are, and an ordinary user does not look
+PATH = f"{os.environ['PATH']}:/usr/sbin"  # the folder of nginx and HAProxy, which is not in an ordinary user's PATH
 
 
 def accepts(port: int) -> bool:
@@ -137,7 +137,7 @@ async def test_a_recipe_does_what_it_says(
 
 
 async def use(url: str, *, topic: str) -> None:
-    """Make a topic, publish to it and get the message, with forged fields in every request."""
+    """Create a topic, publish to it and receive the message, with forged fields in every request."""
     connector = aiohttp.TCPConnector(ssl=trusting(), local_addr=(CLIENT, 0))
     async with aiohttp.ClientSession(url, connector=connector, headers=FORGED) as http:
         for origin, status in ((url, 201), (url.replace("https", "http"), 403)):

@@ -223,7 +223,7 @@ def fill(server: Server) -> bytes:
 
 @pytest.mark.parametrize("pipelined", [1, 50], ids=["one answer", "many answers"])
 async def test_who_does_not_read_its_answer_is_cut_off(pipelined: int) -> None:
-    """It gets only the bytes in the buffers, then the end of the connection."""
+    """The client gets only the bytes in the buffers, then the end of the connection."""
     async with limited(write_timeout_sec=0.3, send_buffer=SMALL_BUFFER) as server:
         client = await connect_beside(server, SMALL_BUFFER)
         await client.send(fill(server) * pipelined)

@@ -1,4 +1,4 @@
-"""Every kind of answer names its server, and neither Python nor aiohttp, whatever makes it."""
+"""The Server header: every kind of answer names this server, and none names Python or aiohttp."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ async def test_a_durable_topic_that_can_t_be_stored_is_refused_and_health_says_w
 
 
 async def test_row_32_disconnect_closes_a_subscriber_at_the_first_overflow(caplog: pytest.LogCaptureFixture) -> None:
-    """It is closed at once, not after WRITE_WAIT_SEC; a subscriber that keeps up is not affected."""
+    """The server closes it at once, not after WRITE_WAIT_SEC; a subscriber that keeps up is not affected."""
     async with run_server(send_buffer=1 << 14, write_wait_sec=3600) as server:
         async with server.http.post("/topics", json={"name": "t", "overflow": "disconnect"}) as response:
             assert response.status == 201

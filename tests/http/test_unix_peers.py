@@ -17,7 +17,7 @@ from pubsub.lifecycle import listen
 from tests.credentials import API_KEYS
 from tests.harness import RawClient, eventually, make_settings
 
-# What a client may call itself: with bind(2), of which the server's end of the connection has the name for an address.
+# Names that a client may give itself with bind(2): the server's side of the connection has the name as the address.
 NAMES = {"nothing": None, "a path": "client", "an address": "192.0.2.7", "a colon": "a:b", "IPv6": "2001:db8::7",
          "a name without a file": "\0 client"}  # fmt: skip
 
@@ -81,7 +81,7 @@ async def test_the_access_log_names_no_address(kind: str, caplog: pytest.LogCapt
     ("host", "status"), [("localhost", 201), ("pubsub", 201), ("127.0.0.1:8080", 201), ("attacker.example", 403)]
 )
 async def test_a_page_whose_name_was_made_to_mean_the_proxy_is_refused(host: str, status: int) -> None:
-    """As over loopback: what comes over a Unix socket came through a proxy, which may listen on loopback."""
+    """As over loopback: a request over a Unix socket came through a proxy, which may listen on loopback."""
     async with unix_server():
         head = f"POST /topics HTTP/1.1\nHost: {host}\nOrigin: http://{host}\nContent-Length: 17"
         client = await connect()

@@ -480,7 +480,7 @@ async def test_the_writing_thread_is_let_through_before_work_that_takes_long(
         await raw.send(ping * 20)
         for _ in range(20):
             await raw.receive()
-        assert len(calls) >= 7, "once for five"
+        assert len(calls) >= 7, "one call for five requests"
 
 
 async def send_many(client: Client, count: int, payload: str) -> None:

@@ -282,7 +282,7 @@ def refusal(directory: Path) -> str:
 
 
 async def reason_not_to_start(directory: Path) -> str:
-    """The error of a server in this loop: a program prints it as its last line."""
+    """Start a server in this loop that fails; return its error, which a program prints as its last line."""
     with pytest.raises(JournalError) as refused:
         async with run_server(data_dir=str(directory)):
             pass

@@ -1,4 +1,4 @@
-"""What a process gets from systemd with LISTEN_FDS, and what it may not be."""
+"""Sockets from systemd by LISTEN_FDS: those that a server takes, and those that it refuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pubsub.system.activation import ActivationError, take_sockets
 
 @pytest.fixture(autouse=True)
 def first(monkeypatch: pytest.MonkeyPatch) -> int:
-    """The first descriptor of those that are handed over; that of a real server is open in the process of a test."""
+    """Replace the first descriptor (3), which is in use in a test process, by a free one; return it."""
     number = 100
     monkeypatch.setattr(activation, "FIRST", number)
     return number
@@ -23,7 +23,7 @@ def first(monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest.fixture
 def hand_over(first: int) -> Iterator[Callable[..., dict[str, str]]]:
-    """A function that puts sockets, or descriptors, where they are expected, and returns the environment to that."""
+    """Return a function that duplicates sockets or descriptors to the expected numbers and returns the environment."""
     given: list[int] = []
 
     def hand_over(*found: socket.socket | int, **more: str) -> dict[str, str]:

@@ -195,7 +195,7 @@ async def test_full_and_taking_nothing_is_cut_with_1013(caplog: pytest.LogCaptur
         assert "Slow consumer detected: client_id=sleepy" in caplog.text
         assert [message async for message in stalled.read_messages()][-1]["error"]["code"] == "SLOW_CONSUMER"
         await eventually(lambda: server.connections == 1)
-        assert time.monotonic() - cut < 2, "gone within a second, and a second for a busy machine"
+        assert time.monotonic() - cut < 2, "closed within a second, and a second for a busy machine"
         assert (await server.get("/stats"))["topics"]["orders"]["subscribers"] == 1
         await flood(healthy, "orders", 1)
 
@@ -291,7 +291,7 @@ async def test_stalled_but_not_full_is_not_cut() -> None:
 
 
 async def test_slow_but_alive_is_not_cut() -> None:
-    """It reads a little at a time and its queue is always full; a client that stalled later is closed."""
+    """The client reads a little at a time and its queue is always full; a client that stalled later is closed."""
     async with (
         run_server(subscriber_queue_size=5, write_wait_sec=1, send_buffer=SMALL_BUFFER) as server,
         server.client() as healthy,

@@ -76,7 +76,7 @@ async def test_the_request_handler_has_what_is_used(name: str, file: str) -> Non
 
 @pytest.mark.parametrize("fields", [b"", b"Connection: Upgrade\r\nUpgrade: websocket\r\n"])
 async def test_the_parser_stops_at_the_end_of_a_request(fields: bytes) -> None:
-    """It also stops after an upgrade request: the server must see the bytes after it before aiohttp drops them."""
+    """The parser also stops after an upgrade request: the server must see the next bytes before aiohttp drops them."""
     handler = make_handler()
     parser = HttpRequestParser(handler, handler._loop, 1 << 16, max_msg_queue_size=1)
     messages, upgraded, tail = parser.feed_data(b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % fields * 2)
@@ -123,7 +123,7 @@ def test_a_server_loads_no_ca_certificates_for_a_client(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    require(int(done.stdout) == 0, "its client loads CA certificates all the same", see="pubsub/__main__.py")
+    require(int(done.stdout) == 0, "its client still loads CA certificates", see="pubsub/__main__.py")
 
 
 def handlers_alive() -> int:
@@ -139,17 +139,17 @@ async def test_after_the_change_of_hands_aiohttp_holds_nothing_of_the_connection
         await asyncio.sleep(0)
         held = server.runner.server
         assert held is not None
-        require(not held.connections, "the server still counts a connection that was detached as its own")
+        require(not held.connections, "the server still counts a detached connection")
         await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
         gc.collect()
         left = handlers_alive() - handlers
-        require(left == 0, f"{left} request handlers of {len(clients)} outlive the change of hands")
+        require(left == 0, f"{left} request handlers of {len(clients)} remain after the upgrade")
         for client in clients:
             await client.send_text({"type": "ping"})
             assert (await client.receive())["type"] == "pong"
         for connection in open_connections(server):
             transport = connection._transport
-            require(transport.get_protocol() is connection, "the transport has not got its new protocol")
+            require(transport.get_protocol() is connection, "the transport does not have its new protocol")
             nodelay = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             require(nodelay, "TCP_NODELAY is not set on accepted connections any more: set it in Connection.open")
 
@@ -190,7 +190,7 @@ async def test_what_comes_right_behind_the_handshake_is_not_lost_silently(pieces
             answer = await client.read_until(b"\r\n\r\n")
             require(
                 answer.startswith(b"HTTP/1.1 400 "),
-                "what came behind the head is not seen",
+                "the bytes after the head are not seen",
                 see="pubsub/http/pipeline.py",
             )
         else:
@@ -207,7 +207,7 @@ async def test_nothing_is_written_behind_the_101() -> None:
         client = await RawClient.connect(server.port)
         await client.send(masked_frame(0x89, b"first"))
         frame = await client.read_frame()
-        require(frame == (0x8A, b"first"), f"aiohttp writes {frame!r} to a socket that is no longer its own")
+        require(frame == (0x8A, b"first"), f"aiohttp writes {frame!r} to a detached socket")
 
 
 async def test_a_client_that_leaves_during_the_handshake_leaves_nothing() -> None:
