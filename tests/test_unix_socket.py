@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 from certificate import trusting, write_certificate
 
+from tests.forked import ForkedProcess
 from tests.harness import (
     NOWHERE,
     REPOSITORY,
@@ -45,13 +46,7 @@ class UnixServerProcess(ServerProcess):
     """A server on the socket ``pubsub.sock`` of a directory, or on ``host``."""
 
     def __init__(self, directory: Path, *flags: str, host: str = f"unix:{NAME}") -> None:
-        self.process = subprocess.Popen(
-            command("serve", "--host", host, "--data-dir", NOWHERE, *flags),
-            cwd=directory,
-            env=environment(),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.process = ForkedProcess(["--host", host, "--data-dir", NOWHERE, *flags], directory, environment())
         self.log = ""
         self.directory = directory
         self.path = self.read_log_until(r"Listening on (?:https\+)?unix:(.+)")[1]
