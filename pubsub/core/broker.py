@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from math import inf
 from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
@@ -253,12 +252,15 @@ class Broker:
         self._end_memberships(topic, [member for lane in topic.lanes for member in lane.members])
 
     def deliver(self, topic: Topic, event: StoredEvent) -> None:
-        if topic.expiring or event.expires < inf:
+        if topic.expiring:
             topic.purge(self._clock.monotonic())
         if topic.add(event):
             if not self._unflushed:
                 self._defer(self.flush)
             self._unflushed.append(topic)
+
+    def begin_to_expire(self, topic: Topic) -> None:
+        topic.expiring = True
 
     def trim(self, topic: Topic, first: int, size: int) -> None:
         topic.trim(first, size)

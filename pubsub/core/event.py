@@ -36,9 +36,14 @@ class StoredEvent(Struct, frozen=True, gc=False):
     expires: float = inf
 
 
-def make_event(topic: str, message: Message, seq: int, ts: str, expires: float = inf) -> StoredEvent:
+def make_event(topic: str, message: Message, seq: int, ts: str) -> StoredEvent:
     """Make a new event. Every journal uses this function."""
-    return StoredEvent(seq, encode(Event(topic, message, seq, ts)), expires)
+    return StoredEvent(seq, encode(Event(topic, message, seq, ts)))
+
+
+def expiring_at(event: StoredEvent, moment: float) -> StoredEvent:
+    """The same event, which expires at ``moment``."""
+    return StoredEvent(event.seq, event.text, moment)
 
 
 class Encoding(Protocol):

@@ -61,6 +61,10 @@ class Host(Protocol):
         """Deliver the next event of a topic: the journal has it."""
         ...
 
+    def begin_to_expire(self, topic: Topic) -> None:
+        """Called before the delivery of an event with a TTL."""
+        ...
+
     def trim(self, topic: Topic, first: int, size: int) -> None:
         """The journal holds the events from ``first`` on, ``size`` bytes in all."""
         ...

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from pubsub.core.backlog import OutboxOptions
-from pubsub.core.event import Encoding, Source, StoredEvent, make_batch
+from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batch
 from pubsub.core.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -85,18 +85,26 @@ class Lane:
         if self._writes is None:
             self._writes = tuple(self._ready.values())
         encoded = self.encoding.events(events)
-        batch = make_batch(self.topic, events, encoded)
-        lagging = list(self._lagging)  # taken before the writes: a member that blocks at this batch has it already
-        writes, offers = iter(self._writes), iter(lagging)
+        writes, lagging = iter(self._writes), list(self._lagging)  # a member that blocks at this batch has it already
         while True:
             try:
                 for write in writes:
                     write(encoded)
-                for member in offers:
-                    member.offer(batch)
-                return
+                break
             except Exception:  # the other members still get the batch
-                log.exception("Internal error at a subscriber of topic %(topic)s", {"topic": self.topic.name})
+                self._log_fault()
+        if lagging:
+            self._offer(make_batch(self.topic, events, encoded), lagging)
+
+    def _offer(self, batch: Batch, lagging: list[Subscriber]) -> None:
+        for member in lagging:
+            try:
+                member.offer(batch)
+            except Exception:
+                self._log_fault()
+
+    def _log_fault(self) -> None:
+        log.exception("Internal error at a subscriber of topic %(topic)s", {"topic": self.topic.name})
 
 
 class Subscriber(Outbox):

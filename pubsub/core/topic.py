@@ -114,7 +114,6 @@ class Topic:
 
     def purge(self, now: float) -> None:
         """Remove the oldest events that have expired. One that expires before an older one waits for that."""
-        self.expiring = True
         self.ring.purge(now, PURGED_AT_ONCE)
 
     def in_ring(self, after: int) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from msgspec import UNSET, structs
+from msgspec import UNSET
 
 from pubsub.core.clock import Clock
-from pubsub.core.event import make_event
+from pubsub.core.event import expiring_at, make_event
 from pubsub.core.journal import StoredTopic, lifetime, random_epoch
 from pubsub.journals.dedup import RecentIds, id_key
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class MemoryLog:
     """One topic (TopicLog). Every call ends in the same step."""
 
-    __slots__ = ("_clock", "_deliver", "_host", "_name", "_options", "_seen", "_seq", "topic")
+    __slots__ = ("_clock", "_deliver", "_has_ttl", "_host", "_name", "_options", "_seen", "_seq", "topic")
 
     topic: Topic
 
@@ -33,6 +33,7 @@ class MemoryLog:
         self._deliver = host.deliver
         self._clock = clock
         self._seq = 0
+        self._has_ttl = options.ttl_sec is not None
         self._seen = None if options.dedup_sec is None else RecentIds(name, options.dedup_sec)
 
     def append(self, request: Publish, publisher: Publisher) -> None:
@@ -46,8 +47,9 @@ class MemoryLog:
             self._seen.add(key, seq, now)
         self._seq = seq
         event = make_event(self._name, request.message, seq, ts)
-        if request.ttl_sec is not UNSET or self._options.ttl_sec is not None:
-            event = structs.replace(event, expires=self._clock.monotonic() + lifetime(self._options, request))
+        if self._has_ttl or request.ttl_sec is not UNSET:
+            event = expiring_at(event, self._clock.monotonic() + lifetime(self._options, request))
+            self._host.begin_to_expire(self.topic)
         self._deliver(self.topic, event)
         publisher.published(request, seq, ts)
 

@@ -267,7 +267,10 @@ class SqliteJournal:
         self._unwritten_bytes -= _size(request)
         assert publisher is not None, "append was given one"
         if operation.event is not None:
-            self._host.deliver(_log_of(operation).topic, operation.event)
+            topic = _log_of(operation).topic
+            if operation.event.expires < inf:
+                self._host.begin_to_expire(topic)
+            self._host.deliver(topic, operation.event)
             publisher.published(request, operation.seq, operation.ts)
         elif operation.failure is not None:
             publisher.refused(request, operation.failure)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from pubsub.core.event import StoredEvent, make_event
+from pubsub.core.event import StoredEvent, expiring_at, make_event
 from pubsub.core.journal import JournalError, lifetime
 from pubsub.journals import DATABASE
 from pubsub.journals.dedup import RecentIds, id_key
@@ -176,12 +176,12 @@ class Writer:
             return
         state.seq += 1
         ttl = lifetime(log.options, request)
-        event = make_event(log.name, request.message, state.seq, operation.ts, self._monotonic() + ttl)
+        event = make_event(log.name, request.message, state.seq, operation.ts)
         expires = None if ttl == inf else self._now() + ttl
         self._rows.append((event_key(log.number, state.seq), event.text, expires))
         state.size += len(event.text)
         operation.seq = state.seq
-        operation.event = event
+        operation.event = event if ttl == inf else expiring_at(event, self._monotonic() + ttl)
         self._touched.add(log.number)
 
     def _remember(self, number: int, state: State, request: Publish) -> int:

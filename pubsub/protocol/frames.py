@@ -32,12 +32,16 @@ CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 
 
 def text_frame(payload: bytes) -> bytes:
     """One unfragmented, unmasked text frame around ``payload``."""
-    return TEXT_HEADERS[len(payload)] + payload
+    size = len(payload)
+    return (SHORT_HEADERS[size] if size < len(SHORT_HEADERS) else _text_header(size)) + payload
 
 
 def text_frames(payloads: Sequence[bytes]) -> bytes:
     """One such frame for each payload, joined."""
-    return b"".join([TEXT_HEADERS[len(payload)] + payload for payload in payloads])
+    try:
+        return b"".join([SHORT_HEADERS[len(payload)] + payload for payload in payloads])
+    except IndexError:  # one of them is long
+        return b"".join([_text_header(len(payload)) + payload for payload in payloads])
 
 
 def control_frame(opcode: int, payload: bytes = b"") -> bytes:
@@ -51,18 +55,15 @@ def close_frame(reason: CloseReason) -> bytes:
     return control_frame(CLOSE, reason.code.to_bytes(2, "big") + reason.reason.encode())
 
 
-class _Headers(dict[int, bytes]):
-    """Headers of text frames by payload size. Those of the usual sizes are stored: 0.3 µs less for each."""
-
-    def __missing__(self, size: int) -> bytes:
-        if size < 126:
-            return bytes((FIN_TEXT, size))
-        if size < 1 << 16:
-            return bytes((FIN_TEXT, 126)) + size.to_bytes(2, "big")
-        return bytes((FIN_TEXT, 127)) + size.to_bytes(8, "big")
+def _text_header(size: int) -> bytes:
+    if size < 126:
+        return bytes((FIN_TEXT, size))
+    if size < 1 << 16:
+        return bytes((FIN_TEXT, 126)) + size.to_bytes(2, "big")
+    return bytes((FIN_TEXT, 127)) + size.to_bytes(8, "big")
 
 
-TEXT_HEADERS: Final = _Headers({size: _Headers()[size] for size in range(1024)})
+SHORT_HEADERS: Final = tuple(map(_text_header, range(1024)))  # 0.3 µs less for each frame of the usual sizes
 
 
 class ProtocolFault(Exception):

@@ -17,7 +17,7 @@ from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
 from pubsub.core.losses import Loss
 from pubsub.protocol.errors import CloseReason, SlowConsumer
-from pubsub.protocol.frames import PING, TEXT_HEADERS, close_frame, control_frame, text_frame
+from pubsub.protocol.frames import PING, close_frame, control_frame, text_frame
 from pubsub.protocol.replies import Info, encode, error_reply
 from pubsub.system.tcp_info import Traffic, Uptake, traffic, uptake
 from pubsub.websocket.ending import End, Ending
@@ -122,7 +122,7 @@ class ClientTransport(asyncio.Protocol):
 
     def reply(self, text: bytes) -> None:
         """Send the text of an answer with others of this tick (Replies)."""
-        self._reply_frame(TEXT_HEADERS[len(text)] + text)
+        self._reply_frame(text_frame(text))
 
     def _reply_frame(self, frame: bytes) -> None:
         if self._replies is None:

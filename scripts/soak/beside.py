@@ -103,10 +103,12 @@ async def play_few_files(stage: Stage, server: Victim, name: str, seconds: float
 
 async def rest_of(server: Victim, before: int) -> int:
     """Return the memory that stays: up to 96 handshakes with 256 KiB each may still end after the last flood."""
-    ends = time.monotonic() + SETTLE_SEC
-    while (grown := rss_of(server) - before) > GROWTH and time.monotonic() < ends:
-        await asyncio.sleep(0.1)
-    return grown
+
+    async def is_small() -> bool:
+        return rss_of(server) - before <= GROWTH
+
+    await until(is_small, SETTLE_SEC)
+    return rss_of(server) - before
 
 
 def rss_of(server: Victim) -> int:
