@@ -315,7 +315,7 @@ async def test_a_client_with_much_to_say_lets_others_have_their_turns() -> None:
 @pytest.mark.parametrize("control", [PING, PONG])
 async def test_a_flood_of_control_frames_is_no_message_that_does_not_end(control: int) -> None:
     """Proof by order: another client, whose message does not end, is closed while this one is still served."""
-    async with run_server(read_timeout_sec=0.5) as server:
+    async with run_server(read_timeout_sec=0.3) as server:
         flooding, stuck = await RawClient.connect(server.port), await RawClient.connect(server.port)
         await stuck.send(masked_frame(TEXT, b" "))
         closed = asyncio.ensure_future(stuck.close_code())
