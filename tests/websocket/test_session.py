@@ -46,6 +46,7 @@ class SlowLog:
         self._seq = 0
         self._publishes: list[tuple[Publish, Publisher]] = []
         self.reads: list[Found] = []
+        self.searches: list[Callable[[bool | Failure], None]] = []
 
     def append(self, request: Publish, publisher: Publisher) -> None:
         self._publishes.append((request, publisher))
@@ -65,8 +66,8 @@ class SlowLog:
     def read(self, after: int, until: int, limit: int, done: Found) -> None:
         self.reads.append(done)
 
-    def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> NoReturn:
-        raise AssertionError("nothing is looked for here")
+    def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
+        self.searches.append(done)
 
     def delete(self, done: Done) -> None:
         self._host.remove_topic(self.topic)
@@ -182,7 +183,7 @@ class World:
         )
         for name in ("t", "u"):
             self.broker.create_topic(name)
-        self.broker.create_topic("d", TopicOptions(durable=True, history=100))
+        self.broker.create_topic("d", TopicOptions(durable=True, history=100, ttl_sec=3600))
         self.log = self.journal.logs["d"]
 
     def end_tick(self) -> None:
@@ -431,6 +432,29 @@ def test_a_client_that_is_gone_gets_no_answer(world: World) -> None:
     Client(world, client_id="bob").publish("t")
     world.end_tick()
     assert client.take() == []
+
+
+def test_a_client_that_is_gone_is_not_subscribed(world: World) -> None:
+    """A resume into the file of a topic with a time to live asks the disk first."""
+    client = Client(world)
+    ask_for_what_is_on_the_disk(world, client)
+    world.log.reads[0](page_of(1, 2))
+    client.subscribe("d", resume={"d": {"epoch": "e", "seq": 1}})
+    (done,) = world.log.searches
+    client.session.end()
+    done(False)
+    world.end_tick()
+    assert world.broker.subscriber_count == 0
+
+
+@pytest.mark.parametrize(("last_n", "limit"), [(4, 2), (2, 4)])
+def test_a_history_has_so_many_of_the_newest_and_no_more_than_its_limit(world: World, last_n: int, limit: int) -> None:
+    client = Client(world)
+    for _ in range(RING):
+        client.publish()
+    client.take()
+    history = client.ask(type="history", topic="t", last_n=last_n, limit=limit)
+    assert [each["seq"] for each in history["messages"]] == [4, 5]
 
 
 # Rights
