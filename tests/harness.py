@@ -30,12 +30,14 @@ from pubsub.protocol.frames import CLOSE, FIN, FIN_TEXT
 from pubsub.protocol.requests import Publish, decode_request
 from pubsub.settings import Settings
 from tests.doubles import NoPublisher
+from tests.forked import ForkedProcess
 
 REPOSITORY = Path(__file__).parent.parent
 PATIENCE = 10.0  # seconds to wait for a required event; no test measures with it
 
 # A directory that cannot hold a journal: a test that wants durable topics names its own directory.
 NOWHERE = "/dev/null/journal"
+LOCAL = ("--host", "127.0.0.1", "--data-dir", NOWHERE)  # flags of a server for tests
 
 Json = dict[str, Any]
 
@@ -402,7 +404,8 @@ class RawClient:
 class ServerProcess:
     """``python -m pubsub serve`` in its own process, ready to serve; ``log`` is the text that it has logged so far."""
 
-    program: ClassVar[tuple[str, ...]] = ("-m", "pubsub", "serve", "--host", "127.0.0.1", "--data-dir", NOWHERE)
+    program: ClassVar[tuple[str, ...]] = ("-m", "pubsub", "serve", *LOCAL)
+    process: subprocess.Popen[str] | ForkedProcess
 
     def __init__(
         self,
@@ -420,6 +423,9 @@ class ServerProcess:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
         self.log = ""
         self.port = int(self.read_log_until(r"(?:127\.0\.0\.1|\[::1?\]):(\d+)")[1])
 
@@ -461,6 +467,14 @@ class ServerProcess:
         assert self.process.stderr is not None
         self.process.stderr.close()
         self.process.wait()
+
+
+class ForkedServer(ServerProcess):
+    """The same server, forked: for tests of what it does between its start as a program and its end."""
+
+    def __init__(self, *flags: str) -> None:
+        self.process = ForkedProcess([*LOCAL, "--port", "0", *flags], REPOSITORY, clean_environment())
+        self._wait_until_ready()
 
 
 class EchoProcess(ServerProcess):

@@ -21,6 +21,7 @@ import pytest
 from pubsub.protocol.frames import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT
 from tests.harness import (
     PATIENCE,
+    ForkedServer,
     RawClient,
     ServerProcess,
     eventually,
@@ -238,7 +239,7 @@ MEMORY = 150 << 20  # limit for each attack, in addition to the memory of the id
 @on_one_loop
 async def test_in_the_middle_of_an_attack_the_good_are_served_and_sigterm_ends_it_all(name: str) -> None:
     limits = ("--shutdown-timeout-sec", "1.5", "--read-timeout-sec", "0.3", "--write-wait-sec", "0.3")
-    with ServerProcess(*limits) as server:
+    with ForkedServer(*limits) as server:
         await server.create("orders", "good")
         good = await GoodClient.connect(server.port, "good")
         filler = await RawClient.connect(server.port, path="/ws?client_id=filler")
@@ -262,7 +263,7 @@ async def test_in_the_middle_of_an_attack_the_good_are_served_and_sigterm_ends_i
 
 @on_one_loop
 async def test_row_9_300_000_empty_fragments_end_with_the_messages_time_and_take_no_memory() -> None:
-    with ServerProcess("--read-timeout-sec", "2") as server:
+    with ForkedServer("--read-timeout-sec", "2") as server:
         client = await RawClient.connect(server.port)
         other = await RawClient.connect(server.port)
         before = memory(server)
@@ -314,7 +315,7 @@ async def test_a_client_with_much_to_say_lets_others_have_their_turns() -> None:
 @pytest.mark.parametrize("control", [PING, PONG])
 async def test_a_flood_of_control_frames_is_no_message_that_does_not_end(control: int) -> None:
     """Proof by order: another client, whose message does not end, is closed while this one is still served."""
-    async with run_server(read_timeout_sec=0.5) as server:
+    async with run_server(read_timeout_sec=0.3) as server:
         flooding, stuck = await RawClient.connect(server.port), await RawClient.connect(server.port)
         await stuck.send(masked_frame(TEXT, b" "))
         closed = asyncio.ensure_future(stuck.close_code())
@@ -344,7 +345,7 @@ async def test_row_34_whoever_stops_reading_and_is_sent_away_is_gone_in_a_second
 
 @on_one_loop
 async def test_row_49_a_thousand_clients_that_come_back_at_once_are_all_served() -> None:
-    with ServerProcess() as server:
+    with ForkedServer() as server:
         await server.create("orders")
 
         async def reconnect(number: int) -> RawClient:

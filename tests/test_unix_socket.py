@@ -10,12 +10,14 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 from certificate import trusting, write_certificate
 
+from tests.forked import ForkedProcess
 from tests.harness import (
     NOWHERE,
     REPOSITORY,
@@ -44,14 +46,9 @@ class UnixServerProcess(ServerProcess):
     """A server on the socket ``pubsub.sock`` of a directory, or on ``host``."""
 
     def __init__(self, directory: Path, *flags: str, host: str = f"unix:{NAME}") -> None:
-        self.process = subprocess.Popen(
-            command("serve", "--host", host, "--data-dir", NOWHERE, *flags),
-            cwd=directory,
-            env=environment(),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.process = ForkedProcess(["--host", host, "--data-dir", NOWHERE, *flags], directory, environment())
         self.log = ""
+        self.directory = directory
         self.path = self.read_log_until(r"Listening on (?:https\+)?unix:(.+)")[1]
         if not self.path.startswith("@"):
             self.path = os.path.relpath(directory / self.path)  # a short path, as a socket needs
@@ -74,6 +71,15 @@ def handshake(name: str) -> bytes:
         f"GET /ws?client_id={name} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     ).encode()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnixServerProcess]:
+    """A server for the tests that need nothing of their own."""
+    with UnixServerProcess(tmp_path_factory.mktemp("shared")) as server:
+        yield server
+        assert server.stop() == 0
+        assert "Traceback" not in server.log
 
 
 async def talk(http: aiohttp.ClientSession) -> None:
@@ -118,29 +124,25 @@ async def test_it_serves_rest_and_websocket_and_ends_without_a_trace(tmp_path: P
 
 
 @on_one_loop
-async def test_the_port_does_not_count(tmp_path: Path) -> None:
+async def test_the_port_does_not_count_and_the_mode_is_that_of_the_setting(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with UnixServerProcess(tmp_path, "--port", str(taken.getsockname()[1])) as server:
+        flags = ("--port", str(taken.getsockname()[1]), "--socket-mode", "600")
+        with UnixServerProcess(tmp_path, *flags) as server:
+            assert stat.S_IMODE(os.stat(server.path).st_mode) == 0o600
             async with server.session() as http:
                 await talk(http)
 
 
 @on_one_loop
-async def test_a_clients_row_has_no_traffic(tmp_path: Path) -> None:
+async def test_a_clients_row_has_no_traffic(shared: UnixServerProcess) -> None:
     """The kernel counts traffic only for TCP."""
-    with UnixServerProcess(tmp_path) as server:
-        client = await server.raw_client("alice")
-        async with server.session() as http, http.get("/clients") as response:
-            (row,) = (await response.json())["clients"]
-        assert (row["client_id"], row["bytes_in"], row["bytes_out"]) == ("alice", None, None)
-        client.close()
-
-
-def test_the_mode_is_that_of_the_setting(tmp_path: Path) -> None:
-    with UnixServerProcess(tmp_path, "--socket-mode", "600") as server:
-        assert stat.S_IMODE(os.stat(server.path).st_mode) == 0o600
+    client = await shared.raw_client("alice")
+    async with shared.session() as http, http.get("/clients") as response:
+        (row,) = (await response.json())["clients"]
+    assert (row["client_id"], row["bytes_in"], row["bytes_out"]) == ("alice", None, None)
+    client.close()
 
 
 @on_one_loop
@@ -212,15 +214,12 @@ async def test_after_a_kill_the_next_one_replaces_the_file(tmp_path: Path) -> No
 
 
 @on_one_loop
-async def test_a_second_server_does_not_start_and_the_first_goes_on(tmp_path: Path) -> None:
-    with UnixServerProcess(tmp_path) as server:
-        refused = run(tmp_path, "serve", "--host", f"unix:{NAME}", "--data-dir", NOWHERE)
-        assert refused.returncode == 1
-        assert refused.stderr.splitlines()[-1] == (f"pubsub: can't listen on unix:{NAME}: another server listens there")
-        async with server.session() as http:
-            await talk(http)
-        assert server.stop() == 0
-        assert "Traceback" not in server.log
+async def test_a_second_server_does_not_start_and_the_first_goes_on(shared: UnixServerProcess) -> None:
+    refused = run(shared.directory, "serve", "--host", f"unix:{NAME}", "--data-dir", NOWHERE)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == (f"pubsub: can't listen on unix:{NAME}: another server listens there")
+    async with shared.session() as http:
+        await talk(http)
 
 
 @on_one_loop

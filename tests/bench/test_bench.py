@@ -34,7 +34,17 @@ from pubsub.client.address import Unreachable
 from pubsub.client.credentials import Credentials
 from pubsub.client.frames import MAX_FRAME_BYTES, ServerFault
 from pubsub.protocol.frames import text_frame
-from tests.harness import PATIENCE, REPOSITORY, Json, Server, ServerProcess, free_port, on_one_loop, run_server
+from tests.harness import (
+    PATIENCE,
+    REPOSITORY,
+    ForkedServer,
+    Json,
+    Server,
+    ServerProcess,
+    free_port,
+    on_one_loop,
+    run_server,
+)
 from tests.test_docs import section
 from tests.test_docs import table as documented
 
@@ -438,7 +448,7 @@ async def test_signal_ends_the_run_and_deletes_the_topic(number: signal.Signals,
 )
 @on_one_loop
 async def test_server_that_ends_meanwhile(number: signal.Signals, told: list[str]) -> None:
-    with ServerProcess() as server:
+    with ForkedServer() as server:
         process = await start(server.url, "--duration 600 --subscribers 1 --topic mine")
         await under_way(server)
         server.stop(number)

@@ -13,7 +13,7 @@ from certificate import write_certificate
 
 from pubsub.__main__ import main
 from tests.credentials import API_KEYS, SECRET, make_token
-from tests.harness import PATIENCE, REPOSITORY, ServerProcess, clean_environment
+from tests.harness import PATIENCE, REPOSITORY, ForkedServer, ServerProcess, clean_environment
 
 SESSION = "create a\nsub a\npub a 1\ntopics\ndelete a\n"
 BENCH = ["bench", "--subscribers", "2", "--duration", "0.2"]
@@ -102,7 +102,7 @@ def test_a_token_is_that_of_one_client(guarded: ServerProcess) -> None:
 
 def test_a_certificate_of_ones_own(tmp_path: Path) -> None:
     cert_file, key_file = write_certificate(tmp_path, "own")
-    with ServerProcess(f"--tls-cert-file={cert_file}", f"--tls-key-file={key_file}") as server:
+    with ForkedServer(f"--tls-cert-file={cert_file}", f"--tls-key-file={key_file}") as server:
         url = server.url.replace("http:", "https:")
         for arguments in (["client"], BENCH):
             done = run(*arguments, "--url", url, "--ca", str(cert_file), script=SESSION)

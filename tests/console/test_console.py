@@ -42,6 +42,7 @@ from tests.client.test_terminal import is_inert
 from tests.harness import (
     PATIENCE,
     REPOSITORY,
+    ForkedServer,
     Json,
     ServerProcess,
     clean_environment,
@@ -478,7 +479,7 @@ async def test_a_lost_connection_fails_the_request_under_way() -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    with ServerProcess() as process:
+    with ForkedServer() as process:
         yield process
 
 
@@ -647,7 +648,7 @@ def test_nobody_reads_the_output_any_more(server: ServerProcess, topic: str) -> 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_reconnects_and_subscribes_again(end: signal.Signals, topic: str) -> None:
-    with ServerProcess("--reconnect-spread-sec", "0.1") as first, start_script(first.url) as process:
+    with ForkedServer("--reconnect-spread-sec", "0.1") as first, start_script(first.url) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
@@ -656,7 +657,7 @@ def test_reconnects_and_subscribes_again(end: signal.Signals, topic: str) -> Non
         assert process.stdout.readline() == f"ok: subscribed to {topic}\n"
         first.stop(end)
         assert process.stderr.readline().endswith("; trying again\n")
-        with ServerProcess("--port", str(first.port)):
+        with ForkedServer("--port", str(first.port)):
             told = ""
             while "any more; subscribing again as soon as it does" not in told:
                 told = process.stderr.readline()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness import RawClient, ServerProcess, on_one_loop
+from tests.harness import ForkedServer, RawClient, ServerProcess, on_one_loop
 
 LARGEST = 65_536  # MAX_MESSAGE_BYTES in these tests
 BODY = b'{"name":"here"}'
@@ -140,7 +140,7 @@ ENCODINGS: dict[str, Case] = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    with ServerProcess("--mode", "debug", "--max-message-bytes", str(LARGEST)) as server:
+    with ForkedServer("--mode", "debug", "--max-message-bytes", str(LARGEST)) as server:
         yield server
         assert server.stop() == 0
         assert "Traceback" not in server.log

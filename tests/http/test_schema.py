@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from pubsub.http.routes import ROUTES, Route
-from tests.harness import Json, ServerProcess
+from tests.harness import ForkedServer, Json, ServerProcess
 
 EXAMPLES = 25
 
@@ -37,7 +37,7 @@ def make_schema() -> Json:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with ServerProcess("--data-dir", str(tmp_path_factory.mktemp("journal"))) as running:
+    with ForkedServer("--data-dir", str(tmp_path_factory.mktemp("journal"))) as running:
         yield running
         running.stop()
         assert "Traceback" not in running.log

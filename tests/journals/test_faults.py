@@ -29,6 +29,7 @@ from tests.harness import (
     PATIENCE,
     REPOSITORY,
     Client,
+    ForkedServer,
     Json,
     RawClient,
     Server,
@@ -44,7 +45,7 @@ TOPIC = {"name": "t", "durable": True, "history": 1_000_000, "dedup_sec": 600}
 
 
 def serve(directory: Path) -> ServerProcess:
-    return ServerProcess("--data-dir", str(directory))
+    return ForkedServer("--data-dir", str(directory))
 
 
 async def ask(server: Server | ServerProcess, method: str, path: str, body: Any = None) -> tuple[int, Json]:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.harness import (
     REPOSITORY,
+    ForkedServer,
     Json,
     RawClient,
     ServerProcess,
@@ -48,7 +49,7 @@ LEVEL_OF_PUBLISH = r"\[(DEBUG|INFO)\] Message published"
 async def log_of_a_busy_life(*flags: str) -> str:
     """Run a server through everything that is logged; return its log."""
     limits = ("--write-wait-sec", "0.3", "--shutdown-timeout-sec", "0.5")
-    with ServerProcess("--ring-buffer-size", "50", *limits, *flags) as server:
+    with ForkedServer("--ring-buffer-size", "50", *limits, *flags) as server:
         await server.create("orders")
         slow = await RawClient.connect(server.port, receive_buffer=1 << 16, path="/ws?client_id=client-xyz")
         await slow.subscribe("orders")
@@ -100,7 +101,7 @@ async def test_json_has_the_same_facts_as_fields() -> None:
 
 @on_one_loop
 async def test_nothing_is_logged_for_a_publish_at_info_level() -> None:
-    with ServerProcess() as server:
+    with ForkedServer() as server:
         await server.create("orders")
         client = await RawClient.connect(server.port)
         lines_before = len(server.log.splitlines())
@@ -160,7 +161,7 @@ ALLOWED_IN_LOGS = re.compile(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u
 @pytest.mark.parametrize("form", ["text", "json"])
 @on_one_loop
 async def test_what_clients_choose_is_escaped(form: str) -> None:
-    with ServerProcess("--log-format", form, "--log-level", "debug") as server:
+    with ForkedServer("--log-format", form, "--log-level", "debug") as server:
         await server.create("orders")
         for text in HOSTILE:
             named = await RawClient.connect(server.port, path=f"/ws?client_id={quote(text, safe='')}")
@@ -193,7 +194,7 @@ async def test_what_clients_choose_is_escaped(form: str) -> None:
 @on_one_loop
 async def test_a_json_field_is_no_more_dangerous_than_the_line() -> None:
     """A field printed to a terminal cannot move the cursor."""
-    with ServerProcess("--log-format", "json") as server:
+    with ForkedServer("--log-format", "json") as server:
         text = "\x1b[2J\n\u202e"
         client = await RawClient.connect(server.port, path=f"/ws?client_id={quote(text, safe='')}")
         client.close()

@@ -16,10 +16,10 @@ from pubsub.core.broker import Broker
 from pubsub.protocol.frames import BINARY, FIN, TEXT
 from tests.harness import (
     Client,
+    ForkedServer,
     Json,
     RawClient,
     Server,
-    ServerProcess,
     masked_frame,
     new_id,
     on_one_loop,
@@ -440,7 +440,7 @@ async def test_a_payload_that_others_could_not_parse_is_refused(server: Server, 
 @pytest.mark.parametrize("innermost", ["1", '"' + "1" * 5000 + '"'], ids=["small", "digits"])
 @on_one_loop
 async def test_what_is_nested_deep_is_refused_or_can_be_parsed_by_others(innermost: str) -> None:
-    with ServerProcess() as server:
+    with ForkedServer() as server:
         await server.create("orders")
         subscriber = await RawClient.connect(server.port)
         await subscriber.subscribe("orders")

@@ -19,6 +19,7 @@ from tests.harness import (
     PATIENCE,
     REPOSITORY,
     Client,
+    ForkedServer,
     Json,
     RawClient,
     Server,
@@ -248,7 +249,7 @@ def subscribers_now(server: Server) -> int:
 
 @on_one_loop
 async def test_who_is_cut_and_floods_the_server_costs_it_no_memory() -> None:
-    with ServerProcess("--subscriber-queue-size", "10", "--write-wait-sec", "0.3") as server:
+    with ForkedServer("--subscriber-queue-size", "10", "--write-wait-sec", "0.3") as server:
         await server.create("orders")
         stalled = await RawClient.connect(server.port, receive_buffer=SMALL_BUFFER)
         await stalled.subscribe("orders")
@@ -376,7 +377,7 @@ asyncio.run(main())
 @BURSTS
 def test_a_burst_loses_nothing_between_processes(publishers: int, size: int) -> None:
     """Server, subscriber and publishers run in separate processes."""
-    with ServerProcess("--subscriber-queue-size", "100") as server:
+    with ForkedServer("--subscriber-queue-size", "100") as server:
         asyncio.run(server.create("orders"))
         command = [sys.executable, "-c", SUBSCRIBER, str(server.port)]
         with subprocess.Popen(command, cwd=REPOSITORY, env=clean_environment(), stdout=-1, text=True) as subscriber:
