@@ -30,7 +30,6 @@ from pubsub.http.origins import ORIGINS, Origins
 from pubsub.http.proxies import Proxies
 from pubsub.http.rendering import errors_as_json
 from pubsub.http.routes import add_routes
-from pubsub.http.server_header import name_server
 from pubsub.journals import DATABASE
 from pubsub.journals.memory import MemoryJournal
 from pubsub.lifecycle import SETTINGS, close_clients, close_journal, run
@@ -75,7 +74,6 @@ def create_app(settings: Settings) -> web.Application:
 def set_up_http(app: web.Application, proxies: Proxies) -> None:
     """The routes, and what stands between them and a client."""
     add_routes(app)
-    app.on_response_prepare.append(name_server)
     if app[ORIGINS].allowed:
         add_cors(app)
     if proxies:

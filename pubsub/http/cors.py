@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 
 from pubsub.http.origins import ORIGINS
 from pubsub.http.routes import ROUTES
+from pubsub.http.server_header import SERVER
 
 REQUEST_HEADERS: Final = "Authorization, Content-Type, Last-Event-ID, X-API-Key"
 RESPONSE_HEADERS: Final = "Retry-After, X-Client-Id"
@@ -22,6 +23,7 @@ PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": ", ".join(sorted({method for route in ROUTES for method in route.methods})),
     "Access-Control-Allow-Headers": REQUEST_HEADERS,
     "Access-Control-Max-Age": str(MAX_AGE),
+    "Server": SERVER,
 }
 
 

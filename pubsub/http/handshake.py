@@ -11,6 +11,7 @@ from pubsub.http.health import STATE
 from pubsub.http.identities import IDENTITIES
 from pubsub.http.origins import ORIGINS
 from pubsub.http.pipeline import PipelinedRequestHandler
+from pubsub.http.server_header import SERVER
 from pubsub.protocol.errors import BadRequest, Draining
 from pubsub.protocol.requests import MAX_CLIENT_ID
 from pubsub.websocket.connection import Connection
@@ -40,6 +41,7 @@ async def open_websocket(request: web.Request) -> web.StreamResponse:
     name = identity.client_id if identity is not None else asked_name or f"client-{secrets.token_hex(6)}"
     check_room(request, name, is_stranger=identity is None and identities.tokens is not None)
     handshake = Handshake(compress=False)
+    handshake.headers["Server"] = SERVER
     if not asked_name:
         handshake.headers["X-Client-Id"] = name
     await handshake.prepare(request)

@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from pubsub.http.app_keys import BROKER
+from pubsub.http.server_header import SERVER
 from pubsub.protocol.errors import BadRequest, Failure, Internal, error_body
 from pubsub.protocol.replies import encode
 
@@ -67,7 +68,7 @@ def render(answer: msgspec.Struct, *, status: int = 200) -> web.Response:
 
 
 def render_bytes(body: bytes, *, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=body, content_type="application/json")
+    return web.Response(status=status, body=body, content_type="application/json", headers={"Server": SERVER})
 
 
 def render_failure(failure: Failure) -> web.Response:

@@ -1,14 +1,5 @@
-"""The header ``Server`` of every answer: the name of the program, and no version that would tell of its weak points."""
-
-from __future__ import annotations
+"""The value of the header ``Server``: the name of the program, without a version that would show its weak points."""
 
 from typing import Final
 
-from aiohttp import web
-
 SERVER: Final = "pubsub"
-
-
-async def name_server(request: web.Request, response: web.StreamResponse) -> None:
-    """For every answer of an Application, the 101 of a WebSocket included."""
-    response.headers["Server"] = SERVER
