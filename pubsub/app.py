@@ -90,7 +90,7 @@ def make_broker(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoo
         ring_size=settings.ring_buffer_size,
         max_topics=settings.max_topics,
         make_durable=partial(make_journal, Path(settings.data_dir), clock, loop, core),
-        give_way=core.offer,
+        yield_core=core.offer,
     )
     if (Path(settings.data_dir) / DATABASE).exists():
         broker.restore_topics()

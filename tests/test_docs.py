@@ -36,19 +36,9 @@ DOCS = [str(path.relative_to(REPOSITORY)) for place in ("*.md", "docs/*.md") for
 # Only REST creates topics and lists clients, and during a shutdown a new client is refused before the handshake.
 NEVER_ON_A_WEBSOCKET = {TopicExists, ClientNotFound, Draining}
 LOOPS = {"uvloop", "asyncio"}  # the ends of the names of tests that run on both
+
+
 # Words that only this project would understand, and the field's terms for them (docs/design.md, Glossary).
-PRIVATE_WORDS = {
-    "goodbyes?|farewells?": "close frame or close reason",
-    "changes? of hands|chang(?:e|es|ed|ing) hands": "upgrade or takeover",
-    "dear(?:er|est)?": "expensive",
-    "lobby|lobbies|visitors?": "idle connection",
-    "mak(?:e|es|ing) way|made way|sen[dt] away": "eviction, evict or disconnect",
-    "com(?:e|es|ing) back": "reconnect",
-    "whoever": "the client that, or every client that",
-    "makes? no sense": "invalid",
-}
-
-
 def read(name: str) -> str:
     return (REPOSITORY / name).read_text(encoding="utf-8")
 
@@ -212,13 +202,6 @@ def anchors(file: Path) -> set[str]:
     for heading in re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE):
         found.append(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-"))
     return {f"{each}-{found[:at].count(each)}" if each in found[:at] else each for at, each in enumerate(found)}
-
-
-@pytest.mark.parametrize("name", DOCS)
-def test_words_are_those_of_the_field(name: str) -> None:
-    for word, term in PRIVATE_WORDS.items():
-        found = re.search(rf"\b(?:{word})\b", read(name), re.IGNORECASE)
-        assert found is None, f"{name} says {found[0]!r}: write {term} instead"
 
 
 def test_names_in_capitals_exist() -> None:

@@ -56,7 +56,7 @@ class Broker:
 
     ``memory``: the journal of topics that are not durable. ``make_durable`` is called for the journal of durable
     topics when the first of them is made; None where there can be none. ``ring_size``: messages that a topic keeps
-    unless its options say otherwise. ``give_way`` is called before work that takes longer than a publish. The Broker
+    unless its options say otherwise. ``yield_core`` is called before work that takes longer than a publish. The Broker
     is the Host of its journals.
     """
 
@@ -69,7 +69,7 @@ class Broker:
         ring_size: int,
         max_topics: int = 0,
         make_durable: Callable[[], Journal] | None = None,
-        give_way: Callable[[], None] = nothing,
+        yield_core: Callable[[], None] = nothing,
     ) -> None:
         self._topics: dict[str, Topic] = {}
         self._defer = defer
@@ -85,9 +85,9 @@ class Broker:
         self._subscribers = 0
         self._ending: dict[Topic, Ending] = {}  # topics that have ended, with members that are not told yet
         self.losses = Losses()
-        self.give_way = give_way
+        self.yield_core = yield_core
         self.logs_publishes = log.isEnabledFor(logging.DEBUG)
-        self.turns = Turns(defer, give_way)
+        self.turns = Turns(defer, yield_core)
         self._history = HistoryReader(clock, self.turns.take, self._is_current)
 
     @property

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 class Certificate:
     """``context`` is for the listener; after :meth:`renew` new connections get the new certificate, old ones stay.
 
-    Raises OSError (ssl.SSLError is one) where the files make no sense.
+    Raises OSError (ssl.SSLError is one) if the files are not valid.
     """
 
     def __init__(self, cert_file: str, key_file: str) -> None:
@@ -20,7 +20,7 @@ class Certificate:
         self.context.set_alpn_protocols(["http/1.1"])
 
     def renew(self) -> None:
-        """Read the files again; what makes no sense changes nothing."""
+        """Read the files again; invalid ones change nothing."""
         try:
             self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))  # to try them
             self._load(self.context)

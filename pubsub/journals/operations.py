@@ -1,4 +1,4 @@
-"""The operations that the loop hands to the writing thread, and the results that come back. No I/O."""
+"""The operations that the loop hands to the writing thread, and their results. No I/O."""
 
 from __future__ import annotations
 
