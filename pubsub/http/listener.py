@@ -101,13 +101,14 @@ class Listener:
                 sock.close()
 
     def _ensure_capacity(self) -> bool:
-        if self._is_full:
-            if self._may_tell():
-                log.warning(
-                    "At the limit of open files: idle HTTP connections are closed for new ones; %(connections)d in all",
-                    {"connections": self._capacity},
-                )
-            self._idle.evict_idlest()
+        if not self._is_full:
+            return True
+        if self._may_tell():
+            log.warning(
+                "At the limit of open files: idle HTTP connections are closed for new ones; %(connections)d in all",
+                {"connections": self._capacity},
+            )
+        self._idle.evict_idlest()
         return not self._is_full
 
     @property
