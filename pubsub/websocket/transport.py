@@ -35,7 +35,7 @@ WRITE_BUFFER_LOW: Final = 64 * 1024
 REPLY_BYTES: Final = 64 * 1024  # answers are written at the end of the tick, or when they have so many bytes
 CLOSE_WAIT: Final = 0.9  # seconds from the server's close frame to the end, whatever the client does
 
-NOTHING_TAKEN: Final = Uptake(0, behind=False)
+NOTHING_TAKEN: Final = Uptake(0, behind=False)  # all idle connections share it
 
 
 @lru_cache(maxsize=1)
@@ -150,9 +150,7 @@ class ClientTransport(asyncio.Protocol):
         """
         before, after = self._uptake, uptake(self._transport)
         at = now if before.behind and after.taken > before.taken else before.at
-        self._uptake = (
-            after._replace(at=at) if after.behind or at else NOTHING_TAKEN
-        )  # which all idle connections share
+        self._uptake = after._replace(at=at) if after.behind or at else NOTHING_TAKEN
         return now if self._pauses and not self.subscriber.awaited else max(self._seen, at)
 
     @property
