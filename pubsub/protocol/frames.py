@@ -33,13 +33,13 @@ CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 
 def text_frame(payload: bytes) -> bytes:
     """One unfragmented, unmasked text frame around ``payload``."""
     size = len(payload)
-    return (SHORT_HEADERS[size] if size < len(SHORT_HEADERS) else _text_header(size)) + payload
+    return (_SHORT_HEADERS[size] if size < len(_SHORT_HEADERS) else _text_header(size)) + payload
 
 
 def text_frames(payloads: Sequence[bytes]) -> bytes:
     """One such frame for each payload, joined."""
     try:
-        return b"".join([SHORT_HEADERS[len(payload)] + payload for payload in payloads])
+        return b"".join([_SHORT_HEADERS[len(payload)] + payload for payload in payloads])
     except IndexError:  # one of them is long
         return b"".join([_text_header(len(payload)) + payload for payload in payloads])
 
@@ -63,7 +63,7 @@ def _text_header(size: int) -> bytes:
     return bytes((FIN_TEXT, 127)) + size.to_bytes(8, "big")
 
 
-SHORT_HEADERS: Final = tuple(map(_text_header, range(1024)))  # 0.3 µs less for each frame of the usual sizes
+_SHORT_HEADERS: Final = tuple(map(_text_header, range(1024)))  # 0.3 µs less for each frame of the usual sizes
 
 
 class ProtocolFault(Exception):

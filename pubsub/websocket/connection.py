@@ -43,9 +43,8 @@ log = logging.getLogger(__name__)
 # Frames served in one step; then other clients are served. One read may bring 40,000 frames, which take 50 ms.
 TURN: Final = range(100)
 EXPENSIVE: Final = 5  # of them may be expensive, 20 to 40 µs: all but accepted publishes; later ones wait their turn
-FULL_READ: Final = (
-    200_000  # bytes: there is more to read, and uvloop would read 31 times more before it serves other clients
-)
+# Bytes of one read after which there is more to read: uvloop would read 31 times more before it serves other clients.
+FULL_READ: Final = 200_000
 
 
 class Connection(ClientTransport):
