@@ -21,6 +21,7 @@ from math import inf
 from typing import Final
 
 from pubsub.http.idle_connections import Evictable, IdleConnections
+from pubsub.system.unix_socket import is_unix
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,9 @@ class Listener:
         tls_timeout: float,
     ) -> None:
         self.sockets = tuple(sockets)
+        for sock in self.sockets:
+            if not is_unix(sock):  # connections inherit it: asyncio's loop does not set it on them, uvloop does
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         self._make_protocol = make_protocol
         self._idle = idle
         self._others = others
