@@ -40,7 +40,7 @@ async def open_websocket(request: web.Request) -> web.StreamResponse:
     # One string: each connection keeps it.
     name = identity.client_id if identity is not None else asked_name or f"client-{secrets.token_hex(6)}"
     check_room(request, name, is_stranger=identity is None and identities.tokens is not None)
-    handshake = Handshake(compress=False)
+    handshake = Handshake(request)
     handshake.headers["Server"] = SERVER
     if not asked_name:
         handshake.headers["X-Client-Id"] = name
