@@ -16,6 +16,8 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from msgspec import UNSET
+
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
 from pubsub.core.journal import JournalError, StoredTopic, random_epoch, sender_of
@@ -128,7 +130,7 @@ class SqliteJournal:
         self._add(Delete(log, done))
 
     def append(self, log: SqliteLog, request: Publish, publisher: Publisher) -> None:
-        sender = sender_of(log.options, publisher.client_id)
+        sender = sender_of(log.options, publisher.client_id) if log.options.sender else UNSET  # saves a call
         self._add(Append(log, request, publisher, self._clock.timestamp(), sender))
         self._unwritten_bytes += _size(request)
         publisher.wait(request)
