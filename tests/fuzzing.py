@@ -20,8 +20,9 @@ from pubsub.auth.permissions import allows, make_rights
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.frames import Binary, CloseFrame, ProtocolFault, Reader, Received
 from pubsub.protocol.mistakes import request_id_of
+from pubsub.protocol.patterns import check_topic
 from pubsub.protocol.replies import encode
-from pubsub.protocol.requests import Publish, check_topic, decode_request
+from pubsub.protocol.requests import Publish, decode_request
 from pubsub.settings import Settings
 from pubsub.settings_reader import read_settings
 from pubsub.websocket.upgrade import websocket_mask

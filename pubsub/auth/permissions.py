@@ -6,11 +6,10 @@ by blanks: that takes the least memory, and is the key of the two caches that ma
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import Any, Final
 
-from pubsub.protocol.requests import check_topic
+from pubsub.protocol.patterns import check_topic, is_pattern, overlap
 
 MAX_PATTERNS: Final = 1000  # in one list
 EVERYTHING: Final = ">"
@@ -20,10 +19,6 @@ Rights = str
 _Tree = dict[str, Any]
 
 _END: Final = "."  # a key that no segment can be: a pattern ends here
-_SEGMENT: Final = r"[A-Za-z0-9_\-:~]+"
-_is_pattern = re.compile(
-    rf"(?=.{{1,255}}\Z)(?:>|(?:{_SEGMENT}|\*)(?:\.(?:{_SEGMENT}|\*))*(?:\.>)?)", re.ASCII
-).fullmatch
 
 
 @lru_cache(maxsize=256)
@@ -35,7 +30,7 @@ def make_rights(patterns: tuple[str, ...]) -> Rights:
     wanted = sorted(set(patterns))
     if len(wanted) > MAX_PATTERNS:
         raise ValueError(f"expected at most {MAX_PATTERNS} names and patterns")
-    if not all(map(_is_pattern, wanted)):
+    if not all(map(is_pattern, wanted)):
         raise ValueError("expected names of topics, or patterns: * for one segment, > at the end for one or more")
     return " ".join(wanted)
 
@@ -56,6 +51,12 @@ def allows(rights: Rights, topic: str) -> bool:
             following += (node[key] for key in (segment, "*") if key in node)
         nodes = following
     return any(_END in node for node in nodes)
+
+
+@lru_cache(maxsize=2048)
+def allows_some(rights: Rights, pattern: str) -> bool:
+    """True if there can be a topic that both ``rights`` and the valid ``pattern`` cover."""
+    return any(overlap(each, pattern) for each in rights.split())
 
 
 @lru_cache(maxsize=256)

@@ -24,7 +24,8 @@ from pubsub.journals.store import MAX_SEQ, DirectoryLock, EventRow, Store, Topic
 from pubsub.journals.wal import lost_commits
 from pubsub.journals.writer import TRIM_ROWS, Writer
 from pubsub.protocol.errors import BadRequest
-from pubsub.protocol.requests import Message, Publish, TopicOptions, check_message, check_topic
+from pubsub.protocol.patterns import check_topic
+from pubsub.protocol.requests import Message, Publish, TopicOptions, check_message
 
 EXPORT_PAGE: Final = 1000
 EXPORT_BYTES: Final = 1 << 24

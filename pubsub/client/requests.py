@@ -5,6 +5,7 @@ import uuid
 from msgspec import Raw
 
 from pubsub.protocol.errors import BadRequest
+from pubsub.protocol.patterns import check_topic
 from pubsub.protocol.replies import encode
 from pubsub.protocol.requests import (
     History,
@@ -15,7 +16,6 @@ from pubsub.protocol.requests import (
     Request,
     Subscribe,
     Unsubscribe,
-    check_topic,
 )
 
 __all__ = [

@@ -24,8 +24,9 @@ from pubsub.core.losses import Losses
 from pubsub.core.topic import Topic
 from pubsub.core.turns import Turns
 from pubsub.protocol.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
+from pubsub.protocol.patterns import check_topic
 from pubsub.protocol.replies import Info, encode
-from pubsub.protocol.requests import Position, Publish, TopicOptions, check_topic
+from pubsub.protocol.requests import Position, Publish, TopicOptions
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Journal, StoredTopic

@@ -5,7 +5,6 @@ The names and shapes are the contract's (docs/protocol.md). No I/O, and no decis
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Annotated, Final, Literal, get_args
 
@@ -28,8 +27,6 @@ Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]
 Overflow = Literal["drop_oldest", "drop_newest", "latest", "disconnect"]
 OVERFLOWS: Final = get_args(Overflow)
-
-_is_topic = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9_\-:~]+(?:\.[A-Za-z0-9_\-:~]+)*", re.ASCII).fullmatch
 
 
 class Request(Struct, frozen=True, gc=False, tag_field="type", kw_only=True):
@@ -143,12 +140,3 @@ _HEX_AS_ZERO: Final = bytes.maketrans(b"0123456789abcdefABCDEF", b"0" * 22)
 
 def is_uuid(text: str) -> bool:
     return text.isascii() and text.encode().translate(_HEX_AS_ZERO) == b"00000000-0000-0000-0000-000000000000"
-
-
-def check_topic(name: str) -> None:
-    """Raise BadRequest for an invalid topic name."""
-    if not _is_topic(name):
-        raise BadRequest(
-            "topic: expected 1 to 255 of ASCII letters, digits and _ - : ~ in segments parted by '.', "
-            f"got {shown(name)}"
-        )

@@ -21,7 +21,6 @@ from pubsub.protocol.requests import (
     Publish,
     Subscribe,
     Unsubscribe,
-    check_topic,
     decode_request,
 )
 
@@ -246,22 +245,6 @@ def test_a_number_too_long_is_found_wherever_it_stands(before: int) -> None:
     text = f'["{"x" * before}",{{}}]'
     assert "at most 4300 digits" in refusal(publish_text(text.format("7" * 4301)))
     assert isinstance(decode_request(publish_text(text.format("7" * 4300))), Publish)
-
-
-@pytest.mark.parametrize("name", ["a", "orders", "orders.eu-1", "A_b:c~9.x", "x" * 255, "-", "1.2.3"])
-def test_takes_topic_names(name: str) -> None:
-    check_topic(name)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["", "x" * 256, ".", "a.", ".a", "a..b", "a b", "a/b", "ä", "a\n", "a\0", "*", "a.*", ">", "a.>", "\uff41", "a,b"],
-)
-def test_refuses_topic_names(name: str) -> None:
-    with pytest.raises(BadRequest) as caught:
-        check_topic(name)
-    assert str(caught.value).startswith("topic: expected 1 to 255")
-    assert len(str(caught.value)) < 250
 
 
 @given(st.text())
