@@ -21,6 +21,7 @@ from pubsub.core.history import HistoryReader, KeptEvents
 from pubsub.core.lane import LANES_IN_A_TURN
 from pubsub.core.log import ignore
 from pubsub.core.losses import Losses
+from pubsub.core.names import SortedNames
 from pubsub.core.topic import Topic
 from pubsub.core.turns import Turns
 from pubsub.protocol.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
@@ -73,6 +74,7 @@ class Broker:
         yield_core: Callable[[], None] = nothing,
     ) -> None:
         self._topics: dict[str, Topic] = {}
+        self._names = SortedNames()
         self._defer = defer
         self._clock = clock
         self._ring_size = ring_size
@@ -95,6 +97,10 @@ class Broker:
     def topics(self) -> list[Topic]:
         """All topics, in the order of their creation."""
         return list(self._topics.values())
+
+    def topics_from(self, first: str, limit: int) -> list[Topic]:
+        """The first ``limit`` topics by name whose name is not below ``first``."""
+        return [self._topics[name] for name in self._names.starting_at(first, limit)]
 
     @property
     def topic_count(self) -> int:
@@ -240,6 +246,7 @@ class Broker:
         topic.restore(seq=stored.seq, newest=stored.newest, expiring=stored.expiring)
         topic.trim(stored.first, stored.size)
         self._topics[stored.name] = topic
+        self._names.add(stored.name)
         return topic
 
     def remove_topic(self, topic: Topic) -> None:
@@ -247,6 +254,7 @@ class Broker:
             return
         topic.flush()
         del self._topics[topic.name]
+        self._names.remove(topic.name)
         log.info("Topic deleted: %(topic)s", {"topic": topic.name})
         notice = encode(Info(topic=topic.name, msg="topic_deleted", ts=self._clock.timestamp()))
         self._ending[topic] = Ending(notice)

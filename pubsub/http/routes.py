@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from types import UnionType
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import clients, handshake, health, topics
+from pubsub.http import clients, handshake, health, messages, topics
 from pubsub.protocol import answers
+from pubsub.protocol.calls import HistoryQuery, TopicsQuery
 from pubsub.protocol.requests import NewTopic
 
 
@@ -27,14 +29,18 @@ class RouteRole(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """``request`` and ``response`` are the types of the bodies; None is no body."""
+    """``request`` and ``response`` are the types of the bodies, ``query`` is that of the parameters; None is none.
+
+    A union of responses: each of them, depending on the parameters.
+    """
 
     method: str
     path: str
     handler: Handler
     role: RouteRole
     request: type[Struct] | None = None
-    response: type[Struct] | None
+    response: type[Struct] | UnionType | None
+    query: type[Struct] | None = None
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -46,11 +52,13 @@ ROUTES: Final = (
     Route(method="POST", path="/topics", handler=topics.create_topic, role=RouteRole.ADMIN,
           request=NewTopic, response=answers.TopicCreated),
     Route(method="GET", path="/topics", handler=topics.list_topics, role=RouteRole.IDENTIFIED,
-          response=answers.TopicList),
+          query=TopicsQuery, response=answers.TopicList | answers.TopicPage),
     Route(method="GET", path="/topics/{name}", handler=topics.describe_topic, role=RouteRole.IDENTIFIED,
           response=answers.TopicDescription),
     Route(method="DELETE", path="/topics/{name}", handler=topics.delete_topic, role=RouteRole.ADMIN,
           response=answers.TopicDeleted),
+    Route(method="GET", path="/topics/{name}/messages", handler=messages.read_messages, role=RouteRole.IDENTIFIED,
+          query=HistoryQuery, response=answers.KeptMessages),
     Route(method="GET", path="/health", handler=health.health, role=RouteRole.NONE,
           response=answers.Health),
     Route(method="GET", path="/stats", handler=health.stats, role=RouteRole.IDENTIFIED,

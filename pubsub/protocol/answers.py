@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from pubsub.protocol.requests import TopicOptions
 
@@ -45,6 +45,22 @@ class TopicDescription(Struct, frozen=True, gc=False, kw_only=True):
     subscribers: int
     bytes: int
     options: TopicOptions
+
+
+class TopicPage(Struct, frozen=True, gc=False):
+    """``next`` is the ``after`` of the following page; null on the last one."""
+
+    topics: list[TopicDescription]
+    next: str | None
+
+
+class KeptMessages(Struct, frozen=True, gc=False, kw_only=True):
+    """``messages``: complete events, oldest first. ``complete``: none of those that were asked for is gone."""
+
+    topic: str
+    epoch: str
+    messages: list[Raw]
+    complete: bool
 
 
 class TopicStats(Struct, frozen=True, gc=False):

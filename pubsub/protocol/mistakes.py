@@ -25,7 +25,7 @@ def explain(error: Exception, text: str, choices: Sequence[str]) -> NoReturn:
     path = path.rstrip("`").lstrip(".")
     if missing := re.fullmatch(r"Object missing required field `(.+)`", wanted):
         raise BadRequest(f"{path + '.' if path else ''}{missing[1]}: required, but missing") from None
-    if unknown := re.fullmatch(r"Object contains unknown field `(.+)`", wanted, re.DOTALL):
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", wanted, re.DOTALL):
         raise BadRequest(f"{shown(unknown[1])}: unknown here") from None
     if wanted.startswith(("Invalid value ", "Invalid enum value ")):
         wanted = f"expected one of {', '.join(choices)}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -18,6 +20,7 @@ REST = [route for route in ROUTES if route.role is not RouteRole.HANDSHAKE]
 BOTH: dict[str, Any] = {"api_keys": API_KEYS, "jwt_secret": SECRET}
 ADMIN = {"X-API-Key": "ops-key"}
 BODIES = {"POST /topics": {"name": "new"}}  # for the calls with a body
+QUERIES = {"GET /topics/{name}/messages": "?last_n=1"}  # for the calls that need one
 each_route = pytest.mark.parametrize("route", REST, ids=lambda route: f"{route.method} {route.path}")
 
 
@@ -44,8 +47,9 @@ def test_what_is_read_has_no_body_and_what_is_written_is_for_admins() -> None:
 
 async def call(server: Server, route: Route, headers: dict[str, str], method: str = "") -> tuple[int, bytes]:
     """Call a route with topic ``old`` and client ``alice``; return status and body."""
-    path = route.path.format(name="old", client_id="alice")
-    body = BODIES.get(f"{route.method} {route.path}")
+    name = f"{route.method} {route.path}"
+    path = route.path.format(name="old", client_id="alice") + QUERIES.get(name, "")
+    body = BODIES.get(name)
     async with server.http.request(method or route.method, path, headers=headers, json=body) as response:
         return response.status, await response.read()
 
@@ -57,11 +61,16 @@ async def test_an_answer_has_the_type_of_the_table(route: Route) -> None:
         await client.subscribe("old", client_id="alice")
         status, body = await call(server, route, {})
         assert status < 300
-        assert route.response is not None
-        answer = msgspec.json.decode(body, type=route.response)
-        assert json.loads(msgspec.json.encode(answer)) == json.loads(body)
+        assert json.loads(body) in decoded(body, route)
         if "HEAD" in route.methods:
             assert await call(server, route, {}, "HEAD") == (status, b"")
+
+
+def decoded(body: bytes, route: Route) -> Iterator[Any]:
+    """Yield the JSON of each of the route's types that the body has."""
+    for kind in get_args(route.response) or (route.response,):
+        with contextlib.suppress(msgspec.ValidationError):
+            yield json.loads(msgspec.json.encode(msgspec.json.decode(body, type=kind)))
 
 
 @each_route
