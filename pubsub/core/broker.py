@@ -128,6 +128,10 @@ class Broker:
         self._durable.call_when_writable(callback)
         return True
 
+    def is_durable(self, name: str) -> bool:
+        topic = self._topics.get(name)
+        return topic is not None and topic.options.durable
+
     def topic(self, name: str) -> Topic:
         """Find a topic. Raises TopicNotFound; BadRequest if the name is not valid."""
         topic = self._topics.get(name)

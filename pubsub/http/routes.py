@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from pubsub.http import clients, handshake, health, messages, topics
 from pubsub.protocol import answers
-from pubsub.protocol.calls import HistoryQuery, TopicsQuery
+from pubsub.protocol.calls import HistoryQuery, NewMessages, TopicsQuery
 from pubsub.protocol.requests import NewTopic
 
 
@@ -23,6 +23,7 @@ class RouteRole(enum.Enum):
     NONE = enum.auto()  # needs no credentials
     HANDSHAKE = enum.auto()  # the handshake of the WebSocket has rules of its own
     IDENTIFIED = enum.auto()  # any key or token; the answer shows only what its holder may subscribe to
+    PUBLISH = enum.auto()  # a key that may publish, or a token that may publish to some topic; the handler asks for it
     READ = enum.auto()  # a key of any role, or a token with ``admin``
     ADMIN = enum.auto()
 
@@ -31,14 +32,14 @@ class RouteRole(enum.Enum):
 class Route:
     """``request`` and ``response`` are the types of the bodies, ``query`` is that of the parameters; None is none.
 
-    A union of responses: each of them, depending on the parameters.
+    A union of types: one of them, as the client chooses.
     """
 
     method: str
     path: str
     handler: Handler
     role: RouteRole
-    request: type[Struct] | None = None
+    request: type[Struct] | UnionType | None = None
     response: type[Struct] | UnionType | None
     query: type[Struct] | None = None
 
@@ -57,8 +58,12 @@ ROUTES: Final = (
           response=answers.TopicDescription),
     Route(method="DELETE", path="/topics/{name}", handler=topics.delete_topic, role=RouteRole.ADMIN,
           response=answers.TopicDeleted),
+    Route(method="POST", path="/topics/{name}/messages", handler=messages.publish_messages, role=RouteRole.PUBLISH,
+          request=NewMessages, response=answers.Published),
     Route(method="GET", path="/topics/{name}/messages", handler=messages.read_messages, role=RouteRole.IDENTIFIED,
           query=HistoryQuery, response=answers.KeptMessages),
+    Route(method="DELETE", path="/topics/{name}/messages", handler=messages.purge_messages, role=RouteRole.ADMIN,
+          response=answers.Purged),
     Route(method="GET", path="/health", handler=health.health, role=RouteRole.NONE,
           response=answers.Health),
     Route(method="GET", path="/stats", handler=health.stats, role=RouteRole.IDENTIFIED,

@@ -63,6 +63,22 @@ class KeptMessages(Struct, frozen=True, gc=False, kw_only=True):
     complete: bool
 
 
+class Published(Struct, frozen=True, gc=False, kw_only=True):
+    """The outcome of one message, or of each in a list. ``duplicate`` is left out where nothing is one."""
+
+    status: Literal["published"] = "published"
+    topic: str
+    seq: int | list[int]
+    id: str | list[str]
+    duplicate: bool | list[bool] | UnsetType = UNSET
+
+
+class Purged(Struct, frozen=True, gc=False, kw_only=True):
+    status: Literal["purged"] = "purged"
+    topic: str
+    messages: int
+
+
 class TopicStats(Struct, frozen=True, gc=False):
     """``messages``: ever published."""
 

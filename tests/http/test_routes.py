@@ -19,7 +19,7 @@ from tests.harness import Server, make_settings, on_one_loop, run_server
 REST = [route for route in ROUTES if route.role is not RouteRole.HANDSHAKE]
 BOTH: dict[str, Any] = {"api_keys": API_KEYS, "jwt_secret": SECRET}
 ADMIN = {"X-API-Key": "ops-key"}
-BODIES = {"POST /topics": {"name": "new"}}  # for the calls with a body
+BODIES = {"POST /topics": {"name": "new"}, "POST /topics/{name}/messages": {"payload": 1}}  # for the calls with a body
 QUERIES = {"GET /topics/{name}/messages": "?last_n=1"}  # for the calls that need one
 each_route = pytest.mark.parametrize("route", REST, ids=lambda route: f"{route.method} {route.path}")
 
@@ -39,10 +39,11 @@ def test_a_call_stands_in_the_table_once() -> None:
     assert len(calls) == len(set(calls))
 
 
-def test_what_is_read_has_no_body_and_what_is_written_is_for_admins() -> None:
+def test_what_is_read_has_no_body_and_what_is_changed_is_for_admins() -> None:
     for route in ROUTES:
         assert route.request is None or route.method in ("POST", "PUT", "PATCH")
-        assert route.method == "GET" or route.role is RouteRole.ADMIN
+        publishes = (route.method, route.path) == ("POST", "/topics/{name}/messages")
+        assert route.method == "GET" or route.role is (RouteRole.PUBLISH if publishes else RouteRole.ADMIN)
 
 
 async def call(server: Server, route: Route, headers: dict[str, str], method: str = "") -> tuple[int, bytes]:
@@ -76,16 +77,19 @@ def decoded(body: bytes, route: Route) -> Iterator[Any]:
 @each_route
 async def test_a_role_is_asked_for(route: Route) -> None:
     allowed = {
-        RouteRole.NONE: {"nobody", "token", "admin token", "read key", "admin key"},
-        RouteRole.IDENTIFIED: {"token", "admin token", "read key", "admin key"},
-        RouteRole.READ: {"admin token", "read key", "admin key"},
+        RouteRole.NONE: {"nobody", "token", "publisher", "admin token", "read key", "publish key", "admin key"},
+        RouteRole.IDENTIFIED: {"token", "publisher", "admin token", "read key", "publish key", "admin key"},
+        RouteRole.PUBLISH: {"publisher", "publish key", "admin key"},
+        RouteRole.READ: {"admin token", "read key", "publish key", "admin key"},
         RouteRole.ADMIN: {"admin token", "admin key"},
     }[route.role]
     credentials = {
         "nobody": {},
         "token": bearer(make_token(subscribe=["old"])),
+        "publisher": bearer(make_token("bob", subscribe=["old"], publish=["old"])),
         "admin token": bearer(make_token("ops", admin=True)),
         "read key": {"X-API-Key": "board-key"},
+        "publish key": {"X-API-Key": "shop-key"},
         "admin key": ADMIN,
     }
     async with run_server(**BOTH) as server:
