@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from pubsub.core.log import Done, Found, Publisher
+from pubsub.core.log import Done, Found, Placed, Publisher, Purged
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Publish
 
 
 class NoPublisher:
     """A publisher that ignores the outcome (Publisher)."""
+
+    client_id = ""
 
     def published(self, request: Publish, seq: int, ts: str) -> None:
         pass
@@ -31,6 +33,12 @@ class NoLog:
 
     def append(self, request: Publish, publisher: Publisher) -> NoReturn:
         raise AssertionError("nothing is appended here")
+
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> NoReturn:
+        raise AssertionError("nothing is appended here")
+
+    def purge(self, done: Purged) -> NoReturn:
+        raise AssertionError("nothing is purged here")
 
     def read(self, after: int, until: int, limit: int, done: Found) -> NoReturn:
         raise AssertionError("nothing is read here")

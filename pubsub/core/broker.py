@@ -6,7 +6,7 @@ The clock and the end of the tick are passed in, so that a test can run it step 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -22,6 +22,7 @@ from pubsub.core.lane import LANES_IN_A_TURN
 from pubsub.core.log import ignore
 from pubsub.core.losses import Losses
 from pubsub.core.names import SortedNames
+from pubsub.core.ring import release
 from pubsub.core.topic import Topic
 from pubsub.core.turns import Turns
 from pubsub.protocol.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
@@ -32,7 +33,7 @@ from pubsub.protocol.requests import Position, Publish, TopicOptions
 if TYPE_CHECKING:
     from pubsub.core.journal import Journal, StoredTopic
     from pubsub.core.lane import Subscriber
-    from pubsub.core.log import Done, Publisher
+    from pubsub.core.log import Done, Placed, Publisher, Purged
 
 log = logging.getLogger(__name__)
 
@@ -183,6 +184,17 @@ class Broker:
             topic = self.topic(request.topic)
         topic.log.append(request, publisher)
 
+    def publish_all(self, name: str, requests: Sequence[Publish], client_id: str, answer: Placed) -> None:
+        """Publish messages to one topic, all of them or none. Raises TopicNotFound, BadRequest.
+
+        ``client_id``: the publisher's, empty if it has none. ``answer`` gets the outcome of each message, or a failure.
+        """
+        self.topic(name).log.append_all(requests, client_id, answer)
+
+    def purge(self, name: str, done: Purged) -> None:
+        """Forget the messages that a topic keeps; ``done`` gets their number. Raises TopicNotFound."""
+        self.find_topic(name).log.purge(done)
+
     def find_start(
         self, name: str, last_n: int, position: Position | None, answer: Callable[[ReplayStart | Failure], None]
     ) -> None:
@@ -266,11 +278,22 @@ class Broker:
 
     def deliver(self, topic: Topic, event: StoredEvent) -> None:
         if topic.expiring:
-            topic.purge(self._clock.monotonic())
+            topic.remove_expired(self._clock.monotonic())
         if topic.add(event):
             if not self._unflushed:
                 self._defer(self.flush)
             self._unflushed.append(topic)
+
+    def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+        if topic.expiring:
+            topic.remove_expired(self._clock.monotonic(), len(events))
+        if any([topic.add(event) for event in events]):
+            if not self._unflushed:
+                self._defer(self.flush)
+            self._unflushed.append(topic)
+
+    def forget(self, topic: Topic, done: Callable[[int], None]) -> None:
+        release(topic.ring.clear(), self._clock.monotonic(), self.turns.take, done)
 
     def begin_to_expire(self, topic: Topic) -> None:
         topic.expiring = True

@@ -23,7 +23,7 @@ def no_id() -> str:
 
 
 def test_one_message() -> None:
-    message = decode_messages('{"id":"%s","payload":{"a" : 1.0},"ttl_sec":5,"expect_seq":0,"other":1}' % ID)
+    message = decode_messages(f'{{"id":"{ID}","payload":{{"a" : 1.0}},"ttl_sec":5,"expect_seq":0,"other":1}}')
     assert isinstance(message, NewMessage)
     publish = make_publish("orders", message, no_id)
     assert (publish.topic, publish.message.id, bytes(publish.message.payload)) == ("orders", ID, b'{"a" : 1.0}')
@@ -72,8 +72,10 @@ def test_the_error_of_a_large_body_does_not_decode_it_again() -> None:
 
 anything = strategies.recursive(
     strategies.none() | strategies.booleans() | strategies.integers() | strategies.text(max_size=5),
-    lambda inner: strategies.lists(inner, max_size=3)
-    | strategies.dictionaries(strategies.sampled_from(["id", "payload", "ttl_sec", "expect_seq", "x"]), inner),
+    lambda inner: (
+        strategies.lists(inner, max_size=3)
+        | strategies.dictionaries(strategies.sampled_from(["id", "payload", "ttl_sec", "expect_seq", "x"]), inner)
+    ),
     max_leaves=12,
 )
 
@@ -83,8 +85,7 @@ def test_any_json_is_decoded_or_refused(value: Any) -> None:
     text = msgspec.json.encode(value).decode()
     try:
         found = decode_messages(text)
-    except BadRequest as failure:
-        assert str(failure).isprintable()
+    except BadRequest:
         with pytest.raises(msgspec.ValidationError):
             msgspec.json.decode(text, type=NewMessages)
     else:
