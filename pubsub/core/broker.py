@@ -246,10 +246,22 @@ class Broker:
             self.turns.take(partial(self.leave, subscriber))
 
     def flush(self) -> None:
-        """Deliver the events of this tick."""
+        """Deliver all events that wait."""
         topics, self._unflushed = self._unflushed, []
         for topic in topics:
             topic.flush()
+
+    def _flush_tick(self) -> None:
+        """Deliver the events of this tick; of a long list one piece in each tick."""
+        topics, self._unflushed = self._unflushed, []
+        for topic in topics:
+            if topic.flush_piece():
+                self._flush_later(topic)
+
+    def _flush_later(self, topic: Topic) -> None:
+        if not self._unflushed:
+            self._defer(self._flush_tick)
+        self._unflushed.append(topic)
 
     # Host: what the journals call
 
@@ -281,16 +293,14 @@ class Broker:
             topic.remove_expired(self._clock.monotonic())
         if topic.add(event):
             if not self._unflushed:
-                self._defer(self.flush)
+                self._defer(self._flush_tick)
             self._unflushed.append(topic)
 
     def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if topic.expiring:
             topic.remove_expired(self._clock.monotonic(), len(events))
-        if any([topic.add(event) for event in events]):
-            if not self._unflushed:
-                self._defer(self.flush)
-            self._unflushed.append(topic)
+        if topic.add_all(events):
+            self._flush_later(topic)
 
     def forget(self, topic: Topic, done: Callable[[int], None]) -> None:
         release(topic.ring.clear(), self._clock.monotonic(), self.turns.take, done)
