@@ -35,7 +35,7 @@ class Extent(Struct, frozen=True):
     size: int
 
 
-class Append(Struct):
+class Append(Struct, gc=False):
     """A publish. Its outcome is ``event``, or ``seq`` alone if its id was seen before, or ``failure``.
 
     ``publisher``: None if nobody waits for the outcome.

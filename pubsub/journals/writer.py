@@ -10,7 +10,6 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +40,6 @@ from pubsub.journals.wal import lost_commits
 from pubsub.protocol.errors import Conflict, NotStored, TopicExists, TopicNotFound
 
 if TYPE_CHECKING:
-    from msgspec import UnsetType
-
     from pubsub.protocol.requests import Publish
 
 logger = logging.getLogger(__name__)
@@ -164,19 +161,26 @@ class Writer:
         if state is None:
             operation.failure = TopicNotFound(log.name)
             return
-        seen, key, now = state.seen, b"", 0.0
-        if seen is not None:
-            key, now = id_key(request.message.id), self._now()
-            if (first := seen.find(key, now)) is not None:
-                operation.seq = first
-                return
+        if state.seen is None and request.expect_seq is UNSET:
+            operation.event = self._add_event(operation, request, state)
+            operation.seq = state.seq
+        else:
+            self._append_checked(operation, state)
+
+    def _append_checked(self, operation: Append, state: State) -> None:
+        """Append a message, unless it is a duplicate or expects another ``seq``."""
+        request, seen = operation.request, state.seen
+        key, now = id_key(request.message.id), self._now()
+        if seen is not None and (first := seen.find(key, now)) is not None:
+            operation.seq = first
+            return
         if request.expect_seq is not UNSET and request.expect_seq != state.seq:
             operation.failure = Conflict(request.expect_seq, state.seq)
             return
-        operation.event = self._add_event(log, state, request, operation.ts, operation.sender)
+        operation.event = self._add_event(operation, request, state)
         operation.seq = state.seq
         if seen is not None:
-            self._ids.append((event_key(log.number, state.seq), key, seen.add(key, state.seq, now)))
+            self._ids.append((event_key(operation.log.number, state.seq), key, seen.add(key, state.seq, now)))
 
     def _append_all(self, operation: AppendAll) -> None:
         log, now = operation.log, self._now()
@@ -190,24 +194,23 @@ class Writer:
             operation.failure = failure
             return
         operation.placements = places.placements
-        operation.events = [
-            self._add_event(log, state, request, operation.ts, operation.sender)
-            for request, _ in places.new(operation.requests)
-        ]
+        operation.events = [self._add_event(operation, request, state) for request, _ in places.new(operation.requests)]
         if state.seen is not None:
             self._ids += [(event_key(log.number, seq), key, end) for key, seq, end in remember(places, state.seen, now)]
 
-    def _add_event(
-        self, log: TopicHandle, state: State, request: Publish, ts: str, sender: str | UnsetType
-    ) -> StoredEvent:
+    def _add_event(self, operation: Append | AppendAll, request: Publish, state: State) -> StoredEvent:
         """Give a message the next ``seq``."""
+        log = operation.log
         state.seq += 1
-        ttl = lifetime(log.options, request)
-        event = make_event(log.name, request.message, state.seq, ts, sender)
-        self._rows.append((event_key(log.number, state.seq), event.text, None if ttl == inf else self._now() + ttl))
+        event = make_event(log.name, request.message, state.seq, operation.ts, operation.sender)
+        expires = None
+        if log.options.ttl_sec is not None or request.ttl_sec is not UNSET:
+            ttl = lifetime(log.options, request)
+            expires, event = self._now() + ttl, expiring_at(event, self._monotonic() + ttl)
+        self._rows.append((event_key(log.number, state.seq), event.text, expires))
         state.size += len(event.text)
         self._touched.add(log.number)
-        return event if ttl == inf else expiring_at(event, self._monotonic() + ttl)
+        return event
 
     def _purge(self, store: Store, operation: Purge) -> None:
         """Forget all events of a topic. Their rows are deleted later: for a million of them it takes seconds."""

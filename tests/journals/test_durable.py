@@ -382,7 +382,7 @@ async def test_row_37_a_disk_that_stands_still_holds_its_publishers_and_no_one_e
             sending = asyncio.create_task(send_many(publisher, count, text))
             await eventually(lambda: bool(journal._when_writable))
             assert not sending.done(), "the server no longer reads from the publishers"
-            assert UNWRITTEN_BYTES < journal._unwritten_bytes < UNWRITTEN_BYTES + 2 * len(text)
+            assert UNWRITTEN_BYTES < journal._results.pending_bytes < UNWRITTEN_BYTES + 2 * len(text)
             await other.subscribe("memory")
             await other.publish("memory", 1)
             assert (await server.get("/health"))["topics"] == 2
