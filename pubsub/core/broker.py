@@ -20,6 +20,7 @@ from pubsub.core.joining import Joining
 from pubsub.core.log import ignore
 from pubsub.core.losses import Losses
 from pubsub.core.memberships import Memberships
+from pubsub.core.names import SortedNames
 from pubsub.core.placement import Placement
 from pubsub.core.review import Review
 from pubsub.core.ring import release
@@ -68,6 +69,7 @@ class Broker:
         yield_core: Callable[[], None] = nothing,
     ) -> None:
         self._topics: dict[str, Topic] = {}
+        self._names = SortedNames()
         self._defer = defer
         self._clock = clock
         self._ring_size = ring_size
@@ -95,6 +97,10 @@ class Broker:
         """All topics, in the order of their creation."""
         return list(self._topics.values())
 
+    def topics_from(self, first: str, limit: int) -> list[Topic]:
+        """The first ``limit`` topics by name whose name is not below ``first``."""
+        return [self._topics[name] for name in self._names.starting_at(first, limit)]
+
     @property
     def topic_count(self) -> int:
         return len(self._topics)
@@ -120,6 +126,10 @@ class Broker:
             return False
         self._durable.call_when_writable(callback)
         return True
+
+    def is_durable(self, name: str) -> bool:
+        topic = self._topics.get(name)
+        return topic is not None and topic.options.durable
 
     def topic(self, name: str) -> Topic:
         """Find a topic. Raises TopicNotFound; BadRequest if the name is not valid."""
@@ -242,11 +252,23 @@ class Broker:
         self.heeds_publishes = self.filters_busy or self.logs_publishes
 
     def flush(self) -> None:
-        """Deliver the events of this tick."""
+        """Deliver all events that wait."""
         self._evaluator.begin_tick()
         topics, self._unflushed = self._unflushed, []
         for topic in topics:
             topic.flush()
+
+    def _flush_tick(self) -> None:
+        """Deliver the events of this tick; of a long list one piece in each tick."""
+        topics, self._unflushed = self._unflushed, []
+        for topic in topics:
+            if topic.flush_piece():
+                self._flush_later(topic)
+
+    def _flush_later(self, topic: Topic) -> None:
+        if not self._unflushed:
+            self._defer(self._flush_tick)
+        self._unflushed.append(topic)
 
     # Host: what the journals call
 
@@ -259,6 +281,7 @@ class Broker:
         topic.restore(seq=stored.seq, newest=stored.newest, expiring=stored.expiring)
         topic.trim(stored.first, stored.size)
         self._topics[stored.name] = topic
+        self._names.add(stored.name)
         self._memberships.begin(topic)
         return topic
 
@@ -267,6 +290,7 @@ class Broker:
             return
         topic.flush()
         del self._topics[topic.name]
+        self._names.remove(topic.name)
         log.info("Topic deleted: %(topic)s", {"topic": topic.name})
         self._memberships.end(topic)
 
@@ -275,16 +299,14 @@ class Broker:
             topic.remove_expired(self._clock.monotonic())
         if topic.add(event):
             if not self._unflushed:
-                self._defer(self.flush)
+                self._defer(self._flush_tick)
             self._unflushed.append(topic)
 
     def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if topic.expiring:
             topic.remove_expired(self._clock.monotonic(), len(events))
-        if any([topic.add(event) for event in events]):
-            if not self._unflushed:
-                self._defer(self.flush)
-            self._unflushed.append(topic)
+        if topic.add_all(events):
+            self._flush_later(topic)
 
     def forget(self, topic: Topic, done: Callable[[int], None]) -> None:
         release(topic.ring.clear(), self._clock.monotonic(), self.turns.take, done)
