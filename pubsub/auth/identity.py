@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from msgspec import Struct
 
-from pubsub.auth.permissions import NOTHING, Rights, allows
+from pubsub.auth.permissions import NOTHING, RightFilters, Rights, allows, filters_of
 from pubsub.protocol.errors import Forbidden
 from pubsub.protocol.patterns import covers
 
@@ -51,7 +51,20 @@ class Identity(Struct, frozen=True, gc=False, kw_only=True):
     def refuse_publish(self, topic: str) -> NoReturn:
         raise Forbidden(f"Not allowed to publish to '{topic}'")
 
+    def filters_for(self, topic: str) -> tuple[str, ...]:
+        """The texts of the filters that all events of ``topic`` have to match before this client may see them."""
+        return ()
+
     def require_client_id(self, client_id: str) -> None:
         """Raise Forbidden for another client's id."""
         if client_id != self.client_id:
             raise Forbidden("client_id: expected the one that you are authenticated as")
+
+
+class FilteredIdentity(Identity, frozen=True, gc=False, kw_only=True):
+    """An identity that sees only a part of some topics. A class of its own, so that the others take no more memory."""
+
+    filters: RightFilters
+
+    def filters_for(self, topic: str) -> tuple[str, ...]:
+        return filters_of(self.filters, topic)
