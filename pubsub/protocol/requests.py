@@ -18,8 +18,8 @@ from pubsub.protocol.payloads import MAX_DEPTH, check_large_payload
 MAX_REQUEST_ID: Final = 128
 MAX_CLIENT_ID: Final = 255
 MAX_HISTORY_LIMIT: Final = 1000
-MAX_MESSAGES: Final = 1000  # in one list of publishes
 MAX_POSITIONS: Final = 10_000  # of a resume
+MAX_MESSAGES: Final = 1000  # in one list of publishes
 MAX_KEPT: Final = 1_000_000_000  # messages in the history of a topic: some hundred GiB on a disk
 MAX_SECONDS: Final = 315_576_000  # ten years
 

@@ -199,13 +199,13 @@ class Member:
     def __init__(self, world: World, seq: int | None, last_n: int) -> None:
         self.told: list[Any] = []
         self.subscriber = Subscriber(self._write, OutboxOptions(1000, world._clock, world.broker.turns.take))
-        resume = None if seq is None else {"t": Position(world.broker.topic("t").epoch, seq)}
+        position = None if seq is None else Position(world.broker.topic("t").epoch, seq)
         given: list[Any] = []
-        asked = Asked(Subscription("t"), ALL_GRANTED, last_n, resume)
+        asked = Asked(Subscription("t"), ALL_GRANTED, last_n, None if position is None else {"t": position})
         world.broker.subscribe(asked, self.subscriber, given.append)
         world.wait_for(given)
-        self.catch_up: Joining = given[0]
-        self.recovered = self.catch_up.recovered
+        self.joining: Joining = given[0]
+        self.recovered = self.joining.recovered
 
     def _write(self, encoded: bytes) -> None:
         self.told += messages_in(encoded)
