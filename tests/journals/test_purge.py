@@ -152,3 +152,16 @@ def test_a_purge_that_was_refused_and_rolled_back_changes_nothing(
         assert writer.write([append(topic), purge(topic), append(topic)]).failure
     assert writer.open().topics() == [before]
     writer.close()
+
+
+def test_a_message_that_was_refused_after_a_purge_leaves_the_size_without_the_purged_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = make_writer(tmp_path)
+    topic = create(writer, make_topic("t"))
+    write(writer, append_all(topic, 10), purge(topic), append(topic))
+    (before,) = writer.open().topics()
+    with unsynced(monkeypatch):
+        assert writer.write([append(topic)]).failure
+    assert writer.open().topics() == [before]
+    writer.close()
