@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from pubsub.auth.identity import Identity
+from pubsub.auth.permissions import NOTHING
 from pubsub.http.identities import IDENTITIES, IDENTITY
 from pubsub.http.origins import ORIGINS
 from pubsub.http.routes import RouteRole, find_route
@@ -23,7 +24,8 @@ READING: Final = {"GET", "HEAD", "OPTIONS"}
 async def check_access(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The one place where a request is let through to its handler."""
     route = find_route(request)
-    identities, origins = request.app[IDENTITIES], request.app[ORIGINS]
+    app = request.app
+    identities, origins = app[IDENTITIES], app[ORIGINS]
     if request.method not in READING:
         origins.check_origin(request)
     match route.role if route is not None else RouteRole.IDENTIFIED:  # without a route for a 404 or a 405
@@ -44,6 +46,8 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
 def check_role(identity: Identity, role: RouteRole) -> None:
     """Raises Forbidden."""
     match role:
+        case RouteRole.PUBLISH:
+            allowed = identity.publishes != NOTHING
         case RouteRole.READ:
             allowed = identity.sees_all
         case RouteRole.ADMIN:

@@ -58,7 +58,7 @@ def test_a_subscriber_gets_the_sender_live_and_replayed(world: World) -> None:
     world.create(sender=True)
     world.publish(message(), client_id="alice")
     member = world.subscribe(last_n=1)
-    member.catch_up.advance()
+    member.joining.advance()
     world.publish(message(), client_id="bob")
     assert [event["from"] for event in member.told] == ["alice", "bob"]
 
@@ -152,7 +152,7 @@ def test_a_list_is_published_in_its_order(world: World) -> None:
     world.create()
     world.publish(message())
     member = world.subscribe()
-    member.catch_up.advance()
+    member.joining.advance()
     assert world.publish_all(*[message(payload) for payload in "abc"]) == placed(2, 3, 4)
     assert [(told["seq"], told["message"]["payload"]) for told in member.told] == [(2, "a"), (3, "b"), (4, "c")]
     assert world.publish(message()) == [5]
@@ -177,7 +177,7 @@ def test_a_list_with_a_conflict_leaves_nothing_behind(world: World) -> None:
     world.create(dedup_sec=60)
     world.publish(message())
     member = world.subscribe()
-    member.catch_up.advance()
+    member.joining.advance()
     first = message(expect_seq=1)
     outcome = world.publish_all(first, message(expect_seq=2), message(expect_seq=2))
     assert isinstance(outcome, Conflict)
@@ -247,7 +247,7 @@ def test_a_client_that_resumes_from_before_a_purge_is_told_the_gap(
     world.purge()
     world.publish(message())
     member = world.subscribe(seq=seq)
-    member.catch_up.advance()
+    member.joining.advance()
     assert (member.recovered, member.facts) == (recovered, told)
 
 
@@ -258,7 +258,7 @@ def test_a_subscriber_in_the_middle_of_its_replay_is_told_what_a_purge_took(
     world.create()
     world.publish(*[message() for _ in range(700)])
     member = world.subscribe(**start)
-    member.catch_up.advance()
+    member.joining.advance()
     world.wait_for(member.told)
     read = len(member.told)
     assert 0 < read < 700
@@ -276,7 +276,7 @@ def test_a_page_that_a_purge_overtakes_is_not_sent(world: World) -> None:
     world.publish(*[message() for _ in range(700)])
     member = world.subscribe(seq=0)
     pages = world.hold_reads()
-    member.catch_up.advance()
+    member.joining.advance()
     read = len(member.told)
     world.purge()
     for page in pages():

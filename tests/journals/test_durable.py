@@ -7,7 +7,6 @@ import json
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from random import Random
@@ -24,6 +23,7 @@ from pubsub.journals.writer import Writer
 from pubsub.protocol.frames import LONG_TEXT
 from pubsub.system.cores import SharedCore
 from pubsub.websocket.replies import PauseReason
+from tests.faults import StillDisk
 from tests.harness import (
     PATIENCE,
     Client,
@@ -41,22 +41,6 @@ from tests.simulation import Parts
 @pytest.fixture
 def data_dir(tmp_path: Path) -> str:
     return str(tmp_path / "data")
-
-
-class StillDisk:
-    """A disk that does not answer: a thread that calls ``method`` of ``owner`` waits until :attr:`works` is set."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, method: str) -> None:
-        self.asked = threading.Event()
-        self.works = threading.Event()
-        original = getattr(owner, method)
-
-        def wait(*arguments: Any) -> Any:
-            self.asked.set()
-            assert self.works.wait(PATIENCE)
-            return original(*arguments)
-
-        monkeypatch.setattr(owner, method, wait)
 
 
 async def create(server: Server, name: str = "t", **options: Any) -> None:

@@ -83,7 +83,7 @@ def test_a_purge_holds_after_a_restart_in_the_middle_of_its_deletion(world: Worl
     assert (topic.seq, topic.epoch, topic.stored_bytes, len(topic.ring)) == (ROWS + 1, before, 0, 0)
     assert again.kept() == []
     member = again.subscribe(seq=5)
-    member.catch_up.advance()
+    member.joining.advance()
     assert (member.recovered, member.facts) == (False, [(6, ROWS + 1)])
     assert again.publish(message(message_id=last.message.id), message()) == [(ROWS + 1,), ROWS + 2]
     again.clean_up()

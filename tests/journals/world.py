@@ -14,13 +14,16 @@ from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.history import KeptEvents
+from pubsub.core.joining import Joining
 from pubsub.core.lane import Subscriber
 from pubsub.core.log import Placement
+from pubsub.core.subscription import Asked, Subscription
 from pubsub.journals.memory import MemoryJournal
 from pubsub.journals.sqlite import SqliteJournal
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
 from pubsub.system.cores import SharedCore
+from tests.doubles import ALL_GRANTED
 from tests.harness import PATIENCE, messages_in, new_id
 
 RING = 100
@@ -208,10 +211,11 @@ class Member:
         self.subscriber = Subscriber(self._write, OutboxOptions(1000, world._clock, world.broker.turns.take))
         position = None if seq is None else Position(world.broker.topic("t").epoch, seq)
         given: list[Any] = []
-        world.broker.find_start("t", last_n, position, given.append)
+        asked = Asked(Subscription("t"), ALL_GRANTED, last_n, None if position is None else {"t": position})
+        world.broker.subscribe(asked, self.subscriber, given.append)
         world.wait_for(given)
-        self.catch_up = world.broker.subscribe(given[0], self.subscriber)
-        self.recovered = self.catch_up.recovered
+        self.joining: Joining = given[0]
+        self.recovered = self.joining.recovered
 
     def _write(self, encoded: bytes) -> None:
         self.told += messages_in(encoded)
