@@ -12,18 +12,19 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from msgspec import structs
-
 from pubsub.core.catchup import CatchUp, ReplayStart
 from pubsub.core.clock import Clock
+from pubsub.core.creation import Creations
 from pubsub.core.event import StoredEvent
 from pubsub.core.history import HistoryReader, KeptEvents
+from pubsub.core.idle import IdleTopics
 from pubsub.core.lane import LANES_IN_A_TURN
 from pubsub.core.log import ignore
 from pubsub.core.losses import Losses
 from pubsub.core.topic import Topic
+from pubsub.core.topic_rules import TopicRules
 from pubsub.core.turns import Turns
-from pubsub.protocol.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
+from pubsub.protocol.errors import BadRequest, Failure, TopicNotFound
 from pubsub.protocol.patterns import check_topic
 from pubsub.protocol.replies import Info, encode
 from pubsub.protocol.requests import Position, Publish, TopicOptions
@@ -35,13 +36,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_RING: Final = 1_000_000  # messages that a topic may keep in memory
 DEFAULTS: Final = TopicOptions()
 MEMBERS: Final = 100  # memberships that end in one turn, 10 to 20 µs each
 
 
 def nothing() -> None:
     pass
+
+
+def never(_: float, __: Callable[[], None]) -> None:
+    """Call nothing later: no topic is deleted when it is idle."""
 
 
 @dataclass(slots=True)
@@ -57,8 +61,8 @@ class Broker:
 
     ``memory``: the journal of topics that are not durable. ``make_durable`` is called for the journal of durable
     topics when the first of them is made; None where there can be none. ``ring_size``: messages that a topic keeps
-    unless its options say otherwise. ``yield_core`` is called before work that takes longer than a publish. The Broker
-    is the Host of its journals.
+    unless its options say otherwise. ``call_later(seconds, callback)`` is the timer of ``rules``. ``yield_core`` is
+    called before work that takes longer than a publish. The Broker is the Host of its journals.
     """
 
     def __init__(
@@ -70,18 +74,18 @@ class Broker:
         ring_size: int,
         max_topics: int = 0,
         make_durable: Callable[[], Journal] | None = None,
+        rules: TopicRules | None = None,
+        call_later: Callable[[float, Callable[[], None]], object] = never,
         yield_core: Callable[[], None] = nothing,
     ) -> None:
         self._topics: dict[str, Topic] = {}
         self._defer = defer
         self._clock = clock
         self._ring_size = ring_size
-        self._max_topics = max_topics
         self._memory = memory
         memory.attach(self)
         self._durable: Journal | None = None
         self._make_durable = make_durable
-        self._coming: set[str] = set()  # topics that their journal is creating
         self._unflushed: list[Topic] = []
         self._subscribers = 0
         self._ending: dict[Topic, Ending] = {}  # topics that have ended, with members that are not told yet
@@ -90,6 +94,17 @@ class Broker:
         self.logs_publishes = log.isEnabledFor(logging.DEBUG)
         self.turns = Turns(defer, yield_core)
         self._history = HistoryReader(clock, self.turns.take, self._is_current)
+        self.rules = rules or TopicRules()
+        self._creations = Creations(
+            self._topics, self._journal_of, self.rules, ring_size=ring_size, max_topics=max_topics
+        )
+        self._idle = IdleTopics(
+            self.rules,
+            now=clock.monotonic,
+            call_later=call_later,
+            take_turn=self.turns.take,
+            delete=self._delete_idle,
+        )
 
     @property
     def topics(self) -> list[Topic]:
@@ -138,15 +153,7 @@ class Broker:
 
     def create_topic(self, name: str, options: TopicOptions = DEFAULTS, done: Done = ignore) -> None:
         """Create a topic, then call ``done``. Raises BadRequest, TopicExists, LimitExceeded."""
-        check_topic(name)
-        if name in self._topics or name in self._coming:
-            raise TopicExists(name)
-        if self._max_topics and len(self._topics) + len(self._coming) >= self._max_topics:
-            raise LimitExceeded(f"the server has its {self._max_topics} topics (MAX_TOPICS)")
-        options = self._complete(options)
-        journal = self.open_durable() if options.durable else self._memory
-        self._coming.add(name)
-        journal.create(name, options, lambda failure: self._end_creation(name, failure, done))
+        self._creations.create(name, options, done)
 
     def open_durable(self) -> Journal:
         """The journal of durable topics, made if needed. Raises BadRequest if there can be none."""
@@ -167,20 +174,39 @@ class Broker:
         topic.log.delete(lambda failure: self._end_deletion(topic, failure, done))
 
     def publish(self, request: Publish, publisher: Publisher) -> None:
-        """Publish a message; ``publisher`` learns the outcome. Raises TopicNotFound, BadRequest."""
+        """Publish a message; ``publisher`` learns the outcome. Raises TopicNotFound, BadRequest, LimitExceeded."""
         topic = self._topics.get(request.topic)
-        if topic is None:
-            topic = self.topic(request.topic)
-        topic.log.append(request, publisher)
+        log = self._creations.log_for_use(request.topic) if topic is None else topic.log
+        log.append(request, publisher)
 
     def find_start(
         self, name: str, last_n: int, position: Position | None, answer: Callable[[ReplayStart | Failure], None]
     ) -> None:
         """Find the start of a subscription to the newest ``last_n`` messages, or to all after ``position``.
 
-        Raises TopicNotFound, BadRequest.
+        Raises TopicNotFound, BadRequest, LimitExceeded.
         """
-        self._history.find_start(self.topic(name), last_n, position, answer)
+        if name not in self._topics:
+            self._creations.create_for_use(name)
+        if (topic := self._topics.get(name)) is not None:
+            topic.uses += 1  # it is not idle, although the subscription may begin later
+            self._history.find_start(topic, last_n, position, answer)
+        else:
+            ask_again = partial(self._find_start_of_new, name, last_n, position, answer)
+            self._creations.call_when_created(name, ask_again)
+
+    def _find_start_of_new(
+        self,
+        name: str,
+        last_n: int,
+        position: Position | None,
+        answer: Callable[[ReplayStart | Failure], None],
+        failure: Failure | None,
+    ) -> None:
+        if (topic := self._topics.get(name)) is not None:
+            self._history.find_start(topic, last_n, position, answer)
+        else:
+            answer(failure or TopicNotFound(name))
 
     def history_after(self, name: str, seq: int, limit: int, answer: Callable[[KeptEvents | Failure], None]) -> None:
         """Read up to ``limit`` kept events that follow ``seq``. Raises TopicNotFound, BadRequest."""
@@ -223,6 +249,10 @@ class Broker:
         if subscriber.lanes:
             self.turns.take(partial(self.leave, subscriber))
 
+    def keep_idle_topics(self) -> None:
+        """Delete no idle topic from now on: the server shuts down."""
+        self._idle.stop()
+
     def flush(self) -> None:
         """Deliver the events of this tick."""
         topics, self._unflushed = self._unflushed, []
@@ -239,7 +269,7 @@ class Broker:
         topic = Topic(stored.name, stored.epoch, stored.options, stored.log, ring_size=self.ring_size(stored.options))
         topic.restore(seq=stored.seq, newest=stored.newest, expiring=stored.expiring)
         topic.trim(stored.first, stored.size)
-        self._topics[stored.name] = topic
+        self._add(topic)
         return topic
 
     def remove_topic(self, topic: Topic) -> None:
@@ -247,6 +277,7 @@ class Broker:
             return
         topic.flush()
         del self._topics[topic.name]
+        self._idle.forget(topic)
         log.info("Topic deleted: %(topic)s", {"topic": topic.name})
         notice = encode(Info(topic=topic.name, msg="topic_deleted", ts=self._clock.timestamp()))
         self._ending[topic] = Ending(notice)
@@ -268,23 +299,21 @@ class Broker:
 
     # Topics that begin and end
 
-    def _complete(self, options: TopicOptions) -> TopicOptions:
-        """Fill in the server's default history. Raises BadRequest for one that does not fit into memory."""
-        if options.history is None:
-            options = structs.replace(options, history=self._ring_size)
-        assert options.history is not None, "replaced above"
-        if options.history > MAX_RING and not options.durable:
-            raise BadRequest(f"history: expected at most {MAX_RING} of a topic that is not durable")
-        return options
+    def _add(self, topic: Topic) -> None:
+        self._topics[topic.name] = topic
+        self._idle.watch(topic)
 
-    def _end_creation(self, name: str, failure: Failure | None, done: Done) -> None:
-        self._coming.discard(name)
-        if failure is None:
-            topic = self._topics[name]
-            log.info(
-                "Topic created: %(topic)s (buffer size: %(buffer_size)d)",
-                {"topic": name, "buffer_size": topic.history, "durable": topic.options.durable},
-            )
+    def _journal_of(self, options: TopicOptions) -> Journal:
+        return self.open_durable() if options.durable else self._memory
+
+    def _delete_idle(self, topic: Topic, done: Done) -> None:
+        """Delete a topic that nobody uses. It is gone at once, so that its next use creates it again."""
+        self.remove_topic(topic)
+        topic.log.delete(lambda failure: self._end_idle_deletion(topic, failure, done))
+
+    def _end_idle_deletion(self, topic: Topic, failure: Failure | None, done: Done) -> None:
+        if failure is not None and not isinstance(failure, TopicNotFound) and topic.name not in self._topics:
+            self._add(topic)  # it is still in its journal
         done(failure)
 
     def _end_deletion(self, topic: Topic, failure: Failure | None, done: Done) -> None:

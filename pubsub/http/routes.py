@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import clients, handshake, health, topics
+from pubsub.http import clients, handshake, health, rules, topics
 from pubsub.protocol import answers
 from pubsub.protocol.requests import NewTopic
 
@@ -51,6 +51,8 @@ ROUTES: Final = (
           response=answers.TopicDescription),
     Route(method="DELETE", path="/topics/{name}", handler=topics.delete_topic, role=RouteRole.ADMIN,
           response=answers.TopicDeleted),
+    Route(method="GET", path="/rules", handler=rules.list_rules, role=RouteRole.ADMIN,
+          response=answers.RuleList),
     Route(method="GET", path="/health", handler=health.health, role=RouteRole.NONE,
           response=answers.Health),
     Route(method="GET", path="/stats", handler=health.stats, role=RouteRole.IDENTIFIED,

@@ -19,9 +19,10 @@ from pubsub.protocol.answers import TopicCreated, TopicDeleted, TopicDescription
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.mistakes import explain
 from pubsub.protocol.replies import encode
-from pubsub.protocol.requests import OVERFLOWS, NewTopic, TopicOptions
+from pubsub.protocol.requests import OVERFLOWS, NewTopic
 
 _decode_new_topic = msgspec.json.Decoder(NewTopic).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 async def create_topic(request: web.Request) -> web.Response:
@@ -30,8 +31,9 @@ async def create_topic(request: web.Request) -> web.Response:
         wanted = _decode_new_topic(text)
     except (msgspec.MsgspecError, RecursionError) as error:
         explain(error, text, OVERFLOWS)
-    options = TopicOptions(**{name: getattr(wanted, name) for name in TopicOptions.__struct_fields__})
-    await ended(partial(request.app[BROKER].create_topic, wanted.name, options))
+    chosen = {name: getattr(wanted, name) for name in _decode_fields(text) if name != "name"}
+    broker = request.app[BROKER]
+    await ended(partial(broker.create_topic, wanted.name, broker.rules.options_of(wanted.name, chosen)))
     return render(TopicCreated(topic=wanted.name), status=201)
 
 

@@ -50,13 +50,18 @@ def _size(request: Publish) -> int:
 class SqliteLog(TopicHandle):
     """One topic (TopicLog)."""
 
-    __slots__ = ("_journal", "topic")
+    __slots__ = ("_journal", "topic", "unsettled")
 
     topic: Topic
 
     def __init__(self, journal: SqliteJournal, name: str, epoch: str, options: TopicOptions, number: int = 0) -> None:
         super().__init__(name, epoch, options, number)
         self._journal = journal
+        self.unsettled = 0  # publishes without an outcome
+
+    @property
+    def appending(self) -> bool:
+        return self.unsettled > 0
 
     def append(self, request: Publish, publisher: Publisher) -> None:
         self._journal.append(self, request, publisher)
@@ -117,8 +122,10 @@ class SqliteJournal:
 
     # The topics' calls
 
-    def create(self, name: str, options: TopicOptions, done: Done) -> None:
-        self._add(Create(SqliteLog(self, name, random_epoch(), options), done))
+    def create(self, name: str, options: TopicOptions, done: Done) -> SqliteLog:
+        log = SqliteLog(self, name, random_epoch(), options)
+        self._add(Create(log, done))
+        return log
 
     def delete(self, log: SqliteLog, done: Done) -> None:
         self._add(Delete(log, done))
@@ -126,6 +133,7 @@ class SqliteJournal:
     def append(self, log: SqliteLog, request: Publish, publisher: Publisher) -> None:
         self._add(Append(log, request, publisher, self._clock.timestamp()))
         self._unwritten_bytes += _size(request)
+        log.unsettled += 1
         publisher.wait(request)
 
     def read(self, log: SqliteLog, after: int, until: int, limit: int, done: Found) -> None:
@@ -250,6 +258,7 @@ class SqliteJournal:
                 if operation.failure is None:
                     handle = self._logs.pop(operation.log.number)
                     self._host.remove_topic(handle.topic)
+                    del handle.topic  # the topic has this log: without the cycle their memory is free at once
                 operation.done(operation.failure)
             case Mark():
                 operation.done()
@@ -257,7 +266,6 @@ class SqliteJournal:
     def _end_create(self, operation: Create) -> None:
         if operation.failure is None:
             handle = _log_of(operation)
-            handle.number = operation.number
             self._logs[operation.number] = handle
             handle.topic = self._host.add_topic(StoredTopic(handle.name, handle.epoch, handle.options, handle, first=1))
         operation.done(operation.failure)
@@ -265,6 +273,7 @@ class SqliteJournal:
     def _end_append(self, operation: Append) -> None:
         publisher, request = operation.publisher, operation.request
         self._unwritten_bytes -= _size(request)
+        _log_of(operation).unsettled -= 1
         assert publisher is not None, "append was given one"
         if operation.event is not None:
             topic = _log_of(operation).topic

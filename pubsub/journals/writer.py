@@ -169,7 +169,7 @@ class Writer:
         log, request = operation.log, operation.request
         state = self._state_of(log)
         if state is None:
-            operation.failure = TopicNotFound(log.name)
+            operation.failure = TopicNotFound(log.name) if log.number else NotStored()
             return
         if state.seen is not None and (first := self._remember(log.number, state, request)):
             operation.seq = first
@@ -201,6 +201,7 @@ class Writer:
         except sqlite3.IntegrityError:
             operation.failure = TopicExists(log.name)
             return
+        log.number = operation.number  # here, so that messages can be appended in the same group
         self._states[operation.number] = self._make_state(log.name, log.epoch, log.options, seq=0, first=1, size=0)
 
     def _delete(self, store: Store, operation: Delete) -> None:
@@ -292,10 +293,13 @@ class Writer:
         self._failing = True
         for operation in group:
             self._remember_to_undo(operation)
+        for operation in group:
             if not isinstance(operation, Mark):
                 operation.failure = NotStored()
             if isinstance(operation, Append):
                 operation.event = None
+            elif isinstance(operation, Create):
+                operation.log.number = 0
         self._drop_store()
         return Result([], failure=str(error) or type(error).__name__)
 
