@@ -40,7 +40,7 @@ class Watch(Struct, gc=False):
     def sees_use(self, topic: Topic) -> bool:
         """Compare the topic with its state at the last check, and take its present state."""
         before = self.seq, self.uses, self.subscribed
-        self.seq, self.uses, self.subscribed = topic.seq, topic.uses, bool(topic.lanes)
+        self.seq, self.uses, self.subscribed = topic.seq, topic.uses, topic.subscribers > 0
         return self.subscribed or topic.log.appending or before != (self.seq, self.uses, self.subscribed)
 
 
@@ -77,7 +77,7 @@ class IdleTopics:
         if delay is UNSET or self._stopped:
             return
         now = self._now()
-        self._watches[topic] = watch = Watch(delay, now, topic.seq, topic.uses, bool(topic.lanes))
+        self._watches[topic] = watch = Watch(delay, now, topic.seq, topic.uses, topic.subscribers > 0)
         if not self._ticking:
             self._ticking = True
             self._ticks_done = int(now / TICK)

@@ -54,6 +54,25 @@ class SubscribeAck(Struct, frozen=True, gc=False, omit_defaults=True, tag_field=
     ts: str
 
 
+class TopicPosition(Struct, frozen=True, gc=False, omit_defaults=True):
+    """The position of one topic of a pattern. ``recovered``: nothing is missing there after a resume."""
+
+    epoch: str
+    seq: int
+    recovered: bool | UnsetType = UNSET
+
+
+class PatternAck(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
+    """The answer to a subscribe with a pattern. ``recovered``: nothing is missing in any topic after a resume."""
+
+    request_id: str | UnsetType = UNSET
+    topic: str
+    status: str
+    topics: dict[str, TopicPosition]
+    recovered: bool | UnsetType = UNSET
+    ts: str
+
+
 class Problem(Struct, frozen=True, gc=False):
     code: str
     message: str
@@ -72,10 +91,13 @@ class Pong(Struct, frozen=True, gc=False, tag_field="type", tag="pong", kw_only=
 
 
 class Info(Struct, frozen=True, gc=False, tag_field="type", tag="info", kw_only=True):
-    """A message that is no answer: ``ping``, ``topic_deleted``, ``unsubscribed``, ``dropped``, ``draining``."""
+    """A message that is no answer: ``ping``, ``topic_created``, ``topic_deleted``, ``unsubscribed``, ``dropped``,
+    ``draining``.
+    """
 
     topic: str | UnsetType = UNSET
     msg: str
+    epoch: str | UnsetType = UNSET
     count: int | UnsetType = UNSET
     from_seq: int | UnsetType = UNSET
     to_seq: int | UnsetType = UNSET
@@ -93,7 +115,7 @@ class HistoryReply(Struct, frozen=True, gc=False, tag_field="type", tag="history
     ts: str
 
 
-Reply = Event | Ack | PublishAck | SubscribeAck | Error | Pong | Info | HistoryReply
+Reply = Event | Ack | PublishAck | SubscribeAck | PatternAck | Error | Pong | Info | HistoryReply
 
 encode = msgspec.json.Encoder().encode
 

@@ -18,6 +18,7 @@ from pubsub.protocol.payloads import MAX_DEPTH, check_large_payload
 MAX_REQUEST_ID: Final = 128
 MAX_CLIENT_ID: Final = 255
 MAX_HISTORY_LIMIT: Final = 1000
+MAX_POSITIONS: Final = 10_000  # of a resume
 MAX_KEPT: Final = 1_000_000_000  # messages in the history of a topic: some hundred GiB on a disk
 MAX_SECONDS: Final = 315_576_000  # ten years
 
@@ -42,13 +43,21 @@ class Position(Struct, frozen=True, gc=False):
     seq: Count
 
 
+Positions = Annotated[dict[str, Position], Meta(max_length=MAX_POSITIONS)]
+
+
 class Subscribe(Request, frozen=True, tag="subscribe"):
-    """``resume``: the client's positions by topic; it wins over ``last_n``."""
+    """A subscription to a topic, or to all that a pattern covers.
+
+    ``resume``: the client's positions by topic; it wins over ``last_n``. ``filter`` is CEL (docs/protocol.md).
+    """
 
     topic: str
     client_id: ClientId
     last_n: Count = 0
-    resume: dict[str, Position] | UnsetType = UNSET
+    resume: Positions | UnsetType = UNSET
+    filter: str | UnsetType = UNSET
+    params: Raw | UnsetType = UNSET
 
 
 class Unsubscribe(Request, frozen=True, tag="unsubscribe"):
@@ -74,12 +83,14 @@ class Ping(Request, frozen=True, tag="ping"):
 
 
 class History(Request, frozen=True, tag="history"):
-    """A request for kept messages: ``limit`` of those after ``after``, or the last ``last_n``."""
+    """A request for kept messages that match: ``limit`` of those after ``after``, or the last ``last_n``."""
 
     topic: str
     after: Count | UnsetType = UNSET
     last_n: Count | UnsetType = UNSET
     limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_LIMIT)] = MAX_HISTORY_LIMIT
+    filter: str | UnsetType = UNSET
+    params: Raw | UnsetType = UNSET
 
 
 class Auth(Request, frozen=True, tag="auth"):

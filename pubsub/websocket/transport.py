@@ -266,7 +266,7 @@ class ClientTransport(asyncio.Protocol):
         self._abort_later()
         if self._transport.is_closing():
             return
-        if self.subscriber.subscription_count:
+        if self.subscriber.is_member:
             self._services.take_turn(partial(self._send_close, reason))
             return
         self._transport.write(close_frame(reason))
@@ -285,7 +285,7 @@ class ClientTransport(asyncio.Protocol):
         """Close the transport once: asyncio's TLS transport cannot be aborted after a second close."""
         if self._transport.is_closing():
             return
-        if self.subscriber.subscription_count:
+        if self.subscriber.is_member:
             self._services.take_turn(partial(self._close_transport, answer))
             return
         if answer:

@@ -172,6 +172,33 @@ def test_a_subscriber_gets_what_is_published_while_the_topic_is_created() -> Non
     assert [(each["type"], each.get("seq")) for each in client.take()] == [("ack", 0), ("event", 1)]
 
 
+@pytest.mark.parametrize("kind", ["room", "durable"])
+def test_subscribers_by_pattern_learn_of_the_topic_and_get_its_first_message(kind: str) -> None:
+    world = World()
+    watcher, publisher = world.connect(), world.connect()
+    watcher.send("subscribe", f"{kind}.*")
+    assert watcher.answers()[0]["status"] == "ok"
+    assert world.names == []
+    publisher.send_publish(f"{kind}.1", "hello")
+    world.journal.end()
+    world.ticks.end()
+    watcher.flush()
+    created, event = watcher.take()
+    assert (created["msg"], created["topic"]) == ("topic_created", f"{kind}.1")
+    assert (event["type"], event["seq"]) == ("event", 1)
+
+
+@pytest.mark.parametrize("fields", [{"filter": "payload."}, {"last_n": -1}, {"resume": 5}, {"params": {"a": 1}}])
+def test_a_request_that_is_refused_creates_nothing(fields: dict[str, Any]) -> None:
+    world = World()
+    client = world.connect()
+    client.send("subscribe", "room.1", **fields)
+    assert code_of(client.answers()[0]) == "BAD_REQUEST"
+    client.send("publish", "room.1", message={"id": "no UUID", "payload": 1})
+    assert code_of(client.answers()[0]) == "BAD_REQUEST"
+    assert world.names == []
+
+
 def test_a_topic_is_created_by_request_and_by_use_at_once() -> None:
     world = World()
     client = world.connect()
@@ -206,16 +233,16 @@ def test_a_resume_of_a_topic_that_is_new_is_not_recovered() -> None:
 
 def test_a_fault_of_one_client_keeps_the_topic_from_no_other(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
-    clients = [world.connect() for _ in range(2)]
+    client = world.connect()
 
     def fail(_: object) -> None:
         raise RuntimeError("a bug")
 
     with caplog.at_level(logging.INFO):
-        world.broker.find_start("durable.1", 0, None, fail)
-        clients[0].send("subscribe", "durable.1")
+        world.broker.create_topic("durable.1", TopicOptions(durable=True), fail)
+        client.send("subscribe", "durable.1")
         world.journal.end()
-    assert code_of(clients[0].answers()[0]) == "ok"
+    assert code_of(client.answers()[0]) == "ok"
     assert "Internal error at the creation of topic durable.1" in caplog.text
     assert f"Topic created: durable.1 (buffer size: {RING})" in caplog.text
 

@@ -165,6 +165,20 @@ def test_reading_is_no_use() -> None:
         assert world.now < 1000 + 2 * DELAY
 
 
+def test_a_subscriber_by_pattern_is_a_subscriber() -> None:
+    world = World()
+    client, publisher = world.connect(), world.connect()
+    client.send("subscribe", "a.*")
+    publisher.send_publish("a.1")
+    world.pass_time(3 * DELAY)
+    assert world.names == ["a.1"]
+    client.send("unsubscribe", "a.*")
+    world.pass_time(DELAY - TICK)
+    assert world.names == ["a.1"]
+    world.pass_time(DELAY / 2 + LATE)
+    assert world.names == []
+
+
 def test_what_was_deleted_by_request_is_forgotten_at_once() -> None:
     world = World()
     for _ in range(3):
