@@ -9,7 +9,7 @@ from pubsub.core.broker import Broker
 from pubsub.core.filters import Filter
 from pubsub.core.joining import Joining
 from pubsub.core.lane import Subscriber
-from pubsub.core.log import Done, Found, Publisher
+from pubsub.core.log import Done, Found, Placed, Publisher, Purged
 from pubsub.core.subscription import Asked, Grant, Subscription
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Position, Publish
@@ -54,6 +54,8 @@ def join(
 class NoPublisher:
     """A publisher that ignores the outcome (Publisher)."""
 
+    client_id = ""
+
     def published(self, request: Publish, seq: int, ts: str) -> None:
         pass
 
@@ -74,6 +76,12 @@ class NoLog:
 
     def append(self, request: Publish, publisher: Publisher) -> NoReturn:
         raise AssertionError("nothing is appended here")
+
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> NoReturn:
+        raise AssertionError("nothing is appended here")
+
+    def purge(self, done: Purged) -> NoReturn:
+        raise AssertionError("nothing is purged here")
 
     def read(self, after: int, until: int, limit: int, done: Found) -> NoReturn:
         raise AssertionError("nothing is read here")

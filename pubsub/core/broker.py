@@ -6,7 +6,7 @@ The clock and the end of the tick are passed in, so that a test can run it step 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +23,7 @@ from pubsub.core.losses import Losses
 from pubsub.core.memberships import Memberships
 from pubsub.core.placement import Placement
 from pubsub.core.review import Review
+from pubsub.core.ring import release
 from pubsub.core.topic import Topic
 from pubsub.core.topic_rules import TopicRules
 from pubsub.core.turns import Turns
@@ -33,7 +34,7 @@ from pubsub.protocol.requests import Publish, TopicOptions
 if TYPE_CHECKING:
     from pubsub.core.journal import Journal, StoredTopic
     from pubsub.core.lane import Subscriber
-    from pubsub.core.log import Done, Publisher
+    from pubsub.core.log import Done, Placed, Publisher, Purged
     from pubsub.core.subscription import Asked, Grant
 
 log = logging.getLogger(__name__)
@@ -178,6 +179,19 @@ class Broker:
         log = self._creations.log_for_use(request.topic) if topic is None else topic.log
         log.append(request, publisher)
 
+    def publish_all(self, name: str, requests: Sequence[Publish], client_id: str, answer: Placed) -> None:
+        """Publish messages to one topic, all of them or none. Raises TopicNotFound, BadRequest, LimitExceeded.
+
+        ``client_id``: the publisher's, empty if it has none. ``answer`` gets the outcome of each message, or a failure.
+        """
+        topic = self._topics.get(name)
+        log = self._creations.log_for_use(name) if topic is None else topic.log
+        log.append_all(requests, client_id, answer)
+
+    def purge(self, name: str, done: Purged) -> None:
+        """Forget the messages that a topic keeps; ``done`` gets their number. Raises TopicNotFound."""
+        self.find_topic(name).log.purge(done)
+
     def history_after(
         self,
         name: str,
@@ -278,11 +292,22 @@ class Broker:
 
     def deliver(self, topic: Topic, event: StoredEvent) -> None:
         if topic.expiring:
-            topic.purge(self._clock.monotonic())
+            topic.remove_expired(self._clock.monotonic())
         if topic.add(event):
             if not self._unflushed:
                 self._defer(self.flush)
             self._unflushed.append(topic)
+
+    def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+        if topic.expiring:
+            topic.remove_expired(self._clock.monotonic(), len(events))
+        if any([topic.add(event) for event in events]):
+            if not self._unflushed:
+                self._defer(self.flush)
+            self._unflushed.append(topic)
+
+    def forget(self, topic: Topic, done: Callable[[int], None]) -> None:
+        release(topic.ring.clear(), self._clock.monotonic(), self.turns.take, done)
 
     def begin_to_expire(self, topic: Topic) -> None:
         topic.expiring = True

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pubsub.core.filters import Matcher
     from pubsub.core.log import TopicLog
 
-PURGED_AT_ONCE: Final = 200  # expired events that one publish removes: it adds only one, so all are soon gone
+REMOVED_AT_ONCE: Final = 200  # expired events that one publish removes: it adds only one, so all are soon gone
 
 
 class Page(NamedTuple):
@@ -126,9 +126,12 @@ class Topic:
     def end_empty_lanes(self) -> None:
         self.lanes = tuple(lane for lane in self.lanes if lane.size)
 
-    def purge(self, now: float) -> None:
-        """Remove the oldest events that have expired. One that expires before an older one waits for that."""
-        self.ring.purge(now, PURGED_AT_ONCE)
+    def remove_expired(self, now: float, more: int = 0) -> None:
+        """Remove the oldest events that have expired. One that expires before an older one waits for that.
+
+        ``more``: the number of events that are added at once, if it is not one. So all are soon gone.
+        """
+        self.ring.remove_expired(now, REMOVED_AT_ONCE + more)
 
     def in_ring(self, after: int) -> bool:
         """True if the ring holds everything that is kept of what follows ``after``."""

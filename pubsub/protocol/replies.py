@@ -6,17 +6,20 @@ The names and shapes are the contract's (docs/protocol.md). No I/O.
 from __future__ import annotations
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from pubsub.protocol.errors import Failure, RateLimited
+from pubsub.protocol.errors import Conflict, Failure, RateLimited
 from pubsub.protocol.requests import Message
 
 
 class Event(Struct, frozen=True, gc=False, tag_field="type", tag="event"):
+    """``sender``: the client that published it, on a topic with the option ``sender``."""
+
     topic: str
     message: Message
     seq: int
     ts: str
+    sender: str | UnsetType = field(name="from", default=UNSET)
 
 
 class Ack(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
@@ -77,6 +80,7 @@ class Problem(Struct, frozen=True, gc=False):
     code: str
     message: str
     retry_after_ms: int | UnsetType = UNSET
+    seq: int | UnsetType = UNSET
 
 
 class Error(Struct, frozen=True, gc=False, tag_field="type", tag="error", kw_only=True):
@@ -122,4 +126,5 @@ encode = msgspec.json.Encoder().encode
 
 def error_reply(failure: Failure, request_id: str | UnsetType, ts: str) -> Error:
     wait = failure.retry_after_ms if isinstance(failure, RateLimited) else UNSET
-    return Error(request_id=request_id, error=Problem(failure.code, str(failure), wait), ts=ts)
+    seq = failure.seq if isinstance(failure, Conflict) else UNSET
+    return Error(request_id=request_id, error=Problem(failure.code, str(failure), wait, seq), ts=ts)

@@ -9,7 +9,7 @@ from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
 from pubsub.core.event import BATCH_BYTES, WEBSOCKET_TEXT, Encoding, StoredEvent, WebSocketText
 from pubsub.core.lane import Lane, Subscriber
-from pubsub.core.topic import PURGED_AT_ONCE, Topic
+from pubsub.core.topic import REMOVED_AT_ONCE, Topic
 from pubsub.protocol.requests import TopicOptions
 from tests.doubles import NoLog
 from tests.harness import messages_in
@@ -207,24 +207,24 @@ def test_a_ring_has_all_that_is_kept_or_only_the_end_of_it() -> None:
 # Expiry
 
 
-def test_a_purge_removes_the_oldest_that_have_expired_up_to_the_first_that_has_not() -> None:
+def test_expiry_removes_the_oldest_that_have_expired_up_to_the_first_that_has_not() -> None:
     topic = make_topic(ttl_sec=5)
     for seq, expires in ((1, 3.0), (2, 3.0), (3, 9.0), (4, 3.0)):
         topic.add(event(seq, expires=expires))
-    topic.purge(now=2)
+    topic.remove_expired(now=2)
     assert topic.oldest == 1
-    topic.purge(now=3)
+    topic.remove_expired(now=3)
     assert topic.oldest == 3
-    topic.purge(now=9)
+    topic.remove_expired(now=9)
     assert (topic.oldest, len(topic.ring), topic.seq) == (5, 0, 4)
 
 
-def test_a_purge_does_no_more_at_once_than_its_limit() -> None:
-    count = PURGED_AT_ONCE + 50
+def test_expiry_removes_no_more_at_once_than_its_limit() -> None:
+    count = REMOVED_AT_ONCE + 50
     topic = make_topic(history=count, ttl_sec=5)
     for seq in range(1, count + 1):
         topic.add(event(seq, expires=1))
-    topic.purge(now=1)
-    assert topic.oldest == PURGED_AT_ONCE + 1
-    topic.purge(now=1)
+    topic.remove_expired(now=1)
+    assert topic.oldest == REMOVED_AT_ONCE + 1
+    topic.remove_expired(now=1)
     assert topic.oldest == count + 1
