@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pubsub.core.clock import Clock
@@ -18,16 +17,18 @@ from pubsub.core.filters import Filters, Matcher
 from pubsub.core.history import HistoryReader, KeptEvents
 from pubsub.core.idle import IdleTopics
 from pubsub.core.joining import Joining
+from pubsub.core.journals import Journals
 from pubsub.core.log import ignore
 from pubsub.core.losses import Losses
 from pubsub.core.memberships import Memberships
+from pubsub.core.names import SortedNames
 from pubsub.core.placement import Placement
 from pubsub.core.review import Review
 from pubsub.core.ring import release
 from pubsub.core.topic import Topic
 from pubsub.core.topic_rules import TopicRules
 from pubsub.core.turns import Turns
-from pubsub.protocol.errors import BadRequest, Failure, TopicNotFound
+from pubsub.protocol.errors import Failure, TopicNotFound
 from pubsub.protocol.patterns import check_pattern, check_topic, has_wildcard
 from pubsub.protocol.requests import Publish, TopicOptions
 
@@ -75,13 +76,11 @@ class Broker:
         yield_core: Callable[[], None] = nothing,
     ) -> None:
         self._topics: dict[str, Topic] = {}
+        self._names = SortedNames()
         self._defer = defer
         self._clock = clock
         self._ring_size = ring_size
-        self._memory = memory
-        memory.attach(self)
-        self._durable: Journal | None = None
-        self._make_durable = make_durable
+        self._journals = Journals(self, memory, make_durable)
         self._unflushed: list[Topic] = []
         self.losses = Losses()
         self.filters = Filters()
@@ -96,20 +95,25 @@ class Broker:
         )
         self.rules = rules or TopicRules()
         self._creations = Creations(
-            self._topics, self._journal_of, self.rules, ring_size=ring_size, max_topics=max_topics
+            self._topics, self._journals.of, self.rules, ring_size=ring_size, max_topics=max_topics
         )
-        self._idle = IdleTopics(
+        self.idle = IdleTopics(
             self.rules,
             now=clock.monotonic,
             call_later=call_later,
             take_turn=self.turns.take,
-            delete=self._delete_idle,
+            remove=self.remove_topic,
+            put_back=self._put_back,
         )
 
     @property
     def topics(self) -> list[Topic]:
         """All topics, in the order of their creation."""
         return list(self._topics.values())
+
+    def topics_from(self, first: str, limit: int) -> list[Topic]:
+        """The first ``limit`` topics by name whose name is not below ``first``."""
+        return [self._topics[name] for name in self._names.starting_at(first, limit)]
 
     @property
     def topic_count(self) -> int:
@@ -123,19 +127,20 @@ class Broker:
     @property
     def failure(self) -> str:
         """The reason for which durable messages cannot be stored; empty if they can."""
-        return "" if self._durable is None else self._durable.failure
+        return "" if self._journals.durable is None else self._journals.durable.failure
 
     @property
     def durable_journal(self) -> Journal | None:
         """The journal of durable topics; None before the first of them."""
-        return self._durable
+        return self._journals.durable
 
     def call_when_writable(self, callback: Callable[[], None]) -> bool:
         """False if durable messages can be taken in now. Otherwise ``callback`` is called once they can."""
-        if self._durable is None or not self._durable.full:
-            return False
-        self._durable.call_when_writable(callback)
-        return True
+        return self._journals.call_when_writable(callback)
+
+    def is_durable(self, name: str) -> bool:
+        topic = self._topics.get(name)
+        return topic is not None and topic.options.durable
 
     def topic(self, name: str) -> Topic:
         """Find a topic. Raises TopicNotFound; BadRequest if the name is not valid."""
@@ -155,18 +160,9 @@ class Broker:
         """Create a topic, then call ``done``. Raises BadRequest, TopicExists, LimitExceeded."""
         self._creations.create(name, options, done)
 
-    def open_durable(self) -> Journal:
-        """The journal of durable topics, made if needed. Raises BadRequest if there can be none."""
-        if self._durable is None:
-            if self._make_durable is None:
-                raise BadRequest("durable: there are no durable topics here")
-            self._durable = self._make_durable()
-            self._durable.attach(self)
-        return self._durable
-
     def restore_topics(self) -> None:
         """Add the durable topics of the last run. Raises JournalError."""
-        self.open_durable().restore()
+        self._journals.open_durable().restore()
 
     def delete_topic(self, name: str, done: Done = ignore) -> None:
         """Delete a topic, tell its subscribers after its last event, then call ``done``. Raises TopicNotFound."""
@@ -176,7 +172,7 @@ class Broker:
     def publish(self, request: Publish, publisher: Publisher) -> None:
         """Publish a message; ``publisher`` learns the outcome. Raises TopicNotFound, BadRequest, LimitExceeded."""
         topic = self._topics.get(request.topic)
-        log = self._creations.log_for_use(request.topic) if topic is None else topic.log
+        log = self._creations.log_for_use(request.topic, request) if topic is None else topic.log
         log.append(request, publisher)
 
     def publish_all(self, name: str, requests: Sequence[Publish], client_id: str, answer: Placed) -> None:
@@ -185,7 +181,7 @@ class Broker:
         ``client_id``: the publisher's, empty if it has none. ``answer`` gets the outcome of each message, or a failure.
         """
         topic = self._topics.get(name)
-        log = self._creations.log_for_use(name) if topic is None else topic.log
+        log = self._creations.log_for_use(name, requests[0], item=0) if topic is None else topic.log
         log.append_all(requests, client_id, answer)
 
     def purge(self, name: str, done: Purged) -> None:
@@ -220,15 +216,8 @@ class Broker:
             check_pattern(asked.subscription.name)
             self._memberships.begin_pattern(asked, subscriber, joining)
             joining.join_pattern(self.topics)
-            return
-        name = asked.subscription.name
-        if name not in self._topics:
-            self._creations.create_for_use(name)
-        if (topic := self._topics.get(name)) is not None:
-            topic.uses += 1  # it is not idle, although the subscription may begin later
-            joining.join_topic(topic)
         else:
-            self._creations.call_when_created(name, partial(self._join_new, name, joining, answer))
+            self._creations.use(asked.subscription.name, joining.join_topic)
 
     def unsubscribe(self, name: str, subscriber: Subscriber, done: Callable[[], None]) -> None:
         """End a subscription, then call ``done``; without one, only that. Raises TopicNotFound, BadRequest."""
@@ -257,16 +246,24 @@ class Broker:
     def _heed_filters(self) -> None:
         self.heeds_publishes = self.filters_busy or self.logs_publishes
 
-    def keep_idle_topics(self) -> None:
-        """Delete no idle topic from now on: the server shuts down."""
-        self._idle.stop()
-
     def flush(self) -> None:
-        """Deliver the events of this tick."""
+        """Deliver all events that wait."""
         self._evaluator.begin_tick()
         topics, self._unflushed = self._unflushed, []
         for topic in topics:
             topic.flush()
+
+    def _flush_tick(self) -> None:
+        """Deliver the events of this tick; of a long list one piece in each tick."""
+        topics, self._unflushed = self._unflushed, []
+        for topic in topics:
+            if topic.flush_piece():
+                self._flush_later(topic)
+
+    def _flush_later(self, topic: Topic) -> None:
+        if not self._unflushed:
+            self._defer(self._flush_tick)
+        self._unflushed.append(topic)
 
     # Host: what the journals call
 
@@ -286,7 +283,8 @@ class Broker:
             return
         topic.flush()
         del self._topics[topic.name]
-        self._idle.forget(topic)
+        self._names.remove(topic.name)
+        self.idle.forget(topic)
         log.info("Topic deleted: %(topic)s", {"topic": topic.name})
         self._memberships.end(topic)
 
@@ -295,16 +293,14 @@ class Broker:
             topic.remove_expired(self._clock.monotonic())
         if topic.add(event):
             if not self._unflushed:
-                self._defer(self.flush)
+                self._defer(self._flush_tick)
             self._unflushed.append(topic)
 
     def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if topic.expiring:
             topic.remove_expired(self._clock.monotonic(), len(events))
-        if any([topic.add(event) for event in events]):
-            if not self._unflushed:
-                self._defer(self.flush)
-            self._unflushed.append(topic)
+        if topic.add_all(events):
+            self._flush_later(topic)
 
     def forget(self, topic: Topic, done: Callable[[int], None]) -> None:
         release(topic.ring.clear(), self._clock.monotonic(), self.turns.take, done)
@@ -319,29 +315,13 @@ class Broker:
 
     def _add(self, topic: Topic) -> None:
         self._topics[topic.name] = topic
-        self._idle.watch(topic)
+        self._names.add(topic.name)
+        self.idle.watch(topic)
         self._memberships.begin(topic)
 
-    def _journal_of(self, options: TopicOptions) -> Journal:
-        return self.open_durable() if options.durable else self._memory
-
-    def _join_new(
-        self, name: str, joining: Joining, answer: Callable[[Joining | Failure], None], failure: Failure | None
-    ) -> None:
-        if (topic := self._topics.get(name)) is not None:
-            joining.join_topic(topic)
-        else:
-            answer(failure or TopicNotFound(name))
-
-    def _delete_idle(self, topic: Topic, done: Done) -> None:
-        """Delete a topic that nobody uses. It is gone at once, so that its next use creates it again."""
-        self.remove_topic(topic)
-        topic.log.delete(lambda failure: self._end_idle_deletion(topic, failure, done))
-
-    def _end_idle_deletion(self, topic: Topic, failure: Failure | None, done: Done) -> None:
-        if failure is not None and not isinstance(failure, TopicNotFound) and topic.name not in self._topics:
-            self._add(topic)  # it is still in its journal
-        done(failure)
+    def _put_back(self, topic: Topic) -> None:
+        if topic.name not in self._topics:
+            self._add(topic)
 
     def _end_deletion(self, topic: Topic, failure: Failure | None, done: Done) -> None:
         if failure is not None or not self._memberships.call_when_ended(topic, done):

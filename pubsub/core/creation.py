@@ -15,13 +15,14 @@ from msgspec import structs
 from pubsub.core.log import ignore
 from pubsub.core.topic import Topic
 from pubsub.core.topic_rules import TopicRules
-from pubsub.protocol.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
+from pubsub.protocol.errors import BadRequest, Conflict, Failure, LimitExceeded, TopicExists, TopicNotFound
 from pubsub.protocol.patterns import check_topic
 from pubsub.protocol.requests import TopicOptions
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Journal
     from pubsub.core.log import Done, TopicLog
+    from pubsub.protocol.requests import Publish
 
 log = logging.getLogger(__name__)
 
@@ -78,20 +79,38 @@ class Creations:
 
         Raises TopicNotFound if no rule says so, BadRequest, LimitExceeded.
         """
-        check_topic(name)
-        if not self._rules.find(name).create:
+        if not self._may_create(name):
             raise TopicNotFound(name)
         if name not in self._coming:
             self.create(name, self._rules.options_of(name, {}), ignore)
 
-    def log_for_use(self, name: str) -> TopicLog:
-        """The log of a topic that a client publishes to and that does not exist yet. Raises as create_for_use."""
+    def log_for_use(self, name: str, first: Publish, *, item: int | None = None) -> TopicLog:
+        """The log of a topic that a client publishes to and that does not exist yet.
+
+        ``first``: the first message for it, and its number in a list. Raises as create_for_use, and Conflict: a new
+        topic has the ``seq`` 0, so it is not created for a message that expects another.
+        """
+        if first.expect_seq and name not in self._coming and self._may_create(name):
+            raise Conflict(first.expect_seq, 0, item=item)
         self.create_for_use(name)
         return self._topics[name].log if name in self._topics else self._logs[name]
 
-    def call_when_created(self, name: str, done: Done) -> None:
-        """Call ``done`` once the topic exists that is coming, or once its creation has failed."""
-        self._coming[name].append(done)
+    def use(self, name: str, then: Callable[[Topic | Failure], None]) -> None:
+        """Call ``then`` with a topic that a client subscribes to, in this step or once it is created.
+
+        Raises as create_for_use.
+        """
+        if name not in self._topics:
+            self.create_for_use(name)
+        if (topic := self._topics.get(name)) is not None:
+            topic.uses += 1  # it is not idle, although the subscription may begin later
+            then(topic)
+        else:
+            self._coming[name].append(lambda failure: then(self._topics.get(name) or failure or TopicNotFound(name)))
+
+    def _may_create(self, name: str) -> bool:
+        check_topic(name)
+        return self._rules.find(name).create
 
     def _end(self, name: str, failure: Failure | None) -> None:
         waiting = self._coming.pop(name)

@@ -11,16 +11,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import Final
 
 from msgspec import UNSET, Struct
 
 from pubsub.core.topic import Topic
 from pubsub.core.topic_rules import TopicRules
-from pubsub.protocol.errors import Failure
-
-if TYPE_CHECKING:
-    from pubsub.core.log import Done
+from pubsub.protocol.errors import Failure, TopicNotFound
 
 TICK: Final = 0.1  # seconds; a check is at most two of them late
 CHECKED: Final = 100  # topics that are checked in one turn: 0.1 ms, or 2 if all are deleted
@@ -45,9 +43,11 @@ class Watch(Struct, gc=False):
 
 
 class IdleTopics:
-    """See the module. ``delete(topic, done)`` deletes a topic. All topics share one timer, which runs if there are any.
+    """See the module. All topics share one timer, which runs if there are any.
 
-    ``now`` is monotonic, in seconds. ``take_turn(work)`` calls ``work`` in a later tick of the loop.
+    ``remove`` ends a topic at once, before its journal deletes it: its next use creates it again. ``put_back`` adds it
+    again, if the journal could not delete it. ``now`` is monotonic, in seconds. ``take_turn(work)`` calls ``work`` in a
+    later tick of the loop.
     """
 
     def __init__(
@@ -57,13 +57,15 @@ class IdleTopics:
         now: Callable[[], float],
         call_later: Callable[[float, Callable[[], None]], object],
         take_turn: Callable[[Callable[[], None]], None],
-        delete: Callable[[Topic, Done], None],
+        remove: Callable[[Topic], None],
+        put_back: Callable[[Topic], None],
     ) -> None:
         self._rules = rules
         self._now = now
         self._call_later = call_later
         self._take_turn = take_turn
-        self._delete = delete
+        self._remove = remove
+        self._put_back = put_back
         self._watches: dict[Topic, Watch] = {}
         self._wheel: dict[int, dict[Topic, None]] = {}  # by tick: the topics whose check is due then
         self._due: deque[Topic] = deque()
@@ -138,10 +140,13 @@ class IdleTopics:
             watch.since = now
         elif now >= watch.since + watch.delay:
             self._deleting += 1
-            self._delete(topic, self._end_deletion)
+            self._remove(topic)
+            topic.log.delete(partial(self._end_deletion, topic))
             return
         self._schedule(topic, watch, now)
 
-    def _end_deletion(self, _: Failure | None) -> None:
+    def _end_deletion(self, topic: Topic, failure: Failure | None) -> None:
         self._deleting -= 1
+        if failure is not None and not isinstance(failure, TopicNotFound):
+            self._put_back(topic)
         self._begin_to_check()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from pubsub.protocol.requests import Seconds, TopicOptions
 
@@ -45,6 +45,38 @@ class TopicDescription(Struct, frozen=True, gc=False, kw_only=True):
     subscribers: int
     bytes: int
     options: TopicOptions
+
+
+class TopicPage(Struct, frozen=True, gc=False):
+    """``next`` is the ``after`` of the following page; null on the last one."""
+
+    topics: list[TopicDescription]
+    next: str | None
+
+
+class KeptMessages(Struct, frozen=True, gc=False, kw_only=True):
+    """``messages``: complete events, oldest first. ``complete``: none of those that were asked for is gone."""
+
+    topic: str
+    epoch: str
+    messages: list[Raw]
+    complete: bool
+
+
+class Published(Struct, frozen=True, gc=False, kw_only=True):
+    """The outcome of one message, or of each in a list. ``duplicate`` is left out where nothing is one."""
+
+    status: Literal["published"] = "published"
+    topic: str
+    seq: int | list[int]
+    id: str | list[str]
+    duplicate: bool | list[bool] | UnsetType = UNSET
+
+
+class Purged(Struct, frozen=True, gc=False, kw_only=True):
+    status: Literal["purged"] = "purged"
+    topic: str
+    messages: int
 
 
 class TopicStats(Struct, frozen=True, gc=False):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from pubsub.core.event import make_event
 from pubsub.core.journal import Host, StoredTopic
-from pubsub.core.log import Done, Publisher
+from pubsub.core.log import Done, Placed, Placement, Publisher
 from pubsub.core.topic import Topic
 from pubsub.protocol.errors import Failure, NotStored, TopicNotFound
 from pubsub.protocol.requests import Publish, TopicOptions
@@ -45,10 +45,25 @@ class HeldLog:
         self._journal.host.deliver(self.topic, make_event(self._name, request.message, self._seq, "now"))
         publisher.published(request, self._seq, "now")
 
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
+        self._unsettled += 1
+        self._journal.add(lambda failure: self._end_append_all(requests, done, failure))
+
+    def _end_append_all(self, requests: Sequence[Publish], done: Placed, failure: Failure | None) -> None:
+        self._unsettled -= 1
+        if self.topic is None or failure is not None:
+            done(failure or self.failure)
+            return
+        placements = [Placement(self._seq + number, False) for number in range(1, len(requests) + 1)]
+        for request in requests:
+            self._seq += 1
+            self._journal.host.deliver(self.topic, make_event(self._name, request.message, self._seq, "now"))
+        done(placements)
+
     def read(self, *_: object) -> NoReturn:
         raise AssertionError("all is in the ring")
 
-    find_missing = read
+    find_missing = purge = read
 
     def delete(self, done: Done) -> None:
         self._journal.add(lambda failure: self._end_delete(done, failure))

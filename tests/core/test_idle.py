@@ -287,7 +287,7 @@ def test_nothing_is_deleted_once_the_server_shuts_down() -> None:
     world = World()
     world.broker.create_topic("a")
     world.pass_time(1)
-    world.broker.keep_idle_topics()
+    world.broker.idle.stop()
     world.broker.create_topic("b")
     world.pass_time(3 * DELAY)
     assert (world.names, world.timers) == (["a", "b"], [])

@@ -15,8 +15,8 @@ import pytest
 from pubsub.http.app_keys import BROKER
 from pubsub.journals.writer import Writer
 from tests.credentials import API_KEYS, SECRET, bearer, make_token
+from tests.faults import StillDisk
 from tests.harness import PATIENCE, Server, eventually, on_one_loop, publish_request, run_server
-from tests.journals.test_durable import StillDisk
 
 RULES: list[dict[str, Any]] = [
     {"pattern": "room.main", "create": False, "options": {}},
