@@ -190,6 +190,7 @@ async def close_clients(app: web.Application) -> None:
     app[STATE].draining = app[STATE].closing = True
     settings = app[SETTINGS]
     end = time.monotonic() + settings.shutdown_timeout_sec * 0.9
+    app[BROKER].idle.stop()
     await end_publishes(app, within=settings.shutdown_timeout_sec * 0.4)
     app[BROKER].flush()
     late = await app[CONNECTIONS].close_all(within=end - time.monotonic(), spread=settings.reconnect_spread_sec)
