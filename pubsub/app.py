@@ -21,6 +21,7 @@ from pubsub.auth.tokens import Tokens, pem_keys, secret_keys
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.filters import Filters
+from pubsub.core.topic_rules import TopicRules
 from pubsub.http.access import check_access
 from pubsub.http.addresses import add_proxies
 from pubsub.http.app_keys import BROKER, CONNECTIONS, SERVICES
@@ -34,6 +35,7 @@ from pubsub.http.routes import add_routes
 from pubsub.journals import DATABASE
 from pubsub.journals.memory import MemoryJournal
 from pubsub.lifecycle import SETTINGS, close_clients, close_journal, run
+from pubsub.rules_reader import read_rules
 from pubsub.settings import Settings, listed
 from pubsub.system.cores import SharedCore
 from pubsub.system.descriptors import connections_of_machine
@@ -90,12 +92,20 @@ def make_broker(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoo
         memory=MemoryJournal(clock),
         ring_size=settings.ring_buffer_size,
         max_topics=settings.max_topics,
+        max_filters=settings.max_filters_per_topic,
         make_durable=partial(make_journal, Path(settings.data_dir), clock, loop, core),
+        rules=make_topic_rules(settings),
+        call_later=loop.call_later,
         yield_core=core.offer,
     )
     if (Path(settings.data_dir) / DATABASE).exists():
         broker.restore_topics()
     return broker
+
+
+def make_topic_rules(settings: Settings) -> TopicRules:
+    """The rules in TOPIC_RULES_FILE. Raises RulesError if the file has changed since the settings were checked."""
+    return TopicRules(read_rules(settings.topic_rules_file) if settings.topic_rules_file else ())
 
 
 def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop, core: SharedCore) -> SqliteJournal:

@@ -76,10 +76,16 @@ class Settings:
     max_connections_per_client: int = _quota("WebSocket connections of one client; 0 is no limit")
     max_subscriptions_per_connection: int = _quota("topics that one connection may be subscribed to; 0 is no limit")
     max_topics: int = _quota("topics in all; 0 is no limit")
+    max_filters_per_topic: int = _setting(
+        256, "filters of subscriptions that differ, for one topic; 0 is no limit", ge=0, le=1_000_000_000
+    )
     rate_limit_msgs_per_sec: float = _setting(
         0, "requests that a client may make in a second; 0 is no limit", ge=0, le=1_000_000
     )
     rate_limit_burst: int = _quota("requests that it may make at once; 0 is those of one second")
+    topic_rules_file: str = _setting(
+        "", "file with rules for topics by pattern, in JSON: options, creation at first use, deletion when idle"
+    )
     data_dir: str = _setting("./data", "directory of durable topics; created with the first one", min_length=1)
     api_keys: str = _secret("API keys for REST: name:role:key, separated by commas; see docs/security.md")
     jwt_secret: str = _secret("secrets of HMAC tokens, at least 32 bytes each, separated by commas")

@@ -42,8 +42,10 @@ DEFAULTS: dict[str, Any] = {
     "MAX_CONNECTIONS_PER_CLIENT": 0,
     "MAX_SUBSCRIPTIONS_PER_CONNECTION": 0,
     "MAX_TOPICS": 0,
+    "MAX_FILTERS_PER_TOPIC": 256,
     "RATE_LIMIT_MSGS_PER_SEC": 0,
     "RATE_LIMIT_BURST": 0,
+    "TOPIC_RULES_FILE": "",
     "DATA_DIR": "./data",
     "API_KEYS": "",
     "JWT_SECRET": "",
@@ -133,6 +135,7 @@ OTHERS = {
     "MAX_CONNECTIONS_PER_CLIENT": "2",
     "MAX_SUBSCRIPTIONS_PER_CONNECTION": "3",
     "MAX_TOPICS": "4",
+    "MAX_FILTERS_PER_TOPIC": "7",
     "RATE_LIMIT_MSGS_PER_SEC": "0.5",
     "RATE_LIMIT_BURST": "6",
     "API_KEYS": "ops:admin:k1,shop:publish:k2",
@@ -145,8 +148,8 @@ OTHERS = {
     "ALLOWED_ORIGINS": "https://a.example,http://b:8080",
     "TRUSTED_PROXIES": "127.0.0.1,10.0.0.0/8,unix",
 }
-# They name files that must exist: tests/test_access_settings.py.
-FILES = {"JWT_PUBLIC_KEY_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"}
+# They name files that must exist: tests/test_access_settings.py, tests/test_rules_reader.py.
+FILES = {"TOPIC_RULES_FILE", "JWT_PUBLIC_KEY_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"}
 
 
 def as_written(settings: Settings, name: str) -> str:
@@ -246,6 +249,7 @@ NONSENSE = {
     "MAX_MESSAGE_BYTES": ["0", "-1", "1MB", "x"],
     "MAX_CONNECTIONS": ["-1", "x", "1.5"],
     "MAX_TOPICS": ["-1", "x"],
+    "MAX_FILTERS_PER_TOPIC": ["-1", "x"],
     "RATE_LIMIT_MSGS_PER_SEC": ["-1", "x", "nan", "inf"],
     "RATE_LIMIT_BURST": ["-1", "x", "0.5"],
     "GIN_MODE": ["test", "x"],

@@ -6,12 +6,14 @@ import asyncio
 import json
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from msgspec import Raw
 
+from pubsub.core.broker import Broker
 from pubsub.http.app_keys import BROKER
 from pubsub.http.messages import CHECKED_AT_ONCE, make_publishes
 from pubsub.journals.store import Store
@@ -214,6 +216,22 @@ async def test_no_topic_no_publish(server: Server) -> None:
     for body in ({"payload": 1}, [{"payload": 1}]):
         assert await ask(server, "POST", "/topics/none/messages", body) == (404, {"error": "topic not found"})
         assert (await ask(server, "POST", "/topics/a..b/messages", body))[0] == 400
+
+
+async def test_a_rule_may_create_the_topic(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.json"
+    rules.write_text('[{"pattern":"room.*","create":true,"options":{"history":7}}]')
+    async with run_server(topic_rules_file=str(rules)) as server:
+        path = "/topics/room.1/messages"
+        status, answer = await ask(server, "POST", path, {"payload": 1, "expect_seq": 3})
+        assert (status, answer["error"]) == (409, "expect_seq: expected 3, but the seq of the topic is 0")
+        status, answer = await ask(server, "POST", path, [{"payload": 1, "expect_seq": 3}, {"payload": 2}])
+        assert (status, answer["error"][:14]) == (409, "[0].expect_seq")
+        assert await server.get("/topics") == {"topics": []}
+        status, answer = await ask(server, "POST", path, [{"payload": 1}, {"payload": 2}])
+        assert (status, answer["seq"]) == (200, [1, 2])
+        assert (await server.get("/topics/room.1"))["options"]["history"] == 7
+        assert (await ask(server, "POST", "/topics/hall.1/messages", {"payload": 1}))[0] == 404
 
 
 async def test_large_payloads_are_checked_in_slices(server: Server) -> None:
@@ -482,3 +500,62 @@ async def test_who_may_not_subscribe_may_not_read() -> None:
                 for name in ("orders", "no-topic")]  # fmt: skip
         assert [status for status, _ in told] == [403, 403]
         assert told[0][1]["error"].replace("orders", "no-topic") == told[1][1]["error"]
+
+
+async def test_a_filter_chooses_what_is_read(server: Server) -> None:
+    await publish(server, [{"payload": {"amount": number, "currency": "EU"[number % 2]}} for number in range(8)])
+    assert seqs(await read(server, "last_n=2&filter=payload.amount%3C5")) == [4, 5]
+    params = quote('{"currency":"U"}')
+    answer = await read(server, f"after=0&limit=3&filter=payload.currency%3D%3Dparams.currency&params={params}")
+    assert (seqs(answer), answer["complete"]) == ([2, 4, 6], True)
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("filter=payload.amount+%3E", "filter: "),
+        ("filter=1", "filter: "),
+        ("filter=" + "x" * 513, "filter: "),
+        ("params={}", "params: expected beside a filter"),
+        ("filter=true&params=5", "params: expected an object"),
+        ("filter=true&params={", "params: expected an object"),
+        ("filter=true&params=%ff", "params: expected an object"),
+        ("filter=true&filter=false", "'filter': expected once"),
+    ],
+    ids=ascii,
+)
+@on_one_loop
+async def test_a_wrong_filter_is_refused_by_name(server: Server, query: str, told: str) -> None:
+    status, answer = await ask(server, "GET", f"{PATH}?last_n=1&{query}")
+    assert status == 400
+    assert answer["error"].startswith(told)
+
+
+async def test_the_filter_of_a_token_holds_for_what_is_read() -> None:
+    async with run_server(api_keys=API_KEYS, jwt_secret=SECRET) as server:
+        await ask(server, "POST", "/topics", {"name": "orders"}, headers=ADMIN)
+        await publish(server, [{"payload": {"tenant": "acme" if seq % 3 else "other"}} for seq in range(1, 10)], ADMIN)
+        alice = bearer(make_token(subscribe=["orders"], filters={"*": "payload.tenant == 'acme'"}))
+        for query, expected in (
+            ("after=0", [1, 2, 4, 5, 7, 8]),
+            ("after=2&limit=2", [4, 5]),
+            ("last_n=3", [5, 7, 8]),
+            ("last_n=3&filter=true", [5, 7, 8]),
+            ("last_n=3&filter=payload.tenant=='other'", []),
+            ("last_n=3&filter=payload.tenant=='acme'||true", [5, 7, 8]),
+        ):
+            status, answer = await ask(server, "GET", f"{PATH}?{query}", headers=alice)
+            assert (status, seqs(answer)) == (200, expected), query
+        _, all_of_it = await ask(server, "GET", f"{PATH}?after=0", headers=ADMIN)
+        assert len(all_of_it["messages"]) == 9
+
+
+async def test_publishers_wait_for_filters(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[Callable[[], None]] = []
+    monkeypatch.setattr(Broker, "filters_busy", property(lambda _: not waiting))
+    monkeypatch.setattr(Broker, "call_when_filtered", lambda _, callback: waiting.append(callback))
+    asking = asyncio.create_task(ask(server, "POST", PATH, {"payload": 1}))
+    await eventually(lambda: bool(waiting))
+    assert (await server.get("/topics/orders"))["seq"] == 0
+    waiting[0]()
+    assert (await asking)[0] == 200
