@@ -20,6 +20,7 @@ from pubsub.auth.rates import Rates
 from pubsub.auth.tokens import Tokens, pem_keys, secret_keys
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
+from pubsub.core.filters import Filters
 from pubsub.core.topic_rules import TopicRules
 from pubsub.http.access import check_access
 from pubsub.http.addresses import add_proxies
@@ -58,7 +59,8 @@ def create_app(settings: Settings) -> web.Application:
     app[SETTINGS] = settings
     app[STATE] = ServerState()
     app[BROKER] = broker
-    tokens = make_tokens(app, settings)
+    filters = Filters()
+    tokens = make_tokens(app, settings, filters)
     rates = make_rates(settings)
     quotas = make_quotas(settings)
     app[ORIGINS] = Origins(listed(settings.allowed_origins))
@@ -119,7 +121,7 @@ def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop,
     )
 
 
-def make_tokens(app: web.Application, settings: Settings) -> Tokens | None:
+def make_tokens(app: web.Application, settings: Settings, filters: Filters) -> Tokens | None:
     """None where no key of tokens is set. Keys by URL are fetched as long as the Application runs."""
     algorithms = listed(settings.jwt_algorithms)
     keys = secret_keys(settings.jwt_secret, algorithms)
@@ -130,7 +132,13 @@ def make_tokens(app: web.Application, settings: Settings) -> Tokens | None:
         app.cleanup_ctx.append(lambda _: source.kept())
     if not keys and source is None:
         return None
-    return Tokens(keys=keys, source=source, audience=listed(settings.jwt_audience), issuer=listed(settings.jwt_issuer))
+    return Tokens(
+        keys=keys,
+        source=source,
+        audience=listed(settings.jwt_audience),
+        issuer=listed(settings.jwt_issuer),
+        check_filter=filters.compile,
+    )
 
 
 def make_quotas(settings: Settings) -> Quotas:

@@ -100,18 +100,13 @@ async def listen(
 
 
 def handler_factory(server: web.Server, idle: IdleConnections, settings: Settings) -> Callable[[], TimedRequestHandler]:
-    return partial(
-        TimedRequestHandler,
-        server,
-        idle,
-        read_timeout=settings.read_timeout_sec,
-        write_timeout=settings.write_timeout_sec,
-        keepalive_timeout=settings.idle_timeout_sec,
-        tcp_keepalive=False,  # the kernel's first probe would come after two hours; time limits are all above
-        access_log_class=AccessLogger,
-        access_log=logging.getLogger("pubsub.access") if settings.mode == "debug" else None,
-        loop=asyncio.get_running_loop(),
-    )
+    options = {
+        "keepalive_timeout": settings.idle_timeout_sec,
+        "access_log_class": AccessLogger,
+        "access_log": logging.getLogger("pubsub.access") if settings.mode == "debug" else None,
+        "loop": asyncio.get_running_loop(),
+    }
+    return partial(TimedRequestHandler, server, idle, settings.read_timeout_sec, settings.write_timeout_sec, options)
 
 
 async def open_sockets(settings: Settings, handed_over: Sequence[socket.socket] = ()) -> Sequence[socket.socket]:

@@ -248,13 +248,13 @@ class Broker:
 
     def flush(self) -> None:
         """Deliver all events that wait."""
-        self._evaluator.begin_tick()
         topics, self._unflushed = self._unflushed, []
         for topic in topics:
             topic.flush()
 
     def _flush_tick(self) -> None:
         """Deliver the events of this tick; of a long list one piece in each tick."""
+        self._evaluator.begin_tick()
         topics, self._unflushed = self._unflushed, []
         for topic in topics:
             if topic.flush_piece():
