@@ -105,7 +105,7 @@ class Outbox:
             if self.lagging:
                 self._ensure_backlog().replay(batch)
             else:
-                self.write(self.encoding.events(batch.events))
+                self.write(self.encoding.events(topic, batch.events))
         self._tell_missing(topic, after, until)
 
     def offer(self, batch: Batch) -> None:
