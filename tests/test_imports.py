@@ -21,7 +21,8 @@ BELOW = {
     "pubsub.system": set[str](),
     "pubsub.journals": {"pubsub.core", "pubsub.protocol", "pubsub.system"},
     "pubsub.websocket": {"pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
-    "pubsub.http": {"pubsub.websocket", "pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
+    "pubsub.sse": {"pubsub.websocket", "pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
+    "pubsub.http": {"pubsub.sse", "pubsub.websocket", "pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
     "pubsub.settings": set[str](),
     "pubsub.settings_reader": {"pubsub.settings", "pubsub.auth", "pubsub.http", "pubsub.system"},
 }

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import clients, handshake, health, topics
+from pubsub.http import clients, handshake, health, sse, topics
 from pubsub.protocol import answers
 from pubsub.protocol.requests import NewTopic
 
@@ -20,6 +20,7 @@ class RouteRole(enum.Enum):
 
     NONE = enum.auto()  # needs no credentials
     HANDSHAKE = enum.auto()  # the handshake of the WebSocket has rules of its own
+    STREAM = enum.auto()  # a stream of events too
     IDENTIFIED = enum.auto()  # any key or token; the answer shows only what its holder may subscribe to
     READ = enum.auto()  # a key of any role, or a token with ``admin``
     ADMIN = enum.auto()
@@ -38,8 +39,8 @@ class Route:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """A GET with an answer can be asked with HEAD too."""
-        return ("GET", "HEAD") if self.method == "GET" and self.response is not None else (self.method,)
+        """A GET can be asked with HEAD too, if it is no handshake."""
+        return ("GET", "HEAD") if self.method == "GET" and self.role is not RouteRole.HANDSHAKE else (self.method,)
 
 
 ROUTES: Final = (
@@ -51,6 +52,10 @@ ROUTES: Final = (
           response=answers.TopicDescription),
     Route(method="DELETE", path="/topics/{name}", handler=topics.delete_topic, role=RouteRole.ADMIN,
           response=answers.TopicDeleted),
+    Route(method="GET", path="/topics/{name}/events", handler=sse.open_topic_stream, role=RouteRole.STREAM,
+          response=None),
+    Route(method="GET", path="/events", handler=sse.open_stream_of_query, role=RouteRole.STREAM,
+          response=None),
     Route(method="GET", path="/health", handler=health.health, role=RouteRole.NONE,
           response=answers.Health),
     Route(method="GET", path="/stats", handler=health.stats, role=RouteRole.IDENTIFIED,

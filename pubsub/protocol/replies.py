@@ -5,6 +5,8 @@ The names and shapes are the contract's (docs/protocol.md). No I/O.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
@@ -84,6 +86,17 @@ class Info(Struct, frozen=True, gc=False, tag_field="type", tag="info", kw_only=
     ts: str
 
 
+class StreamStart(Struct, frozen=True, gc=False, tag_field="type", tag="info", kw_only=True):
+    """The info ``subscribed`` of a stream without acks, or ``recovered`` after a resume: the position of the topic."""
+
+    topic: str
+    msg: Literal["subscribed", "recovered"]
+    recovered: bool | UnsetType = UNSET
+    epoch: str
+    seq: int
+    ts: str
+
+
 class HistoryReply(Struct, frozen=True, gc=False, tag_field="type", tag="history", kw_only=True):
     request_id: str | UnsetType = UNSET
     topic: str
@@ -93,7 +106,7 @@ class HistoryReply(Struct, frozen=True, gc=False, tag_field="type", tag="history
     ts: str
 
 
-Reply = Event | Ack | PublishAck | SubscribeAck | Error | Pong | Info | HistoryReply
+Reply = Event | Ack | PublishAck | SubscribeAck | Error | Pong | Info | StreamStart | HistoryReply
 
 encode = msgspec.json.Encoder().encode
 

@@ -152,7 +152,7 @@ class FrameTransport(ClientTransport):
         self.flush()
         draining = Info(msg="draining", reconnect_after_ms=reconnect_after_ms, ts=self._services.clock.timestamp())
         self._transport.write(text_frame(encode(draining)))
-        self._close_after_queue(CloseReason.GOING_AWAY, "the server is shutting down")
+        self._close_after_queue(Ending.GOING_AWAY, CloseReason.GOING_AWAY, "the server is shutting down")
         if self.subscriber.lagging:
             self._services.defer(self._read_on)  # its Close ends the connection before the queue is sent
 

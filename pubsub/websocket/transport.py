@@ -164,9 +164,9 @@ class ClientTransport(asyncio.Protocol, ABC):
         self._transport.write(self.subscriber.encoding.message(encode(error)))
         self._send_close(CloseReason.SLOW_CONSUMER)
 
-    def _close_after_queue(self, reason: CloseReason, text: str) -> None:
-        """Send what is queued, then close. The caller sees to a time limit."""
-        end = self._begin_end(Ending(reason), text)
+    def _close_after_queue(self, kind: Ending, reason: CloseReason, text: str) -> None:
+        """Send what is queued, then close. Without a limit of the caller, PONG_WAIT_SEC without progress ends it."""
+        end = self._begin_end(kind, text)
         end.due = reason
         if not self.subscriber.lagging:
             self._send_close(reason)

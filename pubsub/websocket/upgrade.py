@@ -13,7 +13,7 @@ import asyncio
 from aiohttp import web
 from aiohttp._websocket.helpers import websocket_mask
 
-__all__ = ["Handshake", "detach", "websocket_mask"]
+__all__ = ["Handshake", "TakenOver", "detach", "websocket_mask"]
 
 
 class Handshake(web.WebSocketResponse):
@@ -21,6 +21,20 @@ class Handshake(web.WebSocketResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         assert not data, "a handshake has no body"
+
+
+class TakenOver(web.StreamResponse):
+    """The response of a request whose socket is no longer aiohttp's. Its new owner has written everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.force_close()
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        pass
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        pass
 
 
 def detach(request: web.Request) -> asyncio.Transport:
