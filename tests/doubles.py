@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
-from pubsub.core.log import Done, Found, Publisher
+from pubsub.core.broker import Broker
+from pubsub.core.filters import Filter
+from pubsub.core.joining import Joining
+from pubsub.core.lane import Subscriber
+from pubsub.core.log import Done, Found, Placed, Publisher, Purged
+from pubsub.core.subscription import Asked, Grant, Subscription
 from pubsub.protocol.errors import Failure
-from pubsub.protocol.requests import Publish
+from pubsub.protocol.requests import Position, Publish
+
+
+class AllGranted:
+    """The grant of a client that may everything (Grant)."""
+
+    client_id = "c"
+
+    def may_subscribe(self, topic: str) -> bool:
+        return True
+
+    def may_subscribe_some(self, pattern: str) -> bool:
+        return True
+
+    def filters_for(self, topic: str) -> Sequence[Filter]:
+        return ()
+
+
+ALL_GRANTED = AllGranted()
+
+
+def join(
+    broker: Broker,
+    name: str,
+    subscriber: Subscriber,
+    *,
+    last_n: int = 0,
+    resume: Mapping[str, Position] | None = None,
+    grant: Grant = ALL_GRANTED,
+    wanted: Filter | None = None,
+) -> Joining:
+    """Subscribe to what can be joined in one step. The caller lets the Joining advance."""
+    answers: list[Joining | Failure] = []
+    broker.subscribe(Asked(Subscription(name, wanted), grant, last_n, resume), subscriber, answers.append)
+    (joining,) = answers
+    assert isinstance(joining, Joining)
+    return joining
 
 
 class NoPublisher:
     """A publisher that ignores the outcome (Publisher)."""
+
+    client_id = ""
 
     def published(self, request: Publish, seq: int, ts: str) -> None:
         pass
@@ -31,6 +74,12 @@ class NoLog:
 
     def append(self, request: Publish, publisher: Publisher) -> NoReturn:
         raise AssertionError("nothing is appended here")
+
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> NoReturn:
+        raise AssertionError("nothing is appended here")
+
+    def purge(self, done: Purged) -> NoReturn:
+        raise AssertionError("nothing is purged here")
 
     def read(self, after: int, until: int, limit: int, done: Found) -> NoReturn:
         raise AssertionError("nothing is read here")

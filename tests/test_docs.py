@@ -324,9 +324,9 @@ def fields_of(kind: type[msgspec.Struct]) -> Iterator[tuple[str, FieldInfo]]:
     """Return a message's fields; fields of inner objects by their path."""
     for field in msgspec.structs.fields(kind):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            yield from ((f"{field.name}.{name}", inner) for name, inner in fields_of(field.type))
+            yield from ((f"{field.encode_name}.{name}", inner) for name, inner in fields_of(field.type))
         else:
-            yield field.name, field
+            yield field.encode_name, field
 
 
 def test_limits_are_those_of_the_code() -> None:

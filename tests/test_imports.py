@@ -44,7 +44,13 @@ BELOW["pubsub.__main__"] = {
 BELOW["pubsub"] = set()
 
 RULES = {"pubsub.protocol", "pubsub.core", "pubsub.auth"}  # the folders without I/O
-WITHOUT_IO = {"pubsub.websocket.session", "pubsub.journals.memory", "pubsub.journals.dedup"}  # beside them
+WITHOUT_IO = {
+    "pubsub.websocket.session",
+    "pubsub.journals.memory",
+    "pubsub.journals.dedup",
+    "pubsub.journals.placing",
+    "pubsub.journals.state",
+}  # beside them
 WITH_IO = {"pubsub.auth.jwks"}  # in them
 WITH_AIOHTTP = {"pubsub.app", "pubsub.lifecycle", "pubsub.http", "pubsub.auth.jwks", "pubsub.websocket.upgrade",
                 "pubsub.client", "pubsub.console", "pubsub.bench"}  # fmt: skip

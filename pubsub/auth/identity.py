@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from pubsub.auth.permissions import NOTHING, Rights, allows
 from pubsub.protocol.errors import Forbidden
+from pubsub.protocol.patterns import covers
 
 
 class Identity(Struct, frozen=True, gc=False, kw_only=True):
@@ -27,6 +28,11 @@ class Identity(Struct, frozen=True, gc=False, kw_only=True):
     sees_all: bool = False
     admin: bool = False
     expires: float = inf
+    filters: tuple[tuple[str, str], ...] = ()
+
+    def filters_for(self, topic: str) -> tuple[str, ...]:
+        """The filters that a message of the topic has to match."""
+        return tuple(text for pattern, text in self.filters if covers(pattern, topic))
 
     def may_subscribe(self, topic: str) -> bool:
         """True if the rights cover the topic. Raises BadRequest."""

@@ -19,10 +19,11 @@ from msgspec import Raw, Struct
 from pubsub.core.clock import Clock
 from pubsub.core.journal import JournalError, random_epoch
 from pubsub.journals import DATABASE
+from pubsub.journals.cleaning import TRIM_ROWS
 from pubsub.journals.operations import Append, Create, TopicHandle
 from pubsub.journals.store import MAX_SEQ, DirectoryLock, EventRow, Store, TopicRow
 from pubsub.journals.wal import lost_commits
-from pubsub.journals.writer import TRIM_ROWS, Writer
+from pubsub.journals.writer import Writer
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.patterns import check_topic
 from pubsub.protocol.requests import Message, Publish, TopicOptions, check_message

@@ -45,9 +45,9 @@ class QueuedBatch(Struct):
 
 
 class Notice(Struct, frozen=True):
-    """A message about a topic, behind the topic's events that wait. It is never dropped."""
+    """A message, behind the events that wait, and the gap, of its topic if it has one. It is never dropped."""
 
-    topic: Source
+    topic: Source | None
     text: bytes
 
 
@@ -140,7 +140,7 @@ class Backlog:
         self._replayed += len(batch.events)
         self._append(batch, replayed=True)
 
-    def notify(self, topic: Source, text: bytes) -> None:
+    def notify(self, topic: Source | None, text: bytes) -> None:
         self._queue.append(Notice(topic, text))
 
     def tell(self, gap: Gap) -> None:
@@ -251,8 +251,8 @@ class Backlog:
             gap.from_seq, gap.to_seq = min(gap.from_seq, from_seq), max(gap.to_seq, to_seq)
             gap.count += count
 
-    def _take_gap(self, topic: Source) -> bytes:
-        gap = self._gaps.pop(topic, None)
+    def _take_gap(self, topic: Source | None) -> bytes:
+        gap = None if topic is None else self._gaps.pop(topic, None)
         return b"" if gap is None else self._options.encoding.message(gap.text(self._options.clock))
 
     def _take(self, entry: Entry) -> bytes:

@@ -1,4 +1,4 @@
-"""The Broker owns topics and memberships. It has no I/O, and each method is complete in one step.
+"""The Broker owns the topics, and what belongs to them. It has no I/O, and each method is complete in one step.
 
 The clock and the end of the tick are passed in, so that a test can run it step by step.
 """
@@ -6,50 +6,44 @@ The clock and the end of the tick are passed in, so that a test can run it step 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 
-from pubsub.core.catchup import CatchUp, ReplayStart
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
+from pubsub.core.filtered_lane import Evaluator
+from pubsub.core.filters import Filters, Matcher
 from pubsub.core.history import HistoryReader, KeptEvents
-from pubsub.core.lane import LANES_IN_A_TURN
+from pubsub.core.joining import Joining
 from pubsub.core.log import ignore
 from pubsub.core.losses import Losses
+from pubsub.core.memberships import Memberships
+from pubsub.core.placement import Placement
+from pubsub.core.review import Review
+from pubsub.core.ring import release
 from pubsub.core.topic import Topic
 from pubsub.core.turns import Turns
 from pubsub.protocol.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
-from pubsub.protocol.patterns import check_topic
-from pubsub.protocol.replies import Info, encode
-from pubsub.protocol.requests import Position, Publish, TopicOptions
+from pubsub.protocol.patterns import check_pattern, check_topic, has_wildcard
+from pubsub.protocol.requests import Publish, TopicOptions
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Journal, StoredTopic
     from pubsub.core.lane import Subscriber
-    from pubsub.core.log import Done, Publisher
+    from pubsub.core.log import Done, Placed, Publisher, Purged
+    from pubsub.core.subscription import Asked, Grant
 
 log = logging.getLogger(__name__)
 
 MAX_RING: Final = 1_000_000  # messages that a topic may keep in memory
 DEFAULTS: Final = TopicOptions()
-MEMBERS: Final = 100  # memberships that end in one turn, 10 to 20 µs each
+MAX_FILTERS: Final = 256  # that differ, for one topic
 
 
 def nothing() -> None:
     pass
-
-
-@dataclass(slots=True)
-class Ending:
-    """The end of a topic: ``notice`` goes to its members in turns, then ``done`` is called."""
-
-    notice: bytes
-    done: Done = ignore
 
 
 class Broker:
@@ -69,6 +63,7 @@ class Broker:
         memory: Journal,
         ring_size: int,
         max_topics: int = 0,
+        max_filters: int = MAX_FILTERS,
         make_durable: Callable[[], Journal] | None = None,
         yield_core: Callable[[], None] = nothing,
     ) -> None:
@@ -83,13 +78,17 @@ class Broker:
         self._make_durable = make_durable
         self._coming: set[str] = set()  # topics that their journal is creating
         self._unflushed: list[Topic] = []
-        self._subscribers = 0
-        self._ending: dict[Topic, Ending] = {}  # topics that have ended, with members that are not told yet
         self.losses = Losses()
+        self.filters = Filters()
         self.yield_core = yield_core
         self.logs_publishes = log.isEnabledFor(logging.DEBUG)
+        self.heeds_publishes = self.logs_publishes  # one flag, since a look at it is a part of each publish
         self.turns = Turns(defer, yield_core)
+        self._evaluator = Evaluator(self.turns.take, self._heed_filters)
         self._history = HistoryReader(clock, self.turns.take, self._is_current)
+        self._memberships = Memberships(
+            Placement(clock, self._evaluator, self.filters, max_filters), clock, self.turns.take, self._is_current
+        )
 
     @property
     def topics(self) -> list[Topic]:
@@ -103,7 +102,7 @@ class Broker:
     @property
     def subscriber_count(self) -> int:
         """The number of clients with a subscription."""
-        return self._subscribers
+        return self._memberships.subscriber_count
 
     @property
     def failure(self) -> str:
@@ -173,58 +172,78 @@ class Broker:
             topic = self.topic(request.topic)
         topic.log.append(request, publisher)
 
-    def find_start(
-        self, name: str, last_n: int, position: Position | None, answer: Callable[[ReplayStart | Failure], None]
+    def publish_all(self, name: str, requests: Sequence[Publish], client_id: str, answer: Placed) -> None:
+        """Publish messages to one topic, all of them or none. Raises TopicNotFound, BadRequest.
+
+        ``client_id``: the publisher's, empty if it has none. ``answer`` gets the outcome of each message, or a failure.
+        """
+        self.topic(name).log.append_all(requests, client_id, answer)
+
+    def purge(self, name: str, done: Purged) -> None:
+        """Forget the messages that a topic keeps; ``done`` gets their number. Raises TopicNotFound."""
+        self.find_topic(name).log.purge(done)
+
+    def history_after(
+        self,
+        name: str,
+        seq: int,
+        limit: int,
+        answer: Callable[[KeptEvents | Failure], None],
+        matcher: Matcher | None = None,
     ) -> None:
-        """Find the start of a subscription to the newest ``last_n`` messages, or to all after ``position``.
+        """Read up to ``limit`` kept events that follow ``seq`` and match. Raises TopicNotFound, BadRequest."""
+        self._history.read_after(self.topic(name), seq, limit, matcher, answer)
 
-        Raises TopicNotFound, BadRequest.
+    def history_last(
+        self, name: str, count: int, answer: Callable[[KeptEvents | Failure], None], matcher: Matcher | None = None
+    ) -> None:
+        """Read those of the newest ``count`` events that match and are kept. Raises TopicNotFound, BadRequest."""
+        self._history.read_last(self.topic(name), count, matcher, answer)
+
+    def subscribe(self, asked: Asked, subscriber: Subscriber, answer: Callable[[Joining | Failure], None]) -> None:
+        """Subscribe to a topic, or to all that a pattern covers. Raises TopicNotFound, BadRequest.
+
+        An earlier subscription to the same name ends. The answer comes in this step or later. Then the caller tells the
+        client, and lets the Joining advance: events come from then on.
         """
-        self._history.find_start(self.topic(name), last_n, position, answer)
+        joining = Joining(asked, subscriber, self._memberships, self._history, answer)
+        if asked.subscription.is_pattern:
+            check_pattern(asked.subscription.name)
+            self._memberships.begin_pattern(asked, subscriber, joining)
+            joining.join_pattern(self.topics)
+        else:
+            joining.join_topic(self.topic(asked.subscription.name))
 
-    def history_after(self, name: str, seq: int, limit: int, answer: Callable[[KeptEvents | Failure], None]) -> None:
-        """Read up to ``limit`` kept events that follow ``seq``. Raises TopicNotFound, BadRequest."""
-        self._history.read_after(self.topic(name), seq, limit, answer)
+    def unsubscribe(self, name: str, subscriber: Subscriber, done: Callable[[], None]) -> None:
+        """End a subscription, then call ``done``; without one, only that. Raises TopicNotFound, BadRequest."""
+        if has_wildcard(name):
+            check_pattern(name)
+        else:
+            self.topic(name)
+        self._memberships.withdraw(name, subscriber, done)
 
-    def history_last(self, name: str, count: int, answer: Callable[[KeptEvents | Failure], None]) -> None:
-        """Read those of the newest ``count`` events that are kept. Raises TopicNotFound, BadRequest."""
-        self._history.read_last(self.topic(name), count, answer)
-
-    def subscribe(self, start: ReplayStart, subscriber: Subscriber) -> CatchUp:
-        """Subscribe from ``start`` on; an earlier subscription to the topic ends. Raises TopicNotFound if the topic has
-        ended.
-
-        The caller starts the CatchUp by ``advance``; frames that it sends before come before all events.
-        """
-        topic = start.topic
-        if not self._is_current(topic):
-            raise TopicNotFound(topic.name)
-        topic.flush()
-        self._end_stale(topic, subscriber)
-        self._subscribers += not subscriber.lanes
-        lane = subscriber.lanes[topic.name] = topic.lane_for(subscriber.encoding)
-        catch_up = CatchUp(start, lane, subscriber, self._clock)
-        lane.arrive(subscriber, catch_up)
-        return catch_up
-
-    def unsubscribe(self, name: str, subscriber: Subscriber) -> Topic:
-        """End a subscription; without one nothing happens. Raises TopicNotFound, BadRequest."""
-        topic = self.topic(name)
-        self._end_stale(topic, subscriber)
-        if name in subscriber.lanes:
-            topic.flush()
-            self._end_lane(name, subscriber)
-        return topic
+    def review(self, subscriber: Subscriber, grant: Grant) -> None:
+        """Apply the changed rights of a subscriber, in turns."""
+        Review(self._memberships, subscriber, grant, lambda: self.topics).begin()
 
     def leave(self, subscriber: Subscriber) -> None:
         """End all subscriptions of a subscriber, in turns if they are many. Its queue stays."""
-        for name in list(islice(subscriber.lanes, LANES_IN_A_TURN)):
-            self._end_lane(name, subscriber)
-        if subscriber.lanes:
-            self.turns.take(partial(self.leave, subscriber))
+        self._memberships.leave(subscriber)
+
+    @property
+    def filters_busy(self) -> bool:
+        return self._evaluator.busy
+
+    def call_when_filtered(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once few events wait for the evaluation of filters: publishers have to wait for that."""
+        self._evaluator.call_when_idle(callback)
+
+    def _heed_filters(self) -> None:
+        self.heeds_publishes = self.filters_busy or self.logs_publishes
 
     def flush(self) -> None:
         """Deliver the events of this tick."""
+        self._evaluator.begin_tick()
         topics, self._unflushed = self._unflushed, []
         for topic in topics:
             topic.flush()
@@ -240,6 +259,7 @@ class Broker:
         topic.restore(seq=stored.seq, newest=stored.newest, expiring=stored.expiring)
         topic.trim(stored.first, stored.size)
         self._topics[stored.name] = topic
+        self._memberships.begin(topic)
         return topic
 
     def remove_topic(self, topic: Topic) -> None:
@@ -248,17 +268,26 @@ class Broker:
         topic.flush()
         del self._topics[topic.name]
         log.info("Topic deleted: %(topic)s", {"topic": topic.name})
-        notice = encode(Info(topic=topic.name, msg="topic_deleted", ts=self._clock.timestamp()))
-        self._ending[topic] = Ending(notice)
-        self._end_memberships(topic, [member for lane in topic.lanes for member in lane.members])
+        self._memberships.end(topic)
 
     def deliver(self, topic: Topic, event: StoredEvent) -> None:
         if topic.expiring:
-            topic.purge(self._clock.monotonic())
+            topic.remove_expired(self._clock.monotonic())
         if topic.add(event):
             if not self._unflushed:
                 self._defer(self.flush)
             self._unflushed.append(topic)
+
+    def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+        if topic.expiring:
+            topic.remove_expired(self._clock.monotonic(), len(events))
+        if any([topic.add(event) for event in events]):
+            if not self._unflushed:
+                self._defer(self.flush)
+            self._unflushed.append(topic)
+
+    def forget(self, topic: Topic, done: Callable[[int], None]) -> None:
+        release(topic.ring.clear(), self._clock.monotonic(), self.turns.take, done)
 
     def begin_to_expire(self, topic: Topic) -> None:
         topic.expiring = True
@@ -288,43 +317,8 @@ class Broker:
         done(failure)
 
     def _end_deletion(self, topic: Topic, failure: Failure | None, done: Done) -> None:
-        if failure is None and topic in self._ending:
-            self._ending[topic].done = done
-        else:
+        if failure is not None or not self._memberships.call_when_ended(topic, done):
             done(failure)
-
-    def _end_memberships(self, topic: Topic, members: list[Subscriber]) -> None:
-        """Tell the members of a topic that it has ended, in turns: they may be many."""
-        for subscriber in members[:MEMBERS]:
-            try:
-                self._end_membership(topic, subscriber)
-            except Exception:  # a fault of one member must not keep the notice from the others
-                log.exception("Internal error at the end of topic %(topic)s", {"topic": topic.name})
-        if rest := members[MEMBERS:]:
-            self.turns.take(partial(self._end_memberships, topic, rest))
-        else:
-            self._ending.pop(topic).done(None)
-
-    def _end_membership(self, topic: Topic, subscriber: Subscriber) -> None:
-        lane = subscriber.lanes.get(topic.name)
-        if lane is not None and lane.topic is topic:
-            self._end_lane(topic.name, subscriber)
-            subscriber.notify(topic, self._ending[topic].notice)
 
     def _is_current(self, topic: Topic) -> bool:
         return self._topics.get(topic.name) is topic
-
-    def _end_stale(self, topic: Topic, subscriber: Subscriber) -> None:
-        """End the membership in an earlier topic of the same name, if its end has not been told yet."""
-        lane = subscriber.lanes.get(topic.name)
-        if lane is not None and lane.topic is not topic:
-            assert isinstance(lane.topic, Topic), "it is a Broker's"
-            self._end_membership(lane.topic, subscriber)
-
-    def _end_lane(self, name: str, subscriber: Subscriber) -> None:
-        lane = subscriber.lanes.pop(name)
-        lane.leave(subscriber)
-        if not lane.size:
-            assert isinstance(lane.topic, Topic), "it is a Broker's"
-            lane.topic.end_empty_lanes()
-        self._subscribers -= not subscriber.lanes

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from typing import Final, Protocol
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from pubsub.protocol.frames import text_frame, text_frames
 from pubsub.protocol.replies import Event, encode
@@ -37,9 +37,9 @@ class StoredEvent(Struct, frozen=True, gc=False):
     expires: float = inf
 
 
-def make_event(topic: str, message: Message, seq: int, ts: str) -> StoredEvent:
+def make_event(topic: str, message: Message, seq: int, ts: str, sender: str | UnsetType = UNSET) -> StoredEvent:
     """Make a new event. Every journal uses this function."""
-    return StoredEvent(seq, encode(Event(topic, message, seq, ts)))
+    return StoredEvent(seq, encode(Event(topic, message, seq, ts, sender)))
 
 
 def expiring_at(event: StoredEvent, moment: float) -> StoredEvent:

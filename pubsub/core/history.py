@@ -9,9 +9,11 @@ from typing import Final
 
 from msgspec import Struct
 
-from pubsub.core.catchup import ReplayStart
+from pubsub.core.backward_search import BackwardSearch
+from pubsub.core.catchup import FILTERED_PAGE, ReplayStart
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
+from pubsub.core.filters import Matcher, Subject
 from pubsub.core.topic import Topic
 from pubsub.protocol.errors import Failure, LimitExceeded, TopicNotFound
 from pubsub.protocol.requests import Position
@@ -30,18 +32,40 @@ class KeptEvents:
 
 
 class Query(Struct):
-    """A question for up to ``limit`` kept events that follow ``after``, and those that were found."""
+    """A question for up to ``limit`` kept events that follow ``after`` and match, and those that were found.
+
+    ``checked``: the number of kept events that were compared, which is at least the number of those found.
+    """
 
     topic: Topic
     after: int
     limit: int
+    matcher: Matcher | None
     answer: Callable[[KeptEvents | Failure], None]
     found: list[StoredEvent] = []
+    checked: int = 0
+    end: int = 0  # the last ``seq`` that was compared
 
     @property
     def missing(self) -> int:
         """The number of events that are still to be found."""
         return self.limit - len(self.found)
+
+    def take(self, events: Sequence[StoredEvent]) -> None:
+        """Take what matches of the next kept events, up to the limit."""
+        if self.matcher is None:
+            taken = events[: self.missing]
+            self.found += taken
+            self.checked += len(taken)
+            self.end = taken[-1].seq if taken else self.end
+            return
+        for event in events:
+            if not self.missing:
+                break
+            self.checked += 1
+            self.end = event.seq
+            if self.matcher.matches(Subject(event.text)):
+                self.found.append(event)
 
 
 class HistoryReader:
@@ -61,11 +85,16 @@ class HistoryReader:
         self._is_current = is_current
 
     def find_start(
-        self, topic: Topic, last_n: int, position: Position | None, answer: Callable[[ReplayStart | Failure], None]
+        self,
+        topic: Topic,
+        last_n: int,
+        position: Position | None,
+        matcher: Matcher | None,
+        answer: Callable[[ReplayStart | Failure], None],
     ) -> None:
-        """Find the start of a subscription to the newest ``last_n`` messages, or to all after ``position``."""
+        """Find the start of a subscription to the newest ``last_n`` messages that match, or to all after a position."""
         if position is None:
-            answer(ReplayStart(topic, max(0, topic.seq - last_n)))
+            self._find_last(topic, last_n, matcher, answer)
         elif position.epoch != topic.epoch or position.seq > topic.seq:
             answer(ReplayStart(topic, 0, told=0, recovered=False))
         elif topic.in_ring(position.seq):
@@ -75,6 +104,15 @@ class HistoryReader:
                 answer(_start(topic, position.seq, False))
         else:  # the disk may have deleted messages, and the loop not know yet
             topic.log.find_missing(position.seq, topic.seq, lambda found: answer(_start(topic, position.seq, found)))
+
+    def _find_last(
+        self, topic: Topic, count: int, matcher: Matcher | None, answer: Callable[[ReplayStart | Failure], None]
+    ) -> None:
+        if matcher is None or not count:
+            answer(ReplayStart(topic, max(0, topic.seq - count)))
+        else:
+            search = BackwardSearch(topic, count, matcher, self._clock, self._take_turn, self._is_current)
+            search.begin(lambda found: answer(ReplayStart(topic, found) if isinstance(found, int) else found))
 
     def _look_for_expired(
         self, topic: Topic, seq: int, after: int, answer: Callable[[ReplayStart | Failure], None]
@@ -88,14 +126,29 @@ class HistoryReader:
         else:
             self._take_turn(partial(self._look_for_expired, topic, seq, page.end, answer))
 
-    def read_after(self, topic: Topic, seq: int, limit: int, answer: Callable[[KeptEvents | Failure], None]) -> None:
-        """Read up to ``limit`` kept events that follow ``seq``."""
-        self._gather(Query(topic, seq, limit, answer), seq)
+    def read_after(
+        self,
+        topic: Topic,
+        seq: int,
+        limit: int,
+        matcher: Matcher | None,
+        answer: Callable[[KeptEvents | Failure], None],
+    ) -> None:
+        """Read up to ``limit`` kept events that follow ``seq`` and match."""
+        self._gather(Query(topic, seq, limit, matcher, answer), seq)
 
-    def read_last(self, topic: Topic, count: int, answer: Callable[[KeptEvents | Failure], None]) -> None:
-        """Read those of the newest ``count`` events that are kept."""
-        after = max(0, topic.seq - count)
-        self._gather(Query(topic, after, count, answer), after)
+    def read_last(
+        self, topic: Topic, count: int, matcher: Matcher | None, answer: Callable[[KeptEvents | Failure], None]
+    ) -> None:
+        """Read those of the newest ``count`` events that match and are kept."""
+
+        def read(start: ReplayStart | Failure) -> None:
+            if isinstance(start, Failure):
+                answer(start)
+            else:
+                self._gather(Query(topic, start.after, count, matcher, answer), start.after)
+
+        self._find_last(topic, count, matcher, read)
 
     def _gather(self, query: Query, after: int) -> None:
         """Continue after ``after``, in the log and then the ring, until all events are found or a limit is reached."""
@@ -105,8 +158,9 @@ class HistoryReader:
             return
         end, in_ring = after, topic.in_ring(after)
         if in_ring:
-            page = topic.page(after, LOOKED_AT if topic.expiring else query.missing, self._clock.monotonic())
-            found += page.events[: query.missing]
+            limit = LOOKED_AT if topic.expiring else query.missing
+            page = topic.page(after, limit if query.matcher is None else FILTERED_PAGE, self._clock.monotonic())
+            query.take(page.events)
             end = page.end
         size = sum(len(event.text) for event in found)
         if size > MAX_ANSWER and len(found) > 1:
@@ -121,14 +175,19 @@ class HistoryReader:
         else:
             asked_to = topic.seq - len(topic.ring)  # events that leave the ring meanwhile are not on an empty page
             start = max(after, topic.oldest - 1)
-            topic.log.read(start, topic.seq, query.missing, partial(self._take_page, query, asked_to))
+            limit = query.missing if query.matcher is None else FILTERED_PAGE
+            topic.log.read(start, topic.seq, limit, partial(self._take_page, query, asked_to))
 
     def _take_page(self, query: Query, asked_to: int, page: Sequence[StoredEvent] | Failure) -> None:
         if isinstance(page, Failure):
             query.answer(page)
+            return
+        query.take(page)
+        end = page[-1].seq if page else asked_to
+        if query.matcher is None:
+            self._gather(query, end)
         else:
-            query.found += page
-            self._gather(query, page[-1].seq if page else asked_to)
+            self._take_turn(partial(self._gather, query, end))
 
 
 def _start(topic: Topic, seq: int, missing: bool | Failure) -> ReplayStart | Failure:
@@ -139,6 +198,6 @@ def _start(topic: Topic, seq: int, missing: bool | Failure) -> ReplayStart | Fai
 
 
 def _kept(query: Query) -> KeptEvents:
-    topic, found = query.topic, query.found
-    end = found[-1].seq if found and not query.missing else topic.seq
-    return KeptEvents(topic.epoch, found, len(found) >= end - query.after)
+    topic = query.topic
+    end = topic.seq if query.missing else query.end
+    return KeptEvents(topic.epoch, query.found, query.checked >= end - query.after)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Protocol
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from pubsub.core.event import StoredEvent
 from pubsub.core.log import Done, TopicLog
@@ -59,6 +59,14 @@ class Host(Protocol):
 
     def deliver(self, topic: Topic, event: StoredEvent) -> None:
         """Deliver the next event of a topic: the journal has it."""
+        ...
+
+    def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+        """Deliver the next events of a topic, which were published together."""
+        ...
+
+    def forget(self, topic: Topic, done: Callable[[int], None]) -> None:
+        """Forget the events of a topic in memory; ``done`` gets the number of those that had not expired."""
         ...
 
     def begin_to_expire(self, topic: Topic) -> None:
@@ -112,3 +120,8 @@ def lifetime(options: TopicOptions, request: Publish) -> float:
     """The TTL of a message in seconds: the topic's, or the message's own if that is shorter."""
     ttl = inf if options.ttl_sec is None else options.ttl_sec
     return ttl if request.ttl_sec is UNSET else min(ttl, request.ttl_sec)
+
+
+def sender_of(options: TopicOptions, client_id: str) -> str | UnsetType:
+    """The name of the publisher for a new event: none without the option ``sender``, or if it has no name."""
+    return client_id if options.sender and client_id else UNSET

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batch
 from pubsub.core.outbox import Outbox
+
+if TYPE_CHECKING:
+    from pubsub.core.filters import Matcher
+    from pubsub.core.subscription import Book
 
 log = logging.getLogger(__name__)
 
@@ -17,12 +21,30 @@ LANES_IN_A_TURN: Final = 2000  # lanes that a subscriber leaves, or tells of its
 Write = Callable[[bytes], None]
 
 
+class Arrival(Protocol):
+    """The catch-up of a member, as its lane sees it.
+
+    ``after``: the last ``seq`` that is done. ``known``: the last one up to which the member has all, or knows of a gap.
+    ``begun``: the member was told that it is subscribed.
+    """
+
+    lane: Lane
+    after: int
+    begun: bool
+
+    @property
+    def known(self) -> int: ...
+
+
 class Lane:
     """Subscribers of a topic that get the same bytes: one write each for a batch, and no Python code between.
 
     A blocked subscriber's batches go to its Outbox, and it is back among the ready once its queue is empty. A
-    subscriber that still replays older events gets nothing here until its CatchUp lets it join.
+    subscriber that still replays older events gets nothing here until its CatchUp lets it join. ``matcher`` is None
+    here: all events match (see ``filtered_lane``).
     """
+
+    matcher: Matcher | None = None
 
     __slots__ = ("_arriving", "_lagging", "_ready", "_writes", "encoding", "size", "topic")
 
@@ -31,7 +53,7 @@ class Lane:
         self.encoding = encoding
         self._ready: dict[Subscriber, Write] = {}
         self._lagging: dict[Subscriber, None] = {}
-        self._arriving: dict[Subscriber, object] | None = None
+        self._arriving: dict[Subscriber, Arrival] | None = None
         self._writes: tuple[Write, ...] | None = ()
         self.size = 0
 
@@ -45,7 +67,7 @@ class Lane:
             self._arriving.pop(member, None)
         self._place(member)
 
-    def arrive(self, member: Subscriber, catch_up: object) -> None:
+    def arrive(self, member: Subscriber, catch_up: Arrival) -> None:
         """Add ``member`` while it catches up; its earlier catch-up ends."""
         self.leave(member)
         if self._arriving is None:
@@ -53,8 +75,12 @@ class Lane:
         self._arriving[member] = catch_up
         self._changed()
 
-    def is_arriving(self, member: Subscriber, catch_up: object) -> bool:
-        return self._arriving is not None and self._arriving.get(member) is catch_up
+    def catch_up_of(self, member: Subscriber) -> Arrival | None:
+        """The catch-up of a member that arrives; None if it has joined."""
+        return self._arriving.get(member) if self._arriving else None
+
+    def settle(self) -> None:
+        """Write what waits in the lane itself. Nothing does where nothing is filtered."""
 
     def move(self, member: Subscriber) -> None:
         """Move ``member`` between the ready and the lagging, if it is one of them."""
@@ -108,30 +134,43 @@ class Lane:
 
 
 class Subscriber(Outbox):
-    """An Outbox with its lanes. ``lanes`` belongs to the Broker: by topic, the lane to which a subscription led."""
+    """An Outbox with its subscriptions and its lanes; both belong to the Memberships.
 
-    __slots__ = ("_unmoved", "lanes")
+    ``lanes``: by topic, the lane to which the subscriptions led. ``book``: the subscriptions, unless all are plain.
+    """
+
+    __slots__ = ("_unmoved", "book", "lanes")
 
     def __init__(self, write: Write, options: OutboxOptions) -> None:
         super().__init__(write, options)
         self.lanes: dict[str, Lane] = {}
+        self.book: Book | None = None
         self._unmoved: list[Lane] | None = None  # lanes that are not told yet of a change of lagging
 
     @property
+    def _names(self) -> Collection[str]:
+        return self.lanes if self.book is None else self.book.subscriptions
+
+    @property
     def subscriptions(self) -> list[str]:
-        """The names that the client subscribed to."""
-        return list(self.lanes)
+        """The names and patterns that the client subscribed to."""
+        return list(self._names)
+
+    @property
+    def subscription_count(self) -> int:
+        return len(self._names)
+
+    def is_subscribed(self, name: str) -> bool:
+        return name in self._names
+
+    @property
+    def is_member(self) -> bool:
+        """True as long as a topic may write to the subscriber."""
+        return bool(self.lanes)
 
     def take_turn(self, work: Callable[[], None]) -> None:
         """Call ``work`` after other clients have been served."""
         self._options.take_turn(work)
-
-    @property
-    def subscription_count(self) -> int:
-        return len(self.lanes)
-
-    def is_subscribed(self, name: str) -> bool:
-        return name in self.lanes
 
     def _lagging_changed(self) -> None:
         """Tell the lanes, in turns if they are many. A lane that is not told yet writes to the socket, which queues, or

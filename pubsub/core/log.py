@@ -9,12 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from msgspec import Struct
+
 from pubsub.core.event import StoredEvent
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Publish
 
 Done = Callable[["Failure | None"], None]
 Found = Callable[["Sequence[StoredEvent] | Failure"], None]
+Purged = Callable[["int | Failure"], None]
+
+
+class Placement(Struct, frozen=True, gc=False):
+    """The outcome of one publish of a list. ``duplicate``: its id was seen before, as that of ``seq``."""
+
+    seq: int
+    duplicate: bool
+
+
+Placed = Callable[["Sequence[Placement] | Failure"], None]
 
 
 def ignore(_: Failure | None) -> None:
@@ -22,7 +35,12 @@ def ignore(_: Failure | None) -> None:
 
 
 class Publisher(Protocol):
-    """A publisher learns the outcome of each publish by one call of the first three methods."""
+    """A publisher learns the outcome of each publish by one call of the first three methods.
+
+    ``client_id``: its name in events of topics with the option ``sender``; empty if it has none.
+    """
+
+    client_id: str
 
     def published(self, request: Publish, seq: int, ts: str) -> None:
         """The message is in its topic, and on its way to the subscribers."""
@@ -45,7 +63,18 @@ class TopicLog(Protocol):
     """One topic in its journal. Results come in the same step, or later on the same thread."""
 
     def append(self, request: Publish, publisher: Publisher) -> None:
-        """Assign a ``seq``, keep the message, have it delivered, then tell the publisher."""
+        """Assign a ``seq``, keep the message, have it delivered, then tell the publisher.
+
+        A message whose id was seen within ``dedup_sec`` is a duplicate, whatever its ``expect_seq`` is. Otherwise
+        ``expect_seq`` must be the ``seq`` that the publish before it got: the outcome is a Conflict if it is not.
+        """
+        ...
+
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
+        """Append messages as :meth:`append` would, one after the other, but all of them or none.
+
+        ``done`` gets the outcome of each, or the one failure for which none was appended.
+        """
         ...
 
     def read(self, after: int, until: int, limit: int, done: Found) -> None:
@@ -54,6 +83,10 @@ class TopicLog(Protocol):
 
     def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
         """Find out if any event after ``after`` and up to ``until`` has expired or is gone."""
+        ...
+
+    def purge(self, done: Purged) -> None:
+        """Forget all earlier messages; ``done`` gets their number. ``seq``, ``epoch`` and known ids stay."""
         ...
 
     def delete(self, done: Done) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 from pubsub.core.backlog import Backlog, Gap, OutboxOptions
 from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batches
+from pubsub.core.filters import Matcher, Subject
 from pubsub.core.losses import Loss
 
 
@@ -86,15 +87,23 @@ class Outbox:
     def encoding(self) -> Encoding:
         return self._options.encoding
 
-    def notify(self, topic: Source, text: bytes) -> None:
+    def notify(self, topic: Source | None, text: bytes) -> None:
         """Send a message about ``topic``, after the topic's events that wait. It is never dropped."""
         if self.lagging:
             self._ensure_backlog().notify(topic, text)
         else:
             self.write(self.encoding.message(text))
 
-    def replay(self, topic: Source, events: Iterable[StoredEvent], *, after: int | None, until: int) -> None:
-        """Send kept events, and a gap for each missing one.
+    def replay(
+        self,
+        topic: Source,
+        events: Iterable[StoredEvent],
+        *,
+        after: int | None,
+        until: int,
+        matcher: Matcher | None = None,
+    ) -> None:
+        """Send those of the kept ``events`` that match, and a gap for each missing one.
 
         The subscriber has all events up to ``after``; None: it starts with the first of ``events``. It will get the
         events after ``until``, so missing ones up to there are a gap too.
@@ -102,11 +111,16 @@ class Outbox:
         for batch in make_batches(topic, events):
             self._tell_missing(topic, after, batch.first - 1)
             after = batch.last
-            if self.lagging:
-                self._ensure_backlog().replay(batch)
-            else:
-                self.write(self.encoding.events(topic, batch.events))
+            self._replay_batch(batch if matcher is None else matching(batch, matcher))
         self._tell_missing(topic, after, until)
+
+    def _replay_batch(self, batch: Batch) -> None:
+        if not batch.events:
+            return
+        if self.lagging:
+            self._ensure_backlog().replay(batch)
+        else:
+            self.write(self.encoding.events(batch.topic, batch.events))
 
     def offer(self, batch: Batch) -> None:
         """Queue new events, by the overflow policy of their topic. Write them if nothing waits."""
@@ -143,3 +157,9 @@ class Outbox:
         if self._backlog is None:
             self._backlog = Backlog(self._options)
         return self._backlog
+
+
+def matching(batch: Batch, matcher: Matcher) -> Batch:
+    """The batch without the events that do not match. It covers the same span, so these are no gap."""
+    events = [event for event in batch.events if matcher.matches(Subject(event.text))]
+    return Batch(batch.topic, events, b"", batch.first, batch.last)

@@ -14,9 +14,10 @@ from pubsub.core.ring import Ring
 from pubsub.protocol.requests import TopicOptions
 
 if TYPE_CHECKING:
+    from pubsub.core.filters import Matcher
     from pubsub.core.log import TopicLog
 
-PURGED_AT_ONCE: Final = 200  # expired events that one publish removes: it adds only one, so all are soon gone
+REMOVED_AT_ONCE: Final = 200  # expired events that one publish removes: it adds only one, so all are soon gone
 
 
 class Page(NamedTuple):
@@ -101,20 +102,34 @@ class Topic:
             for lane in self.lanes:
                 lane.deliver(pending)
 
-    def lane_for(self, encoding: Encoding) -> Lane:
-        """The lane of the subscribers with this encoding, made for the first of them."""
+    def find_lane(self, encoding: Encoding, matcher: Matcher | None) -> Lane | None:
+        """The lane of the subscribers with this encoding and this filter, if there is one."""
         for lane in self.lanes:
-            if lane.encoding is encoding:
+            if lane.encoding is encoding and lane.matcher is matcher:
                 return lane
-        self.lanes += (lane := Lane(self, encoding),)
-        return lane
+        return None
+
+    def add_lane(self, lane: Lane) -> None:
+        """Add a lane. Lanes without a filter come first: they need not wait for evaluations."""
+        self.lanes = (lane, *self.lanes) if lane.matcher is None else (*self.lanes, lane)
+
+    @property
+    def filter_count(self) -> int:
+        """The number of filters that differ."""
+        return len({lane.matcher for lane in self.lanes if lane.matcher is not None})
+
+    def has_filter(self, matcher: Matcher) -> bool:
+        return any(lane.matcher is matcher for lane in self.lanes)
 
     def end_empty_lanes(self) -> None:
         self.lanes = tuple(lane for lane in self.lanes if lane.size)
 
-    def purge(self, now: float) -> None:
-        """Remove the oldest events that have expired. One that expires before an older one waits for that."""
-        self.ring.purge(now, PURGED_AT_ONCE)
+    def remove_expired(self, now: float, more: int = 0) -> None:
+        """Remove the oldest events that have expired. One that expires before an older one waits for that.
+
+        ``more``: the number of events that are added at once, if it is not one. So all are soon gone.
+        """
+        self.ring.remove_expired(now, REMOVED_AT_ONCE + more)
 
     def in_ring(self, after: int) -> bool:
         """True if the ring holds everything that is kept of what follows ``after``."""

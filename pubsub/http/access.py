@@ -23,7 +23,8 @@ READING: Final = {"GET", "HEAD", "OPTIONS"}
 async def check_access(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The one place where a request is let through to its handler."""
     route = find_route(request)
-    identities, origins = request.app[IDENTITIES], request.app[ORIGINS]
+    app = request.app
+    identities, origins = app[IDENTITIES], app[ORIGINS]
     if request.method not in READING:
         origins.check_origin(request)
     match route.role if route is not None else RouteRole.IDENTIFIED:  # without a route for a 404 or a 405

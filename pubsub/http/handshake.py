@@ -27,8 +27,9 @@ class UpgradeRequired(web.HTTPClientError):
 async def open_websocket(request: web.Request) -> web.StreamResponse:
     """Answer the handshake, then give the socket to a Connection (see websocket/upgrade.py)."""
     check_handshake(request)
-    identities, services = request.app[IDENTITIES], request.app[SERVICES]
-    request.app[ORIGINS].check_origin(request)
+    app = request.app
+    identities, services = app[IDENTITIES], app[SERVICES]
+    app[ORIGINS].check_origin(request)
     asked_name = read_client_id(request)
     identity = await identities.identify_client(request)
     if identity is not None:
@@ -39,8 +40,8 @@ async def open_websocket(request: web.Request) -> web.StreamResponse:
         raise BadRequest("frames came before the handshake was answered")
     # One string: each connection keeps it.
     name = identity.client_id if identity is not None else asked_name or f"client-{secrets.token_hex(6)}"
-    check_room(request, name, is_stranger=identity is None and identities.tokens is not None)
-    handshake = Handshake(compress=False)
+    check_room(app, name, is_stranger=identity is None and identities.tokens is not None)
+    handshake = Handshake(request)
     handshake.headers["Server"] = SERVER
     if not asked_name:
         handshake.headers["X-Client-Id"] = name
@@ -58,15 +59,15 @@ def read_client_id(request: web.Request) -> str:
     return client_id
 
 
-def check_room(request: web.Request, name: str, *, is_stranger: bool) -> None:
+def check_room(app: web.Application, name: str, *, is_stranger: bool) -> None:
     """Raises Draining, ServerFull, LimitExceeded.
 
     To be called last: while a client waits for the key of its token the server may become full, or begin to close. A
     stranger's name is only a claim, and counts for no quota before it is shown to be true.
     """
-    if request.app[STATE].closing:
+    if app[STATE].closing:
         raise Draining
-    services = request.app[SERVICES]
+    services = app[SERVICES]
     services.quotas.check_room(len(services.connections))
     if not is_stranger:
         services.quotas.check_claim(name)

@@ -12,7 +12,6 @@ that the client wants.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import socket
 import ssl
@@ -21,6 +20,7 @@ from math import inf
 from typing import Final
 
 from pubsub.http.idle_connections import Evictable, IdleConnections
+from pubsub.system.unix_socket import is_unix
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,9 @@ class Listener:
         tls_timeout: float,
     ) -> None:
         self.sockets = tuple(sockets)
+        for sock in self.sockets:
+            if not is_unix(sock):  # connections inherit it: asyncio's loop does not set it on them, uvloop does
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         self._make_protocol = make_protocol
         self._idle = idle
         self._others = others
@@ -119,23 +122,21 @@ class Listener:
         sock.setblocking(False)
         connection = self._make_protocol()
         self._idle.add(connection, sock)
-        self._connecting[connection] = connecting = self._loop.create_task(
-            self._loop.connect_accepted_socket(
+        self._connecting[connection] = self._loop.create_task(self._connect(connection, sock))
+
+    async def _connect(self, connection: Evictable, sock: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
                 lambda: connection, sock, ssl=self._tls, ssl_handshake_timeout=self._tls_timeout
             )
-        )
-        connecting.add_done_callback(functools.partial(self._end_connecting, connection, sock))
-
-    def _end_connecting(self, connection: Evictable, sock: socket.socket, connecting: asyncio.Task[object]) -> None:
-        del self._connecting[connection]
-        failure = None if connecting.cancelled() else connecting.exception()
-        if connecting.cancelled() or failure is not None:
+        except BaseException as failure:
             self._idle.remove(connection)
             sock.close()  # where the transport had not come to it
-        if isinstance(failure, OSError):  # of TLS: a fault of the client
+            if not isinstance(failure, OSError):  # which is of TLS: a fault of the client
+                raise
             failure.__traceback__ = None  # its frames hold the failure, and asyncio's buffer of 256 KiB
-        elif failure is not None:
-            self._loop.call_exception_handler({"message": "A connection was not taken", "exception": failure})
+        finally:
+            del self._connecting[connection]
 
     def _pause(self, error: OSError) -> None:
         """Accept nothing for a while: the socket would be ready again and again."""

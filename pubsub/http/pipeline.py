@@ -8,7 +8,8 @@ nothing at all behind the last request of a connection.
 
 from __future__ import annotations
 
-from typing import Any, Final
+import asyncio
+from typing import Any, Final, cast
 
 from aiohttp import web, web_protocol
 from aiohttp.http import RawRequestMessage
@@ -45,6 +46,16 @@ class PipelinedRequestHandler(RequestHandler):
     def sent_more(self) -> bool:
         """The client did not wait for the answer to the request that is served."""
         return bool(self._rest)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin as aiohttp does, but without what takes 5 µs and is not needed yet or here.
+
+        The task comes with the first request. TCP_NODELAY is inherited from the listening socket. The subclass has a
+        timer of its own for a connection without a request.
+        """
+        self.transport = cast("asyncio.Transport", transport)
+        assert self._manager is not None, "the connection is new"
+        self._manager.connection_made(self, self.transport)
 
     def data_received(self, data: bytes) -> None:
         if self._close or self._force_close:
@@ -93,6 +104,8 @@ class PipelinedRequestHandler(RequestHandler):
         super().data_received(data)
         if len(self._messages) == known:
             return
+        if self._task_handler is None:
+            self._task_handler = self._loop.create_task(self.start())
         message, payload = self._messages[-1]
         if self._payload is None:
             self._payload, self._is_last = payload, is_last(message)

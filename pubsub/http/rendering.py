@@ -72,7 +72,7 @@ def render_bytes(body: bytes, *, status: int = 200) -> web.Response:
 
 
 def render_failure(failure: Failure) -> web.Response:
-    response = render_bytes(error_body(failure.rest_text), status=failure.status)
+    response = render_bytes(error_body(failure.rest_text, failure.details), status=failure.status)
     response.headers.update(failure.headers)
     return response
 

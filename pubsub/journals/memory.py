@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import UNSET
 
 from pubsub.core.clock import Clock
 from pubsub.core.event import expiring_at, make_event
-from pubsub.core.journal import StoredTopic, lifetime, random_epoch
+from pubsub.core.journal import StoredTopic, lifetime, random_epoch, sender_of
 from pubsub.journals.dedup import RecentIds, id_key
+from pubsub.journals.placing import place_all, remember
+from pubsub.protocol.errors import Conflict
 
 if TYPE_CHECKING:
+    from msgspec import UnsetType
+
+    from pubsub.core.event import StoredEvent
     from pubsub.core.journal import Host
-    from pubsub.core.log import Done, Publisher
+    from pubsub.core.log import Done, Placed, Publisher, Purged
     from pubsub.core.topic import Topic
     from pubsub.protocol.requests import Publish, TopicOptions
 
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 class MemoryLog:
     """One topic (TopicLog). Every call ends in the same step."""
 
-    __slots__ = ("_clock", "_deliver", "_has_ttl", "_host", "_name", "_options", "_seen", "_seq", "topic")
+    __slots__ = ("_clock", "_deliver", "_host", "_name", "_options", "_plain", "_seen", "_seq", "topic")
 
     topic: Topic
 
@@ -33,30 +38,64 @@ class MemoryLog:
         self._deliver = host.deliver
         self._clock = clock
         self._seq = 0
-        self._has_ttl = options.ttl_sec is not None
         self._seen = None if options.dedup_sec is None else RecentIds(name, options.dedup_sec)
+        self._plain = options.ttl_sec is None and self._seen is None and not options.sender
 
     def append(self, request: Publish, publisher: Publisher) -> None:
+        # The two fields are the same object only if both are unset: one is a float, the other a whole number.
+        if not self._plain or request.ttl_sec is not request.expect_seq:
+            self._append_with_options(request, publisher)
+            return
         ts = self._clock.timestamp()
-        seq = self._seq + 1
-        if self._seen is not None:
-            key, now = id_key(request.message.id), self._clock.monotonic()
-            if (first := self._seen.find(key, now)) is not None:
-                publisher.repeated(request, first, ts)
-                return
-            self._seen.add(key, seq, now)
-        self._seq = seq
-        event = make_event(self._name, request.message, seq, ts)
-        if self._has_ttl or request.ttl_sec is not UNSET:
-            event = expiring_at(event, self._clock.monotonic() + lifetime(self._options, request))
-            self._host.begin_to_expire(self.topic)
-        self._deliver(self.topic, event)
+        self._seq = seq = self._seq + 1
+        self._deliver(self.topic, make_event(self._name, request.message, seq, ts))
         publisher.published(request, seq, ts)
+
+    def _append_with_options(self, request: Publish, publisher: Publisher) -> None:
+        ts, now, seen = self._clock.timestamp(), self._clock.monotonic(), self._seen
+        key = b"" if seen is None else id_key(request.message.id)
+        if seen is not None and (first := seen.find(key, now)) is not None:
+            publisher.repeated(request, first, ts)
+            return
+        if request.expect_seq is not UNSET and request.expect_seq != self._seq:
+            publisher.refused(request, Conflict(request.expect_seq, self._seq))
+            return
+        self._seq = seq = self._seq + 1
+        if seen is not None:
+            seen.add(key, seq, now)
+        sender = sender_of(self._options, publisher.client_id) if self._options.sender else UNSET  # saves a call
+        self._deliver(self.topic, self._make_event(request, seq, ts, sender, now))
+        publisher.published(request, seq, ts)
+
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
+        ts, now = self._clock.timestamp(), self._clock.monotonic()
+        try:
+            places = place_all(requests, self._seq, self._seen, now)
+        except Conflict as failure:
+            done(failure)
+            return
+        self._seq = places.seq
+        if self._seen is not None:
+            remember(places, self._seen, now)
+        sender = sender_of(self._options, client_id)
+        events = [self._make_event(request, seq, ts, sender, now) for request, seq in places.new(requests)]
+        self._host.deliver_all(self.topic, events)
+        done(places.placements)
+
+    def _make_event(self, request: Publish, seq: int, ts: str, sender: str | UnsetType, now: float) -> StoredEvent:
+        event = make_event(self._name, request.message, seq, ts, sender)
+        if self._options.ttl_sec is None and request.ttl_sec is UNSET:
+            return event
+        self._host.begin_to_expire(self.topic)
+        return expiring_at(event, now + lifetime(self._options, request))
 
     def read(self, *_: object) -> NoReturn:
         raise AssertionError("all that is kept is in the ring")
 
     find_missing = read
+
+    def purge(self, done: Purged) -> None:
+        self._host.forget(self.topic, done)
 
     def delete(self, done: Done) -> None:
         self._host.remove_topic(self.topic)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from pubsub.core.event import StoredEvent
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Publish, TopicOptions
 
 if TYPE_CHECKING:
-    from pubsub.core.log import Done, Publisher
+    from pubsub.core.log import Done, Placed, Placement, Publisher, Purged
 
 
 class TopicHandle:
@@ -27,7 +27,15 @@ class TopicHandle:
         self.number = number
 
 
-class Append(Struct):
+class Extent(Struct, frozen=True):
+    """The extent of a topic on disk."""
+
+    number: int
+    first: int
+    size: int
+
+
+class Append(Struct, gc=False):
     """A publish. Its outcome is ``event``, or ``seq`` alone if its id was seen before, or ``failure``.
 
     ``publisher``: None if nobody waits for the outcome.
@@ -37,8 +45,22 @@ class Append(Struct):
     request: Publish
     publisher: Publisher | None
     ts: str
+    sender: str | UnsetType = UNSET
     seq: int = 0
     event: StoredEvent | None = None
+    failure: Failure | None = None
+
+
+class AppendAll(Struct):
+    """A list of publishes, all or nothing. Its outcome is ``placements`` and ``events``, or ``failure``."""
+
+    log: TopicHandle
+    requests: Sequence[Publish]
+    done: Placed
+    ts: str
+    sender: str | UnsetType = UNSET
+    placements: Sequence[Placement] = ()
+    events: Sequence[StoredEvent] = ()
     failure: Failure | None = None
 
 
@@ -60,21 +82,26 @@ class Delete(Struct):
     failure: Failure | None = None
 
 
+class Purge(Struct):
+    """The removal of all events of a topic. Its outcome is ``count``, the number of them, or ``failure``.
+
+    ``before``: the extent of the topic before it, once a transaction has it.
+    """
+
+    log: TopicHandle
+    done: Purged
+    count: int = 0
+    before: Extent | None = None
+    failure: Failure | None = None
+
+
 class Mark(Struct):
     """No operation: ``done`` is called after all earlier operations."""
 
     done: Callable[[], None]
 
 
-Operation = Append | Create | Delete | Mark
-
-
-class Extent(Struct, frozen=True):
-    """The extent of a topic on disk."""
-
-    number: int
-    first: int
-    size: int
+Operation = Append | AppendAll | Create | Delete | Purge | Mark
 
 
 class Result(Struct):

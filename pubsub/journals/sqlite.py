@@ -11,30 +11,31 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
+
+from msgspec import UNSET
 
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
-from pubsub.core.journal import JournalError, StoredTopic, random_epoch
-from pubsub.journals.operations import Append, Create, Delete, Mark, Operation, Result, TopicHandle
+from pubsub.core.journal import JournalError, StoredTopic, random_epoch, sender_of
+from pubsub.journals.operations import Append, AppendAll, Create, Delete, Mark, Operation, Purge, Result, TopicHandle
+from pubsub.journals.reader import Reader, stored_events
 from pubsub.journals.store import EventRow, Store, TopicRow
+from pubsub.journals.worker import Worker
 from pubsub.journals.writer import Writer
-from pubsub.protocol.errors import Failure, NotStored
+from pubsub.protocol.errors import Failure
 from pubsub.system.cores import SharedCore
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Host
-    from pubsub.core.log import Done, Found, Publisher
+    from pubsub.core.log import Done, Found, Placed, Publisher, Purged
     from pubsub.core.topic import Topic
     from pubsub.protocol.requests import Publish, TopicOptions
 
 log = logging.getLogger(__name__)
-
-Answer = TypeVar("Answer")
 
 CLEAN_UP_PERIOD: Final = 1.0  # seconds
 READ_BYTES: Final = 64 * 1024  # read at a time, and one event more: memory that a stalled subscriber may take
@@ -48,18 +49,25 @@ def _size(request: Publish) -> int:
 
 
 class SqliteLog(TopicHandle):
-    """One topic (TopicLog)."""
+    """One topic (TopicLog). ``purged``: no event up to this ``seq`` may be read any more."""
 
-    __slots__ = ("_journal", "topic")
+    __slots__ = ("_journal", "purged", "topic")
 
     topic: Topic
 
     def __init__(self, journal: SqliteJournal, name: str, epoch: str, options: TopicOptions, number: int = 0) -> None:
         super().__init__(name, epoch, options, number)
         self._journal = journal
+        self.purged = 0
 
     def append(self, request: Publish, publisher: Publisher) -> None:
         self._journal.append(self, request, publisher)
+
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
+        self._journal.append_all(self, requests, client_id, done)
+
+    def purge(self, done: Purged) -> None:
+        self._journal.purge(self, done)
 
     def read(self, after: int, until: int, limit: int, done: Found) -> None:
         self._journal.read(self, after, until, limit, done)
@@ -71,7 +79,7 @@ class SqliteLog(TopicHandle):
         self._journal.delete(self, done)
 
 
-def _log_of(operation: Append | Create) -> SqliteLog:
+def _log_of(operation: Append | AppendAll | Create | Purge) -> SqliteLog:
     assert isinstance(operation.log, SqliteLog), "the loop's operations have the whole log"
     return operation.log
 
@@ -99,13 +107,11 @@ class SqliteJournal:
         self._directory = directory
         self._clock = clock
         self._now = now
-        self._post = post
         self._defer = defer
         self._call_later = call_later
         self._writer = Writer(directory, now=now, monotonic=clock.monotonic)
-        self._writing = ThreadPoolExecutor(1, "journal-writer")
-        self._reading = ThreadPoolExecutor(1, "journal-reader")
-        self._read_store: Store | None = None
+        self._writing = Worker("journal-writer", post)
+        self._reader = Reader(directory, post)
         self._core = core
         self._logs: dict[int, SqliteLog] = {}
         self._waiting: deque[Operation] = deque()  # the writing thread takes from it
@@ -124,18 +130,31 @@ class SqliteJournal:
         self._add(Delete(log, done))
 
     def append(self, log: SqliteLog, request: Publish, publisher: Publisher) -> None:
-        self._add(Append(log, request, publisher, self._clock.timestamp()))
+        sender = sender_of(log.options, publisher.client_id) if log.options.sender else UNSET  # saves a call
+        self._add(Append(log, request, publisher, self._clock.timestamp(), sender))
         self._unwritten_bytes += _size(request)
         publisher.wait(request)
+
+    def append_all(self, log: SqliteLog, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
+        self._add(AppendAll(log, requests, done, self._clock.timestamp(), sender_of(log.options, client_id)))
+        self._unwritten_bytes += sum(map(_size, requests))
+
+    def purge(self, log: SqliteLog, done: Purged) -> None:
+        self._add(Purge(log, done))
 
     def read(self, log: SqliteLog, after: int, until: int, limit: int, done: Found) -> None:
         def read(store: Store) -> Sequence[StoredEvent]:
             return self._events(store.read(log.number, after, until, limit, READ_BYTES, self._now()))
 
-        self._read(read, done)
+        def take(page: Sequence[StoredEvent] | Failure) -> None:
+            if not isinstance(page, Failure) and page and page[0].seq <= log.purged:  # after the page was read
+                page = [event for event in page if event.seq > log.purged]
+            done(page)
+
+        self._reader.read(read, take)
 
     def find_missing(self, log: SqliteLog, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
-        self._read(lambda store: store.is_missing(log.number, after, until, self._now()), done)
+        self._reader.read(lambda store: store.is_missing(log.number, after, until, self._now()), done)
 
     @property
     def full(self) -> bool:
@@ -180,7 +199,7 @@ class SqliteJournal:
                 first=row.first,
                 size=row.bytes,
                 newest=newest,
-                expiring=store.has_expired(row.number, 0, row.seq, inf),
+                expiring=store.has_expired(row.number, row.first - 1, row.seq, inf),
             )
         )
 
@@ -193,11 +212,8 @@ class SqliteJournal:
     def close(self) -> None:
         """Release files and threads. This waits for the disk."""
         self._closed = True
-        self._reading.shutdown()
-        if self._read_store is not None:
-            self._read_store.close()
-        self._writing.submit(self._writer.close)
-        self._writing.shutdown()
+        self._reader.close()
+        self._writing.close(self._writer.close)
 
     # Writing
 
@@ -208,7 +224,7 @@ class SqliteJournal:
             self._defer(self._write)
 
     def _write(self) -> None:
-        self._submit(self._writing, self._write_waiting, lambda written: self._end_group(*written))
+        self._writing.submit(self._write_waiting, lambda written: self._end_group(*written))
 
     def _write_waiting(self) -> tuple[list[Operation], Result]:
         """Write all waiting operations as one group, also those that came after the call (writing thread)."""
@@ -244,8 +260,12 @@ class SqliteJournal:
         match operation:
             case Append():
                 self._end_append(operation)
+            case AppendAll():
+                self._end_append_all(operation)
             case Create():
                 self._end_create(operation)
+            case Purge():
+                self._end_purge(operation)
             case Delete():
                 if operation.failure is None:
                     handle = self._logs.pop(operation.log.number)
@@ -277,6 +297,26 @@ class SqliteJournal:
         else:
             publisher.repeated(request, operation.seq, operation.ts)
 
+    def _end_append_all(self, operation: AppendAll) -> None:
+        self._unwritten_bytes -= sum(map(_size, operation.requests))
+        if operation.failure is not None:
+            operation.done(operation.failure)
+            return
+        topic = _log_of(operation).topic
+        if any([event.expires < inf for event in operation.events]):
+            self._host.begin_to_expire(topic)
+        self._host.deliver_all(topic, operation.events)
+        operation.done(operation.placements)
+
+    def _end_purge(self, operation: Purge) -> None:
+        if operation.failure is not None:
+            operation.done(operation.failure)
+            return
+        handle = _log_of(operation)
+        handle.purged = handle.topic.seq
+        self._host.forget(handle.topic, lambda _: None)
+        operation.done(operation.count)
+
     def _take(self, result: Result) -> None:
         for extent in result.extents:
             if handle := self._logs.get(extent.number):
@@ -296,7 +336,7 @@ class SqliteJournal:
 
     def _clean_up(self) -> None:
         if not self._closed:
-            self._submit(self._writing, self._writer.clean_up, self._end_clean_up)
+            self._writing.submit(self._writer.clean_up, self._end_clean_up)
 
     def _end_clean_up(self, result: Result) -> None:
         self._take(result)
@@ -306,35 +346,5 @@ class SqliteJournal:
             self._cleans_up = False
             self._start_clean_up()
 
-    # Reading
-
-    def _read(self, read: Callable[[Store], Answer], done: Callable[[Answer | Failure], None]) -> None:
-        self._submit(self._reading, lambda: self._try_read(read), done)
-
-    def _try_read(self, read: Callable[[Store], Answer]) -> Answer | Failure:
-        """Read (reading thread)."""
-        try:
-            if self._read_store is None:
-                self._read_store = Store(self._directory, read_only=True)
-            return read(self._read_store)
-        except Exception as error:  # a caller waits for an answer in any case
-            if not isinstance(error, sqlite3.Error | OSError | JournalError):
-                log.error("Internal error in the journal", exc_info=error)
-            log.error("Journal can't be read: %(reason)s", {"reason": str(error)})
-            store, self._read_store = self._read_store, None
-            if store is not None:
-                store.close()
-            return NotStored()
-
     def _events(self, rows: Sequence[EventRow]) -> list[StoredEvent]:
-        """Rows as stored events, with their expiry by the monotonic clock."""
-        ahead = self._clock.monotonic() - self._now()
-        return [StoredEvent(row.seq, row.text, inf if row.expires is None else row.expires + ahead) for row in rows]
-
-    def _submit(self, executor: ThreadPoolExecutor, work: Callable[[], Answer], then: Callable[[Answer], None]) -> None:
-        """Run ``work`` in a thread, then call ``then`` on the loop with its result."""
-
-        def end(future: Future[Answer]) -> None:
-            self._post(lambda: then(future.result()))
-
-        executor.submit(work).add_done_callback(end)
+        return stored_events(rows, self._clock.monotonic() - self._now())

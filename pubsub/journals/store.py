@@ -45,12 +45,14 @@ MIGRATIONS: Final = (
     CREATE INDEX expiring ON events (key, expires) WHERE expires IS NOT NULL;
     CREATE TABLE seen (key INTEGER PRIMARY KEY, id BLOB NOT NULL, expires REAL NOT NULL) STRICT;
     """,
+    # The same tables. A topic may have the option "sender", and events before its first one: they were purged.
+    "",
 )
 VERSION: Final = len(MIGRATIONS)
 
 
 class TopicRow(Struct):
-    """A topic on disk. ``first``: its oldest event, one above ``seq`` if there is none."""
+    """A topic on disk. ``first``: its oldest event, one above ``seq`` if there is none. Earlier rows were purged."""
 
     number: int
     name: str
@@ -159,9 +161,15 @@ class Store:
             "SELECT number, name, epoch, options, seq, first, bytes FROM topics WHERE name IS NOT NULL ORDER BY number"
         ).fetchall()
         return [
-            TopicRow(number, name, epoch, msgspec.json.decode(options, type=TopicOptions), seq, first, size)
+            TopicRow(number, name, epoch, self._read_options(name, options), seq, first, size)
             for number, name, epoch, options, seq, first, size in rows
         ]
+
+    def _read_options(self, name: str, text: str) -> TopicOptions:
+        try:
+            return msgspec.json.decode(text, type=TopicOptions)
+        except msgspec.MsgspecError as error:
+            raise JournalError(f"{self.path}: the options of topic {name!r} can't be read: {error}") from None
 
     def create(self, name: str, epoch: str, options: TopicOptions) -> int:
         """Add a topic; returns its number, the lowest free one."""
@@ -237,11 +245,11 @@ class Store:
         return bool(found)
 
     def is_missing(self, number: int, after: int, until: int, now: float) -> bool:
-        """True if any event from ``after`` + 1 to ``until`` has expired or was deleted."""
+        """True if any event from ``after`` + 1 to ``until`` has expired, was deleted or was purged."""
         # In this order: the second statement finds what was deleted between the two.
-        key = event_key(number, after + 1)
         return self.has_expired(number, after, until, now) or not self._value(
-            "SELECT EXISTS (SELECT 1 FROM events WHERE key = ?)", (key,)
+            "SELECT EXISTS (SELECT 1 FROM events, topics WHERE key = ? AND number = ? AND first <= ?)",
+            (event_key(number, after + 1), number, after + 1),
         )
 
     def first_alive(self, number: int, first: int, limit: int, now: float) -> int:
@@ -259,9 +267,16 @@ class Store:
             self._connection.execute(f"DELETE FROM {table} WHERE key BETWEEN ? AND ?", span)
         self._connection.execute(
             "UPDATE topics SET seq = ?, first = min(first, ?), "
-            "bytes = (SELECT ifnull(sum(length(event)), 0) FROM events WHERE key BETWEEN ? AND ?) "
-            "WHERE number = ? AND seq > ?",
-            (seq, seq + 1, *_keys(number), number, seq),
+            "bytes = (SELECT ifnull(sum(length(event)), 0) FROM events "
+            "WHERE key BETWEEN ? + min(first, ?) AND ?) WHERE number = ? AND seq > ?",
+            (seq, seq + 1, event_key(number, 0), seq + 1, event_key(number, MAX_SEQ), number, seq),
+        )
+
+    def extend(self, number: int, epoch: str, first: int, size: int) -> None:
+        """Restore the extent of a topic before a purge; nothing happens if the purge did not reach the disk."""
+        self._connection.execute(
+            "UPDATE topics SET first = ?, bytes = ? WHERE number = ? AND epoch = ? AND first > ?",
+            (first, size, number, epoch, first),
         )
 
     def rename(self, number: int, epoch: str, name: str) -> None:
@@ -275,8 +290,13 @@ class Store:
         self._connection.execute("DELETE FROM events WHERE key BETWEEN ? AND ?", span)
         return int(size)
 
+    def has_purged(self, topic: TopicRow) -> bool:
+        """True if purged events of a topic are still to be deleted."""
+        lowest = self.lowest(topic.number)
+        return lowest is not None and lowest < topic.first
+
     def lowest(self, number: int) -> int | None:
-        """The ``seq`` of the oldest event of a topic, deleted or not."""
+        """The ``seq`` of the oldest event of a topic, deleted or purged or not."""
         key = self._value("SELECT min(key) FROM events WHERE key BETWEEN ? AND ?", _keys(number))
         return None if key is None else int(key & MAX_SEQ)
 

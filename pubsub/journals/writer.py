@@ -10,46 +10,39 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from functools import partial
-from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import UNSET
 
 from pubsub.core.event import StoredEvent, expiring_at, make_event
 from pubsub.core.journal import JournalError, lifetime
 from pubsub.journals import DATABASE
-from pubsub.journals.dedup import RecentIds, id_key
-from pubsub.journals.operations import Append, Create, Delete, Extent, Mark, Operation, Result, TopicHandle
-from pubsub.journals.store import DirectoryLock, Store, event_key
+from pubsub.journals.cleaning import Cleaner, delete_expired, trim_history
+from pubsub.journals.dedup import id_key
+from pubsub.journals.operations import (
+    Append,
+    AppendAll,
+    Create,
+    Delete,
+    Extent,
+    Mark,
+    Operation,
+    Purge,
+    Result,
+    TopicHandle,
+)
+from pubsub.journals.placing import place_all, remember
+from pubsub.journals.state import State, make_state
+from pubsub.journals.store import DirectoryLock, Store, TopicRow, event_key
+from pubsub.journals.undo import Undo
 from pubsub.journals.wal import lost_commits
-from pubsub.protocol.errors import NotStored, TopicExists, TopicNotFound
-from pubsub.protocol.requests import Publish, TopicOptions
+from pubsub.protocol.errors import Conflict, NotStored, TopicExists, TopicNotFound
 
 if TYPE_CHECKING:
-    from pubsub.journals.store import TopicRow
+    from pubsub.protocol.requests import Publish
 
 logger = logging.getLogger(__name__)
-
-CLEAN_UP_LEAST: Final = 1.0  # seconds between two clean-ups of a topic
-TRIM_LEAST: Final = 64  # fewer rows are not worth a deletion
-TRIM_ROWS: Final = 1000  # rows deleted in one transaction: about 5 ms, for which a publish may have to wait
-
-
-class State(Struct):
-    """The writer's knowledge of a topic. ``first``: its oldest event on disk. ``size``: bytes of all its events.
-
-    ``clean_up_at``: the Unix time of the next search for expired events.
-    """
-
-    epoch: str
-    options: TopicOptions
-    seq: int
-    first: int
-    size: int
-    seen: RecentIds | None
-    clean_up_at: float
 
 
 class Writer:
@@ -63,9 +56,8 @@ class Writer:
         self._store: Store | None = None
         self._states: dict[int, State] = {}
         self._failing = False
-        # Refused operations may be on disk all the same, if the log was written and could not be synced.
-        self._cuts: dict[int, int] = {}  # by topic: the last seq that was not refused
-        self._undo: list[Callable[[Store], None]] = []
+        self._undo = Undo()
+        self._cleaner = Cleaner()
         self._rows: list[tuple[int, bytes, float | None]] = []
         self._ids: list[tuple[int, bytes, float]] = []
         self._touched: set[int] = set()
@@ -78,13 +70,15 @@ class Writer:
                 self._lock = self._lock_directory()
             store = Store(self._directory)
             try:
-                self._undo_refused(store)
-                self._states = {row.number: self._restore(store, row) for row in store.topics()}
+                self._undo.apply(store)
+                rows = store.topics()
+                self._states = {row.number: self._restore(store, row) for row in rows}
+                self._cleaner.purged = {row.number for row in rows if store.has_purged(row)}
             except BaseException:
                 store.close()
                 raise
-            self._touched = self._cuts.keys() & self._states.keys()
-            self._cuts, self._undo = {}, []
+            self._touched = self._undo.cuts.keys() & self._states.keys()
+            self._undo.clear()
             self._store = store
         return self._store
 
@@ -113,7 +107,8 @@ class Writer:
                     self._apply(store, operation)
                 store.insert(self._rows)
                 store.insert_seen(self._ids)
-                self._trim_touched(store)
+                for number in self._touched:
+                    trim_history(store, number, self._states[number])
                 extents = [self._update(store, number) for number in self._touched]
         except Exception as error:
             return self._fail(group, error)
@@ -123,13 +118,13 @@ class Writer:
         return Result(extents)
 
     def clean_up(self) -> Result:
-        """Delete some of the expired events, and of the events of deleted topics."""
+        """Delete some of the expired and purged events, and of the events of deleted topics."""
         try:
             store = self.open()
             with store.transaction():
                 if self._failing:
                     store.probe()
-                more = self._purge_deleted(store) | self._purge_expired(store)
+                more = self._cleaner.clean(store, self._states, self._touched, self._now())
                 extents = [self._update(store, number) for number in self._touched]
         except Exception as error:
             return self._fail((), error)
@@ -145,23 +140,18 @@ class Writer:
             self._lock.release()
             self._lock = None
 
-    def _undo_refused(self, store: Store) -> None:
-        """Undo refused operations that reached the disk."""
-        if self._cuts or self._undo:
-            with store.transaction():
-                for undo in self._undo:
-                    undo(store)
-                for number, seq in self._cuts.items():
-                    store.cut(number, seq)
-
     def _apply(self, store: Store, operation: Operation) -> None:
         match operation:
             case Append():
                 self._append(operation)
+            case AppendAll():
+                self._append_all(operation)
             case Create():
                 self._create(store, operation)
             case Delete():
                 self._delete(store, operation)
+            case Purge():
+                self._purge(store, operation)
             case Mark():
                 pass
 
@@ -171,28 +161,72 @@ class Writer:
         if state is None:
             operation.failure = TopicNotFound(log.name)
             return
-        if state.seen is not None and (first := self._remember(log.number, state, request)):
+        if state.seen is None and request.expect_seq is UNSET:
+            operation.event = self._add_event(operation, request, state)
+            operation.seq = state.seq
+        else:
+            self._append_checked(operation, state)
+
+    def _append_checked(self, operation: Append, state: State) -> None:
+        """Append a message, unless it is a duplicate or expects another ``seq``."""
+        request, seen = operation.request, state.seen
+        key, now = id_key(request.message.id), self._now()
+        if seen is not None and (first := seen.find(key, now)) is not None:
             operation.seq = first
             return
+        if request.expect_seq is not UNSET and request.expect_seq != state.seq:
+            operation.failure = Conflict(request.expect_seq, state.seq)
+            return
+        operation.event = self._add_event(operation, request, state)
+        operation.seq = state.seq
+        if seen is not None:
+            self._ids.append((event_key(operation.log.number, state.seq), key, seen.add(key, state.seq, now)))
+
+    def _append_all(self, operation: AppendAll) -> None:
+        log, now = operation.log, self._now()
+        state = self._state_of(log)
+        if state is None:
+            operation.failure = TopicNotFound(log.name)
+            return
+        try:
+            places = place_all(operation.requests, state.seq, state.seen, now)
+        except Conflict as failure:
+            operation.failure = failure
+            return
+        operation.placements = places.placements
+        operation.events = [self._add_event(operation, request, state) for request, _ in places.new(operation.requests)]
+        if state.seen is not None:
+            self._ids += [(event_key(log.number, seq), key, end) for key, seq, end in remember(places, state.seen, now)]
+
+    def _add_event(self, operation: Append | AppendAll, request: Publish, state: State) -> StoredEvent:
+        """Give a message the next ``seq``."""
+        log = operation.log
         state.seq += 1
-        ttl = lifetime(log.options, request)
-        event = make_event(log.name, request.message, state.seq, operation.ts)
-        expires = None if ttl == inf else self._now() + ttl
+        event = make_event(log.name, request.message, state.seq, operation.ts, operation.sender)
+        expires = None
+        if log.options.ttl_sec is not None or request.ttl_sec is not UNSET:
+            ttl = lifetime(log.options, request)
+            expires, event = self._now() + ttl, expiring_at(event, self._monotonic() + ttl)
         self._rows.append((event_key(log.number, state.seq), event.text, expires))
         state.size += len(event.text)
-        operation.seq = state.seq
-        operation.event = event if ttl == inf else expiring_at(event, self._monotonic() + ttl)
         self._touched.add(log.number)
+        return event
 
-    def _remember(self, number: int, state: State, request: Publish) -> int:
-        """The ``seq`` of the first message with this id; 0 if there was none: then the id is added."""
-        assert state.seen is not None, "asked only of topics with dedup_sec"
-        key, now = id_key(request.message.id), self._now()
-        if (first := state.seen.find(key, now)) is not None:
-            return first
-        end = state.seen.add(key, state.seq + 1, now)
-        self._ids.append((event_key(number, state.seq + 1), key, end))
-        return 0
+    def _purge(self, store: Store, operation: Purge) -> None:
+        """Forget all events of a topic. Their rows are deleted later: for a million of them it takes seconds."""
+        number = operation.log.number
+        state = self._state_of(operation.log)
+        if state is None:
+            operation.failure = TopicNotFound(operation.log.name)
+            return
+        store.insert(self._rows)  # those of this group: first_alive looks for them
+        self._rows = []
+        delete_expired(store, number, state, self._now())
+        operation.before = Extent(number, state.first, state.size)
+        operation.count = state.kept
+        state.first, state.size = state.seq + 1, 0
+        self._touched.add(number)
+        self._cleaner.purged.add(number)
 
     def _create(self, store: Store, operation: Create) -> None:
         log = operation.log
@@ -201,7 +235,8 @@ class Writer:
         except sqlite3.IntegrityError:
             operation.failure = TopicExists(log.name)
             return
-        self._states[operation.number] = self._make_state(log.name, log.epoch, log.options, seq=0, first=1, size=0)
+        row = TopicRow(operation.number, log.name, log.epoch, log.options, seq=0, first=1, bytes=0)
+        self._states[operation.number] = make_state(row, self._now())
 
     def _delete(self, store: Store, operation: Delete) -> None:
         number = operation.log.number
@@ -218,72 +253,17 @@ class Writer:
         state = self._states.get(log.number)
         return state if state is not None and state.epoch == log.epoch else None
 
-    def _make_state(self, name: str, epoch: str, options: TopicOptions, *, seq: int, first: int, size: int) -> State:
-        seen = None if options.dedup_sec is None else RecentIds(name, options.dedup_sec)
-        return State(epoch, options, seq, first, size, seen, clean_up_at=self._next_clean_up(options))
-
     def _restore(self, store: Store, row: TopicRow) -> State:
-        state = self._make_state(row.name, row.epoch, row.options, seq=row.seq, first=row.first, size=row.bytes)
+        state = make_state(row, self._now())
         if state.seen is not None:
             for key, seq, end in store.seen(row.number, self._now()):
                 state.seen.restore(key, seq, end)
         return state
 
-    def _next_clean_up(self, options: TopicOptions) -> float:
-        """The time of the next clean-up. Expired events are deleted a little later, so that few clean-ups find many."""
-        times = [seconds for seconds in (options.ttl_sec, options.dedup_sec) if seconds is not None]
-        return self._now() + max(CLEAN_UP_LEAST, min(times) / 20) if times else inf
-
-    def _trim_touched(self, store: Store) -> None:
-        """Delete events beyond a topic's history, in slices, as fast as events are added."""
-        for number in self._touched:
-            state = self._states[number]
-            history = state.options.history or 0
-            excess = state.seq - state.first + 1 - history
-            if excess > min(TRIM_ROWS, max(TRIM_LEAST, history // 8)):
-                self._trim(store, number, state, state.first + min(excess, 2 * TRIM_ROWS))
-
-    def _trim(self, store: Store, number: int, state: State, end: int) -> None:
-        state.size -= store.trim(number, state.first, end)
-        state.first = end
-
     def _update(self, store: Store, number: int) -> Extent:
         state = self._states[number]
         store.update(number, seq=state.seq, first=state.first, size=state.size)
         return Extent(number, state.first, state.size)
-
-    def _purge_deleted(self, store: Store) -> bool:
-        """Delete some events of a deleted topic. Returns True if there may be more."""
-        for number in store.deleted():
-            lowest = store.lowest(number)
-            if lowest is not None:
-                store.trim(number, lowest, lowest + TRIM_ROWS)
-            elif not store.forget_seen(number, inf, TRIM_ROWS):
-                store.forget(number)
-            return True
-        return False
-
-    def _purge_expired(self, store: Store) -> bool:
-        """Delete some expired events of the topics that are due. Returns True if there are more."""
-        more = False
-        now = self._now()
-        for number, state in self._states.items():
-            if state.clean_up_at <= now:
-                state.clean_up_at = self._next_clean_up(state.options)
-                if self._purge_topic(store, number, state, now):
-                    state.clean_up_at, more = now, True
-        return more
-
-    def _purge_topic(self, store: Store, number: int, state: State, now: float) -> bool:
-        forgotten = 0 if state.seen is None else store.forget_seen(number, now, TRIM_ROWS)
-        deleted = 0
-        if state.options.ttl_sec is not None:
-            alive = min(store.first_alive(number, state.first, TRIM_ROWS, now), state.seq + 1)
-            deleted = alive - state.first
-        if deleted:
-            self._trim(store, number, state, state.first + deleted)
-            self._touched.add(number)
-        return max(forgotten, deleted) == TRIM_ROWS
 
     def _fail(self, group: Sequence[Operation], error: Exception) -> Result:
         """Refuse a group, and drop all knowledge that was not read from the disk."""
@@ -291,22 +271,15 @@ class Writer:
             logger.error("Internal error in the journal", exc_info=error)
         self._failing = True
         for operation in group:
-            self._remember_to_undo(operation)
+            self._undo.remember(operation)
             if not isinstance(operation, Mark):
                 operation.failure = NotStored()
             if isinstance(operation, Append):
                 operation.event = None
+            elif isinstance(operation, AppendAll):
+                operation.events = ()
         self._drop_store()
         return Result([], failure=str(error) or type(error).__name__)
-
-    def _remember_to_undo(self, operation: Operation) -> None:
-        match operation:
-            case Append(event=StoredEvent()):
-                self._cuts.setdefault(operation.log.number, operation.seq - 1)
-            case Create(number=number, failure=None) if number:
-                self._undo.append(partial(Store.forget, number=number))
-            case Delete(log=log, applied=True):
-                self._undo.append(partial(Store.rename, number=log.number, epoch=log.epoch, name=log.name))
 
     def _drop_store(self) -> None:
         store, self._store, self._states = self._store, None, {}

@@ -94,6 +94,7 @@ class ClientDisconnected(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class ErrorAnswer(Struct, frozen=True, gc=False):
-    """The body of every answer with a status of 400 or more."""
+    """The body of every answer with a status of 400 or more. ``seq``: of the topic, if a publish expected another."""
 
     error: str
+    seq: int | UnsetType = UNSET

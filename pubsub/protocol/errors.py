@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import msgspec
@@ -46,6 +48,11 @@ class Failure(Exception):
     def rest_text(self) -> str:
         """The text of ``{"error": …}``; some are fixed by the contract, word for word."""
         return str(self)
+
+    @property
+    def details(self) -> dict[str, int]:
+        """Further fields of a REST answer's body."""
+        return {}
 
     @property
     def headers(self) -> dict[str, str]:
@@ -178,6 +185,22 @@ class Flooding(RateLimited):
     close_reason = CloseReason.FLOODING
 
 
+class Conflict(Failure):
+    """The topic has another ``seq`` than the publisher expected. ``item``: the publish in its list, from 0."""
+
+    code = "CONFLICT"
+    status = 409
+
+    def __init__(self, expected: int, seq: int, *, item: int | None = None) -> None:
+        place = "" if item is None else f"message {item}: "
+        super().__init__(f"{place}expect_seq: expected {expected}, but the seq of the topic is {seq}")
+        self.seq = seq
+
+    @property
+    def details(self) -> dict[str, int]:
+        return {"seq": self.seq}
+
+
 class LimitExceeded(Failure):
     """A quota is used up. The text has the limit."""
 
@@ -191,6 +214,6 @@ class ServerFull(LimitExceeded):
     status = 503
 
 
-def error_body(text: str) -> bytes:
+def error_body(text: str, details: Mapping[str, int] = MappingProxyType({})) -> bytes:
     """The JSON body of every REST error."""
-    return msgspec.json.encode({"error": text})
+    return msgspec.json.encode({"error": text, **details})

@@ -5,20 +5,21 @@ The names and shapes are the contract's (docs/protocol.md). No I/O.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from pubsub.protocol.errors import Failure, RateLimited
+from pubsub.protocol.errors import Conflict, Failure, RateLimited
 from pubsub.protocol.requests import Message
 
 
 class Event(Struct, frozen=True, gc=False, tag_field="type", tag="event"):
+    """``sender``: the client that published it, on a topic with the option ``sender``."""
+
     topic: str
     message: Message
     seq: int
     ts: str
+    sender: str | UnsetType = field(name="from", default=UNSET)
 
 
 class Ack(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
@@ -56,10 +57,30 @@ class SubscribeAck(Struct, frozen=True, gc=False, omit_defaults=True, tag_field=
     ts: str
 
 
+class TopicPosition(Struct, frozen=True, gc=False, omit_defaults=True):
+    """The position of one topic of a pattern. ``recovered``: nothing is missing there after a resume."""
+
+    epoch: str
+    seq: int
+    recovered: bool | UnsetType = UNSET
+
+
+class PatternAck(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
+    """The answer to a subscribe with a pattern. ``recovered``: nothing is missing in any topic after a resume."""
+
+    request_id: str | UnsetType = UNSET
+    topic: str
+    status: str
+    topics: dict[str, TopicPosition]
+    recovered: bool | UnsetType = UNSET
+    ts: str
+
+
 class Problem(Struct, frozen=True, gc=False):
     code: str
     message: str
     retry_after_ms: int | UnsetType = UNSET
+    seq: int | UnsetType = UNSET
 
 
 class Error(Struct, frozen=True, gc=False, tag_field="type", tag="error", kw_only=True):
@@ -74,26 +95,19 @@ class Pong(Struct, frozen=True, gc=False, tag_field="type", tag="pong", kw_only=
 
 
 class Info(Struct, frozen=True, gc=False, tag_field="type", tag="info", kw_only=True):
-    """A message that is no answer: ``ping``, ``topic_deleted``, ``unsubscribed``, ``dropped``, ``draining``."""
+    """A message that is no answer, such as ``ping``, ``topic_deleted`` or ``dropped``."""
 
     topic: str | UnsetType = UNSET
     msg: str
+    recovered: bool | UnsetType = UNSET
+    epoch: str | UnsetType = UNSET
+    seq: int | UnsetType = UNSET
+    topics: dict[str, TopicPosition] | UnsetType = UNSET
     count: int | UnsetType = UNSET
     from_seq: int | UnsetType = UNSET
     to_seq: int | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     reconnect_after_ms: int | UnsetType = UNSET
-    ts: str
-
-
-class StreamStart(Struct, frozen=True, gc=False, tag_field="type", tag="info", kw_only=True):
-    """The info ``subscribed`` of a stream without acks, or ``recovered`` after a resume: the position of the topic."""
-
-    topic: str
-    msg: Literal["subscribed", "recovered"]
-    recovered: bool | UnsetType = UNSET
-    epoch: str
-    seq: int
     ts: str
 
 
@@ -106,11 +120,12 @@ class HistoryReply(Struct, frozen=True, gc=False, tag_field="type", tag="history
     ts: str
 
 
-Reply = Event | Ack | PublishAck | SubscribeAck | Error | Pong | Info | StreamStart | HistoryReply
+Reply = Event | Ack | PublishAck | SubscribeAck | PatternAck | Error | Pong | Info | HistoryReply
 
 encode = msgspec.json.Encoder().encode
 
 
 def error_reply(failure: Failure, request_id: str | UnsetType, ts: str) -> Error:
     wait = failure.retry_after_ms if isinstance(failure, RateLimited) else UNSET
-    return Error(request_id=request_id, error=Problem(failure.code, str(failure), wait), ts=ts)
+    seq = failure.seq if isinstance(failure, Conflict) else UNSET
+    return Error(request_id=request_id, error=Problem(failure.code, str(failure), wait, seq), ts=ts)

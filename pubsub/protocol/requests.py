@@ -18,6 +18,8 @@ from pubsub.protocol.payloads import MAX_DEPTH, check_large_payload
 MAX_REQUEST_ID: Final = 128
 MAX_CLIENT_ID: Final = 255
 MAX_HISTORY_LIMIT: Final = 1000
+MAX_POSITIONS: Final = 10_000  # of a resume
+MAX_MESSAGES: Final = 1000  # in one list of publishes
 MAX_KEPT: Final = 1_000_000_000  # messages in the history of a topic: some hundred GiB on a disk
 MAX_SECONDS: Final = 315_576_000  # ten years
 
@@ -42,13 +44,21 @@ class Position(Struct, frozen=True, gc=False):
     seq: Count
 
 
+Positions = Annotated[dict[str, Position], Meta(max_length=MAX_POSITIONS)]
+
+
 class Subscribe(Request, frozen=True, tag="subscribe"):
-    """``resume``: the client's positions by topic; it wins over ``last_n``."""
+    """A subscription to a topic, or to all that a pattern covers.
+
+    ``resume``: the client's positions by topic; it wins over ``last_n``. ``filter`` is CEL (docs/protocol.md).
+    """
 
     topic: str
     client_id: ClientId
     last_n: Count = 0
-    resume: dict[str, Position] | UnsetType = UNSET
+    resume: Positions | UnsetType = UNSET
+    filter: str | UnsetType = UNSET
+    params: Raw | UnsetType = UNSET
 
 
 class Unsubscribe(Request, frozen=True, tag="unsubscribe"):
@@ -64,9 +74,12 @@ class Message(Struct, frozen=True, gc=False):
 
 
 class Publish(Request, frozen=True, tag="publish"):
+    """``expect_seq``: the message is published only if this is the ``seq`` of the topic at that moment."""
+
     topic: str
     message: Message
     ttl_sec: Seconds | UnsetType = UNSET
+    expect_seq: Count | UnsetType = UNSET
 
 
 class Ping(Request, frozen=True, tag="ping"):
@@ -74,12 +87,14 @@ class Ping(Request, frozen=True, tag="ping"):
 
 
 class History(Request, frozen=True, tag="history"):
-    """A request for kept messages: ``limit`` of those after ``after``, or the last ``last_n``."""
+    """A request for kept messages that match: ``limit`` of those after ``after``, or the last ``last_n``."""
 
     topic: str
     after: Count | UnsetType = UNSET
     last_n: Count | UnsetType = UNSET
     limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_LIMIT)] = MAX_HISTORY_LIMIT
+    filter: str | UnsetType = UNSET
+    params: Raw | UnsetType = UNSET
 
 
 class Auth(Request, frozen=True, tag="auth"):
@@ -89,13 +104,17 @@ class Auth(Request, frozen=True, tag="auth"):
 
 
 class TopicOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The options of a topic. None is the server's default for ``history``, and no limit for the others."""
+    """The options of a topic. None is the server's default for ``history``, and no limit for the others.
+
+    ``sender``: events name the client that published them.
+    """
 
     history: Annotated[int, Meta(ge=0, le=MAX_KEPT)] | None = None
     ttl_sec: Seconds | None = None
     durable: bool = False
     dedup_sec: Seconds | None = None
     overflow: Overflow = "drop_oldest"
+    sender: bool = False
 
 
 class NewTopic(TopicOptions, frozen=True, forbid_unknown_fields=True):

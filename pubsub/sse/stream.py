@@ -6,18 +6,23 @@ Nothing that the client sends after its request is read but the end.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
+from pubsub.auth.identity import Identity
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.event import Source
-from pubsub.core.lane import Subscriber
+from pubsub.core.filters import Filters
+from pubsub.core.lane import Subscriber, Write
 from pubsub.protocol.errors import CloseReason, Unauthorized
 from pubsub.protocol.replies import Info, encode, error_reply
 from pubsub.sse.encoding import HEARTBEAT, info_block, retry_line
 from pubsub.sse.positions import DISCONNECTED
 from pubsub.websocket.ending import Ending
+from pubsub.websocket.grants import IdentityGrant
 from pubsub.websocket.transport import ClientTransport
 
 if TYPE_CHECKING:
@@ -25,24 +30,33 @@ if TYPE_CHECKING:
 
 
 class StreamSubscriber(Subscriber):
-    """A Subscriber that ends its stream once nothing is left to which it is subscribed."""
+    """A Subscriber that ends its stream once nothing is left to which it is subscribed.
+
+    It is blocked until the stream is open: what comes before the head has gone waits in its queue.
+    """
 
     __slots__ = ("stream",)
 
-    def __init__(self, stream: EventStream, transport: asyncio.Transport, options: OutboxOptions) -> None:
-        super().__init__(transport.write, options)
-        self.stream: EventStream | None = stream
+    def __init__(self, write: Write, options: OutboxOptions) -> None:
+        super().__init__(write, options)
+        self.stream: EventStream | None = None  # once it is open
+        self.block()
 
-    def notify(self, topic: Source, text: bytes) -> None:
+    def notify(self, topic: Source | None, text: bytes) -> None:
         super().notify(topic, text)
         if self.stream is not None and not self.subscription_count:
             self.stream.end_without_topics()
 
 
-class EventStream(ClientTransport):
-    """See the module. ``expires``: the moment of the monotonic clock at which the client's token expires."""
+class EventStream(ClientTransport, IdentityGrant):
+    """See the module. ``identity`` is None if the client may everything.
 
-    __slots__ = ("_client_id", "_expires")
+    ``mark`` is called for all events, and returns the bytes to write in their place; ``on_end`` at the end.
+    """
+
+    client_id: str
+
+    __slots__ = ("_on_end", "client_id", "identity")
 
     def __init__(
         self,
@@ -51,23 +65,38 @@ class EventStream(ClientTransport):
         options: OutboxOptions,
         *,
         client_id: str,
-        expires: float,
+        identity: Identity | None,
+        mark: Callable[[bytes], bytes] | None = None,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(transport, services, StreamSubscriber(self, transport, options))
-        self._client_id = client_id
-        self._expires = expires
+        write = transport.write
+        super().__init__(
+            transport,
+            services,
+            StreamSubscriber(write if mark is None else lambda encoded: write(mark(encoded)), options),
+        )
+        self.client_id = client_id
+        self._on_end = on_end
+        self.identity = identity
 
     @property
-    def client_id(self) -> str:
-        return self._client_id
+    def filters(self) -> Filters:
+        return self._services.broker.filters
 
     @property
     def deadline(self) -> float:
-        return self._expires
+        return inf if self.identity is None else self.identity.expires
 
     def open(self) -> None:
+        """Take the transport over. The head has been written."""
         super().open()
         self._claim()
+
+    def unblock(self) -> None:
+        """Let everything through that waits, and all that comes."""
+        assert isinstance(self.subscriber, StreamSubscriber), "made above"
+        self.subscriber.stream = self
+        self.subscriber.unblock()
 
     # What the client sends
 
@@ -123,7 +152,7 @@ class EventStream(ClientTransport):
     def end_without_topics(self) -> None:
         """End after what is queued: the client is told of the end of its last topic."""
         if self._end is None:
-            self._close_after_queue(Ending.TOPIC_DELETED, CloseReason.GOING_AWAY, "its topics were deleted")
+            self._close_after_queue(Ending.NO_TOPIC, CloseReason.GOING_AWAY, "no topic is left")
 
     def _leave(self) -> None:
         self._services.broker.leave(self.subscriber)
@@ -140,4 +169,6 @@ class EventStream(ClientTransport):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         assert isinstance(self.subscriber, StreamSubscriber), "made above"
-        self.subscriber.stream = None  # a circle, which only the garbage collector would find
+        self.subscriber.stream = None  # a cycle, which only the garbage collector would find
+        if self._on_end is not None:
+            self._on_end()

@@ -188,7 +188,7 @@ class FrameTransport(ClientTransport):
         self._abort_later()
         if self._transport.is_closing():
             return
-        if self.subscriber.subscription_count:
+        if self.subscriber.is_member:
             self._services.take_turn(partial(self._send_close, reason))
             return
         self._transport.write(close_frame(reason))

@@ -16,6 +16,7 @@ class PauseReason(enum.Enum):
     ANSWER = 2  # an answer comes later, and must come before later answers
     UNANSWERED = 4  # MAX_WAITING publishes wait for their answers
     JOURNAL = 8  # it has as much to write as it takes
+    FILTERS = 16  # many events wait for the evaluation of filters
 
 
 class Replies(Protocol):

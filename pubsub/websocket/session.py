@@ -10,22 +10,26 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, UnsetType
 
 from pubsub.auth.identity import Identity
 from pubsub.auth.permissions import allows
 from pubsub.auth.quotas import Quotas
 from pubsub.core.broker import Broker
-from pubsub.core.catchup import ReplayStart
 from pubsub.core.clock import Clock
+from pubsub.core.filters import Filters
 from pubsub.core.history import KeptEvents
+from pubsub.core.joining import Joining
+from pubsub.core.subscription import Asked
 from pubsub.protocol.errors import BadRequest, Failure, Forbidden, Internal, Unauthorized
 from pubsub.protocol.mistakes import request_id_of
-from pubsub.protocol.replies import Ack, HistoryReply, Pong, PublishAck, Reply, SubscribeAck, encode, error_reply
+from pubsub.protocol.replies import Ack, Pong, PublishAck, Reply, encode, error_reply
 from pubsub.protocol.requests import AnyRequest, Auth, History, Ping, Publish, Subscribe, Unsubscribe, decode_request
+from pubsub.websocket.acknowledgements import acknowledge_subscribe, answer_history
+from pubsub.websocket.grants import IdentityGrant
 from pubsub.websocket.outcomes import Outcomes
 from pubsub.websocket.replies import NoReplies, PauseReason, Replies
-from pubsub.websocket.rules import ClientRules, Review
+from pubsub.websocket.rules import ClientRules
 
 if TYPE_CHECKING:
     from pubsub.core.lane import Subscriber
@@ -37,7 +41,7 @@ Found = TypeVar("Found")
 _NO_REPLIES = NoReplies()
 
 
-class Session:
+class Session(IdentityGrant):
     """See the module. ``named``: ``client_id`` came from the client's URL or token, and does not change.
 
     ``identity``: the client's rights, once they are known. ``rules`` is None if there are none: that saves time.
@@ -117,16 +121,22 @@ class Session:
 
     def published(self, request: Publish, seq: int, ts: str) -> None:
         """Acknowledge a publish (Publisher)."""
-        if self._broker.logs_publishes:
-            log.debug(
-                "Message published to topic %(topic)s: id=%(id)s",
-                {"topic": request.topic, "id": request.message.id, "seq": seq},
-            )
+        if self._broker.heeds_publishes:
+            self._heed_publish(request, seq)
         text = encode(PublishAck(request.request_id, request.topic, "ok", seq, ts))
         if self._outcomes is None:  # here, because a call costs each publish 0.05 µs
             self._replies.reply(text)
         else:
             self._outcomes.end(request, text, self._replies)
+
+    def _heed_publish(self, request: Publish, seq: int) -> None:
+        log.debug(
+            "Message published to topic %(topic)s: id=%(id)s",
+            {"topic": request.topic, "id": request.message.id, "seq": seq},
+        )
+        if self._broker.filters_busy:
+            self._replies.pause(PauseReason.FILTERS)
+            self._broker.call_when_filtered(lambda: self._replies.resume(PauseReason.FILTERS))
 
     def repeated(self, request: Publish, seq: int, ts: str) -> None:
         ack = PublishAck(request.request_id, request.topic, "ok", seq, ts, duplicate=True)
@@ -176,19 +186,12 @@ class Session:
 
     def _serve(self, request: Subscribe | Unsubscribe | History | Ping | Auth) -> None:
         """Serve a request. Rights are checked first; those of a publish in :meth:`receive`."""
-        identity = self.identity
         match request:
-            case Subscribe() | Unsubscribe():
-                if identity is not None:
-                    identity.require_client_id(request.client_id)
-                    identity.require_subscribe(request.topic)
-                if isinstance(request, Subscribe):
-                    self._subscribe(request)
-                else:
-                    self._unsubscribe(request)
+            case Subscribe():
+                self._subscribe(request)
+            case Unsubscribe():
+                self._unsubscribe(request)
             case History():
-                if identity is not None:
-                    identity.require_subscribe(request.topic)
                 self._history(request)
             case Ping():
                 self._answer(Pong(request_id=request.request_id, ts=self._clock.timestamp()))
@@ -251,9 +254,12 @@ class Session:
         )
 
     def _end_authentication(self, request: Auth, quotas: Quotas, identity: Identity) -> None:
+        before = self.identity
         self._take_identity(identity, quotas)
         self._answer(Ack(request_id=request.request_id, status="ok", ts=self._clock.timestamp()))
-        self._end_forbidden_subscriptions()
+        self._replies.flush()  # the ack comes first
+        if before is None or before.subscribes != identity.subscribes or before.filters != identity.filters:
+            self._broker.review(self._subscriber, self)
 
     def _take_identity(self, identity: Identity, quotas: Quotas) -> None:
         """Raises Forbidden for another client's token, LimitExceeded if the client has all its connections."""
@@ -266,74 +272,71 @@ class Session:
         self.identity = identity
         self._replies.identify(identity)
 
-    def _end_forbidden_subscriptions(self) -> None:
-        self._replies.flush()  # the ack comes first
-        review = Review(self._broker, self._subscriber, self._clock, self._present_identity)
-        review.check(self._subscriber.subscriptions)
+    @property
+    def filters(self) -> Filters:
+        return self._broker.filters
 
-    def _present_identity(self) -> Identity | None:
-        return None if self._replies is _NO_REPLIES else self.identity
+    def _check_name(self, request: Subscribe | Unsubscribe) -> None:
+        """Check the client's name and its right to the topic. Raises Forbidden, BadRequest."""
+        if self.identity is not None:
+            self.identity.require_client_id(request.client_id)
+        self.require_subscribe(request.topic)
 
     def _subscribe(self, request: Subscribe) -> None:
+        self._check_name(request)
         if self._rules is not None:
             self._rules.check_room(self._subscriber, request.topic)
+        subscription = self.read_subscription(request.topic, request.filter, request.params)
         self._take_name(request.client_id)
-        position = None if request.resume is UNSET else request.resume.get(request.topic)
+        asked = Asked(subscription, self, request.last_n, None if request.resume is UNSET else request.resume)
         self._wait_for(
-            lambda answer: self._broker.find_start(request.topic, request.last_n, position, answer),
-            partial(self._join, request),
+            lambda answer: self._broker.subscribe(asked, self._subscriber, answer),
+            partial(self._begin_subscription, request),
             request.request_id,
         )
 
-    def _join(self, request: Subscribe, start: ReplayStart) -> None:
-        catch_up = self._broker.subscribe(start, self._subscriber)
-        topic = start.topic
-        self._answer(
-            SubscribeAck(
-                request_id=request.request_id,
-                topic=topic.name,
-                status="ok",
-                epoch=topic.epoch,
-                seq=topic.seq,
-                recovered=catch_up.recovered,
-                ts=self._clock.timestamp(),
-            )
-        )
+    def _begin_subscription(self, request: Subscribe, joining: Joining) -> None:
+        joining.confirm()
+        self._answer(acknowledge_subscribe(request, joining, self._clock.timestamp()))
         self._replies.flush()  # the ack comes before the replay
-        catch_up.advance()
+        joining.advance()
         log.info(
-            "Client %(client_id)s subscribed to topic %(topic)s", {"client_id": self.client_id, "topic": topic.name}
+            "Client %(client_id)s subscribed to topic %(topic)s", {"client_id": self.client_id, "topic": request.topic}
         )
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
+        self._check_name(request)
         self._take_name(request.client_id)
-        topic = self._broker.unsubscribe(request.topic, self._subscriber)
-        self._answer(Ack(request_id=request.request_id, topic=topic.name, status="ok", ts=self._clock.timestamp()))
+        self._wait_for(
+            lambda answer: self._broker.unsubscribe(request.topic, self._subscriber, lambda: answer(request)),
+            self._end_subscription,
+            request.request_id,
+        )
+
+    def _end_subscription(self, request: Unsubscribe) -> None:
+        self._answer(Ack(request_id=request.request_id, topic=request.topic, status="ok", ts=self._clock.timestamp()))
         log.info(
-            "Client %(client_id)s unsubscribed from topic %(topic)s", {"client_id": self.client_id, "topic": topic.name}
+            "Client %(client_id)s unsubscribed from topic %(topic)s",
+            {"client_id": self.client_id, "topic": request.topic},
         )
 
     def _history(self, request: History) -> None:
+        if self.identity is not None:
+            self.identity.require_subscribe(request.topic)
+        matcher = self.join_filters(request.topic, self.read_filter(request.filter, request.params))
+
         def ask(answer: Callable[[KeptEvents | Failure], None]) -> None:
             if isinstance(request.after, int):
-                self._broker.history_after(request.topic, request.after, request.limit, answer)
+                self._broker.history_after(request.topic, request.after, request.limit, answer, matcher)
             else:
                 assert isinstance(request.last_n, int), "decode_request lets none pass without after or last_n"
-                self._broker.history_last(request.topic, min(request.last_n, request.limit), answer)
+                count = min(request.last_n, request.limit)
+                self._broker.history_last(request.topic, count, answer, matcher)
 
-        self._wait_for(ask, partial(self._answer_history, request), request.request_id)
+        self._wait_for(ask, partial(self._end_history, request), request.request_id)
 
-    def _answer_history(self, request: History, kept: KeptEvents) -> None:
-        self._answer(
-            HistoryReply(
-                request_id=request.request_id,
-                topic=request.topic,
-                epoch=kept.epoch,
-                messages=[Raw(event.text) for event in kept.events],
-                complete=kept.complete,
-                ts=self._clock.timestamp(),
-            )
-        )
+    def _end_history(self, request: History, kept: KeptEvents) -> None:
+        self._answer(answer_history(request, kept, self._clock.timestamp()))
 
     def _take_name(self, client_id: str) -> None:
         """Take the first ``client_id`` that the client sends, if its URL had none."""

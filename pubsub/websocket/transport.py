@@ -192,7 +192,7 @@ class ClientTransport(asyncio.Protocol, ABC):
         """Close the transport once: asyncio's TLS transport cannot be aborted after a second close."""
         if self._transport.is_closing():
             return
-        if self.subscriber.subscription_count:
+        if self.subscriber.is_member:
             self._services.take_turn(partial(self._close_transport, answer))
             return
         if answer:

@@ -8,7 +8,6 @@ from msgspec import Raw
 
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
-from pubsub.core.catchup import ReplayStart
 from pubsub.core.clock import Clock
 from pubsub.core.event import WEBSOCKET_TEXT, StoredEvent
 from pubsub.core.history import KeptEvents
@@ -18,7 +17,7 @@ from pubsub.core.log import Done, Found
 from pubsub.journals.memory import MemoryJournal, MemoryLog
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
-from tests.doubles import NoPublisher
+from tests.doubles import NoPublisher, join
 from tests.harness import new_id
 
 RING = 10
@@ -82,7 +81,7 @@ class Bench:
 def test_what_leaves_the_ring_while_an_empty_page_is_read_is_replayed_all_the_same() -> None:
     bench, got = Bench(), bytearray()
     bench.publish(50)
-    bench.broker.subscribe(ReplayStart(bench.topic, 0), Subscriber(got.extend, OutboxOptions(100, Clock()))).advance()
+    join(bench.broker, "t", Subscriber(got.extend, OutboxOptions(100, Clock())), last_n=50).advance()
     bench.publish(30)
     bench.log.answer(expired=True)
     bench.end_tick()
@@ -92,17 +91,15 @@ def test_what_leaves_the_ring_while_an_empty_page_is_read_is_replayed_all_the_sa
 
 
 def test_a_subscription_that_had_to_wait_is_not_said_to_be_whole_when_a_part_has_gone_meanwhile() -> None:
-    bench, starts = Bench(), list[ReplayStart | Failure]()
+    bench = Bench()
     bench.publish(50)
-    bench.broker.find_start("t", 0, Position(bench.topic.epoch, 45), starts.append)
-    (start,) = starts
-    assert isinstance(start, ReplayStart)
     outbox = Subscriber(lambda frame: None, OutboxOptions(100, Clock()))
-    assert bench.broker.subscribe(start, outbox).recovered is True
+    joining = join(bench.broker, "t", outbox, resume={"t": Position(bench.topic.epoch, 45)})
+    assert joining.recovered is True
     bench.publish(30)
-    assert bench.broker.subscribe(start, outbox).recovered is True
+    assert joining.recovered is True
     bench.topic.trim(60, 0)
-    assert bench.broker.subscribe(start, outbox).recovered is False
+    assert joining.recovered is False
 
 
 def test_what_leaves_the_ring_while_an_empty_page_is_read_is_in_the_history_all_the_same() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
-from pubsub.core.event import BATCH_BYTES, WEBSOCKET_TEXT, StoredEvent, WebSocketText
-from pubsub.core.lane import Subscriber
-from pubsub.core.topic import PURGED_AT_ONCE, Topic
+from pubsub.core.event import BATCH_BYTES, WEBSOCKET_TEXT, Encoding, StoredEvent, WebSocketText
+from pubsub.core.lane import Lane, Subscriber
+from pubsub.core.topic import REMOVED_AT_ONCE, Topic
 from pubsub.protocol.requests import TopicOptions
 from tests.doubles import NoLog
 from tests.harness import messages_in
@@ -33,13 +33,19 @@ def kept(topic: Topic) -> list[int]:
     return [each.seq for each in topic.page(0, 1_000_000, now=0).events]
 
 
+def lane_for(topic: Topic, encoding: Encoding) -> Lane:
+    if (lane := topic.find_lane(encoding, None)) is None:
+        topic.add_lane(lane := Lane(topic, encoding))
+    return lane
+
+
 class Member:
     """A subscriber that is ready; ``written`` has each write as the list of its events."""
 
     def __init__(self, topic: Topic) -> None:
         self.written: list[list[int]] = []
         self.subscriber = Subscriber(self._write, OutboxOptions(10, Clock(lambda: 0)))
-        topic.lane_for(WEBSOCKET_TEXT).join(self.subscriber)
+        lane_for(topic, WEBSOCKET_TEXT).join(self.subscriber)
 
     def _write(self, encoded: bytes) -> None:
         self.written.append(messages_in(encoded))
@@ -137,7 +143,7 @@ def test_every_lane_gets_every_batch_in_its_own_encoding() -> None:
 
     topic = make_topic()
     member = Member(topic)
-    others = topic.lane_for(Upper())
+    others = lane_for(topic, Upper())
     written: list[bytes] = []
     others.join(Subscriber(written.append, OutboxOptions(10, Clock(lambda: 0))))
     assert topic.subscribers == 2
@@ -150,7 +156,7 @@ def test_every_lane_gets_every_batch_in_its_own_encoding() -> None:
 def test_a_lane_is_made_once_for_an_encoding_and_ends_with_its_last_member() -> None:
     topic = make_topic()
     member = Member(topic)
-    lane = topic.lane_for(WEBSOCKET_TEXT)
+    lane = lane_for(topic, WEBSOCKET_TEXT)
     assert topic.lanes == (lane,)
     topic.end_empty_lanes()
     assert topic.lanes == (lane,)
@@ -201,24 +207,24 @@ def test_a_ring_has_all_that_is_kept_or_only_the_end_of_it() -> None:
 # Expiry
 
 
-def test_a_purge_removes_the_oldest_that_have_expired_up_to_the_first_that_has_not() -> None:
+def test_expiry_removes_the_oldest_that_have_expired_up_to_the_first_that_has_not() -> None:
     topic = make_topic(ttl_sec=5)
     for seq, expires in ((1, 3.0), (2, 3.0), (3, 9.0), (4, 3.0)):
         topic.add(event(seq, expires=expires))
-    topic.purge(now=2)
+    topic.remove_expired(now=2)
     assert topic.oldest == 1
-    topic.purge(now=3)
+    topic.remove_expired(now=3)
     assert topic.oldest == 3
-    topic.purge(now=9)
+    topic.remove_expired(now=9)
     assert (topic.oldest, len(topic.ring), topic.seq) == (5, 0, 4)
 
 
-def test_a_purge_does_no_more_at_once_than_its_limit() -> None:
-    count = PURGED_AT_ONCE + 50
+def test_expiry_removes_no_more_at_once_than_its_limit() -> None:
+    count = REMOVED_AT_ONCE + 50
     topic = make_topic(history=count, ttl_sec=5)
     for seq in range(1, count + 1):
         topic.add(event(seq, expires=1))
-    topic.purge(now=1)
-    assert topic.oldest == PURGED_AT_ONCE + 1
-    topic.purge(now=1)
+    topic.remove_expired(now=1)
+    assert topic.oldest == REMOVED_AT_ONCE + 1
+    topic.remove_expired(now=1)
     assert topic.oldest == count + 1

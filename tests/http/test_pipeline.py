@@ -277,3 +277,19 @@ async def test_a_handshake_behind_a_request_is_served() -> None:
         assert (await client.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
         await client.send_text({"type": "ping"})
         assert (await client.receive())["type"] == "pong"
+
+
+@on_one_loop
+async def test_a_connection_has_a_task_from_its_first_request_on() -> None:
+    async with run_server() as server:
+        held = server.runner.server
+        assert held is not None
+        before = len(asyncio.all_tasks())
+        client = await Stream.connect(server.port, tls=False)
+        await eventually(lambda: len(held.connections) == 1)
+        await eventually(lambda: len(asyncio.all_tasks()) == before)
+        await client.ask()
+        await client.ask()
+        assert len(asyncio.all_tasks()) == before + 1
+        client.abort()
+        await eventually(lambda: len(asyncio.all_tasks()) == before)

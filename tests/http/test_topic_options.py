@@ -10,7 +10,8 @@ import pytest
 
 from tests.harness import Client, RawClient, on_one_loop, publish_request, run_server
 
-DEFAULTS = {"history": 100, "ttl_sec": None, "durable": False, "dedup_sec": None, "overflow": "drop_oldest"}
+DEFAULTS = {"history": 100, "ttl_sec": None, "durable": False, "dedup_sec": None, "overflow": "drop_oldest",
+            "sender": False}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,7 @@ DEFAULTS = {"history": 100, "ttl_sec": None, "durable": False, "dedup_sec": None
         {"dedup_sec": 60},
         {"durable": True, "history": 5_000_000},
         {"durable": False},
+        {"sender": True},
         *({"overflow": policy} for policy in ("drop_oldest", "drop_newest", "latest", "disconnect")),
         {"history": 7, "ttl_sec": 3, "durable": True, "dedup_sec": 4, "overflow": "latest"},
         DEFAULTS,  # an answer's options can be sent again
@@ -61,6 +63,7 @@ async def test_what_was_chosen_comes_back(chosen: dict[str, Any], tmp_path: Path
             "overflow: expected one of drop_oldest, drop_newest, latest, disconnect, got 'explode'",
         ),
         ({"overflow": None}, "overflow: expected a string, got null"),
+        ({"sender": "alice"}, "sender: expected a boolean, got 'alice'"),
         ({"retention": 5}, "'retention': unknown here"),
     ],
     ids=str,

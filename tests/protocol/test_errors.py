@@ -11,6 +11,7 @@ from pubsub.protocol.errors import (
     BadRequest,
     ClientNotFound,
     CloseReason,
+    Conflict,
     Draining,
     Failure,
     Flooding,
@@ -26,6 +27,7 @@ from pubsub.protocol.errors import (
     Unauthorized,
     error_body,
 )
+from pubsub.protocol.replies import encode, error_reply
 
 # Each failure, its code, its status, its text for WebSocket clients and for REST clients.
 FAILURES: list[tuple[Failure, str, int, str, str]] = [
@@ -53,6 +55,13 @@ FAILURES: list[tuple[Failure, str, int, str, str]] = [
     (Forbidden("not yours"), "FORBIDDEN", 403, "not yours", "not yours"),
     (RateLimited(1), "RATE_LIMITED", 429, "too many requests", "too many requests"),
     (Flooding(1), "RATE_LIMITED", 429, "too many requests", "too many requests"),
+    (
+        Conflict(17, 18),
+        "CONFLICT",
+        409,
+        "expect_seq: expected 17, but the seq of the topic is 18",
+        "expect_seq: expected 17, but the seq of the topic is 18",
+    ),
     (LimitExceeded("has its 2"), "LIMIT_EXCEEDED", 429, "has its 2", "has its 2"),
     (ServerFull("has its 2"), "LIMIT_EXCEEDED", 503, "has its 2", "has its 2"),
 ]
@@ -115,7 +124,15 @@ def test_no_two_close_reasons_have_the_same_words() -> None:
 
 
 @pytest.mark.parametrize("text", ["topic not found", 'a "quoted" name', "line\nbreak", "\u2028 \ud7ff é"])
-def test_the_body_of_an_error_is_json_with_one_field(text: str) -> None:
+def test_the_body_of_an_error_is_json_with_its_text(text: str) -> None:
     body = error_body(text)
     assert json.loads(body) == {"error": text}
     assert b"\n" not in body
+
+
+def test_a_conflict_tells_the_seq_and_its_place_in_a_list() -> None:
+    failure = Conflict(17, 18, item=2)
+    assert str(failure) == "message 2: expect_seq: expected 17, but the seq of the topic is 18"
+    assert json.loads(error_body(failure.rest_text, failure.details)) == {"error": str(failure), "seq": 18}
+    reply = json.loads(encode(error_reply(failure, "r", "now")))
+    assert reply["error"] == {"code": "CONFLICT", "message": str(failure), "seq": 18}

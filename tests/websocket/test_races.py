@@ -17,11 +17,18 @@ def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """Shrink the slices of work for many members or messages, so that other steps happen between them."""
     if request.param == "slices of one":
         for name in (
-            "broker.MEMBERS",
-            "broker.LANES_IN_A_TURN",
+            "memberships.MEMBERS",
+            "memberships.PLACED",
+            "memberships.LANES_IN_A_TURN",
+            "joining.COMPARED",
+            "joining.ENTERED",
+            "review.REVIEWED",
+            "review.COMPARED",
+            "filtered_lane.EVALUATIONS",
             "history.LOOKED_AT",
             "lane.LANES_IN_A_TURN",
             "catchup.REPLAY_PAGE",
+            "catchup.FILTERED_PAGE",
         ):
             monkeypatch.setattr(f"pubsub.core.{name}", 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import pytest
@@ -20,7 +20,7 @@ from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent, make_event
 from pubsub.core.journal import Host, StoredTopic
 from pubsub.core.lane import Subscriber
-from pubsub.core.log import Done, Found, Publisher
+from pubsub.core.log import Done, Found, Placed, Publisher, Purged
 from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import CloseReason, Failure, NotStored, Unauthorized
@@ -51,6 +51,12 @@ class SlowLog:
     def append(self, request: Publish, publisher: Publisher) -> None:
         self._publishes.append((request, publisher))
         publisher.wait(request)
+
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> NoReturn:
+        raise AssertionError("a session publishes one message at a time")
+
+    def purge(self, done: Purged) -> NoReturn:
+        raise AssertionError("a session purges nothing")
 
     def commit(self, count: int = 1) -> None:
         for _ in range(count):

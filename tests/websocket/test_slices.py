@@ -14,14 +14,16 @@ from msgspec import Raw
 from pubsub.auth.identity import Identity
 from pubsub.auth.permissions import make_rights
 from pubsub.auth.quotas import Quotas
-from pubsub.core import broker as broker_module
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
-from pubsub.core.catchup import REPLAY_PAGE, ReplayStart
+from pubsub.core.catchup import REPLAY_PAGE
 from pubsub.core.clock import Clock
 from pubsub.core.event import BATCH_BYTES
 from pubsub.core.history import LOOKED_AT, KeptEvents
+from pubsub.core.joining import Joining
 from pubsub.core.lane import LANES_IN_A_TURN, Subscriber
+from pubsub.core.memberships import MEMBERS
+from pubsub.core.subscription import Asked, Subscription
 from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure, TopicNotFound, Unauthorized
@@ -30,7 +32,7 @@ from pubsub.websocket.connection import Connection
 from pubsub.websocket.replies import NoReplies
 from pubsub.websocket.rules import ClientRules
 from pubsub.websocket.session import Session
-from tests.doubles import NoPublisher
+from tests.doubles import ALL_GRANTED, NoPublisher, join
 from tests.harness import new_id
 from tests.simulation import Parts
 
@@ -58,7 +60,7 @@ class World:
         return Subscriber(write, OutboxOptions(limit, Clock(lambda: 0), self.broker.turns.take))
 
     def join(self, topic: Topic, outbox: Subscriber, after: int | None = None) -> None:
-        self.broker.subscribe(ReplayStart(topic, topic.seq if after is None else after), outbox).advance()
+        join(self.broker, topic.name, outbox, last_n=0 if after is None else topic.seq - after).advance()
 
     def end_tick(self) -> bool:
         """Run the deferred calls; return True if there were any."""
@@ -79,14 +81,14 @@ class World:
 def test_row_65_the_members_of_a_topic_that_ends_are_told_in_slices() -> None:
     world, told = World(), bytearray()
     topic = world.topic()
-    count = 4 * broker_module.MEMBERS + 1
+    count = 4 * MEMBERS + 1
     for _ in range(count):
         world.join(topic, world.outbox(told.extend))
     ended: list[Failure | None] = []
     world.broker.delete_topic("t", ended.append)
     by_tick = world.count_by_tick(lambda: told.count(b"topic_deleted"))
     assert sum(by_tick) == count
-    assert max(by_tick) == broker_module.MEMBERS
+    assert max(by_tick) == MEMBERS
     assert ended == [None]
     assert world.broker.subscriber_count == 0
 
@@ -95,7 +97,7 @@ def test_who_comes_to_the_next_topic_of_that_name_is_told_of_the_end_of_the_firs
     world = World()
     topic = world.topic()
     written: list[bytearray] = []
-    for _ in range(2 * broker_module.MEMBERS):
+    for _ in range(2 * MEMBERS):
         written.append(bytearray())
         world.join(topic, last := world.outbox(written[-1].extend))
     world.broker.delete_topic("t")
@@ -213,7 +215,8 @@ def test_events_that_leave_the_ring_before_their_page_are_told_as_one_gap() -> N
     world, written = World(ring_size=1000), bytearray()
     topic = world.topic()
     world.publish("t", 1000)
-    world.broker.subscribe(ReplayStart(topic, 0, told=0), outbox := world.outbox(written.extend)).advance()
+    outbox = world.outbox(written.extend)
+    join(world.broker, "t", outbox, resume={"t": Position(topic.epoch, 0)}).advance()
     first_page = written.count(b'"event"')
     assert 0 < first_page < 1000
     outbox.block()
@@ -228,7 +231,7 @@ def test_events_that_leave_the_ring_before_their_page_are_told_as_one_gap() -> N
 
 @pytest.mark.parametrize("ask", ["history", "resume"])
 def test_expired_events_are_looked_for_in_slices(ask: str) -> None:
-    world, answers = World(), list[KeptEvents | ReplayStart | Failure]()
+    world, answers = World(), list[KeptEvents | Joining | Failure]()
     topic = world.topic(ttl_sec=1000)
     world.publish("t", 3 * LOOKED_AT)
     world.publish("t", 1, ttl_sec=1)
@@ -239,7 +242,8 @@ def test_expired_events_are_looked_for_in_slices(ask: str) -> None:
         world.publish("t", 1)
         world.broker.history_after("t", 0, 1000, answers.append)
     else:
-        world.broker.find_start("t", 0, Position(topic.epoch, 5), answers.append)
+        asked = Asked(Subscription("t"), ALL_GRANTED, resume={"t": Position(topic.epoch, 5)})
+        world.broker.subscribe(asked, world.outbox(), answers.append)
     ticks = 0
     while not answers:
         assert world.end_tick()
@@ -250,20 +254,21 @@ def test_expired_events_are_looked_for_in_slices(ask: str) -> None:
         assert [event.seq for event in answer.events] == [topic.seq]
         assert not answer.complete
     else:
-        assert isinstance(answer, ReplayStart)
+        assert isinstance(answer, Joining)
         assert answer.recovered is False
 
 
 @pytest.mark.parametrize("ask", ["history", "resume"])
 def test_a_topic_that_ends_while_expired_events_are_looked_for_is_not_found(ask: str) -> None:
-    world, answers = World(), list[KeptEvents | ReplayStart | Failure]()
+    world, answers = World(), list[KeptEvents | Joining | Failure]()
     topic = world.topic(ttl_sec=1000)
     world.publish("t", 3 * LOOKED_AT)
     if ask == "history":
         world.now = 1001.0
         world.broker.history_after("t", 0, 1000, answers.append)
     else:
-        world.broker.find_start("t", 0, Position(topic.epoch, 5), answers.append)
+        asked = Asked(Subscription("t"), ALL_GRANTED, resume={"t": Position(topic.epoch, 5)})
+        world.broker.subscribe(asked, world.outbox(), answers.append)
     world.broker.delete_topic("t")
     while world.end_tick():
         pass
@@ -297,7 +302,7 @@ async def test_row_65_the_connections_of_a_client_are_sent_away_in_slices(monkey
 
 
 def test_row_65_new_rights_are_held_against_subscriptions_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pubsub.websocket.rules.REVIEWED", 2)
+    monkeypatch.setattr("pubsub.core.review.REVIEWED", 2)
     world, written = World(), bytearray()
     outbox = world.outbox(written.extend)
     session = Session(

@@ -61,6 +61,9 @@ def make_handler() -> Any:
         ("_keepalive_handle", "server.py"),
         ("_request_in_progress", "server.py"),
         ("_loop", "server.py"),
+        ("_manager", "pipeline.py"),
+        ("_task_handler", "pipeline.py"),
+        ("start", "pipeline.py"),
         ("finish_response", "server.py"),
         ("handle_error", "server.py"),
         ("data_received", "pipeline.py"),
@@ -151,7 +154,7 @@ async def test_after_the_change_of_hands_aiohttp_holds_nothing_of_the_connection
             transport = connection._transport
             require(transport.get_protocol() is connection, "the transport does not have its new protocol")
             nodelay = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            require(nodelay, "TCP_NODELAY is not set on accepted connections any more: set it in Connection.open")
+            require(nodelay, "TCP_NODELAY is not set on accepted connections any more", see="pubsub/http/listener.py")
 
 
 def open_connections(server: Server) -> list[Connection]:

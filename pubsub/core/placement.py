@@ -1,0 +1,131 @@
+"""Placement: the lane of a topic to which the subscriptions of a subscriber lead. No I/O.
+
+A subscriber is in one lane of a topic, whatever number of its subscriptions reach the topic. So a message comes once.
+The lane lets an event through that matches all filters of the rights, and the filter of any of the subscriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pubsub.core.catchup import CatchUp, ReplayStart
+from pubsub.core.clock import Clock
+from pubsub.core.filtered_lane import Evaluator, FilteredLane
+from pubsub.core.filters import Filters, Matcher
+from pubsub.core.lane import Lane
+from pubsub.core.pattern_index import PatternIndex
+from pubsub.core.topic import Topic
+from pubsub.protocol.errors import LimitExceeded
+
+if TYPE_CHECKING:
+    from pubsub.core.event import Encoding
+    from pubsub.core.lane import Subscriber
+    from pubsub.core.subscription import Grant, Subscription
+
+
+class Placement:
+    """See the module. ``index`` has all patterns. ``max_filters``: the most filters of one topic that differ."""
+
+    def __init__(self, clock: Clock, evaluator: Evaluator, filters: Filters, max_filters: int) -> None:
+        self.index = PatternIndex()
+        self._clock = clock
+        self._evaluator = evaluator
+        self._filters = filters
+        self._max_filters = max_filters
+
+    def reaching(self, name: str, subscriber: Subscriber) -> list[Subscription]:
+        """The subscriptions of a subscriber with a book that reach a topic."""
+        assert subscriber.book is not None, "without one, the only subscription is the topic's own"
+        found = [each[subscriber] for each in self.index.find(name) if subscriber in each]
+        if (own := subscriber.book.subscriptions.get(name)) is not None:
+            found.append(own)
+        return found
+
+    def join_filters(self, subscriptions: Iterable[Subscription], grant: Grant, name: str) -> Matcher | None:
+        """The filter that lets through what any of the subscriptions wants and the rights allow; None if it is all."""
+        wanted = [each.filter for each in subscriptions]
+        required = grant.filters_for(name)
+        filters = [each for each in wanted if each is not None]
+        if len(filters) < len(wanted):
+            return self._filters.join(required, None) if required else None
+        return self._filters.join(required, filters)
+
+    def find_lane(self, topic: Topic, encoding: Encoding, matcher: Matcher | None) -> Lane:
+        """The lane with this encoding and filter, made for its first member. Raises LimitExceeded."""
+        if (lane := topic.find_lane(encoding, matcher)) is not None:
+            return lane
+        if matcher is None:
+            lane = Lane(topic, encoding)
+        else:
+            if topic.filter_count >= self._max_filters and not topic.has_filter(matcher):
+                raise LimitExceeded(f"topic '{topic.name}' has its {self._max_filters} filters (MAX_FILTERS_PER_TOPIC)")
+            lane = FilteredLane(topic, encoding, matcher, self._evaluator)
+        topic.add_lane(lane)
+        return lane
+
+    def arrive(self, start: ReplayStart, subscriber: Subscriber, lane: Lane, asked_for: Matcher | None) -> CatchUp:
+        """Make the subscriber a member that arrives, from ``start`` on. An earlier membership in the topic ends."""
+        old = subscriber.lanes.get(start.topic.name, lane)
+        old.settle()
+        subscriber.lanes[start.topic.name] = lane
+        catch_up = CatchUp(start, lane, subscriber, self._clock, asked_for)
+        lane.arrive(subscriber, catch_up)
+        if old is not lane:
+            _leave(old, subscriber)
+        return catch_up
+
+    def move(self, name: str, subscriber: Subscriber, lane: Lane) -> None:
+        """Move a member to another lane of its topic. Nothing is lost or repeated, not even during its catch-up."""
+        old = subscriber.lanes[name]
+        if old is lane:
+            return
+        topic_of(old).flush()
+        old.settle()
+        catch_up = old.catch_up_of(subscriber)
+        subscriber.lanes[name] = lane
+        if catch_up is None:
+            lane.join(subscriber)
+        else:
+            catch_up.lane = lane
+            lane.arrive(subscriber, catch_up)
+        _leave(old, subscriber)
+
+    def place(self, name: str, subscriber: Subscriber) -> bool:
+        """Move a member to where its changed subscriptions and rights lead. False if it has left the topic.
+
+        Raises LimitExceeded.
+        """
+        book = subscriber.book
+        assert book is not None, "others have one subscription for each topic"
+        reaching = self.reaching(name, subscriber)
+        if not reaching or not book.grant.may_subscribe(name):
+            self.end_lane(name, subscriber)
+            return False
+        topic = topic_of(subscriber.lanes[name])
+        matcher = self.join_filters(reaching, book.grant, name)
+        self.move(name, subscriber, self.find_lane(topic, subscriber.encoding, matcher))
+        return True
+
+    def end_lane(self, name: str, subscriber: Subscriber) -> None:
+        """End a membership after the topic's last event."""
+        lane = subscriber.lanes[name]
+        topic_of(lane).flush()
+        lane.settle()
+        self.drop_lane(name, subscriber)
+
+    def drop_lane(self, name: str, subscriber: Subscriber) -> None:
+        """End a membership at once: the subscriber is gone, or has everything."""
+        _leave(subscriber.lanes.pop(name), subscriber)
+
+
+def topic_of(lane: Lane) -> Topic:
+    """The topic of a lane, as the Broker knows it."""
+    assert isinstance(lane.topic, Topic), "lanes of other sources are in no subscriber"
+    return lane.topic
+
+
+def _leave(lane: Lane, subscriber: Subscriber) -> None:
+    lane.leave(subscriber)
+    if not lane.size:
+        topic_of(lane).end_empty_lanes()

@@ -1,0 +1,85 @@
+"""The review of a subscriber after its rights have changed, in turns: its subscriptions may be many. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from pubsub.core.memberships import Memberships
+from pubsub.core.placement import topic_of
+from pubsub.core.subscription import Book
+from pubsub.protocol.patterns import has_wildcard
+
+if TYPE_CHECKING:
+    from pubsub.core.lane import Subscriber
+    from pubsub.core.subscription import Grant
+    from pubsub.core.topic import Topic
+
+REVIEWED: Final = 500  # subscriptions that are compared with the rights in one turn: up to 10 µs each
+COMPARED: Final = 1_000  # topics that are compared with all patterns in one turn: about 3 ms
+
+
+class Review:
+    """See the module. ``topics()`` returns all topics.
+
+    First subscriptions end that the rights do not allow. Then the subscriber leaves topics of its patterns that they do
+    not allow, changes lanes where their filters have changed, and enters topics that they newly allow.
+    """
+
+    def __init__(
+        self, memberships: Memberships, subscriber: Subscriber, grant: Grant, topics: Callable[[], list[Topic]]
+    ) -> None:
+        self._memberships = memberships
+        self._subscriber = subscriber
+        self._grant = grant
+        self._topics = topics
+        self._later = memberships.take_turn
+
+    def begin(self) -> None:
+        self._check_names(self._subscriber.subscriptions)
+
+    def _check_names(self, names: list[str]) -> None:
+        subscriber = self._subscriber
+        for name in names[:REVIEWED]:
+            if subscriber.is_subscribed(name) and not self._allows(name):
+                lane = subscriber.lanes.get(name)
+                topic = None if lane is None else topic_of(lane)
+                tell = partial(self._memberships.tell_unsubscribed, topic, subscriber, name, "forbidden")
+                self._memberships.withdraw(name, subscriber, tell)
+        if rest := names[REVIEWED:]:
+            self._later(partial(self._check_names, rest))
+        elif self._has_book():
+            self._place(list(subscriber.lanes))
+
+    def _allows(self, name: str) -> bool:
+        return self._grant.may_subscribe_some(name) if has_wildcard(name) else self._grant.may_subscribe(name)
+
+    def _has_book(self) -> bool:
+        """True if more than plain subscriptions to topics are there, or filters of the rights."""
+        subscriber = self._subscriber
+        if subscriber.book is None and any(self._grant.filters_for(name) for name in subscriber.lanes):
+            subscriber.book = Book(self._grant, subscriber.subscriptions)
+        return subscriber.book is not None
+
+    def _place(self, names: list[str]) -> None:
+        subscriber = self._subscriber
+        for name in names[:REVIEWED]:
+            lane = subscriber.lanes.get(name)
+            if lane is None or self._memberships.place(name, subscriber) or self._grant.may_subscribe(name):
+                continue
+            self._memberships.tell_unsubscribed(topic_of(lane), subscriber, name, "forbidden")
+        if rest := names[REVIEWED:]:
+            self._later(partial(self._place, rest))
+        else:
+            self._enter(self._topics())
+
+    def _enter(self, topics: list[Topic]) -> None:
+        """Enter the topics of the patterns that are newly allowed, from now on."""
+        subscriptions = self._subscriber.book.subscriptions if self._subscriber.book is not None else {}
+        if not any(map(has_wildcard, subscriptions)):
+            return
+        for topic in topics[:COMPARED]:
+            self._memberships.announce(self._subscriber, topic, after=topic.seq)
+        if rest := topics[COMPARED:]:
+            self._later(partial(self._enter, rest))
