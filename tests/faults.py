@@ -1,4 +1,7 @@
-"""A faulty network: a TCP proxy between a client and the server that delays, throttles, stalls, discards and resets."""
+"""A faulty network: a TCP proxy between a client and the server that delays, throttles, stalls, discards and resets.
+
+A faulty disk: a disk that does not answer.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,14 @@ import asyncio
 import contextlib
 import socket
 import struct
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
+
+import pytest
+
+from tests.harness import PATIENCE
 
 PIECE = 4096  # bytes forwarded at a time
 KERNEL_BUFFER = 1 << 15  # small, so that a fault takes effect soon
@@ -100,3 +108,19 @@ class FaultyLine:
                     sink.write(piece)
                     await sink.drain()
         sink.close()
+
+
+class StillDisk:
+    """A disk that does not answer: a thread that calls ``method`` of ``owner`` waits until :attr:`works` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, method: str) -> None:
+        self.asked = threading.Event()
+        self.works = threading.Event()
+        original = getattr(owner, method)
+
+        def wait(*arguments: Any) -> Any:
+            self.asked.set()
+            assert self.works.wait(PATIENCE)
+            return original(*arguments)
+
+        monkeypatch.setattr(owner, method, wait)

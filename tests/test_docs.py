@@ -23,9 +23,17 @@ from msgspec.structs import FieldInfo
 from pubsub.__main__ import COMMANDS
 from pubsub.app import create_app
 from pubsub.client.credentials import API_KEY_VARIABLE, TOKEN_VARIABLE
+from pubsub.protocol.calls import MAX_PAGE
 from pubsub.protocol.errors import ClientNotFound, CloseReason, Draining, Failure, TopicExists
 from pubsub.protocol.replies import Event, HistoryReply, Info, Reply, encode
-from pubsub.protocol.requests import MAX_CLIENT_ID, MAX_HISTORY_LIMIT, MAX_REQUEST_ID, AnyRequest, decode_request
+from pubsub.protocol.requests import (
+    MAX_CLIENT_ID,
+    MAX_HISTORY_LIMIT,
+    MAX_MESSAGES,
+    MAX_REQUEST_ID,
+    AnyRequest,
+    decode_request,
+)
 from pubsub.settings import Settings
 from pubsub.settings_reader import read_settings
 from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_environment, make_settings, on_one_loop
@@ -335,6 +343,8 @@ def test_limits_are_those_of_the_code() -> None:
     assert told["client_id"] == f"1 to {MAX_CLIENT_ID} characters"
     assert told["request_id"] == f"at most {MAX_REQUEST_ID} characters"
     assert told["limit` of a `history"] == f"{MAX_HISTORY_LIMIT:,} messages"
+    assert told["a list of messages over REST"] == f"{MAX_MESSAGES:,} messages"
+    assert told["a page of topics"] == f"{MAX_PAGE:,} topics"
 
 
 # docs/operation.md and .env.example

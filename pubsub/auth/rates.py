@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from pubsub.protocol.errors import Flooding, RateLimited
+from pubsub.protocol.errors import Flooding, LimitExceeded, RateLimited
 
 # Refusals, in bursts, before a client is closed for flooding. They are refilled at its rate, so only a client that
 # sends at more than twice its rate reaches this number.
@@ -73,10 +73,11 @@ class TokenBuckets:
 class Rates:
     """The rate of each client's requests, over all its connections."""
 
-    __slots__ = ("_buckets", "_draws", "_refusals")
+    __slots__ = ("_buckets", "_burst", "_draws", "_refusals")
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float]) -> None:
         burst = max(1.0, burst or rate)
+        self._burst = int(burst)
         self._buckets = TokenBuckets(rate, burst, now)
         self._refusals = TokenBuckets(rate, REFUSALS * burst, now)
         self._draws = sorted({1, max(1, int(burst / DRAWS_PER_BURST))}, reverse=True)
@@ -84,6 +85,16 @@ class Rates:
     def count(self, client: str) -> None:
         """Count a request. Raises RateLimited; Flooding after ``REFUSALS`` bursts of refusals without a pause."""
         if wait := self._buckets.take(client):
+            self._refuse(client, wait)
+
+    def count_list(self, client: str, size: int) -> None:
+        """Count a list of messages in a request that is counted already.
+
+        Raises RateLimited, Flooding; LimitExceeded if there are more than can ever come at once.
+        """
+        if size > self._burst:
+            raise LimitExceeded(f"the rate allows lists of at most {self._burst} messages, got {size}")
+        if size > 1 and (wait := self._buckets.take(client, size - 1)):
             self._refuse(client, wait)
 
     def draw(self, client: str) -> int:

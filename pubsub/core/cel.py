@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from pubsub.core.expressions import VARIABLES, Expression, Refused
-from pubsub.core.views import MAX_BYTES, MAX_BYTES_COSTLY, Allowance, Envelope, Fields, fields_of
+from pubsub.core.views import View, limit_of
 from pubsub.protocol.errors import BadRequest
+from pubsub.protocol.mistakes import shown
 
 MAX_TEXT: Final = 512
+ENGINE_ERRORS: Final = (RuntimeError, ValueError, LookupError, TypeError)
 # The macros that make loops are left out: a map in a map takes 3 s and 1.3 GB with 314 characters.
 _CONFIG: Final = """
 name: "filters"
@@ -22,34 +25,17 @@ stdlib:
 
 
 class Program:
-    """A compiled text. Programs are compared by identity."""
+    """A compiled text. ``view``: what it reads of an event. ``private``: its variables cannot be shared with others,
+    because it has params, or because they keep each text that + makes.
+    """
 
-    def __init__(self, engine: Engine, evaluate: Any, expression: Expression) -> None:
+    __slots__ = ("__weakref__", "activate", "evaluate", "private", "view")
+
+    def __init__(self, evaluate: Any, activate: Any, view: View, *, private: bool) -> None:
         self.evaluate = evaluate
-        self._activation = engine.activation
-        self._variables = expression.variables - {"params"}
-        self._fields: Fields | None = fields_of(expression.paths) if expression.paths else None
-        self._limit = MAX_BYTES_COSTLY if expression.costly else MAX_BYTES // (1 + expression.joins)
-        self._reads_payload = bool(expression.paths)
-        # The key of an Activation that other filters may share; None if this one needs its own: for its params, or
-        # because an Activation keeps all texts that + has made.
-        shared = not expression.joins and "params" not in expression.variables
-        self.shared = (frozenset(expression.paths), frozenset(self._variables), self._limit) if shared else None
-
-    def activation(self, envelope: Envelope, params: dict[str, Any]) -> Any:
-        """The variables for an evaluation. Raises Unreadable, and msgspec's errors."""
-        seen: dict[str, Any] = {"params": params} if self.shared is None else {}
-        if self._reads_payload:
-            allowance, raw = Allowance(self._limit), envelope.message.payload
-            seen["payload"] = self._fields.read(raw, allowance) if self._fields else allowance.decode(raw)
-        for name in self._variables:
-            if name == "topic":
-                seen["topic"] = envelope.topic
-            elif name == "id":
-                seen["id"] = envelope.message.id
-            elif isinstance(envelope.sender, str):
-                seen["from"] = envelope.sender
-        return self._activation(seen)
+        self.activate = activate
+        self.view = view
+        self.private = private
 
 
 class Engine:
@@ -66,9 +52,10 @@ class Engine:
             variables=dict.fromkeys(VARIABLES, cel.Type.DYN) | dict.fromkeys(("id", "topic", "from"), cel.Type.STRING),
         )
         self._compile = env.compile
-        self.activation = env.Activation
+        self._activate = env.Activation
         self._booleans = ("BOOL", "DYN")
-        self._check_params = self._compile("params == params")
+        self._search = self._compile("''.matches(params) in [true, false]")
+        self._views: WeakValueDictionary[object, View] = WeakValueDictionary()
 
     def compile(self, text: str) -> Program:
         """Compile a text. Raises BadRequest that says where it is wrong."""
@@ -83,18 +70,28 @@ class Engine:
             if kind not in self._booleans:
                 raise BadRequest(f"filter: expected a condition, got a value of type {kind.lower()}")
             expression = Expression(alone.serialize())
+            for pattern in expression.patterns:
+                if not self._succeeds(self._search, pattern):
+                    raise Refused(f"matches: not a regular expression: {shown(pattern)}")
             # A value that is not a boolean becomes false. The line break ends a comment.
             whole = self._compile(f"({text}\n) == true")
-            whole.eval(self.activation({}))  # the engine plans the evaluation at the first one
+            whole.eval(self._activate({}))  # the engine plans the evaluation at the first one
         except Refused as refused:
             raise BadRequest(f"filter: {refused}") from None
-        except RuntimeError as error:
+        except ENGINE_ERRORS as error:
             raise BadRequest(f"filter: {explained(str(error), text)}") from None
-        return Program(self, whole.eval, expression)
+        private = expression.joins > 0 or "params" in expression.variables
+        return Program(whole.eval, self._activate, self._view(expression), private=private)
 
-    def accepts(self, params: dict[str, Any]) -> bool:
-        """True if the engine can read all of ``params``."""
-        return self._check_params.eval(self.activation({"params": params})).value() is True
+    def _view(self, expression: Expression) -> View:
+        key = (frozenset(expression.paths), frozenset(expression.variables - {"params"}), limit_of(expression))
+        found = self._views.get(key)
+        if found is None:
+            found = self._views[key] = View(*key)
+        return found
+
+    def _succeeds(self, probe: Any, value: object) -> bool:
+        return probe.eval(self._activate({"params": value})).value() is True
 
 
 def _is_unicode(text: str) -> bool:

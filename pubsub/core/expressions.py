@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from pubsub.core.regexes import MAX_SIZE, Unfit, size_of
+
 VARIABLES: Final = ("payload", "id", "topic", "from", "params")
-# A regular expression costs up to 0.5 µs for a byte, and `contains` a comparison for each byte of a long text: such
-# calls are few, and only small payloads pay for them.
+# `matches` costs up to 1 µs for a byte, and `contains` compares both texts at each byte: such calls are few, and the
+# fields of the payload that such a filter reads are small.
 MAX_COSTLY: Final = 2
-MAX_PATTERN: Final = 100  # characters: RE2 compiles the pattern at each evaluation, 1 ms for a thousand instructions
-MAX_REPEATS: Final = 64
 
 Path = tuple[str, ...]
 _Fields = dict[int, list[bytes]]
@@ -34,7 +34,7 @@ class Refused(ValueError):
 class Expression:
     """The reads and the calls of an expression.
 
-    ``paths``: what it reads of the payload; the empty path is all of it. ``variables``: those that it reads beside that.
+    ``paths``: what it reads of the payload; the empty path is all of it. ``variables``: those that it reads beside it.
     """
 
     def __init__(self, serialized: bytes) -> None:
@@ -42,6 +42,7 @@ class Expression:
         self.variables: set[str] = set()
         self.joins = 0  # calls of +, each of which may make a longer text
         self.costly = 0
+        self.patterns: list[str] = []  # those of matches
         checked = _fields(_fields(serialized)[_ANY_VALUE][0])
         self._visit(_fields(checked[_CHECKED_EXPR][0]))
         if self.costly > MAX_COSTLY:
@@ -93,8 +94,19 @@ class Expression:
 
     def _check_search(self, function: str, wanted: str | None) -> None:
         if function == "matches":
-            _check_pattern(wanted)
+            self._add_pattern(wanted)
         self.costly += function == "matches" or wanted is None
+
+    def _add_pattern(self, pattern: str | None) -> None:
+        if pattern is None:
+            raise Refused("matches: expected a literal")
+        self.patterns.append(pattern)
+        try:
+            size = sum(map(size_of, self.patterns))
+        except Unfit as unfit:
+            raise Refused(f"matches: {unfit}") from None
+        if size > MAX_SIZE:
+            raise Refused(f"matches: expected at most {MAX_SIZE} characters and repetitions of them in all, got {size}")
 
 
 def _path(node: _Fields) -> tuple[str | None, Path]:
@@ -127,22 +139,6 @@ def _string(node: _Fields) -> str | None:
     """The value of a string literal."""
     found = _fields(node[_CONST][0]).get(_CONST_STRING) if _CONST in node else None
     return found[0].decode() if found else None
-
-
-def _check_pattern(pattern: str | None) -> None:
-    """Raise Refused for a regular expression that may be expensive. RE2 is linear, but a byte may cost 0.5 µs."""
-    if pattern is None:
-        raise Refused("matches: expected a literal")
-    if len(pattern) > MAX_PATTERN:
-        raise Refused(f"matches: expected at most {MAX_PATTERN} characters, got {len(pattern)}")
-    if re.search(r"\\[pP]", pattern):
-        raise Refused(r"matches: \p and \P cannot be used")
-    counts = [max(int(low), int(high or 0)) for low, high in re.findall(r"\{(\d{1,9})(?:,(\d{0,9}))?\}", pattern)]
-    repeats = 1
-    for count in counts:
-        repeats = repeats * count if "){" in pattern else repeats + count
-    if repeats > MAX_REPEATS:
-        raise Refused(f"matches: expected counted repetitions of at most {MAX_REPEATS} in all")
 
 
 def _check_zone(function: str, zone: str | None) -> None:

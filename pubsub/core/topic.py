@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pubsub.core.log import TopicLog
 
 REMOVED_AT_ONCE: Final = 200  # expired events that one publish removes: it adds only one, so all are soon gone
+# Events that may wait for their delivery piece by piece. Beyond it, each new event has one piece delivered.
+PENDING_BYTES: Final = 2 * 1024 * 1024
 
 
 class Page(NamedTuple):
@@ -32,11 +34,11 @@ class Topic:
 
     ``ring`` has the newest events, without a missing ``seq``: all that are kept in memory. ``first`` is the oldest
     that the journal holds, 0 if it holds none itself. ``stored_bytes``: what it holds of the topic. ``expiring``: some
-    events have a time to live.
+    events have a time to live. ``uses`` changes with each subscription that may be the only one.
     """
 
-    __slots__ = ("_pending", "_pending_bytes", "epoch", "expiring", "first", "history", "lanes", "log", "name",
-                 "options", "ring", "seq", "stored_bytes")  # fmt: skip
+    __slots__ = ("_flush_at", "_pending", "_pending_bytes", "epoch", "expiring", "first", "history", "lanes", "log",
+                 "name", "options", "ring", "seq", "stored_bytes", "uses")  # fmt: skip
 
     def __init__(self, name: str, epoch: str, options: TopicOptions, log: TopicLog, *, ring_size: int) -> None:
         assert options.history is not None, "the Broker fills in its default"
@@ -51,8 +53,10 @@ class Topic:
         self.expiring = options.ttl_sec is not None
         self.ring = Ring(ring_size)
         self.lanes: tuple[Lane, ...] = ()
+        self.uses = 0
         self._pending: list[StoredEvent] = []
         self._pending_bytes = 0
+        self._flush_at = BATCH_BYTES
 
     def restore(self, *, seq: int, newest: Sequence[StoredEvent], expiring: bool) -> None:
         """Continue from the state in the journal."""
@@ -89,18 +93,47 @@ class Topic:
             return False
         self._pending.append(event)
         self._pending_bytes += len(event.text)
-        if self._pending_bytes >= BATCH_BYTES:
-            self.flush()
+        if self._pending_bytes >= self._flush_at:
+            self.flush_piece()
             return False
         return len(self._pending) == 1
 
-    def flush(self) -> None:
-        """Deliver the pending events. Must be called before a change of membership, to keep the order."""
-        if self._pending:
+    def add_all(self, events: Sequence[StoredEvent]) -> bool:
+        """Add events that were published together, like :meth:`add`; they wait for :meth:`flush_piece`."""
+        if self.lanes:
+            self._flush_at = PENDING_BYTES
+        return any([self.add(event) for event in events])
+
+    def flush_piece(self) -> bool:
+        """Deliver the pending events: all of them, or a batch if a list waits. Returns True if some still wait.
+
+        To write a list of 1 MiB to 500 subscribers takes 50 ms.
+        """
+        if self._flush_at > BATCH_BYTES and (count := self._count_batch()) < len(self._pending):
+            pending, self._pending = self._pending[:count], self._pending[count:]
+            self._pending_bytes -= sum(len(event.text) for event in pending)
+        else:
             pending, self._pending = self._pending, []
             self._pending_bytes = 0
+            self._flush_at = BATCH_BYTES
+        if pending:
             for lane in self.lanes:
                 lane.deliver(pending)
+        return self._flush_at > BATCH_BYTES
+
+    def flush(self) -> None:
+        """Deliver all pending events. Must be called before a change of membership, to keep the order."""
+        self._flush_at = BATCH_BYTES
+        self.flush_piece()
+
+    def _count_batch(self) -> int:
+        """The number of pending events in the next batch."""
+        size = 0
+        for count, event in enumerate(self._pending, 1):
+            size += len(event.text)
+            if size >= BATCH_BYTES:
+                return count
+        return len(self._pending)
 
     def find_lane(self, encoding: Encoding, matcher: Matcher | None) -> Lane | None:
         """The lane of the subscribers with this encoding and this filter, if there is one."""
@@ -111,6 +144,7 @@ class Topic:
 
     def add_lane(self, lane: Lane) -> None:
         """Add a lane. Lanes without a filter come first: they need not wait for evaluations."""
+        self.uses += 1
         self.lanes = (lane, *self.lanes) if lane.matcher is None else (*self.lanes, lane)
 
     @property

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from pubsub.auth.identity import Identity
+from pubsub.auth.permissions import NOTHING
 from pubsub.http.identities import IDENTITIES, IDENTITY
 from pubsub.http.origins import ORIGINS
 from pubsub.http.routes import RouteRole, find_route
@@ -48,6 +49,8 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
 def check_role(identity: Identity, role: RouteRole) -> None:
     """Raises Forbidden."""
     match role:
+        case RouteRole.PUBLISH:
+            allowed = identity.publishes != NOTHING
         case RouteRole.READ:
             allowed = identity.sees_all
         case RouteRole.ADMIN:

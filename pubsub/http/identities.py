@@ -131,12 +131,22 @@ class Identities:
         return wait
 
     def count(self, request: web.Request, identity: Identity, client_id: str = "") -> None:
-        """Raises RateLimited for a client over its rate. A client without a name is known by its network."""
+        """Count a request. Raises RateLimited for a client over its rate. ``client_id``: the name that it claims."""
         if self._rates is not None:
-            self._rates.count(identity.client_id or client_id or f"address {network_of(address_of(request))}")
+            self._rates.count(client_id or _owner_of(request, identity))
+
+    def count_list(self, request: web.Request, identity: Identity, size: int) -> None:
+        """Count the messages of a list. Raises RateLimited, LimitExceeded."""
+        if self._rates is not None:
+            self._rates.count_list(_owner_of(request, identity), size)
 
 
 IDENTITIES: Final = web.AppKey("identities", Identities)
+
+
+def _owner_of(request: web.Request, identity: Identity) -> str:
+    """The client of a rate. One without a name is known by its network."""
+    return identity.client_id or f"address {network_of(address_of(request))}"
 
 
 def network_of(address: str) -> str:

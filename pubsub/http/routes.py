@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from types import UnionType
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import clients, handshake, health, sse, topics
+from pubsub.http import clients, handshake, health, messages, rules, sse, topics
 from pubsub.protocol import answers
+from pubsub.protocol.calls import HistoryQuery, NewMessages, StreamQuery, TopicsQuery, TopicStreamQuery
 from pubsub.protocol.requests import NewTopic
 
 
@@ -22,20 +24,25 @@ class RouteRole(enum.Enum):
     HANDSHAKE = enum.auto()  # the handshake of the WebSocket has rules of its own
     STREAM = enum.auto()  # a stream of events too
     IDENTIFIED = enum.auto()  # any key or token; the answer shows only what its holder may subscribe to
+    PUBLISH = enum.auto()  # a key that may publish, or a token that may publish to some topic; the handler asks for it
     READ = enum.auto()  # a key of any role, or a token with ``admin``
     ADMIN = enum.auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """``request`` and ``response`` are the types of the bodies; None is no body."""
+    """``request`` and ``response`` are the types of the bodies, ``query`` is that of the parameters; None is none.
+
+    A union of types: one of them, as the client chooses.
+    """
 
     method: str
     path: str
     handler: Handler
     role: RouteRole
-    request: type[Struct] | None = None
-    response: type[Struct] | None
+    request: type[Struct] | UnionType | None = None
+    response: type[Struct] | UnionType | None
+    query: type[Struct] | None = None
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -47,15 +54,23 @@ ROUTES: Final = (
     Route(method="POST", path="/topics", handler=topics.create_topic, role=RouteRole.ADMIN,
           request=NewTopic, response=answers.TopicCreated),
     Route(method="GET", path="/topics", handler=topics.list_topics, role=RouteRole.IDENTIFIED,
-          response=answers.TopicList),
+          query=TopicsQuery, response=answers.TopicList | answers.TopicPage),
     Route(method="GET", path="/topics/{name}", handler=topics.describe_topic, role=RouteRole.IDENTIFIED,
           response=answers.TopicDescription),
     Route(method="DELETE", path="/topics/{name}", handler=topics.delete_topic, role=RouteRole.ADMIN,
           response=answers.TopicDeleted),
+    Route(method="POST", path="/topics/{name}/messages", handler=messages.publish_messages, role=RouteRole.PUBLISH,
+          request=NewMessages, response=answers.Published),
+    Route(method="GET", path="/topics/{name}/messages", handler=messages.read_messages, role=RouteRole.IDENTIFIED,
+          query=HistoryQuery, response=answers.KeptMessages),
+    Route(method="DELETE", path="/topics/{name}/messages", handler=messages.purge_messages, role=RouteRole.ADMIN,
+          response=answers.Purged),
     Route(method="GET", path="/topics/{name}/events", handler=sse.open_topic_stream, role=RouteRole.STREAM,
-          response=None),
+          query=TopicStreamQuery, response=None),
     Route(method="GET", path="/events", handler=sse.open_stream_of_query, role=RouteRole.STREAM,
-          response=None),
+          query=StreamQuery, response=None),
+    Route(method="GET", path="/rules", handler=rules.list_rules, role=RouteRole.ADMIN,
+          response=answers.RuleList),
     Route(method="GET", path="/health", handler=health.health, role=RouteRole.NONE,
           response=answers.Health),
     Route(method="GET", path="/stats", handler=health.stats, role=RouteRole.IDENTIFIED,

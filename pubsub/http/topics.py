@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
-from pubsub.core.log import Done
+from pubsub.auth.identity import Identity
+from pubsub.core.broker import Broker
 from pubsub.core.ring import Ring
 from pubsub.core.topic import Topic
 from pubsub.http.app_keys import BROKER
 from pubsub.http.identities import IDENTITY
+from pubsub.http.query import read_query
 from pubsub.http.rendering import ROWS_AT_ONCE, read_text, render, render_bytes, render_rows
+from pubsub.http.waiting import ended
 from pubsub.protocol.answers import TopicCreated, TopicDeleted, TopicDescription, TopicRow
-from pubsub.protocol.errors import Failure
+from pubsub.protocol.calls import TopicsQuery, check_names
 from pubsub.protocol.mistakes import explain
 from pubsub.protocol.replies import encode
-from pubsub.protocol.requests import OVERFLOWS, NewTopic, TopicOptions
+from pubsub.protocol.requests import OVERFLOWS, NewTopic
+
+PAGING: Final = frozenset(TopicsQuery.__struct_fields__)
+DESCRIBED_AT_ONCE: Final = 10  # topics, whose rings have up to ROWS_AT_ONCE messages in each
+LOWEST: Final = "\0"  # what a name must end with to be the next one after it
 
 _decode_new_topic = msgspec.json.Decoder(NewTopic).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 async def create_topic(request: web.Request) -> web.Response:
@@ -30,26 +38,28 @@ async def create_topic(request: web.Request) -> web.Response:
         wanted = _decode_new_topic(text)
     except (msgspec.MsgspecError, RecursionError) as error:
         explain(error, text, OVERFLOWS)
-    options = TopicOptions(**{name: getattr(wanted, name) for name in TopicOptions.__struct_fields__})
-    await ended(partial(request.app[BROKER].create_topic, wanted.name, options))
+    chosen = {name: getattr(wanted, name) for name in _decode_fields(text) if name != "name"}
+    broker = request.app[BROKER]
+    await ended(partial(broker.create_topic, wanted.name, broker.rules.options_of(wanted.name, chosen)))
     return render(TopicCreated(topic=wanted.name), status=201)
 
 
 async def describe_topic(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     request[IDENTITY].require_subscribe(name)
-    topic = request.app[BROKER].find_topic(name)
+    return render(await describe(request.app[BROKER].find_topic(name)))
+
+
+async def describe(topic: Topic) -> TopicDescription:
     kept = topic.stored_bytes if topic.first else await ring_bytes(topic.ring)
-    return render(
-        TopicDescription(
-            name=topic.name,
-            epoch=topic.epoch,
-            seq=topic.seq,
-            messages=topic.seq,
-            subscribers=topic.subscribers,
-            bytes=kept,
-            options=topic.options,
-        )
+    return TopicDescription(
+        name=topic.name,
+        epoch=topic.epoch,
+        seq=topic.seq,
+        messages=topic.seq,
+        subscribers=topic.subscribers,
+        bytes=kept,
+        options=topic.options,
     )
 
 
@@ -60,7 +70,8 @@ async def ring_bytes(ring: Ring) -> int:
     while after < newest and (events := ring.after(after, ROWS_AT_ONCE)):
         total += sum(len(event.text) for event in events)
         after = events[-1].seq
-        await asyncio.sleep(0)
+        if len(events) == ROWS_AT_ONCE:
+            await asyncio.sleep(0)
     return total
 
 
@@ -70,15 +81,10 @@ async def delete_topic(request: web.Request) -> web.Response:
     return render(TopicDeleted(topic=name))
 
 
-async def ended(begin: Callable[[Done], None]) -> None:
-    """Wait for the end of what the Broker may end later. Raises the Failure that it ends with."""
-    end: asyncio.Future[Failure | None] = asyncio.get_running_loop().create_future()
-    begin(lambda failure: None if end.done() else end.set_result(failure))
-    if (failure := await end) is not None:
-        raise failure
-
-
 async def list_topics(request: web.Request) -> web.Response:
+    """All topics; or a page of them with all that is known, if any parameter of a page is given."""
+    if not PAGING.isdisjoint(request.query):
+        return await list_page(request)
     identity = request[IDENTITY]
 
     def row(topic: Topic) -> bytes | None:
@@ -87,3 +93,30 @@ async def list_topics(request: web.Request) -> web.Response:
         return encode(TopicRow(topic.name, topic.subscribers))
 
     return render_bytes(b'{"topics":[%b]}' % await render_rows(request.app[BROKER].topics, row))
+
+
+async def list_page(request: web.Request) -> web.Response:
+    wanted = read_query(request, TopicsQuery)
+    check_names(wanted)
+    page = await find_page(request.app[BROKER], request[IDENTITY], wanted)
+    rows: list[bytes] = []
+    for number, topic in enumerate(page[: wanted.limit], 1):
+        rows.append(encode(await describe(topic)))
+        if number % DESCRIBED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    following = page[wanted.limit - 1].name if len(page) > wanted.limit else None
+    return render_bytes(b'{"topics":[%b],"next":%b}' % (b",".join(rows), encode(following)))
+
+
+async def find_page(broker: Broker, identity: Identity, wanted: TopicsQuery) -> list[Topic]:
+    """The topics of a page, and one more if there are more. They are looked for in slices: most may be hidden."""
+    found: list[Topic] = []
+    first = max(wanted.prefix, wanted.after + LOWEST if wanted.after else "")
+    while True:
+        slice_ = broker.topics_from(first, ROWS_AT_ONCE)
+        within = [topic for topic in slice_ if topic.name.startswith(wanted.prefix)]
+        found += [topic for topic in within if identity.may_subscribe(topic.name)]
+        if len(found) > wanted.limit or len(within) < ROWS_AT_ONCE:
+            return found[: wanted.limit + 1]
+        first = within[-1].name + LOWEST
+        await asyncio.sleep(0)

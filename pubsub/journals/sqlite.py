@@ -11,77 +11,32 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from msgspec import UNSET
-
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
-from pubsub.core.journal import JournalError, StoredTopic, random_epoch, sender_of
-from pubsub.journals.operations import Append, AppendAll, Create, Delete, Mark, Operation, Purge, Result, TopicHandle
+from pubsub.core.journal import JournalError, StoredTopic, random_epoch
+from pubsub.journals.operations import Create, Mark, Operation, Result
 from pubsub.journals.reader import Reader, stored_events
+from pubsub.journals.results import Results
 from pubsub.journals.store import EventRow, Store, TopicRow
+from pubsub.journals.topic_log import READ_BYTES, LogParts, SqliteLog
 from pubsub.journals.worker import Worker
 from pubsub.journals.writer import Writer
-from pubsub.protocol.errors import Failure
 from pubsub.system.cores import SharedCore
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Host
-    from pubsub.core.log import Done, Found, Placed, Publisher, Purged
-    from pubsub.core.topic import Topic
-    from pubsub.protocol.requests import Publish, TopicOptions
+    from pubsub.core.log import Done
+    from pubsub.protocol.requests import TopicOptions
 
 log = logging.getLogger(__name__)
 
 CLEAN_UP_PERIOD: Final = 1.0  # seconds
-READ_BYTES: Final = 64 * 1024  # read at a time, and one event more: memory that a stalled subscriber may take
 # Bytes that are not on disk yet. Beyond it, publishers to durable topics are not read from.
 UNWRITTEN_BYTES: Final = 16 * 1024 * 1024
-APPEND_BYTES: Final = 500  # memory of a publish without its payload
-
-
-def _size(request: Publish) -> int:
-    return APPEND_BYTES + len(request.message.payload)
-
-
-class SqliteLog(TopicHandle):
-    """One topic (TopicLog). ``purged``: no event up to this ``seq`` may be read any more."""
-
-    __slots__ = ("_journal", "purged", "topic")
-
-    topic: Topic
-
-    def __init__(self, journal: SqliteJournal, name: str, epoch: str, options: TopicOptions, number: int = 0) -> None:
-        super().__init__(name, epoch, options, number)
-        self._journal = journal
-        self.purged = 0
-
-    def append(self, request: Publish, publisher: Publisher) -> None:
-        self._journal.append(self, request, publisher)
-
-    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
-        self._journal.append_all(self, requests, client_id, done)
-
-    def purge(self, done: Purged) -> None:
-        self._journal.purge(self, done)
-
-    def read(self, after: int, until: int, limit: int, done: Found) -> None:
-        self._journal.read(self, after, until, limit, done)
-
-    def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
-        self._journal.find_missing(self, after, until, done)
-
-    def delete(self, done: Done) -> None:
-        self._journal.delete(self, done)
-
-
-def _log_of(operation: Append | AppendAll | Create | Purge) -> SqliteLog:
-    assert isinstance(operation.log, SqliteLog), "the loop's operations have the whole log"
-    return operation.log
 
 
 class SqliteJournal:
@@ -113,52 +68,17 @@ class SqliteJournal:
         self._writing = Worker("journal-writer", post)
         self._reader = Reader(directory, post)
         self._core = core
-        self._logs: dict[int, SqliteLog] = {}
+        self._parts = LogParts(self._add, self._reader, clock, now)
+        self._results = Results(defer)
         self._waiting: deque[Operation] = deque()  # the writing thread takes from it
-        self._unwritten_bytes = 0
         self._when_writable: list[Callable[[], None]] = []
         self._busy = False  # a group is being written, or will be at the end of the tick
         self._cleans_up = False
         self._closed = False
 
-    # The topics' calls
-
-    def create(self, name: str, options: TopicOptions, done: Done) -> None:
-        self._add(Create(SqliteLog(self, name, random_epoch(), options), done))
-
-    def delete(self, log: SqliteLog, done: Done) -> None:
-        self._add(Delete(log, done))
-
-    def append(self, log: SqliteLog, request: Publish, publisher: Publisher) -> None:
-        sender = sender_of(log.options, publisher.client_id) if log.options.sender else UNSET  # saves a call
-        self._add(Append(log, request, publisher, self._clock.timestamp(), sender))
-        self._unwritten_bytes += _size(request)
-        publisher.wait(request)
-
-    def append_all(self, log: SqliteLog, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
-        self._add(AppendAll(log, requests, done, self._clock.timestamp(), sender_of(log.options, client_id)))
-        self._unwritten_bytes += sum(map(_size, requests))
-
-    def purge(self, log: SqliteLog, done: Purged) -> None:
-        self._add(Purge(log, done))
-
-    def read(self, log: SqliteLog, after: int, until: int, limit: int, done: Found) -> None:
-        def read(store: Store) -> Sequence[StoredEvent]:
-            return self._events(store.read(log.number, after, until, limit, READ_BYTES, self._now()))
-
-        def take(page: Sequence[StoredEvent] | Failure) -> None:
-            if not isinstance(page, Failure) and page and page[0].seq <= log.purged:  # after the page was read
-                page = [event for event in page if event.seq > log.purged]
-            done(page)
-
-        self._reader.read(read, take)
-
-    def find_missing(self, log: SqliteLog, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
-        self._reader.read(lambda store: store.is_missing(log.number, after, until, self._now()), done)
-
     @property
     def full(self) -> bool:
-        return self._unwritten_bytes > UNWRITTEN_BYTES
+        return self._results.pending_bytes > UNWRITTEN_BYTES
 
     def call_when_writable(self, callback: Callable[[], None]) -> None:
         self._when_writable.append(callback)
@@ -166,7 +86,7 @@ class SqliteJournal:
     # Start and end
 
     def attach(self, host: Host) -> None:
-        self._host = host
+        self._host = self._results.host = host
 
     def restore(self) -> None:
         try:
@@ -177,12 +97,12 @@ class SqliteJournal:
             raise JournalError(f"{self._directory}: {error}") from error
         log.info(
             "Journal opened: %(directory)s (topics: %(topics)d)",
-            {"directory": str(self._directory), "topics": len(self._logs)},
+            {"directory": str(self._directory), "topics": len(self._results.logs)},
         )
         self._start_clean_up()
 
     def _restore(self, store: Store, row: TopicRow) -> None:
-        handle = self._logs[row.number] = SqliteLog(self, row.name, row.epoch, row.options, row.number)
+        handle = self._results.logs[row.number] = SqliteLog(self._parts, row.name, row.epoch, row.options, row.number)
         newest: list[StoredEvent] = []
         after = max(row.seq - self._host.ring_size(row.options), row.first - 1)
         # Expired events too: a ring has every seq.
@@ -203,21 +123,29 @@ class SqliteJournal:
             )
         )
 
+    def create(self, name: str, options: TopicOptions, done: Done) -> SqliteLog:
+        handle = SqliteLog(self._parts, name, random_epoch(), options)
+        self._add(Create(handle, done))
+        return handle
+
     def call_after(self, callback: Callable[[], None]) -> None:
-        if self._busy:
+        if self._busy or self._results:
             self._add(Mark(callback))
         else:
             callback()
 
     def close(self) -> None:
-        """Release files and threads. This waits for the disk."""
+        """Release files and threads. This waits for the disk; a second call does nothing."""
+        if self._closed:
+            return
         self._closed = True
         self._reader.close()
         self._writing.close(self._writer.close)
 
     # Writing
 
-    def _add(self, operation: Operation) -> None:
+    def _add(self, operation: Operation, size: int = 0) -> None:
+        self._results.pending_bytes += size
         self._waiting.append(operation)
         if not self._busy:
             self._set_busy(True)
@@ -236,96 +164,28 @@ class SqliteJournal:
             self._write()  # first, so that the disk does not wait for the rest
         else:
             self._set_busy(False)
-        self._take(result)
-        for operation in group:
-            self._run_alone(partial(self._end, operation))
+        self._note_failure(result.failure)
+        self._results.add([*group, Mark(self._let_publish)], result.extents)
         self._start_clean_up()
+
+    def _let_publish(self) -> None:
         waiting, self._when_writable = self._when_writable, []
         for callback in waiting:
-            self._run_alone(callback)
+            try:
+                callback()
+            except Exception:  # the others may publish all the same
+                self._results.log_fault()
 
     def _set_busy(self, busy: bool) -> None:
         """Offer the core meanwhile: if there is only one, the writing thread waits for it three times in a commit."""
         self._busy = self._core.wanted = busy
 
-    @staticmethod
-    def _run_alone(step: Callable[[], None]) -> None:
-        """Run one step of many: an exception must not keep the outcome from the others."""
-        try:
-            step()
-        except Exception:
-            log.exception("Internal error at the end of a group of the journal")
-
-    def _end(self, operation: Operation) -> None:
-        match operation:
-            case Append():
-                self._end_append(operation)
-            case AppendAll():
-                self._end_append_all(operation)
-            case Create():
-                self._end_create(operation)
-            case Purge():
-                self._end_purge(operation)
-            case Delete():
-                if operation.failure is None:
-                    handle = self._logs.pop(operation.log.number)
-                    self._host.remove_topic(handle.topic)
-                operation.done(operation.failure)
-            case Mark():
-                operation.done()
-
-    def _end_create(self, operation: Create) -> None:
-        if operation.failure is None:
-            handle = _log_of(operation)
-            handle.number = operation.number
-            self._logs[operation.number] = handle
-            handle.topic = self._host.add_topic(StoredTopic(handle.name, handle.epoch, handle.options, handle, first=1))
-        operation.done(operation.failure)
-
-    def _end_append(self, operation: Append) -> None:
-        publisher, request = operation.publisher, operation.request
-        self._unwritten_bytes -= _size(request)
-        assert publisher is not None, "append was given one"
-        if operation.event is not None:
-            topic = _log_of(operation).topic
-            if operation.event.expires < inf:
-                self._host.begin_to_expire(topic)
-            self._host.deliver(topic, operation.event)
-            publisher.published(request, operation.seq, operation.ts)
-        elif operation.failure is not None:
-            publisher.refused(request, operation.failure)
-        else:
-            publisher.repeated(request, operation.seq, operation.ts)
-
-    def _end_append_all(self, operation: AppendAll) -> None:
-        self._unwritten_bytes -= sum(map(_size, operation.requests))
-        if operation.failure is not None:
-            operation.done(operation.failure)
-            return
-        topic = _log_of(operation).topic
-        if any([event.expires < inf for event in operation.events]):
-            self._host.begin_to_expire(topic)
-        self._host.deliver_all(topic, operation.events)
-        operation.done(operation.placements)
-
-    def _end_purge(self, operation: Purge) -> None:
-        if operation.failure is not None:
-            operation.done(operation.failure)
-            return
-        handle = _log_of(operation)
-        handle.purged = handle.topic.seq
-        self._host.forget(handle.topic, lambda _: None)
-        operation.done(operation.count)
-
-    def _take(self, result: Result) -> None:
-        for extent in result.extents:
-            if handle := self._logs.get(extent.number):
-                self._host.trim(handle.topic, extent.first, extent.size)
-        if result.failure and result.failure != self.failure:
-            log.error("Journal fails: %(reason)s", {"reason": result.failure})
-        elif self.failure and not result.failure:
+    def _note_failure(self, failure: str) -> None:
+        if failure and failure != self.failure:
+            log.error("Journal fails: %(reason)s", {"reason": failure})
+        elif self.failure and not failure:
             log.warning("Journal works again")
-        self.failure = result.failure
+        self.failure = failure
 
     # Clean-up
 
@@ -339,7 +199,8 @@ class SqliteJournal:
             self._writing.submit(self._writer.clean_up, self._end_clean_up)
 
     def _end_clean_up(self, result: Result) -> None:
-        self._take(result)
+        self._note_failure(result.failure)
+        self._results.add((), result.extents)
         if result.more:
             self._defer(self._clean_up)  # after a group that waits
         else:

@@ -192,7 +192,7 @@ class Conflict(Failure):
     status = 409
 
     def __init__(self, expected: int, seq: int, *, item: int | None = None) -> None:
-        place = "" if item is None else f"message {item}: "
+        place = "" if item is None else f"[{item}]."
         super().__init__(f"{place}expect_seq: expected {expected}, but the seq of the topic is {seq}")
         self.seq = seq
 

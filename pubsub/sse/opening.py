@@ -96,17 +96,16 @@ class Opening:
             return {self._wanted.names[0]: read_position(text)}
         return CursorPositions(self._streams.cursors.find(text), self._broker.find_topic)
 
-    def subscribe(self, asked: Asked, answer: Callable[[Failure | None], None]) -> None:
+    def subscribe(self, asked: Asked, answer: Callable[[Joining | Failure], None]) -> None:
         """Begin one subscription, then call ``answer``: at once, or later. Raises TopicNotFound, LimitExceeded."""
         rules = self._streams.services.rules
         if rules is not None:
             rules.check_room(self._stream.subscriber, asked.subscription.name)
-        self._broker.subscribe(asked, self._stream.subscriber, partial(self._take, answer))
+        self._broker.subscribe(asked, self._stream.subscriber, answer)
 
-    def _take(self, answer: Callable[[Failure | None], None], found: Joining | Failure) -> None:
-        if isinstance(found, Joining):
-            self._joinings.append(found)
-        answer(found if isinstance(found, Failure) else None)
+    def add(self, joining: Joining) -> None:
+        """Take in a subscription whose topics are entered."""
+        self._joinings.append(joining)
 
     def pass_over(self, asked: Asked, failure: TopicNotFound) -> None:
         """Continue without a topic that is gone, if the client has had others too. Raises the failure otherwise."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsub.auth.rates import Rates, TokenBuckets
-from pubsub.protocol.errors import Flooding, RateLimited
+from pubsub.protocol.errors import Flooding, LimitExceeded, RateLimited
 
 
 class Time:
@@ -131,3 +131,22 @@ def test_of_who_is_forgotten_nothing_is_given_back() -> None:
         rates.count("alice")
     with pytest.raises(RateLimited):
         rates.count("alice")
+
+
+def test_a_list_counts_each_of_its_messages() -> None:
+    time = Time()
+    rates = Rates(10, 10, time)
+    rates.count("alice")
+    rates.count_list("alice", 8)
+    rates.count("alice")
+    rates.count_list("alice", 1)
+    with pytest.raises(RateLimited) as failure:
+        rates.count_list("alice", 3)
+    assert failure.value.retry_after_ms == 100
+    time.now += 0.1
+    rates.count("alice")
+
+
+def test_a_list_that_can_never_come_at_once_is_told_the_limit() -> None:
+    with pytest.raises(LimitExceeded, match="the rate allows lists of at most 10 messages, got 11"):
+        Rates(10, 10, Time()).count_list("alice", 11)

@@ -10,14 +10,18 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import Raw
 
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
+from pubsub.core.event import BATCH_BYTES
+from pubsub.core.filtered_lane import EVALUATIONS
 from pubsub.core.lane import Subscriber
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest, TopicExists, TopicNotFound
 from pubsub.protocol.frames import text_frame
+from pubsub.protocol.requests import Message, Publish, TopicOptions
 from pubsub.websocket.replies import NoReplies
 from pubsub.websocket.session import Session
 from tests.harness import messages_in
@@ -104,6 +108,41 @@ def test_topics_are_made_once_and_ended() -> None:
     with pytest.raises(TopicNotFound):
         broker.delete_topic("a")
     assert broker.topic_count == 0
+
+
+def test_a_list_is_delivered_in_ticks_and_in_order() -> None:
+    """Other clients are served between two ticks. Who subscribes meanwhile gets each message once."""
+    broker, ticks = make_broker()
+    broker.create_topic("a", TopicOptions(history=100))
+    first, late = Client(broker, "first"), Client(broker, "late")
+    first.ask(type="subscribe", topic="a")
+    payload = Raw(b'"%b"' % (b"x" * BATCH_BYTES))
+    requests = [Publish(topic="a", message=Message(ID, payload)) for _ in range(6)]
+    broker.publish_all("a", requests, "", lambda _: None)
+    ticks.end()
+    first.publish("a")
+    assert seqs(first.told) == [1]
+    ticks.end()
+    assert seqs(first.told) == [1, 2]
+    late.ask(type="subscribe", topic="a", last_n=3)
+    assert seqs(first.told) == [1, 2, 3, 4, 5, 6, 7]
+    assert seqs(late.told) == [5, 6, 7]
+    first.publish("a")
+    while ticks.deferred:
+        ticks.end()
+    assert seqs(first.told) == list(range(1, 9))
+    assert seqs(late.told) == [5, 6, 7, 8]
+
+
+def test_each_tick_has_room_for_filters() -> None:
+    broker, ticks = make_broker()
+    broker.create_topic("a")
+    first, publisher = Client(broker, "first"), Client(broker, "publisher")
+    first.ask(type="subscribe", topic="a", filter="payload > 0")
+    for seq in range(1, 2 * EVALUATIONS):
+        publisher.publish("a", 1)
+        ticks.end()
+        assert first.told[-1].get("seq") == seq, "it need not wait for a turn"
 
 
 def test_a_topic_made_again_has_another_epoch_and_counts_from_one() -> None:

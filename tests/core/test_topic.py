@@ -9,7 +9,7 @@ from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
 from pubsub.core.event import BATCH_BYTES, WEBSOCKET_TEXT, Encoding, StoredEvent, WebSocketText
 from pubsub.core.lane import Lane, Subscriber
-from pubsub.core.topic import REMOVED_AT_ONCE, Topic
+from pubsub.core.topic import PENDING_BYTES, REMOVED_AT_ONCE, Topic
 from pubsub.protocol.requests import TopicOptions
 from tests.doubles import NoLog
 from tests.harness import messages_in
@@ -134,6 +134,58 @@ def test_a_full_batch_is_delivered_at_once() -> None:
     assert topic.add(event(2, size=half)) is False
     assert member.written == [[1, 2]]
     assert topic.add(event(3)) is True, "the next one begins anew"
+
+
+def test_a_list_is_delivered_piece_by_piece_and_what_follows_comes_after_it() -> None:
+    topic = make_topic(history=20)
+    member = Member(topic)
+    half = BATCH_BYTES // 2
+    assert topic.add_all([event(seq, size=half) for seq in range(1, 8)]) is True
+    assert member.written == []
+    assert (topic.seq, kept(topic)) == (7, list(range(1, 8))), "it is kept at once"
+    assert topic.flush_piece() is True
+    assert member.written == [[1, 2]]
+    assert topic.add(event(8, size=half)) is False, "others wait already"
+    assert member.written == [[1, 2]]
+    assert [topic.flush_piece() for _ in range(3)] == [True, True, False]
+    assert member.written == [[1, 2], [3, 4], [5, 6], [7, 8]]
+    assert topic.flush_piece() is False
+    assert topic.add(event(9)) is True
+    assert topic.flush_piece() is False
+    assert member.written[4:] == [[9]]
+    topic.add(event(10, size=half))
+    assert topic.add(event(11, size=half)) is False
+    assert member.written[5:] == [[10, 11]], "a full batch is delivered at once, as before the list"
+
+
+def test_a_flush_delivers_all_of_a_list() -> None:
+    """A change of membership must not come between its pieces."""
+    topic = make_topic(history=20)
+    member = Member(topic)
+    topic.add_all([event(seq, size=BATCH_BYTES) for seq in range(1, 6)])
+    assert topic.flush_piece() is True
+    topic.flush()
+    assert member.written == [[1], [2, 3, 4, 5]]
+    assert topic.flush_piece() is False
+
+
+def test_what_waits_for_its_piece_has_a_limit() -> None:
+    topic = make_topic(history=200)
+    member = Member(topic)
+    count = PENDING_BYTES // BATCH_BYTES
+    assert topic.add_all([event(seq, size=BATCH_BYTES) for seq in range(1, count + 4)]) is True
+    assert member.written == [[1], [2], [3], [4]]
+    assert topic.add(event(count + 4, size=BATCH_BYTES)) is False
+    assert member.written == [[1], [2], [3], [4], [5]]
+
+
+def test_a_list_without_subscribers_waits_for_nothing() -> None:
+    topic = make_topic()
+    assert topic.add_all([event(seq, size=BATCH_BYTES) for seq in range(1, 4)]) is False
+    member = Member(topic)
+    assert topic.flush_piece() is False
+    assert topic.add_all([]) is False
+    assert member.written == []
 
 
 def test_every_lane_gets_every_batch_in_its_own_encoding() -> None:

@@ -167,7 +167,7 @@ LONG = "9" * 5000
 BAD = {
     f"{PATH}?last_n=-1": "last_n: expected a whole number",
     f"{PATH}?last_n=many": "last_n: expected a whole number",
-    f"{PATH}?last_n=1&last_n=2": "last_n: expected it once",
+    f"{PATH}?last_n=1&last_n=2": "'last_n': expected once",
     f"{PATH}?lastn=1": "'lastn': unknown here",
     f"{PATH}?topic=trades": "'topic': unknown here",
     f"{PATH}?last_event_id=nonsense": "Last-Event-ID: expected the id of an event of this stream",

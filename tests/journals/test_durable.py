@@ -7,7 +7,6 @@ import json
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from random import Random
@@ -24,6 +23,7 @@ from pubsub.journals.writer import Writer
 from pubsub.protocol.frames import LONG_TEXT
 from pubsub.system.cores import SharedCore
 from pubsub.websocket.replies import PauseReason
+from tests.faults import StillDisk
 from tests.harness import (
     PATIENCE,
     Client,
@@ -41,22 +41,6 @@ from tests.simulation import Parts
 @pytest.fixture
 def data_dir(tmp_path: Path) -> str:
     return str(tmp_path / "data")
-
-
-class StillDisk:
-    """A disk that does not answer: a thread that calls ``method`` of ``owner`` waits until :attr:`works` is set."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, method: str) -> None:
-        self.asked = threading.Event()
-        self.works = threading.Event()
-        original = getattr(owner, method)
-
-        def wait(*arguments: Any) -> Any:
-            self.asked.set()
-            assert self.works.wait(PATIENCE)
-            return original(*arguments)
-
-        monkeypatch.setattr(owner, method, wait)
 
 
 async def create(server: Server, name: str = "t", **options: Any) -> None:
@@ -398,7 +382,7 @@ async def test_row_37_a_disk_that_stands_still_holds_its_publishers_and_no_one_e
             sending = asyncio.create_task(send_many(publisher, count, text))
             await eventually(lambda: bool(journal._when_writable))
             assert not sending.done(), "the server no longer reads from the publishers"
-            assert UNWRITTEN_BYTES < journal._unwritten_bytes < UNWRITTEN_BYTES + 2 * len(text)
+            assert UNWRITTEN_BYTES < journal._results.pending_bytes < UNWRITTEN_BYTES + 2 * len(text)
             await other.subscribe("memory")
             await other.publish("memory", 1)
             assert (await server.get("/health"))["topics"] == 2

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from pubsub.core.clock import Clock
 from pubsub.core.journal import random_epoch
-from pubsub.journals.operations import Append, Create, Delete, Operation, TopicHandle
+from pubsub.journals.operations import Append, AppendAll, Create, Delete, Operation, Purge, TopicHandle
 from pubsub.journals.store import MAX_SEQ, Store
 from pubsub.journals.writer import Writer
-from pubsub.protocol.errors import TopicNotFound
+from pubsub.protocol.errors import NotStored, TopicNotFound
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from tests.harness import new_id
 
@@ -35,8 +35,16 @@ def append(topic: TopicHandle) -> Append:
     return Append(topic, Publish(topic=topic.name, message=Message(new_id(), Raw(b"1"))), None, "2026-01-01T00:00:00Z")
 
 
+def append_all(topic: TopicHandle, count: int) -> AppendAll:
+    return AppendAll(topic, [append(topic).request for _ in range(count)], lambda _: None, "2026-01-01T00:00:00Z")
+
+
 def delete(topic: TopicHandle) -> Delete:
     return Delete(topic, lambda _: None)
+
+
+def purge(topic: TopicHandle) -> Purge:
+    return Purge(topic, lambda _: None)
 
 
 def write(writer: Writer, *group: Operation) -> None:
@@ -91,10 +99,13 @@ def test_what_was_refused_is_taken_back_where_the_disk_has_it_all_the_same(
     coming = make_topic("coming")
     write(writer, append(topic), append(gone))
     refused = [append(topic) for _ in range(100)]
+    lists = append_all(topic, 3)
     with unsynced(monkeypatch):
         for _ in range(2):
-            assert writer.write([*refused, append(gone), delete(gone), Create(coming, lambda _: None)]).failure
+            assert writer.write([lists, *refused, append(gone), delete(gone), Create(coming, lambda _: None)]).failure
             assert all(each.failure is not None and each.event is None for each in refused)
+            assert lists.failure is not None
+            assert not lists.events
     again = Append(topic, refused[0].request, None, "2026-01-01T00:00:00Z")
     result = writer.write([again])
     assert again.event is not None
@@ -106,4 +117,23 @@ def test_what_was_refused_is_taken_back_where_the_disk_has_it_all_the_same(
         len(event.text) for event in writer.open().read(topic.number, 0, MAX_SEQ, 10, 1_000_000, now=0)
     )
     create(writer, coming)
+    writer.close()
+
+
+def test_a_conflict_in_a_group_that_fails_is_a_failure_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its seq counts messages that are not on disk: the publisher must not be told of it."""
+    writer = make_writer(tmp_path)
+    topic = create(writer, make_topic("t", dedup_sec=60))
+    first = append(topic)
+    again = Append(topic, first.request, None, first.ts)
+    late = append(topic)
+    late.request = structs.replace(late.request, expect_seq=0)
+    with unsynced(monkeypatch):
+        assert writer.write([first, again, late]).failure
+    assert [type(each.failure) for each in (first, again, late)] == [NotStored] * 3
+    alone = Append(topic, late.request, None, late.ts)
+    write(writer, alone)
+    assert alone.seq == 1
     writer.close()

@@ -108,6 +108,16 @@ class World:
                     self._posted.get(timeout=PATIENCE)()
         self._run_deferred()
 
+    def write_group(self) -> None:
+        """Write what waits as one group, and take the first turn of its results."""
+        self.take_turn()
+        self._posted.get(timeout=PATIENCE)()
+
+    def take_turn(self) -> None:
+        """Run what is deferred so far."""
+        for _ in range(len(self._deferred)):
+            self._deferred.pop(0)()
+
     def _run_deferred(self) -> None:
         while self._deferred:
             self._deferred.pop(0)()
@@ -169,6 +179,18 @@ class World:
             else:
                 self._posted.get(timeout=PATIENCE)()
 
+    def hold_results(self) -> Callable[[], None]:
+        """Keep the results of the writing thread from now on; the returned function waits for the next one."""
+        assert self.durable is not None
+        results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.durable._writing._post = results.put
+        self._run_deferred()
+
+        def wait() -> None:
+            results.get(timeout=PATIENCE)
+
+        return wait
+
     def hold_reads(self) -> Callable[[], list[Callable[[], None]]]:
         """Keep the pages that are read from now on; the result waits for them and returns them."""
         if self.durable is None:
@@ -200,5 +222,5 @@ class Member:
 
     @property
     def facts(self) -> list[Any]:
-        """The facts that were told: the ``seq`` of an event, the first and last ``seq`` of a gap."""
+        """The messages in short: the ``seq`` of an event, the first and last ``seq`` of a gap."""
         return [told["seq"] if told["type"] == "event" else (told["from_seq"], told["to_seq"]) for told in self.told]

@@ -132,7 +132,7 @@ def test_the_body_of_an_error_is_json_with_its_text(text: str) -> None:
 
 def test_a_conflict_tells_the_seq_and_its_place_in_a_list() -> None:
     failure = Conflict(17, 18, item=2)
-    assert str(failure) == "message 2: expect_seq: expected 17, but the seq of the topic is 18"
+    assert str(failure) == "[2].expect_seq: expected 17, but the seq of the topic is 18"
     assert json.loads(error_body(failure.rest_text, failure.details)) == {"error": str(failure), "seq": 18}
     reply = json.loads(encode(error_reply(failure, "r", "now")))
     assert reply["error"] == {"code": "CONFLICT", "message": str(failure), "seq": 18}
