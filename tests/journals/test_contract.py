@@ -181,7 +181,7 @@ def test_a_list_with_a_conflict_leaves_nothing_behind(world: World) -> None:
     first = message(expect_seq=1)
     outcome = world.publish_all(first, message(expect_seq=2), message(expect_seq=2))
     assert isinstance(outcome, Conflict)
-    assert (str(outcome)[:10], outcome.seq) == ("message 2:", 3)
+    assert (str(outcome)[:14], outcome.seq) == ("[2].expect_seq", 3)
     assert member.told == []
     assert world.publish_all(first, message(expect_seq=2)) == placed(2, 3), "the ids are not known"
     assert member.facts == [2, 3]
