@@ -93,6 +93,7 @@ def make_broker(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoo
         memory=MemoryJournal(clock),
         ring_size=settings.ring_buffer_size,
         max_topics=settings.max_topics,
+        max_filters=settings.max_filters_per_topic,
         make_durable=partial(make_journal, Path(settings.data_dir), clock, loop, core),
         rules=make_topic_rules(settings),
         call_later=loop.call_later,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Placement:
-    """See the module. ``index`` has all patterns. ``max_filters``: the most filters of one topic that differ."""
+    """See the module. ``index`` has all patterns. ``max_filters``: the most filters of one topic that differ; 0 is no limit."""
 
     def __init__(self, clock: Clock, evaluator: Evaluator, filters: Filters, max_filters: int) -> None:
         self.index = PatternIndex()
@@ -58,7 +58,7 @@ class Placement:
         if matcher is None:
             lane = Lane(topic, encoding)
         else:
-            if topic.filter_count >= self._max_filters and not topic.has_filter(matcher):
+            if self._max_filters and topic.filter_count >= self._max_filters and not topic.has_filter(matcher):
                 raise LimitExceeded(f"topic '{topic.name}' has its {self._max_filters} filters (MAX_FILTERS_PER_TOPIC)")
             lane = FilteredLane(topic, encoding, matcher, self._evaluator)
         topic.add_lane(lane)

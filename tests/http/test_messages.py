@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from msgspec import Raw
 
-from pubsub.auth.identity import Identity
+from pubsub.auth.identity import FilteredIdentity, Identity
 from pubsub.core.broker import Broker
 from pubsub.http.app_keys import BROKER
 from pubsub.http.identities import Identities
@@ -519,7 +519,7 @@ async def test_a_wrong_filter_is_refused_by_name(server: Server, query: str, tol
 
 async def test_the_filter_of_a_token_holds_for_what_is_read(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     await publish(server, [{"payload": {"tenant": "acme" if number % 3 else "other"}} for number in range(9)])
-    alice = Identity(client_id="alice", subscribes="orders", filters=(("orders", "payload.tenant == 'acme'"),))
+    alice = FilteredIdentity(client_id="alice", subscribes="orders", filters=(("orders", "payload.tenant == 'acme'"),))
 
     async def identify(*_: object) -> Identity:
         return alice
