@@ -59,8 +59,7 @@ def create_app(settings: Settings) -> web.Application:
     app[SETTINGS] = settings
     app[STATE] = ServerState()
     app[BROKER] = broker
-    filters = Filters()
-    tokens = make_tokens(app, settings, filters)
+    tokens = make_tokens(app, settings, broker.filters)
     rates = make_rates(settings)
     quotas = make_quotas(settings)
     app[ORIGINS] = Origins(listed(settings.allowed_origins))

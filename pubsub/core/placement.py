@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class Placement:
-    """See the module. ``index`` has all patterns. ``max_filters``: the most filters of one topic that differ; 0 is no limit."""
+    """See the module. ``index`` has all patterns.
+
+    ``max_filters``: the most filters of one topic that differ; 0 is no limit.
+    """
 
     def __init__(self, clock: Clock, evaluator: Evaluator, filters: Filters, max_filters: int) -> None:
         self.index = PatternIndex()
