@@ -47,6 +47,7 @@ def run_serve(flags: list[str]) -> int:
     with without_ca_certificates():
         from pubsub.app import serve
     from pubsub.core.journal import JournalError
+    from pubsub.rules_reader import RulesError
     from pubsub.system.activation import ActivationError, take_sockets
     from pubsub.system.logs import hold_standard_streams, set_up_logs
     from pubsub.system.malloc import keep_freed
@@ -63,7 +64,7 @@ def run_serve(flags: list[str]) -> int:
     try:
         with asyncio.Runner(loop_factory=fastest_loop()) as runner:
             runner.run(serve(settings, handed_over))
-    except (JournalError, OSError) as error:
+    except (JournalError, RulesError, OSError) as error:
         print(f"pubsub: {error}", file=sys.stderr)
         return 1
     return 0

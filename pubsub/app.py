@@ -20,6 +20,8 @@ from pubsub.auth.rates import Rates
 from pubsub.auth.tokens import Tokens, pem_keys, secret_keys
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
+from pubsub.core.filters import Filters
+from pubsub.core.topic_rules import TopicRules
 from pubsub.http.access import check_access
 from pubsub.http.addresses import add_proxies
 from pubsub.http.app_keys import BROKER, CONNECTIONS, SERVICES
@@ -33,6 +35,7 @@ from pubsub.http.routes import add_routes
 from pubsub.journals import DATABASE
 from pubsub.journals.memory import MemoryJournal
 from pubsub.lifecycle import SETTINGS, close_clients, close_journal, run
+from pubsub.rules_reader import read_rules
 from pubsub.settings import Settings, listed
 from pubsub.system.cores import SharedCore
 from pubsub.system.descriptors import connections_of_machine
@@ -56,7 +59,8 @@ def create_app(settings: Settings) -> web.Application:
     app[SETTINGS] = settings
     app[STATE] = ServerState()
     app[BROKER] = broker
-    tokens = make_tokens(app, settings)
+    filters = Filters()
+    tokens = make_tokens(app, settings, filters)
     rates = make_rates(settings)
     quotas = make_quotas(settings)
     app[ORIGINS] = Origins(listed(settings.allowed_origins))
@@ -90,11 +94,18 @@ def make_broker(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoo
         ring_size=settings.ring_buffer_size,
         max_topics=settings.max_topics,
         make_durable=partial(make_journal, Path(settings.data_dir), clock, loop, core),
+        rules=make_topic_rules(settings),
+        call_later=loop.call_later,
         yield_core=core.offer,
     )
     if (Path(settings.data_dir) / DATABASE).exists():
         broker.restore_topics()
     return broker
+
+
+def make_topic_rules(settings: Settings) -> TopicRules:
+    """The rules in TOPIC_RULES_FILE. Raises RulesError if the file has changed since the settings were checked."""
+    return TopicRules(read_rules(settings.topic_rules_file) if settings.topic_rules_file else ())
 
 
 def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop, core: SharedCore) -> SqliteJournal:
@@ -110,7 +121,7 @@ def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop,
     )
 
 
-def make_tokens(app: web.Application, settings: Settings) -> Tokens | None:
+def make_tokens(app: web.Application, settings: Settings, filters: Filters) -> Tokens | None:
     """None where no key of tokens is set. Keys by URL are fetched as long as the Application runs."""
     algorithms = listed(settings.jwt_algorithms)
     keys = secret_keys(settings.jwt_secret, algorithms)
@@ -121,7 +132,13 @@ def make_tokens(app: web.Application, settings: Settings) -> Tokens | None:
         app.cleanup_ctx.append(lambda _: source.kept())
     if not keys and source is None:
         return None
-    return Tokens(keys=keys, source=source, audience=listed(settings.jwt_audience), issuer=listed(settings.jwt_issuer))
+    return Tokens(
+        keys=keys,
+        source=source,
+        audience=listed(settings.jwt_audience),
+        issuer=listed(settings.jwt_issuer),
+        check_filter=filters.compile,
+    )
 
 
 def make_quotas(settings: Settings) -> Quotas:

@@ -100,18 +100,13 @@ async def listen(
 
 
 def handler_factory(server: web.Server, idle: IdleConnections, settings: Settings) -> Callable[[], TimedRequestHandler]:
-    return partial(
-        TimedRequestHandler,
-        server,
-        idle,
-        read_timeout=settings.read_timeout_sec,
-        write_timeout=settings.write_timeout_sec,
-        keepalive_timeout=settings.idle_timeout_sec,
-        tcp_keepalive=False,  # the kernel's first probe would come after two hours; time limits are all above
-        access_log_class=AccessLogger,
-        access_log=logging.getLogger("pubsub.access") if settings.mode == "debug" else None,
-        loop=asyncio.get_running_loop(),
-    )
+    options = {
+        "keepalive_timeout": settings.idle_timeout_sec,
+        "access_log_class": AccessLogger,
+        "access_log": logging.getLogger("pubsub.access") if settings.mode == "debug" else None,
+        "loop": asyncio.get_running_loop(),
+    }
+    return partial(TimedRequestHandler, server, idle, settings.read_timeout_sec, settings.write_timeout_sec, options)
 
 
 async def open_sockets(settings: Settings, handed_over: Sequence[socket.socket] = ()) -> Sequence[socket.socket]:
@@ -195,6 +190,7 @@ async def close_clients(app: web.Application) -> None:
     app[STATE].draining = app[STATE].closing = True
     settings = app[SETTINGS]
     end = time.monotonic() + settings.shutdown_timeout_sec * 0.9
+    app[BROKER].idle.stop()
     await end_publishes(app, within=settings.shutdown_timeout_sec * 0.4)
     app[BROKER].flush()
     late = await app[CONNECTIONS].close_all(within=end - time.monotonic(), spread=settings.reconnect_spread_sec)

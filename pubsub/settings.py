@@ -80,6 +80,9 @@ class Settings:
         0, "requests that a client may make in a second; 0 is no limit", ge=0, le=1_000_000
     )
     rate_limit_burst: int = _quota("requests that it may make at once; 0 is those of one second")
+    topic_rules_file: str = _setting(
+        "", "file with rules for topics by pattern, in JSON: options, creation at first use, deletion when idle"
+    )
     data_dir: str = _setting("./data", "directory of durable topics; created with the first one", min_length=1)
     api_keys: str = _secret("API keys for REST: name:role:key, separated by commas; see docs/security.md")
     jwt_secret: str = _secret("secrets of HMAC tokens, at least 32 bytes each, separated by commas")

@@ -23,6 +23,7 @@ from pubsub.auth.api_keys import ApiKeys
 from pubsub.auth.tokens import ALGORITHMS, pem_keys, secret_keys
 from pubsub.http.proxies import Proxies
 from pubsub.http.tls import Certificate
+from pubsub.rules_reader import RulesError, read_rules
 from pubsub.settings import UNIX, Settings, listed
 from pubsub.system.unix_socket import check_path
 
@@ -59,7 +60,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 
 
 def find_mistakes(settings: Settings) -> list[str]:
-    """Return a line for each setting that is invalid by itself or beside the others. Shows no secret."""
+    """Return a line for each mistake in a setting by itself, in its file or beside the others. Shows no secret."""
     mistakes = []
     for name, check in _CHECKS.items():
         value = getattr(settings, name)
@@ -68,8 +69,12 @@ def find_mistakes(settings: Settings) -> list[str]:
                 check(settings)
         except (ValueError, OSError) as error:
             got = "a value that is not shown" if name in SECRETS else repr(value)
-            mistakes.append(f"{name.upper()}: got {got}, {str(error).partition(chr(10))[0]}")
+            mistakes += [f"{name.upper()}: got {got}, {line}" for line in _lines_of(error)]
     return mistakes
+
+
+def _lines_of(error: ValueError | OSError) -> list[str]:
+    return error.mistakes if isinstance(error, RulesError) else [str(error).partition("\n")[0]]
 
 
 def _check_host(settings: Settings) -> None:
@@ -132,6 +137,7 @@ SECRETS = {"api_keys", "jwt_secret"}
 _CHECKS: dict[str, Callable[[Settings], object]] = {
     "host": _check_host,
     "socket_mode": _check_mode,
+    "topic_rules_file": lambda settings: read_rules(settings.topic_rules_file),
     "api_keys": lambda settings: ApiKeys(settings.api_keys),
     "jwt_secret": _check_secret,
     "jwt_public_key_file": _check_public_keys,

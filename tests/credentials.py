@@ -28,6 +28,8 @@ def claims(sub: str = "alice", **chosen: Any) -> dict[str, Any]:
 def make_token(sub: str = "alice", *, subscribe: object = (), publish: object = (), **chosen: Any) -> str:
     """Return a token with these permissions, signed with SECRET."""
     rights = {"subscribe": subscribe, "publish": publish, "admin": chosen.pop("admin", False)}
+    if "filters" in chosen:
+        rights["filters"] = chosen.pop("filters")
     return jwt.encode(claims(sub, **{"pubsub": rights} | chosen), SECRET, "HS256")
 
 

@@ -72,6 +72,8 @@ class NoPublisher:
 class NoLog:
     """The log of a topic without publishes (TopicLog)."""
 
+    appending = False
+
     def append(self, request: Publish, publisher: Publisher) -> NoReturn:
         raise AssertionError("nothing is appended here")
 

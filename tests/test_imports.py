@@ -23,10 +23,11 @@ BELOW = {
     "pubsub.websocket": {"pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
     "pubsub.http": {"pubsub.websocket", "pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
     "pubsub.settings": set[str](),
-    "pubsub.settings_reader": {"pubsub.settings", "pubsub.auth", "pubsub.http", "pubsub.system"},
+    "pubsub.rules_reader": {"pubsub.core", "pubsub.protocol"},
+    "pubsub.settings_reader": {"pubsub.settings", "pubsub.rules_reader", "pubsub.auth", "pubsub.http", "pubsub.system"},
 }
 BELOW["pubsub.lifecycle"] = {"pubsub.settings", "pubsub.http", *BELOW["pubsub.http"]}
-BELOW["pubsub.app"] = {"pubsub.lifecycle", "pubsub.journals", *BELOW["pubsub.lifecycle"]}
+BELOW["pubsub.app"] = {"pubsub.lifecycle", "pubsub.rules_reader", "pubsub.journals", *BELOW["pubsub.lifecycle"]}
 BELOW["pubsub.cli"] = {"pubsub.settings", "pubsub.settings_reader", "pubsub.auth", *BELOW["pubsub.app"]}
 BELOW["pubsub.client"] = {"pubsub.protocol"}
 BELOW["pubsub.console"] = {"pubsub.client"}

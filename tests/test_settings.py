@@ -44,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
     "MAX_TOPICS": 0,
     "RATE_LIMIT_MSGS_PER_SEC": 0,
     "RATE_LIMIT_BURST": 0,
+    "TOPIC_RULES_FILE": "",
     "DATA_DIR": "./data",
     "API_KEYS": "",
     "JWT_SECRET": "",
@@ -145,8 +146,8 @@ OTHERS = {
     "ALLOWED_ORIGINS": "https://a.example,http://b:8080",
     "TRUSTED_PROXIES": "127.0.0.1,10.0.0.0/8,unix",
 }
-# They name files that must exist: tests/test_access_settings.py.
-FILES = {"JWT_PUBLIC_KEY_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"}
+# They name files that must exist: tests/test_access_settings.py, tests/test_rules_reader.py.
+FILES = {"TOPIC_RULES_FILE", "JWT_PUBLIC_KEY_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"}
 
 
 def as_written(settings: Settings, name: str) -> str:

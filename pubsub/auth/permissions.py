@@ -1,4 +1,4 @@
-"""Rights to topics: names and patterns, and checks of names against them. No I/O.
+"""Rights to topics: names and patterns, checks of names against them, and the filters of a right. No I/O.
 
 In a pattern ``*`` is one segment, and ``>`` at the end is one or more. Rights are one text, with the patterns separated
 by blanks: that takes the least memory, and is the key of the two caches that make a check cheap.
@@ -9,13 +9,15 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-from pubsub.protocol.patterns import check_topic, is_pattern, overlap
+from pubsub.protocol.patterns import check_topic, covers, is_pattern, overlap
 
 MAX_PATTERNS: Final = 1000  # in one list
+MAX_FILTERS: Final = 100
 EVERYTHING: Final = ">"
 NOTHING: Final = ""
 
 Rights = str
+RightFilters = tuple[tuple[str, str], ...]  # names and patterns, each with the text of a filter
 _Tree = dict[str, Any]
 
 _END: Final = "."  # a key that no segment can be: a pattern ends here
@@ -69,3 +71,22 @@ def _tree(rights: Rights) -> _Tree:
             node = node.setdefault(segment, {})
         node[_END] = {}
     return root
+
+
+@lru_cache(maxsize=256)
+def make_filters(filters: RightFilters) -> RightFilters:
+    """The same filters; one object for the tokens of all clients that have the same. Raises ValueError as make_rights.
+
+    The texts are not checked.
+    """
+    if len(filters) > MAX_FILTERS:
+        raise ValueError(f"expected at most {MAX_FILTERS} filters")
+    if not all(is_pattern(pattern) for pattern, _ in filters):
+        raise ValueError("expected names of topics, or patterns: * for one segment, > at the end for one or more")
+    return filters
+
+
+@lru_cache(maxsize=2048)
+def filters_of(filters: RightFilters, topic: str) -> tuple[str, ...]:
+    """The texts of all filters that cover the valid ``topic``, each once, in the order of ``filters``."""
+    return tuple(dict.fromkeys(text for pattern, text in filters if covers(pattern, topic)))

@@ -7,16 +7,16 @@ algorithms, whatever a token says.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 from msgspec import Struct
 
-from pubsub.auth.identity import Identity
-from pubsub.auth.permissions import EVERYTHING, make_rights
-from pubsub.protocol.errors import Unauthorized
+from pubsub.auth.identity import FilteredIdentity, Identity
+from pubsub.auth.permissions import EVERYTHING, RightFilters, make_filters, make_rights
+from pubsub.protocol.errors import BadRequest, Unauthorized
 from pubsub.protocol.requests import MAX_CLIENT_ID
 
 if TYPE_CHECKING:
@@ -68,13 +68,17 @@ class Claims(Struct, frozen=True):
     subscribe: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     admin: bool = False
+    filters: dict[str, str] = {}
 
 
 Outcome = Identity | Unauthorized
 
 
 class Tokens:
-    """Find the identity of a token. ``audience`` and ``issuer``: the accepted values; empty if any is accepted."""
+    """Find the identity of a token. ``audience`` and ``issuer``: the accepted values; empty if any is accepted.
+
+    ``check_filter`` raises BadRequest for the text of a filter that is not valid; without it no filter is.
+    """
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class Tokens:
         source: KeySource | None = None,
         audience: Sequence[str] = (),
         issuer: Sequence[str] = (),
+        check_filter: Callable[[str], object] | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,6 +97,7 @@ class Tokens:
         self._source = source
         self._audience = list(audience) or None
         self._issuer = list(issuer) or None
+        self._check_filter = check_filter
         self._now = now
         self._monotonic = monotonic
 
@@ -180,16 +186,31 @@ class Tokens:
             raise Unauthorized("token: expired")
         try:
             granted = msgspec.convert(claims.get("pubsub", {}), Claims)
-            return Identity(
-                client_id=client_id,
-                subscribes=EVERYTHING if granted.admin else make_rights(granted.subscribe),
-                publishes=make_rights(granted.publish),
-                sees_all=granted.admin,
-                admin=granted.admin,
-                expires=self._monotonic() + left,
-            )
+            described = {
+                "client_id": client_id,
+                "subscribes": EVERYTHING if granted.admin else make_rights(granted.subscribe),
+                "publishes": make_rights(granted.publish),
+                "sees_all": granted.admin,
+                "admin": granted.admin,
+                "expires": self._monotonic() + left,
+            }
+            if not granted.filters:
+                return Identity(**described)
+            return FilteredIdentity(**described, filters=self._checked(granted.filters))
         except ValueError as error:  # msgspec's error is a ValueError
             raise Unauthorized(f"token: pubsub: {error}") from None
+
+    def _checked(self, filters: dict[str, str]) -> RightFilters:
+        """The filters of a token. A filter that does not compile makes the token invalid: it would hide too little."""
+        made = make_filters(tuple(sorted(filters.items())))
+        for number, text in enumerate(filters.values(), 1):
+            try:
+                if self._check_filter is None:
+                    raise BadRequest("filter: none is accepted here")
+                self._check_filter(text)
+            except BadRequest as failure:
+                raise Unauthorized(f"token: pubsub.filters: entry {number}: {failure}") from None
+        return made
 
 
 def sign(
@@ -199,6 +220,8 @@ def sign(
     subscribe: Sequence[str],
     publish: Sequence[str],
     admin: bool,
+    filters: Mapping[str, str],
+    check_filter: Callable[[str], object],
     ttl: float,
     audience: Sequence[str],
     issuer: Sequence[str],
@@ -209,13 +232,14 @@ def sign(
     if not isfinite(ttl):
         raise ValueError("ttl: expected a number of seconds")
     now = time.time()
-    rights = {"subscribe": list(subscribe), "publish": list(publish), "admin": admin}
+    rights: dict[str, Any] = {"subscribe": list(subscribe), "publish": list(publish), "admin": admin}
+    rights |= {"filters": dict(filters)} if filters else {}
     claims: dict[str, Any] = {"sub": sub, "iat": int(now), "exp": int(now + ttl), "pubsub": rights}
     claims |= {"aud": audience[0]} if audience else {}
     claims |= {"iss": issuer[0]} if issuer else {}
     token = jwt.encode(claims, trusted.key, algorithm=trusted.algorithms[0])
     try:
-        Tokens(keys=[trusted], audience=audience, issuer=issuer).verify(token)
+        Tokens(keys=[trusted], audience=audience, issuer=issuer, check_filter=check_filter).verify(token)
     except Unauthorized as failure:
         raise ValueError(str(failure)) from None
     return token

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from pubsub.core.clock import Clock
 from pubsub.core.journal import JournalError, random_epoch
@@ -33,10 +33,11 @@ EXPORT_BYTES: Final = 1 << 24
 
 
 class Line(Struct):
-    """A line of an export. An import takes its message and ``ts``; each message gets a new ``seq``."""
+    """A line of an export. An import takes its message, ``ts`` and ``from``; each message gets a new ``seq``."""
 
     message: Message
     ts: str | None = None
+    sender: str | UnsetType = field(name="from", default=UNSET)
 
 
 def run_journal(flags: Sequence[str], data_dir: Callable[[], str]) -> int:
@@ -186,7 +187,8 @@ def read_groups(topic: TopicHandle, lines: TextIO) -> Iterator[list[Append]]:
         except (msgspec.MsgspecError, BadRequest, RecursionError) as error:
             raise BadRequest(f"line {number}: expected an event: {error}") from None
         message = Message(read.message.id, Raw(bytes(read.message.payload)))
-        group.append(Append(topic, Publish(topic=topic.name, message=message), None, read.ts or clock.timestamp()))
+        publish = Publish(topic=topic.name, message=message)
+        group.append(Append(topic, publish, None, read.ts or clock.timestamp(), read.sender))
         if len(group) == EXPORT_PAGE:
             yield group
             group = []

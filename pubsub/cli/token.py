@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from pubsub.auth.tokens import secret_keys, sign
+from pubsub.core.filters import Filters
 from pubsub.settings import listed
 from pubsub.settings_reader import read_settings
 
@@ -16,6 +17,9 @@ def run_token(flags: list[str]) -> int:
     parser.add_argument("--subscribe", action="append", default=[], metavar="PATTERN", help="may be given again")
     parser.add_argument("--publish", action="append", default=[], metavar="PATTERN", help="may be given again")
     parser.add_argument("--admin", action="store_true", help="may create and delete topics and read everything")
+    parser.add_argument(
+        "--filter", action="append", default=[], metavar="PATTERN=CEL", help="only these events; may be given again"
+    )
     parser.add_argument("--ttl", type=float, default=3600, metavar="SECONDS", help="default: %(default)s")
     chosen = parser.parse_args(flags)
     settings = read_settings([])
@@ -29,6 +33,8 @@ def run_token(flags: list[str]) -> int:
             subscribe=chosen.subscribe,
             publish=chosen.publish,
             admin=chosen.admin,
+            filters=read_filters(chosen.filter),
+            check_filter=Filters().compile,
             ttl=chosen.ttl,
             audience=listed(settings.jwt_audience),
             issuer=listed(settings.jwt_issuer),
@@ -38,3 +44,14 @@ def run_token(flags: list[str]) -> int:
         return 2
     print(token)
     return 0
+
+
+def read_filters(entries: list[str]) -> dict[str, str]:
+    """Filters by name or pattern. Raises ValueError for an entry without one, and for two filters of the same."""
+    filters: dict[str, str] = {}
+    for entry in entries:
+        pattern, separator, text = entry.partition("=")
+        if not separator or pattern in filters:
+            raise ValueError(f"--filter: expected PATTERN=CEL, each pattern once, got {entry!r}")
+        filters[pattern] = text
+    return filters

@@ -9,14 +9,15 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from msgspec import structs
-
 from pubsub.core.clock import Clock
+from pubsub.core.creation import Creations
 from pubsub.core.event import StoredEvent
 from pubsub.core.filtered_lane import Evaluator
 from pubsub.core.filters import Filters, Matcher
 from pubsub.core.history import HistoryReader, KeptEvents
+from pubsub.core.idle import IdleTopics
 from pubsub.core.joining import Joining
+from pubsub.core.journals import Journals
 from pubsub.core.log import ignore
 from pubsub.core.losses import Losses
 from pubsub.core.memberships import Memberships
@@ -25,8 +26,9 @@ from pubsub.core.placement import Placement
 from pubsub.core.review import Review
 from pubsub.core.ring import release
 from pubsub.core.topic import Topic
+from pubsub.core.topic_rules import TopicRules
 from pubsub.core.turns import Turns
-from pubsub.protocol.errors import BadRequest, Failure, LimitExceeded, TopicExists, TopicNotFound
+from pubsub.protocol.errors import Failure, TopicNotFound
 from pubsub.protocol.patterns import check_pattern, check_topic, has_wildcard
 from pubsub.protocol.requests import Publish, TopicOptions
 
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_RING: Final = 1_000_000  # messages that a topic may keep in memory
 DEFAULTS: Final = TopicOptions()
 MAX_FILTERS: Final = 256  # that differ, for one topic
 
@@ -47,13 +48,17 @@ def nothing() -> None:
     pass
 
 
+def never(_: float, __: Callable[[], None]) -> None:
+    """Call nothing later: no topic is deleted when it is idle."""
+
+
 class Broker:
     """See the module. ``defer(callback)`` must run ``callback`` once, at the end of the present tick.
 
     ``memory``: the journal of topics that are not durable. ``make_durable`` is called for the journal of durable
     topics when the first of them is made; None where there can be none. ``ring_size``: messages that a topic keeps
-    unless its options say otherwise. ``yield_core`` is called before work that takes longer than a publish. The Broker
-    is the Host of its journals.
+    unless its options say otherwise. ``call_later(seconds, callback)`` is the timer of ``rules``. ``yield_core`` is
+    called before work that takes longer than a publish. The Broker is the Host of its journals.
     """
 
     def __init__(
@@ -66,6 +71,8 @@ class Broker:
         max_topics: int = 0,
         max_filters: int = MAX_FILTERS,
         make_durable: Callable[[], Journal] | None = None,
+        rules: TopicRules | None = None,
+        call_later: Callable[[float, Callable[[], None]], object] = never,
         yield_core: Callable[[], None] = nothing,
     ) -> None:
         self._topics: dict[str, Topic] = {}
@@ -73,12 +80,7 @@ class Broker:
         self._defer = defer
         self._clock = clock
         self._ring_size = ring_size
-        self._max_topics = max_topics
-        self._memory = memory
-        memory.attach(self)
-        self._durable: Journal | None = None
-        self._make_durable = make_durable
-        self._coming: set[str] = set()  # topics that their journal is creating
+        self._journals = Journals(self, memory, make_durable)
         self._unflushed: list[Topic] = []
         self.losses = Losses()
         self.filters = Filters()
@@ -90,6 +92,18 @@ class Broker:
         self._history = HistoryReader(clock, self.turns.take, self._is_current)
         self._memberships = Memberships(
             Placement(clock, self._evaluator, self.filters, max_filters), clock, self.turns.take, self._is_current
+        )
+        self.rules = rules or TopicRules()
+        self._creations = Creations(
+            self._topics, self._journals.of, self.rules, ring_size=ring_size, max_topics=max_topics
+        )
+        self.idle = IdleTopics(
+            self.rules,
+            now=clock.monotonic,
+            call_later=call_later,
+            take_turn=self.turns.take,
+            remove=self.remove_topic,
+            put_back=self._put_back,
         )
 
     @property
@@ -113,19 +127,16 @@ class Broker:
     @property
     def failure(self) -> str:
         """The reason for which durable messages cannot be stored; empty if they can."""
-        return "" if self._durable is None else self._durable.failure
+        return "" if self._journals.durable is None else self._journals.durable.failure
 
     @property
     def durable_journal(self) -> Journal | None:
         """The journal of durable topics; None before the first of them."""
-        return self._durable
+        return self._journals.durable
 
     def call_when_writable(self, callback: Callable[[], None]) -> bool:
         """False if durable messages can be taken in now. Otherwise ``callback`` is called once they can."""
-        if self._durable is None or not self._durable.full:
-            return False
-        self._durable.call_when_writable(callback)
-        return True
+        return self._journals.call_when_writable(callback)
 
     def is_durable(self, name: str) -> bool:
         topic = self._topics.get(name)
@@ -147,28 +158,11 @@ class Broker:
 
     def create_topic(self, name: str, options: TopicOptions = DEFAULTS, done: Done = ignore) -> None:
         """Create a topic, then call ``done``. Raises BadRequest, TopicExists, LimitExceeded."""
-        check_topic(name)
-        if name in self._topics or name in self._coming:
-            raise TopicExists(name)
-        if self._max_topics and len(self._topics) + len(self._coming) >= self._max_topics:
-            raise LimitExceeded(f"the server has its {self._max_topics} topics (MAX_TOPICS)")
-        options = self._complete(options)
-        journal = self.open_durable() if options.durable else self._memory
-        self._coming.add(name)
-        journal.create(name, options, lambda failure: self._end_creation(name, failure, done))
-
-    def open_durable(self) -> Journal:
-        """The journal of durable topics, made if needed. Raises BadRequest if there can be none."""
-        if self._durable is None:
-            if self._make_durable is None:
-                raise BadRequest("durable: there are no durable topics here")
-            self._durable = self._make_durable()
-            self._durable.attach(self)
-        return self._durable
+        self._creations.create(name, options, done)
 
     def restore_topics(self) -> None:
         """Add the durable topics of the last run. Raises JournalError."""
-        self.open_durable().restore()
+        self._journals.open_durable().restore()
 
     def delete_topic(self, name: str, done: Done = ignore) -> None:
         """Delete a topic, tell its subscribers after its last event, then call ``done``. Raises TopicNotFound."""
@@ -176,18 +170,19 @@ class Broker:
         topic.log.delete(lambda failure: self._end_deletion(topic, failure, done))
 
     def publish(self, request: Publish, publisher: Publisher) -> None:
-        """Publish a message; ``publisher`` learns the outcome. Raises TopicNotFound, BadRequest."""
+        """Publish a message; ``publisher`` learns the outcome. Raises TopicNotFound, BadRequest, LimitExceeded."""
         topic = self._topics.get(request.topic)
-        if topic is None:
-            topic = self.topic(request.topic)
-        topic.log.append(request, publisher)
+        log = self._creations.log_for_use(request.topic, request) if topic is None else topic.log
+        log.append(request, publisher)
 
     def publish_all(self, name: str, requests: Sequence[Publish], client_id: str, answer: Placed) -> None:
-        """Publish messages to one topic, all of them or none. Raises TopicNotFound, BadRequest.
+        """Publish messages to one topic, all of them or none. Raises TopicNotFound, BadRequest, LimitExceeded.
 
         ``client_id``: the publisher's, empty if it has none. ``answer`` gets the outcome of each message, or a failure.
         """
-        self.topic(name).log.append_all(requests, client_id, answer)
+        topic = self._topics.get(name)
+        log = self._creations.log_for_use(name, requests[0], item=0) if topic is None else topic.log
+        log.append_all(requests, client_id, answer)
 
     def purge(self, name: str, done: Purged) -> None:
         """Forget the messages that a topic keeps; ``done`` gets their number. Raises TopicNotFound."""
@@ -211,7 +206,7 @@ class Broker:
         self._history.read_last(self.topic(name), count, matcher, answer)
 
     def subscribe(self, asked: Asked, subscriber: Subscriber, answer: Callable[[Joining | Failure], None]) -> None:
-        """Subscribe to a topic, or to all that a pattern covers. Raises TopicNotFound, BadRequest.
+        """Subscribe to a topic, or to all that a pattern covers. Raises TopicNotFound, BadRequest, LimitExceeded.
 
         An earlier subscription to the same name ends. The answer comes in this step or later. Then the caller tells the
         client, and lets the Joining advance: events come from then on.
@@ -222,7 +217,7 @@ class Broker:
             self._memberships.begin_pattern(asked, subscriber, joining)
             joining.join_pattern(self.topics)
         else:
-            joining.join_topic(self.topic(asked.subscription.name))
+            self._creations.use(asked.subscription.name, joining.join_topic)
 
     def unsubscribe(self, name: str, subscriber: Subscriber, done: Callable[[], None]) -> None:
         """End a subscription, then call ``done``; without one, only that. Raises TopicNotFound, BadRequest."""
@@ -253,13 +248,13 @@ class Broker:
 
     def flush(self) -> None:
         """Deliver all events that wait."""
-        self._evaluator.begin_tick()
         topics, self._unflushed = self._unflushed, []
         for topic in topics:
             topic.flush()
 
     def _flush_tick(self) -> None:
         """Deliver the events of this tick; of a long list one piece in each tick."""
+        self._evaluator.begin_tick()
         topics, self._unflushed = self._unflushed, []
         for topic in topics:
             if topic.flush_piece():
@@ -280,9 +275,7 @@ class Broker:
         topic = Topic(stored.name, stored.epoch, stored.options, stored.log, ring_size=self.ring_size(stored.options))
         topic.restore(seq=stored.seq, newest=stored.newest, expiring=stored.expiring)
         topic.trim(stored.first, stored.size)
-        self._topics[stored.name] = topic
-        self._names.add(stored.name)
-        self._memberships.begin(topic)
+        self._add(topic)
         return topic
 
     def remove_topic(self, topic: Topic) -> None:
@@ -291,6 +284,7 @@ class Broker:
         topic.flush()
         del self._topics[topic.name]
         self._names.remove(topic.name)
+        self.idle.forget(topic)
         log.info("Topic deleted: %(topic)s", {"topic": topic.name})
         self._memberships.end(topic)
 
@@ -319,24 +313,15 @@ class Broker:
 
     # Topics that begin and end
 
-    def _complete(self, options: TopicOptions) -> TopicOptions:
-        """Fill in the server's default history. Raises BadRequest for one that does not fit into memory."""
-        if options.history is None:
-            options = structs.replace(options, history=self._ring_size)
-        assert options.history is not None, "replaced above"
-        if options.history > MAX_RING and not options.durable:
-            raise BadRequest(f"history: expected at most {MAX_RING} of a topic that is not durable")
-        return options
+    def _add(self, topic: Topic) -> None:
+        self._topics[topic.name] = topic
+        self._names.add(topic.name)
+        self.idle.watch(topic)
+        self._memberships.begin(topic)
 
-    def _end_creation(self, name: str, failure: Failure | None, done: Done) -> None:
-        self._coming.discard(name)
-        if failure is None:
-            topic = self._topics[name]
-            log.info(
-                "Topic created: %(topic)s (buffer size: %(buffer_size)d)",
-                {"topic": name, "buffer_size": topic.history, "durable": topic.options.durable},
-            )
-        done(failure)
+    def _put_back(self, topic: Topic) -> None:
+        if topic.name not in self._topics:
+            self._add(topic)
 
     def _end_deletion(self, topic: Topic, failure: Failure | None, done: Done) -> None:
         if failure is not None or not self._memberships.call_when_ended(topic, done):

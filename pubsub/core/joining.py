@@ -59,10 +59,13 @@ class Joining:
             return UNSET
         return all(each.recovered is not False for each in self.topics)
 
-    def join_topic(self, topic: Topic) -> None:
-        """Join one topic, then answer."""
-        self._waiting.append(topic)
-        self._join_next()
+    def join_topic(self, found: Topic | Failure) -> None:
+        """Join one topic, then answer; or answer that it could not be created."""
+        if isinstance(found, Failure):
+            self._answer(found)
+        else:
+            self._waiting.append(found)
+            self._join_next()
 
     def join_pattern(self, topics: list[Topic]) -> None:
         """Join those of the ``topics`` that the pattern covers, and those that appear meanwhile, then answer."""

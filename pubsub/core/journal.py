@@ -91,8 +91,11 @@ class Journal(Protocol):
         """Add the topics of the last run. Raises JournalError."""
         ...
 
-    def create(self, name: str, options: TopicOptions, done: Done) -> None:
-        """Create a topic and add it, then call ``done``; or call ``done`` with the failure."""
+    def create(self, name: str, options: TopicOptions, done: Done) -> TopicLog:
+        """Create a topic and add it, then call ``done``; or call ``done`` with the failure.
+
+        Messages can be appended to the log at once. They are in the topic once it is created, and refused if it is not.
+        """
         ...
 
     @property

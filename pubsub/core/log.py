@@ -62,6 +62,11 @@ class Publisher(Protocol):
 class TopicLog(Protocol):
     """One topic in its journal. Results come in the same step, or later on the same thread."""
 
+    @property
+    def appending(self) -> bool:
+        """True if the outcome of a publish is not known yet: it may add an event."""
+        ...
+
     def append(self, request: Publish, publisher: Publisher) -> None:
         """Assign a ``seq``, keep the message, have it delivered, then tell the publisher.
 

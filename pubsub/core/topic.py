@@ -34,11 +34,11 @@ class Topic:
 
     ``ring`` has the newest events, without a missing ``seq``: all that are kept in memory. ``first`` is the oldest
     that the journal holds, 0 if it holds none itself. ``stored_bytes``: what it holds of the topic. ``expiring``: some
-    events have a time to live.
+    events have a time to live. ``uses`` changes with each subscription that may be the only one.
     """
 
     __slots__ = ("_flush_at", "_pending", "_pending_bytes", "epoch", "expiring", "first", "history", "lanes", "log",
-                 "name", "options", "ring", "seq", "stored_bytes")  # fmt: skip
+                 "name", "options", "ring", "seq", "stored_bytes", "uses")  # fmt: skip
 
     def __init__(self, name: str, epoch: str, options: TopicOptions, log: TopicLog, *, ring_size: int) -> None:
         assert options.history is not None, "the Broker fills in its default"
@@ -53,6 +53,7 @@ class Topic:
         self.expiring = options.ttl_sec is not None
         self.ring = Ring(ring_size)
         self.lanes: tuple[Lane, ...] = ()
+        self.uses = 0
         self._pending: list[StoredEvent] = []
         self._pending_bytes = 0
         self._flush_at = BATCH_BYTES
@@ -143,6 +144,7 @@ class Topic:
 
     def add_lane(self, lane: Lane) -> None:
         """Add a lane. Lanes without a filter come first: they need not wait for evaluations."""
+        self.uses += 1
         self.lanes = (lane, *self.lanes) if lane.matcher is None else (*self.lanes, lane)
 
     @property

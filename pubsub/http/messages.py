@@ -10,12 +10,14 @@ from functools import partial
 from typing import Final
 
 from aiohttp import web
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from pubsub.core.broker import Broker
+from pubsub.core.filters import Matcher
 from pubsub.core.history import KeptEvents
 from pubsub.core.log import Placement
 from pubsub.http.app_keys import BROKER
+from pubsub.http.grants import grant_of
 from pubsub.http.identities import IDENTITIES, IDENTITY
 from pubsub.http.query import read_query
 from pubsub.http.rendering import read_text, render
@@ -67,10 +69,15 @@ def make_id() -> str:
 
 
 async def writable(broker: Broker, topic: str) -> None:
-    """Wait until the journal takes messages of the topic. Other requests that waited may have filled it again."""
-    while broker.is_durable(topic):
+    """Wait until the journal takes messages of the topic, and few wait for filters.
+
+    Other requests that waited may have filled them again.
+    """
+    while True:
         free = asyncio.Event()
-        if not broker.call_when_writable(free.set):
+        if broker.filters_busy:
+            broker.call_when_filtered(free.set)
+        elif not broker.is_durable(topic) or not broker.call_when_writable(free.set):
             return
         await free.wait()
 
@@ -99,10 +106,12 @@ def describe_all(topic: str, publishes: Sequence[Publish], placements: Sequence[
 
 
 async def read_messages(request: web.Request) -> web.Response:
-    topic = request.match_info["name"]
+    topic, grant = request.match_info["name"], grant_of(request)
     request[IDENTITY].require_subscribe(topic)
     wanted = read_query(request, HistoryQuery)
-    kept = await answered(partial(ask_for_history, request.app[BROKER], topic, wanted))
+    params = wanted.params if isinstance(wanted.params, UnsetType) else Raw(wanted.params.encode())
+    matcher = grant.join_filters(topic, grant.read_filter(wanted.filter, params))
+    kept = await answered(partial(ask_for_history, request.app[BROKER], topic, wanted, matcher))
     return render(
         KeptMessages(
             topic=topic,
@@ -114,14 +123,18 @@ async def read_messages(request: web.Request) -> web.Response:
 
 
 def ask_for_history(
-    broker: Broker, topic: str, wanted: HistoryQuery, answer: Callable[[KeptEvents | Failure], None]
+    broker: Broker,
+    topic: str,
+    wanted: HistoryQuery,
+    matcher: Matcher | None,
+    answer: Callable[[KeptEvents | Failure], None],
 ) -> None:
     """Raises TopicNotFound, BadRequest."""
     after, last_n = wanted.after, wanted.last_n
     if isinstance(after, int) and last_n is UNSET:
-        broker.history_after(topic, after, wanted.limit, answer)
+        broker.history_after(topic, after, wanted.limit, answer, matcher)
     elif isinstance(last_n, int) and after is UNSET:
-        broker.history_last(topic, min(last_n, wanted.limit), answer)
+        broker.history_last(topic, min(last_n, wanted.limit), answer, matcher)
     else:
         raise BadRequest("after or last_n: expected one of them")
 

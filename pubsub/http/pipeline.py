@@ -9,6 +9,7 @@ nothing at all behind the last request of a connection.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from aiohttp import web, web_protocol
@@ -32,7 +33,7 @@ class PipelinedRequestHandler(RequestHandler):
 
     __slots__ = ("_ahead", "_answered", "_begun", "_is_last", "_payload", "_rest")
 
-    def __init__(self, server: web.Server, **options: Any) -> None:
+    def __init__(self, server: web.Server, options: Mapping[str, Any]) -> None:
         super().__init__(server, **options)
         self._max_msg_queue_size = 2  # aiohttp would pause reading at the first request, and this class never has two
         self._payload: StreamReader | None = None  # of the request that is read or served; None where there is none
@@ -50,8 +51,8 @@ class PipelinedRequestHandler(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin as aiohttp does, but without what takes 5 µs and is not needed yet or here.
 
-        The task comes with the first request. TCP_NODELAY is inherited from the listening socket. The subclass has a
-        timer of its own for a connection without a request.
+        The task comes with the first request. The subclass has a timer of its own for a connection without a request.
+        TCP_NODELAY is inherited from the listening socket; SO_KEEPALIVE would send its first probe after two hours.
         """
         self.transport = cast("asyncio.Transport", transport)
         assert self._manager is not None, "the connection is new"

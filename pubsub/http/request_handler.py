@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from aiohttp import web
@@ -52,7 +53,7 @@ class AccessLogger(AbstractAccessLogger):
 
 
 class TimedRequestHandler(PipelinedRequestHandler, Evictable):
-    """One HTTP connection, until it ends or becomes a WebSocket. Times in seconds."""
+    """One HTTP connection, until it ends or becomes a WebSocket. Times in seconds; ``options`` are those of aiohttp."""
 
     __slots__ = ("_evicted", "_head_bytes", "_idle_connections", "_read_timeout", "_read_timer", "_write_timeout",
                  "_write_timer")  # fmt: skip
@@ -61,12 +62,11 @@ class TimedRequestHandler(PipelinedRequestHandler, Evictable):
         self,
         server: web.Server,
         idle_connections: IdleConnections,
-        *,
         read_timeout: float,
         write_timeout: float,
-        **options: Any,
+        options: Mapping[str, Any],
     ) -> None:
-        super().__init__(server, **options)
+        super().__init__(server, options)
         self._idle_connections = idle_connections
         self._evicted = False
         self._read_timeout = read_timeout

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import clients, handshake, health, messages, topics
+from pubsub.http import clients, handshake, health, messages, rules, topics
 from pubsub.protocol import answers
 from pubsub.protocol.calls import HistoryQuery, NewMessages, TopicsQuery
 from pubsub.protocol.requests import NewTopic
@@ -64,6 +64,8 @@ ROUTES: Final = (
           query=HistoryQuery, response=answers.KeptMessages),
     Route(method="DELETE", path="/topics/{name}/messages", handler=messages.purge_messages, role=RouteRole.ADMIN,
           response=answers.Purged),
+    Route(method="GET", path="/rules", handler=rules.list_rules, role=RouteRole.ADMIN,
+          response=answers.RuleList),
     Route(method="GET", path="/health", handler=health.health, role=RouteRole.NONE,
           response=answers.Health),
     Route(method="GET", path="/stats", handler=health.stats, role=RouteRole.IDENTIFIED,

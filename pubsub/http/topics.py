@@ -22,13 +22,14 @@ from pubsub.protocol.answers import TopicCreated, TopicDeleted, TopicDescription
 from pubsub.protocol.calls import TopicsQuery, check_names
 from pubsub.protocol.mistakes import explain
 from pubsub.protocol.replies import encode
-from pubsub.protocol.requests import OVERFLOWS, NewTopic, TopicOptions
+from pubsub.protocol.requests import OVERFLOWS, NewTopic
 
 PAGING: Final = frozenset(TopicsQuery.__struct_fields__)
 DESCRIBED_AT_ONCE: Final = 10  # topics, whose rings have up to ROWS_AT_ONCE messages in each
 LOWEST: Final = "\0"  # what a name must end with to be the next one after it
 
 _decode_new_topic = msgspec.json.Decoder(NewTopic).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 async def create_topic(request: web.Request) -> web.Response:
@@ -37,8 +38,9 @@ async def create_topic(request: web.Request) -> web.Response:
         wanted = _decode_new_topic(text)
     except (msgspec.MsgspecError, RecursionError) as error:
         explain(error, text, OVERFLOWS)
-    options = TopicOptions(**{name: getattr(wanted, name) for name in TopicOptions.__struct_fields__})
-    await ended(partial(request.app[BROKER].create_topic, wanted.name, options))
+    chosen = {name: getattr(wanted, name) for name in _decode_fields(text) if name != "name"}
+    broker = request.app[BROKER]
+    await ended(partial(broker.create_topic, wanted.name, broker.rules.options_of(wanted.name, chosen)))
     return render(TopicCreated(topic=wanted.name), status=201)
 
 

@@ -30,6 +30,7 @@ class MemoryLog:
     __slots__ = ("_clock", "_deliver", "_host", "_name", "_options", "_plain", "_seen", "_seq", "topic")
 
     topic: Topic
+    appending = False
 
     def __init__(self, name: str, options: TopicOptions, host: Host, clock: Clock) -> None:
         self._name = name
@@ -99,6 +100,7 @@ class MemoryLog:
 
     def delete(self, done: Done) -> None:
         self._host.remove_topic(self.topic)
+        del self.topic  # the topic has this log: without the cycle their memory is free at once
         done(None)
 
 
@@ -119,10 +121,11 @@ class MemoryJournal:
     def restore(self) -> None:
         pass
 
-    def create(self, name: str, options: TopicOptions, done: Done) -> None:
+    def create(self, name: str, options: TopicOptions, done: Done) -> MemoryLog:
         log = MemoryLog(name, options, self._host, self._clock)
         log.topic = self._host.add_topic(StoredTopic(name, self._new_epoch(), options, log))
         done(None)
+        return log
 
     def call_when_writable(self, callback: Callable[[], None]) -> None:
         callback()

@@ -77,9 +77,7 @@ class Results:
             case Purge():
                 self._tell_purge(result)
             case Delete():
-                if result.failure is None:
-                    self.host.remove_topic(self.logs.pop(result.log.number).topic)
-                result.done(result.failure)
+                self._tell_delete(result)
             case Mark():
                 result.done()
             case list():
@@ -88,9 +86,11 @@ class Results:
     def _tell_append(self, result: Append) -> None:
         publisher, request = result.publisher, result.request
         self.pending_bytes -= size_of(request)
+        handle = _log_of(result)
+        handle.unsettled -= 1
         assert publisher is not None, "append was given one"
         if result.event is not None:
-            topic = _log_of(result).topic
+            topic = handle.topic
             if result.event.expires < inf:
                 self.host.begin_to_expire(topic)
             self.host.deliver(topic, result.event)
@@ -102,10 +102,12 @@ class Results:
 
     def _tell_append_all(self, result: AppendAll) -> None:
         self.pending_bytes -= sum(map(size_of, result.requests))
+        handle = _log_of(result)
+        handle.unsettled -= 1
         if result.failure is not None:
             result.done(result.failure)
             return
-        topic = _log_of(result).topic
+        topic = handle.topic
         if any([event.expires < inf for event in result.events]):
             self.host.begin_to_expire(topic)
         self.host.deliver_all(topic, result.events)
@@ -114,9 +116,15 @@ class Results:
     def _tell_create(self, result: Create) -> None:
         if result.failure is None:
             handle = _log_of(result)
-            handle.number = result.number
-            self.logs[handle.number] = handle
+            self.logs[result.number] = handle
             handle.topic = self.host.add_topic(StoredTopic(handle.name, handle.epoch, handle.options, handle, first=1))
+        result.done(result.failure)
+
+    def _tell_delete(self, result: Delete) -> None:
+        if result.failure is None:
+            handle = self.logs.pop(result.log.number)
+            self.host.remove_topic(handle.topic)
+            del handle.topic  # the topic has this log: without the cycle their memory is free at once
         result.done(result.failure)
 
     def _tell_purge(self, result: Purge) -> None:

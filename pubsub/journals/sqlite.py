@@ -123,8 +123,10 @@ class SqliteJournal:
             )
         )
 
-    def create(self, name: str, options: TopicOptions, done: Done) -> None:
-        self._add(Create(SqliteLog(self._parts, name, random_epoch(), options), done))
+    def create(self, name: str, options: TopicOptions, done: Done) -> SqliteLog:
+        handle = SqliteLog(self._parts, name, random_epoch(), options)
+        self._add(Create(handle, done))
+        return handle
 
     def call_after(self, callback: Callable[[], None]) -> None:
         if self._busy or self._results:

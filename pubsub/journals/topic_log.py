@@ -36,7 +36,7 @@ class LogParts(Struct, frozen=True):
 class SqliteLog(TopicHandle):
     """See the module (TopicLog). ``purged``: no event up to this ``seq`` may be read any more."""
 
-    __slots__ = ("_parts", "purged", "topic")
+    __slots__ = ("_parts", "purged", "topic", "unsettled")
 
     topic: Topic
 
@@ -44,17 +44,24 @@ class SqliteLog(TopicHandle):
         super().__init__(name, epoch, options, number)
         self._parts = parts
         self.purged = 0
+        self.unsettled = 0  # publishes without an outcome
+
+    @property
+    def appending(self) -> bool:
+        return self.unsettled > 0
 
     def append(self, request: Publish, publisher: Publisher) -> None:
         parts = self._parts
         sender = sender_of(self.options, publisher.client_id) if self.options.sender else UNSET  # saves a call
         parts.add(Append(self, request, publisher, parts.clock.timestamp(), sender), size_of(request))
+        self.unsettled += 1
         publisher.wait(request)
 
     def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
         sender = sender_of(self.options, client_id)
         operation = AppendAll(self, requests, done, self._parts.clock.timestamp(), sender)
         self._parts.add(operation, sum(map(size_of, requests)))
+        self.unsettled += 1
 
     def purge(self, done: Purged) -> None:
         self._parts.add(Purge(self, done), 0)

@@ -37,7 +37,7 @@ from pubsub.journals.state import State, make_state
 from pubsub.journals.store import DirectoryLock, Store, TopicRow, event_key
 from pubsub.journals.undo import Undo
 from pubsub.journals.wal import lost_commits
-from pubsub.protocol.errors import Conflict, NotStored, TopicExists, TopicNotFound
+from pubsub.protocol.errors import Conflict, Failure, NotStored, TopicExists, TopicNotFound
 
 if TYPE_CHECKING:
     from pubsub.protocol.requests import Publish
@@ -159,7 +159,7 @@ class Writer:
         log, request = operation.log, operation.request
         state = self._state_of(log)
         if state is None:
-            operation.failure = TopicNotFound(log.name)
+            operation.failure = _missing(log)
             return
         if state.seen is None and request.expect_seq is UNSET:
             operation.event = self._add_event(operation, request, state)
@@ -186,7 +186,7 @@ class Writer:
         log, now = operation.log, self._now()
         state = self._state_of(log)
         if state is None:
-            operation.failure = TopicNotFound(log.name)
+            operation.failure = _missing(log)
             return
         try:
             places = place_all(operation.requests, state.seq, state.seen, now)
@@ -235,6 +235,7 @@ class Writer:
         except sqlite3.IntegrityError:
             operation.failure = TopicExists(log.name)
             return
+        log.number = operation.number  # here, so that messages can be appended in the same group
         row = TopicRow(operation.number, log.name, log.epoch, log.options, seq=0, first=1, bytes=0)
         self._states[operation.number] = make_state(row, self._now())
 
@@ -272,12 +273,15 @@ class Writer:
         self._failing = True
         for operation in group:
             self._undo.remember(operation)
+        for operation in group:
             if not isinstance(operation, Mark):
                 operation.failure = NotStored()
             if isinstance(operation, Append):
                 operation.event = None
             elif isinstance(operation, AppendAll):
                 operation.events = ()
+            elif isinstance(operation, Create):
+                operation.log.number = 0
         self._drop_store()
         return Result([], failure=str(error) or type(error).__name__)
 
@@ -286,3 +290,8 @@ class Writer:
         if store is not None:
             with contextlib.suppress(sqlite3.Error):
                 store.close()
+
+
+def _missing(log: TopicHandle) -> Failure:
+    """The failure of a publish to a topic that was deleted, or that could not be created."""
+    return TopicNotFound(log.name) if log.number else NotStored()

@@ -5,11 +5,11 @@ The names and shapes are the contract's (docs/protocol.md). No I/O.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from pubsub.protocol.requests import TopicOptions
+from pubsub.protocol.requests import Seconds, TopicOptions
 
 Status = Literal["draining", "degraded"]
 
@@ -123,6 +123,23 @@ class ClientDisconnected(Struct, frozen=True, gc=False, kw_only=True):
     status: Literal["disconnected"] = "disconnected"
     client_id: str
     connections: int
+
+
+class TopicRule(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A rule for the topics whose names ``pattern`` covers, as TOPIC_RULES_FILE has it.
+
+    ``create``: the first subscribe by name or publish creates the topic. ``delete_idle_sec``: the topic is deleted when
+    it has had neither a subscriber nor a publish for so long. ``options``: defaults for options of the topic.
+    """
+
+    pattern: str
+    create: bool = False
+    delete_idle_sec: Seconds | UnsetType = UNSET
+    options: dict[str, Any] = {}
+
+
+class RuleList(Struct, frozen=True, gc=False):
+    rules: list[TopicRule]
 
 
 class ErrorAnswer(Struct, frozen=True, gc=False):

@@ -42,11 +42,16 @@ def check_names(wanted: TopicsQuery) -> None:
 
 
 class HistoryQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
-    """Kept messages of a topic: ``limit`` of those after ``after``, or the last ``last_n``."""
+    """Kept messages of a topic that match: ``limit`` of those after ``after``, or the last ``last_n``.
+
+    ``params`` is the JSON text of an object.
+    """
 
     after: Count | UnsetType = UNSET
     last_n: Count | UnsetType = UNSET
     limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_LIMIT)] = MAX_HISTORY_LIMIT
+    filter: str | UnsetType = UNSET
+    params: str | UnsetType = UNSET
 
 
 class NewMessage(Struct, frozen=True, gc=False, kw_only=True):

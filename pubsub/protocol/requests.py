@@ -20,12 +20,14 @@ MAX_CLIENT_ID: Final = 255
 MAX_HISTORY_LIMIT: Final = 1000
 MAX_POSITIONS: Final = 10_000  # of a resume
 MAX_MESSAGES: Final = 1000  # in one list of publishes
+MAX_SEQ: Final = 2**53 - 1  # numbers above it are not exact in every client
 MAX_KEPT: Final = 1_000_000_000  # messages in the history of a topic: some hundred GiB on a disk
 MAX_SECONDS: Final = 315_576_000  # ten years
 
 RequestId = Annotated[str, Meta(max_length=MAX_REQUEST_ID)]
 ClientId = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_ID)]
 Count = Annotated[int, Meta(ge=0)]
+Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]
 Overflow = Literal["drop_oldest", "drop_newest", "latest", "disconnect"]
 OVERFLOWS: Final = get_args(Overflow)
@@ -79,7 +81,7 @@ class Publish(Request, frozen=True, tag="publish"):
     topic: str
     message: Message
     ttl_sec: Seconds | UnsetType = UNSET
-    expect_seq: Count | UnsetType = UNSET
+    expect_seq: Seq | UnsetType = UNSET
 
 
 class Ping(Request, frozen=True, tag="ping"):

@@ -39,7 +39,7 @@ class IdentityGrant:
 
     def filters_for(self, topic: str) -> Sequence[Filter]:
         """The filters of the token that an event of the topic has to match."""
-        if self.identity is None or not self.identity.filters:
+        if self.identity is None:
             return ()
         return [self.filters.compile(text) for text in self.identity.filters_for(topic)]
 

@@ -54,10 +54,11 @@ class Timers:
     def add(self, peer: Peer) -> None:
         """Add a peer. First pings are spread over the period, so that they are no burst."""
         self._size += 1
-        peer.next_ping = self._now() + self._limits.ping_period * (peer.number * _GOLDEN % 1)
-        self._schedule(peer, min(peer.next_ping, peer.deadline, self._now() + self._limits.pong_wait))
+        now = self._now()
+        peer.next_ping = now + self._limits.ping_period * (peer.number * _GOLDEN % 1)
+        self._schedule(peer, min(peer.next_ping, peer.deadline, now + self._limits.pong_wait))
         if self._timer is None:
-            self._ticks_done = self._tick_at(self._now())
+            self._ticks_done = self._tick_at(now)
             self._timer = self._call_later(TICK, self._tick)
 
     def remove(self, peer: Peer) -> None:

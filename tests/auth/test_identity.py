@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from pubsub.auth.api_keys import ApiKeys, digest_of
-from pubsub.auth.identity import Identity
+from pubsub.auth.identity import FilteredIdentity, Identity
 from pubsub.protocol.errors import BadRequest, Forbidden, Unauthorized
 
 DIGEST = digest_of("k1").hex()
@@ -85,3 +87,17 @@ def test_what_is_no_name_is_no_secret(name: str) -> None:
     for require in (identity.require_subscribe, identity.require_publish):
         with pytest.raises(BadRequest, match="topic"):
             require(name)
+
+
+def test_an_identity_without_filters_sees_everything_and_takes_no_more_memory() -> None:
+    identity = Identity(client_id="alice", subscribes=">")
+    assert identity.filters_for("a") is identity.filters_for("b")
+    assert identity.filters_for("a") == ()
+    filtered = FilteredIdentity(client_id="alice", subscribes=">", filters=(("a", "true"),))
+    assert sys.getsizeof(identity) < sys.getsizeof(filtered)
+    assert identity != filtered
+
+
+def test_filters_are_looked_up_once() -> None:
+    one, two = (FilteredIdentity(client_id=name, filters=(("a.*", "true"),)) for name in ("alice", "bob"))
+    assert one.filters_for("a.b") is two.filters_for("a.b")

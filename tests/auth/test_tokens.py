@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import itertools
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,8 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsub.auth.identity import Identity
+from pubsub.auth.identity import FilteredIdentity, Identity
 from pubsub.auth.tokens import ALGORITHMS, MAX_TOKEN_BYTES, Tokens, TrustedKey, jwks_keys, pem_keys, secret_keys, sign
+from pubsub.core.filters import Filters
 from pubsub.protocol.errors import Unauthorized
 from tests.credentials import SECRET, claims, make_token, part
 
@@ -124,6 +126,20 @@ BAD_TOKENS = {
         make_token(publish=["a.>.b"]),
         "token: pubsub: expected names of topics, or patterns: * for one segment, > at the end for one or more",
     ),
+    "filters no object": (make_token(filters=["a"]), "token: pubsub: Expected `object`, got `array` - at `$.filters`"),
+    "a filter no text": (
+        make_token(filters={"a": 1}), "token: pubsub: Expected `str`, got `int` - at `$.filters[...]`"
+    ),
+    "a filter of no pattern": (
+        make_token(filters={"a.>.b": "true"}),
+        "token: pubsub: expected names of topics, or patterns: * for one segment, > at the end for one or more",
+    ),
+    "too many filters": (
+        make_token(filters={f"{n}": "" for n in range(101)}), "token: pubsub: expected at most 100 filters"
+    ),
+    "a filter where none is accepted": (
+        make_token(filters={"a": "true"}), "token: pubsub.filters: entry 1: filter: none is accepted here"
+    ),
 }  # fmt: skip
 
 
@@ -148,7 +164,8 @@ def test_any_three_parts_are_refused(header: bytes, payload: bytes, signature: b
         lambda inner: (
             st.lists(inner)
             | st.dictionaries(
-                st.sampled_from(["sub", "exp", "nbf", "iat", "aud", "iss", "pubsub", "subscribe", "admin"]), inner
+                st.sampled_from(["sub", "exp", "nbf", "iat", "aud", "iss", "pubsub", "subscribe", "admin", "filters"]),
+                inner,
             )
         ),
     )
@@ -173,6 +190,59 @@ def test_an_admin_reads_everything_and_publishes_what_is_said() -> None:
 def test_no_rights_are_none() -> None:
     identity = by_secret().verify(make_token(pubsub=None))
     assert (identity.subscribes, identity.publishes, identity.admin) == ("", "", False)
+
+
+FILTERS = Filters()
+
+
+def test_filters() -> None:
+    tokens = by_secret(check_filter=FILTERS.compile, now=lambda: NOW, monotonic=lambda: 5.0)
+    filters = {"orders.*": "payload.tenant == 'acme'", "orders.>": "payload.level < 3", "a": "payload.tenant == 'acme'"}
+    identity = tokens.verify(make_token(subscribe=[">"], filters=filters, exp=NOW + 36_000))
+    assert identity == FilteredIdentity(
+        client_id="alice", subscribes=">", expires=36_005, filters=tuple(sorted(filters.items()))
+    )
+    assert identity.filters_for("orders.eu") == ("payload.tenant == 'acme'", "payload.level < 3")
+    assert identity.filters_for("orders.eu.de") == ("payload.level < 3",)
+    assert identity.filters_for("a") == ("payload.tenant == 'acme'",)
+    assert identity.filters_for("b") == ()
+
+
+def test_filters_hold_for_an_admin_too() -> None:
+    identity = by_secret(check_filter=FILTERS.compile).verify(make_token(admin=True, filters={">": "payload.a == 1"}))
+    assert (identity.subscribes, identity.filters_for("orders")) == (">", ("payload.a == 1",))
+
+
+def test_tokens_with_the_same_filters_share_them() -> None:
+    tokens = by_secret(check_filter=FILTERS.compile)
+    one, two = (tokens.verify(make_token(sub, filters={"a": "payload.a == 1"})) for sub in ("alice", "bob"))
+    assert isinstance(one, FilteredIdentity)
+    assert isinstance(two, FilteredIdentity)
+    assert one.filters is two.filters
+
+
+@pytest.mark.parametrize(
+    ("filters", "told"),
+    [
+        ({"a": "true", "b": "payload."},
+         "token: pubsub.filters: entry 2: filter: at character 9: Syntax error: no viable alternative at input '.'"),
+        ({"a": "size(payload)"},
+         "token: pubsub.filters: entry 1: filter: expected a condition, got a value of type int"),
+        ({"a": ""}, "token: pubsub.filters: entry 1: filter: at character 1: Syntax error: mismatched input '<EOF>'"),
+        ({"a": "x" * 513}, "token: pubsub.filters: entry 1: filter: expected at most 512 characters, got 513"),
+    ],
+)  # fmt: skip
+def test_a_filter_that_does_not_compile_makes_the_token_invalid(filters: dict[str, str], told: str) -> None:
+    assert refusal(by_secret(check_filter=FILTERS.compile), make_token(filters=filters)) == told
+
+
+def test_a_token_with_filters_is_invalid_where_the_engine_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cel_expr_python", None)
+    tokens = by_secret(check_filter=Filters().compile)
+    assert tokens.verify(make_token(filters={})).filters_for("a") == ()
+    assert refusal(tokens, make_token(filters={"a": "true"})) == (
+        "token: pubsub.filters: entry 1: filter: this server cannot filter (install pubsub[filters])"
+    )
 
 
 def test_another_clock_may_be_ahead_a_little() -> None:
@@ -336,13 +406,15 @@ def test_no_key_is_fetched_for_what_no_key_could_mend(token: str) -> None:
 
 def test_signing() -> None:
     chosen: dict[str, Any] = {"subscribe": ["a.*"], "publish": [], "admin": False, "audience": ["us"], "issuer": ["me"]}
+    chosen |= {"filters": {"a.*": "payload.a == 1"}, "check_filter": FILTERS.compile}
     (trusted,) = secret_keys(SECRET, ())
     token = sign(trusted, sub="alice", ttl=60, **chosen)
-    assert by_secret(audience=["us"], issuer=["me"]).verify(token).subscribes == "a.*"
-    mistakes: list[dict[str, Any]] = [{"sub": "alice", "ttl": 0}, {"sub": "", "ttl": 60}]
+    signed = by_secret(audience=["us"], issuer=["me"], check_filter=FILTERS.compile).verify(token)
+    assert (signed.subscribes, signed.filters_for("a.b")) == ("a.*", ("payload.a == 1",))
+    mistakes: list[dict[str, Any]] = [{"ttl": 0}, {"sub": ""}, {"filters": {"a": "payload."}}]
     for wrong in mistakes:
         with pytest.raises(ValueError, match="token"):
-            sign(trusted, **chosen, **wrong)
+            sign(trusted, **{"sub": "alice", "ttl": 60, **chosen, **wrong})
 
 
 def test_algorithms_are_those_that_have_keys() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -12,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.harness import REPOSITORY, clean_environment, new_id, on_one_loop
+from pubsub.journals.store import VERSION
+from tests.harness import REPOSITORY, clean_environment, new_id, on_one_loop, publish_request
 from tests.journals.test_faults import TOPIC, ask, lines, make_topic, read_all, run_journal, serve
+from tests.journals.world import World, message
 
 
 @pytest.fixture
@@ -48,6 +51,79 @@ def test_an_export_can_be_imported_elsewhere_with_ids_and_times(journal: Path, t
     assert [event["message"] for event in events][-20:] == [event["message"] for event in exported(journal)][-20:]
     assert {event["topic"] for event in events} == {"u"}
     assert all(event["ts"] in text for event in events)
+
+
+def test_an_import_keeps_the_sender_of_an_event(tmp_path: Path) -> None:
+    line = json.dumps(publish_request("t", 1) | {"ts": "2001-01-01T00:00:00Z", "from": "alice"})
+    assert run_journal("import", tmp_path, "t", lines=f"{line}\n{lines(1)}").returncode == 0
+    assert [event.get("from") for event in exported(tmp_path)] == ["alice", None]
+
+
+def test_purged_messages_are_not_shown_though_their_rows_are_there(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.create(sender=True)
+    world.publish_all(*[message() for _ in range(20)], client_id="alice")
+    assert world.purge() == 20
+    world.publish(message("after"), client_id="bob")
+    world.close()
+    assert [(event["seq"], event["from"]) for event in exported(tmp_path)] == [(21, "bob")]
+    assert run_journal("check", tmp_path).stdout == "1 topics, 1 messages, 0 problems\n"
+    (row,) = [json.loads(line) for line in run_journal("stats", tmp_path, "--json").stdout.splitlines()]
+    assert (row["messages"], row["seq"], row["bytes"] < 200) == (1, 21, True)
+    assert run_journal("trim", tmp_path, "t", "--keep", "5").returncode == 0
+    assert [event["seq"] for event in exported(tmp_path)] == [21]
+
+
+@pytest.mark.parametrize(
+    "command", [["check"], ["stats"], ["export", "t"], ["import", "t"], ["trim", "t", "--keep", "1"]]
+)
+def test_a_journal_of_a_later_version_is_left_alone(journal: Path, command: list[str]) -> None:
+    set_version(journal, VERSION + 1)
+    ended = run_journal(command[0], journal, *command[1:], lines=lines(1))
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"pubsub journal: {journal}/journal.db: version {VERSION + 1} of the journal, this server knows {VERSION}\n"
+    )
+
+
+def test_options_of_a_later_version_are_an_error_that_names_the_topic(journal: Path) -> None:
+    with sqlite3.connect(journal / "journal.db") as disk:
+        disk.execute("""UPDATE topics SET options = '{"history":5,"durable":true,"colour":"red"}'""")
+    ended = run_journal("stats", journal)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"pubsub journal: {journal}/journal.db: the options of topic 't' can't be read: "
+        "Object contains unknown field `colour`\n"
+    )
+
+
+@pytest.mark.parametrize("command", [["check"], ["stats"], ["export", "t"]])
+def test_a_journal_of_an_earlier_version_is_read_as_it_is(journal: Path, command: list[str]) -> None:
+    set_version(journal, 1)
+    assert run_journal(command[0], journal, *command[1:]).returncode == 0
+    assert version(journal) == 1
+
+
+def test_a_journal_of_an_earlier_version_is_converted_when_it_is_written_to(journal: Path) -> None:
+    set_version(journal, 1)
+    with sqlite3.connect(journal / "journal.db") as disk:
+        disk.execute(
+            """UPDATE topics SET options = '{"history":100,"ttl_sec":null,"durable":true,"dedup_sec":null,"""
+            """"overflow":"drop_oldest"}'"""
+        )
+    assert run_journal("import", journal, "t", lines=lines(1)).returncode == 0
+    assert version(journal) == VERSION
+    assert [event["seq"] for event in exported(journal)] == list(range(1, 32))
+
+
+def version(directory: Path) -> int:
+    with contextlib.closing(sqlite3.connect(directory / "journal.db")) as disk:
+        return int(disk.execute("PRAGMA user_version").fetchone()[0])
+
+
+def set_version(directory: Path, number: int) -> None:
+    with contextlib.closing(sqlite3.connect(directory / "journal.db")) as disk:
+        disk.execute(f"PRAGMA user_version = {number}")
 
 
 def test_a_payload_with_line_breaks_is_one_line_of_an_export(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.event import BATCH_BYTES
+from pubsub.core.filtered_lane import EVALUATIONS
 from pubsub.core.lane import Subscriber
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest, TopicExists, TopicNotFound
@@ -131,6 +132,17 @@ def test_a_list_is_delivered_in_ticks_and_in_order() -> None:
         ticks.end()
     assert seqs(first.told) == list(range(1, 9))
     assert seqs(late.told) == [5, 6, 7, 8]
+
+
+def test_each_tick_has_room_for_filters() -> None:
+    broker, ticks = make_broker()
+    broker.create_topic("a")
+    first, publisher = Client(broker, "first"), Client(broker, "publisher")
+    first.ask(type="subscribe", topic="a", filter="payload > 0")
+    for seq in range(1, 2 * EVALUATIONS):
+        publisher.publish("a", 1)
+        ticks.end()
+        assert first.told[-1].get("seq") == seq, "it need not wait for a turn"
 
 
 def test_a_topic_made_again_has_another_epoch_and_counts_from_one() -> None:

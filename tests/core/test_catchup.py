@@ -43,10 +43,11 @@ class SlowLog(MemoryLog):
 class SlowJournal(MemoryJournal):
     """A journal whose topics have a SlowLog."""
 
-    def create(self, name: str, options: TopicOptions, done: Done) -> None:
+    def create(self, name: str, options: TopicOptions, done: Done) -> SlowLog:
         slow = SlowLog(name, options, self._host, self._clock)
         slow.topic = self._host.add_topic(StoredTopic(name, "e", options, slow, first=1))
         done(None)
+        return slow
 
 
 class Bench:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
@@ -13,7 +14,7 @@ from pubsub.core.history import MAX_ANSWER
 from pubsub.journals.dedup import RecentIds, id_key
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest
-from pubsub.protocol.requests import TopicOptions
+from pubsub.protocol.requests import Message, Publish, TopicOptions
 from tests.core.test_broker import RING, Client, Ticks, seqs
 from tests.harness import new_id
 
@@ -198,6 +199,15 @@ def test_row_44_an_expired_message_lets_go_of_its_memory_at_the_next_publish(wor
     world.now += 10
     world.publish(1)
     assert [event.seq for event in world.broker.topics[0].ring.after(0, 10)] == [4]
+
+
+def test_row_44_a_list_of_messages_frees_as_many_expired_ones_as_it_adds(world: World) -> None:
+    world.broker.create_topic("t", TopicOptions(ttl_sec=10, history=100_000))
+    for _ in range(3):
+        requests = [Publish(topic="t", message=Message(new_id(), Raw(b"1"))) for _ in range(1000)]
+        world.broker.publish_all("t", requests, "", lambda _: None)
+        assert len(world.broker.topics[0].ring) == 1000
+        world.now += 10
 
 
 @pytest.mark.parametrize("ttl", [0, -1, "1", True, None, 1e300], ids=str)

@@ -6,13 +6,17 @@ import asyncio
 import json
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from msgspec import Raw
 
+from pubsub.auth.identity import Identity
+from pubsub.core.broker import Broker
 from pubsub.http.app_keys import BROKER
+from pubsub.http.identities import Identities
 from pubsub.http.messages import CHECKED_AT_ONCE, make_publishes
 from pubsub.journals.store import Store
 from pubsub.journals.writer import Writer
@@ -482,3 +486,57 @@ async def test_who_may_not_subscribe_may_not_read() -> None:
                 for name in ("orders", "no-topic")]  # fmt: skip
         assert [status for status, _ in told] == [403, 403]
         assert told[0][1]["error"].replace("orders", "no-topic") == told[1][1]["error"]
+
+
+async def test_a_filter_chooses_what_is_read(server: Server) -> None:
+    await publish(server, [{"payload": {"amount": number, "currency": "EU"[number % 2]}} for number in range(8)])
+    assert seqs(await read(server, "last_n=2&filter=payload.amount%3C5")) == [4, 5]
+    params = quote('{"currency":"U"}')
+    answer = await read(server, f"after=0&limit=3&filter=payload.currency%3D%3Dparams.currency&params={params}")
+    assert (seqs(answer), answer["complete"]) == ([2, 4, 6], True)
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("filter=payload.amount+%3E", "filter: "),
+        ("filter=1", "filter: "),
+        ("filter=" + "x" * 513, "filter: "),
+        ("params={}", "params: expected beside a filter"),
+        ("filter=true&params=5", "params: expected an object"),
+        ("filter=true&params={", "params: expected an object"),
+        ("filter=true&params=%ff", "params: expected an object"),
+        ("filter=true&filter=false", "'filter': expected once"),
+    ],
+    ids=ascii,
+)
+@on_one_loop
+async def test_a_wrong_filter_is_refused_by_name(server: Server, query: str, told: str) -> None:
+    status, answer = await ask(server, "GET", f"{PATH}?last_n=1&{query}")
+    assert status == 400
+    assert answer["error"].startswith(told)
+
+
+async def test_the_filter_of_a_token_holds_for_what_is_read(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    await publish(server, [{"payload": {"tenant": "acme" if number % 3 else "other"}} for number in range(9)])
+    alice = Identity(client_id="alice", subscribes="orders", filters=(("orders", "payload.tenant == 'acme'"),))
+
+    async def identify(*_: object) -> Identity:
+        return alice
+
+    monkeypatch.setattr(Identities, "identify", identify)
+    assert seqs(await read(server, "after=0")) == [2, 3, 5, 6, 8, 9]
+    assert seqs(await read(server, "last_n=3")) == [6, 8, 9]
+    assert seqs(await read(server, "last_n=3&filter=true")) == [6, 8, 9]
+    assert seqs(await read(server, "last_n=3&filter=payload.tenant=='other'")) == []
+
+
+async def test_publishers_wait_for_filters(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[Callable[[], None]] = []
+    monkeypatch.setattr(Broker, "filters_busy", property(lambda _: not waiting))
+    monkeypatch.setattr(Broker, "call_when_filtered", lambda _, callback: waiting.append(callback))
+    asking = asyncio.create_task(ask(server, "POST", PATH, {"payload": 1}))
+    await eventually(lambda: bool(waiting))
+    assert (await server.get("/topics/orders"))["seq"] == 0
+    waiting[0]()
+    assert (await asking)[0] == 200

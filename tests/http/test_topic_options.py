@@ -50,7 +50,7 @@ async def test_what_was_chosen_comes_back(chosen: dict[str, Any], tmp_path: Path
         ({"history": -1}, "history: expected a whole number >= 0, got -1"),
         ({"history": 1.5}, "history: expected a whole number, got 1.5"),
         ({"history": "5"}, "history: expected a whole number, got '5'"),
-        ({"history": 1_000_001}, "history: expected at most 1000000 of a topic that is not durable"),
+        ({"history": 1_000_001}, "history: expected at most 1000000 of a topic that is not durable, got 1000001"),
         ({"history": 1_000_000_001, "durable": True}, "history: expected a whole number <= 1000000000, got 1000000001"),
         ({"ttl_sec": 0}, "ttl_sec: expected a number > 0.0, got 0"),
         ({"ttl_sec": True}, "ttl_sec: expected a number, got true"),

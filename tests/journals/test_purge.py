@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,24 @@ def test_a_purge_holds_after_a_restart_in_the_middle_of_its_deletion(world: Worl
     again.close()
 
 
+def test_a_copy_of_the_files_at_any_moment_has_the_purge_or_has_it_not(world: World, directory: Path) -> None:
+    """A crash: the files as they are, without the end of the program."""
+    world.create(history=100_000)
+    publish_list(world, ROWS)
+    shutil.copytree(directory, directory.with_name("before"))
+    world.purge()
+    shutil.copytree(directory, directory.with_name("after"))
+    world.clean_up()
+    shutil.copytree(directory, directory.with_name("cleaned"))
+    for name, kept in (("before", ROWS), ("after", 0), ("cleaned", 0)):
+        copy = World(directory.with_name(name))
+        topic = copy.broker.topic("t")
+        assert (topic.seq, topic.seq - topic.oldest + 1, topic.stored_bytes > 0) == (ROWS, kept, kept > 0)
+        copy.clean_up()
+        assert rows(directory.with_name(name)) == kept
+        copy.close()
+
+
 def test_a_topic_that_is_deleted_after_its_purge_leaves_no_rows(world: World, directory: Path) -> None:
     world.create()
     publish_list(world, ROWS)
@@ -150,5 +169,18 @@ def test_a_purge_that_was_refused_and_rolled_back_changes_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Store, "update", fail)
         assert writer.write([append(topic), purge(topic), append(topic)]).failure
+    assert writer.open().topics() == [before]
+    writer.close()
+
+
+def test_a_message_that_was_refused_after_a_purge_leaves_the_size_without_the_purged_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = make_writer(tmp_path)
+    topic = create(writer, make_topic("t"))
+    write(writer, append_all(topic, 10), purge(topic), append(topic))
+    (before,) = writer.open().topics()
+    with unsynced(monkeypatch):
+        assert writer.write([append(topic)]).failure
     assert writer.open().topics() == [before]
     writer.close()

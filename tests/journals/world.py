@@ -108,6 +108,16 @@ class World:
                     self._posted.get(timeout=PATIENCE)()
         self._run_deferred()
 
+    def write_group(self) -> None:
+        """Write what waits as one group, and take the first turn of its results."""
+        self.take_turn()
+        self._posted.get(timeout=PATIENCE)()
+
+    def take_turn(self) -> None:
+        """Run what is deferred so far."""
+        for _ in range(len(self._deferred)):
+            self._deferred.pop(0)()
+
     def _run_deferred(self) -> None:
         while self._deferred:
             self._deferred.pop(0)()

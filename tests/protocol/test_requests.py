@@ -272,3 +272,31 @@ def test_an_event_keeps_the_order_of_its_fields() -> None:
         b'{"type":"event","topic":"orders","message":{"id":"550e8400-e29b-41d4-a716-446655440000",'
         b'"payload":{"a": 1}},"seq":17,"ts":"2025-08-25T10:01:00Z"}'
     )
+    event = msgspec.structs.replace(event, sender='al"ice')
+    assert encode(event).endswith(b',"seq":17,"ts":"2025-08-25T10:01:00Z","from":"al\\"ice"}')
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("-1", "a whole number >= 0, got -1"),
+        ("1.5", "a whole number, got 1.5"),
+        ("null", "a whole number, got null"),
+        ('"1"', "a whole number, got '1'"),
+        ("true", "a whole number, got true"),
+        ("1e99", "a whole number, got 1e99"),
+        (str(2**53), f"a whole number <= {2**53 - 1}, got {2**53}"),
+        ("9" * 400, f"a whole number <= {2**53 - 1}, got 9999"),
+    ],
+)
+def test_refuses_an_expected_seq_that_makes_no_sense(value: str, told: str) -> None:
+    text = publish_text("1").removesuffix("}") + f',"expect_seq":{value}}}'
+    assert refusal(text).startswith(f"expect_seq: expected {told}")
+
+
+def test_a_publish_may_expect_a_seq() -> None:
+    for seq in (0, 17, 2**53 - 1):
+        text = publish_text("1").removesuffix("}") + f',"expect_seq":{seq}}}'
+        request = decode_request(text)
+        assert isinstance(request, Publish)
+        assert request.expect_seq == seq

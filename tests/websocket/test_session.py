@@ -39,6 +39,7 @@ class SlowLog:
     """A topic's log (TopicLog) whose publishes and reads end when a test says so, each in its order."""
 
     topic: Topic
+    appending = False
 
     def __init__(self, name: str, host: Host) -> None:
         self._name = name
@@ -97,10 +98,11 @@ class SlowJournal:
     def restore(self) -> None:
         pass
 
-    def create(self, name: str, options: TopicOptions, done: Done) -> None:
+    def create(self, name: str, options: TopicOptions, done: Done) -> SlowLog:
         log = self.logs[name] = SlowLog(name, self._host)
         log.topic = self._host.add_topic(StoredTopic(name, "e", options, log, first=1))
         done(None)
+        return log
 
     def call_when_writable(self, callback: Callable[[], None]) -> None:
         self.when_writable.append(callback)

@@ -1,0 +1,152 @@
+"""Deletion of topics that nobody uses, where a rule says so. No I/O.
+
+A topic is in use while it has a subscriber, and at each publish. Neither costs anything here: each topic is checked
+twice in its ``delete_idle_sec``, and the check compares it with its state at the check before. A topic is deleted when
+it has not changed for ``delete_idle_sec`` since a check: at the earliest that long after its last use, and at the
+latest 1.5 times that long and half a second after it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from msgspec import UNSET, Struct
+
+from pubsub.core.topic import Topic
+from pubsub.core.topic_rules import TopicRules
+from pubsub.protocol.errors import Failure, TopicNotFound
+
+TICK: Final = 0.1  # seconds; a check is at most two of them late
+CHECKED: Final = 100  # topics that are checked in one turn: 0.1 ms, or 2 if all are deleted
+DELETING: Final = 100  # deletions that may wait for the disk at a time: a publish may have to wait for their commit
+
+
+class Watch(Struct, gc=False):
+    """A topic's state at its last check, and the tick of the next one. ``since``: the state is not older than that."""
+
+    delay: float
+    since: float
+    seq: int
+    uses: int
+    subscribed: bool
+    tick: int = 0
+
+    def sees_use(self, topic: Topic) -> bool:
+        """Compare the topic with its state at the last check, and take its present state."""
+        before = self.seq, self.uses, self.subscribed
+        self.seq, self.uses, self.subscribed = topic.seq, topic.uses, topic.subscribers > 0
+        return self.subscribed or topic.log.appending or before != (self.seq, self.uses, self.subscribed)
+
+
+class IdleTopics:
+    """See the module. All topics share one timer, which runs if there are any.
+
+    ``remove`` ends a topic at once, before its journal deletes it: its next use creates it again. ``put_back`` adds it
+    again, if the journal could not delete it. ``now`` is monotonic, in seconds. ``take_turn(work)`` calls ``work`` in a
+    later tick of the loop.
+    """
+
+    def __init__(
+        self,
+        rules: TopicRules,
+        *,
+        now: Callable[[], float],
+        call_later: Callable[[float, Callable[[], None]], object],
+        take_turn: Callable[[Callable[[], None]], None],
+        remove: Callable[[Topic], None],
+        put_back: Callable[[Topic], None],
+    ) -> None:
+        self._rules = rules
+        self._now = now
+        self._call_later = call_later
+        self._take_turn = take_turn
+        self._remove = remove
+        self._put_back = put_back
+        self._watches: dict[Topic, Watch] = {}
+        self._wheel: dict[int, dict[Topic, None]] = {}  # by tick: the topics whose check is due then
+        self._due: deque[Topic] = deque()
+        self._ticks_done = 0
+        self._ticking = self._checking = self._stopped = False
+        self._deleting = 0
+
+    def watch(self, topic: Topic) -> None:
+        """Delete the topic when it is idle, if its rule says so."""
+        delay = self._rules.find(topic.name).delete_idle_sec
+        if delay is UNSET or self._stopped:
+            return
+        now = self._now()
+        self._watches[topic] = watch = Watch(delay, now, topic.seq, topic.uses, topic.subscribers > 0)
+        if not self._ticking:
+            self._ticking = True
+            self._ticks_done = int(now / TICK)
+            self._call_later(TICK, self._tick)
+        self._schedule(topic, watch, now)
+
+    def forget(self, topic: Topic) -> None:
+        """The topic is gone."""
+        if (watch := self._watches.pop(topic, None)) is not None:
+            self._unschedule(topic, watch)
+
+    def stop(self) -> None:
+        """Delete nothing any more."""
+        self._stopped = True
+        self._watches, self._wheel = {}, {}
+        self._due.clear()
+
+    def _schedule(self, topic: Topic, watch: Watch, now: float) -> None:
+        due = min(now + watch.delay / 2, watch.since + watch.delay)
+        watch.tick = max(math.ceil(due / TICK), self._ticks_done + 1)
+        self._wheel.setdefault(watch.tick, {})[topic] = None
+
+    def _unschedule(self, topic: Topic, watch: Watch) -> None:
+        if (slot := self._wheel.get(watch.tick)) is not None:
+            slot.pop(topic, None)
+            if not slot:
+                del self._wheel[watch.tick]
+
+    def _tick(self) -> None:
+        self._ticking = bool(self._watches)
+        if self._ticking:
+            self._call_later(TICK, self._tick)
+        present = int(self._now() / TICK)
+        while self._ticks_done < present:
+            self._ticks_done += 1
+            self._due.extend(self._wheel.pop(self._ticks_done, ()))
+        self._begin_to_check()
+
+    def _begin_to_check(self) -> None:
+        if self._due and not self._checking and self._deleting < DELETING:
+            self._checking = True
+            self._take_turn(self._check_some)
+
+    def _check_some(self) -> None:
+        """Check some of the topics that are due, in turns: they may be many."""
+        self._checking = False
+        now = self._now()
+        for _ in range(min(CHECKED, len(self._due))):
+            if self._deleting >= DELETING:
+                break
+            topic = self._due.popleft()
+            if (watch := self._watches.get(topic)) is not None:
+                self._check(topic, watch, now)
+        self._begin_to_check()
+
+    def _check(self, topic: Topic, watch: Watch, now: float) -> None:
+        if watch.sees_use(topic):
+            watch.since = now
+        elif now >= watch.since + watch.delay:
+            self._deleting += 1
+            self._remove(topic)
+            topic.log.delete(partial(self._end_deletion, topic))
+            return
+        self._schedule(topic, watch, now)
+
+    def _end_deletion(self, topic: Topic, failure: Failure | None) -> None:
+        self._deleting -= 1
+        if failure is not None and not isinstance(failure, TopicNotFound):
+            self._put_back(topic)
+        self._begin_to_check()
