@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -27,7 +27,7 @@ TOLD: Final = 100  # members that are told in one turn, 10 to 30 µs each
 REMOVED: Final = 500  # clients that are removed in one turn, 2 µs each
 
 
-class Present(NamedTuple):
+class Present(Struct, frozen=True):
     """The first MAX_SHOWN clients of a topic by name, and the number of all."""
 
     count: int
@@ -121,7 +121,7 @@ class Presence:
     # What members are told
 
     def _tell_later(self, clients: TopicClients) -> None:
-        if clients.is_quiet:
+        if not clients.has_changes:
             return
         self._changed[clients] = None
         if self._telling is None:
@@ -143,4 +143,5 @@ class Presence:
         while self._changed:
             clients = next(iter(self._changed))
             del self._changed[clients]
-            yield from clients.tell(self._clock.timestamp())
+            if clients.has_changes:
+                yield from clients.tell(self._clock.timestamp())

@@ -1,6 +1,6 @@
 """The clients of one topic with the option ``presence``, and the infos ``joined`` and ``left`` for its members. No I/O.
 
-Every entry and every departure has a number. So a member is told exactly of what came after its own entry.
+Each entry and each departure has a number, so that a member is told of exactly those that came after its own entry.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_HEARD: Final = 200  # clients; a topic that has more is quiet: nobody is told of another one
+MAX_ANNOUNCED: Final = 200  # clients; a topic with more is quiet: no change is announced
 
 
 class Client(Struct, gc=False, eq=False):
-    """``number``: of its entry. Without ``connections`` it is away, and may come back."""
+    """``number``: of its entry. ``announced``: members were told of it, or will be at the end of the tick.
+
+    A client without ``connections`` is away, and may come back.
+    """
 
     client_id: str
     number: int
+    announced: bool
     connections: int = 0
 
 
@@ -40,7 +44,7 @@ class Member(Struct, frozen=True, gc=False):
 
 
 class Change(NamedTuple):
-    """A client that has joined or left."""
+    """A client that has joined or left. Sorted, changes are in their order."""
 
     number: int
     client_id: str
@@ -48,9 +52,13 @@ class Change(NamedTuple):
 
 
 class TopicClients:
-    """See the module. ``ended``: the topic is gone, and some members do not know it yet."""
+    """See the module. ``ended``: the topic is gone, and some members do not know it yet.
 
-    __slots__ = ("_clients", "_gone", "_names", "_number", "_told", "ended", "members", "topic")
+    A quiet topic keeps what its members know. Once it has fewer clients again, the difference is announced. So a member
+    that entered while the topic was not quiet knows exactly the clients of a topic that is not quiet.
+    """
+
+    __slots__ = ("_changes", "_clients", "_departed", "_names", "_number", "ended", "members", "topic")
 
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
@@ -58,33 +66,38 @@ class TopicClients:
         self.members: dict[Subscriber, Member] = {}
         self._clients: dict[str, Client] = {}
         self._names = SortedNames()
-        self._gone: dict[str, int] = {}  # clients that have left, which is not told yet although their entry was
+        self._departed: dict[str, int] = {}  # announced clients that have left since the topic is quiet
+        self._changes: list[Change] = []  # to be announced
         self._number = 0  # the last one
-        self._told = 0  # members were told of all changes up to this number
 
     @property
     def count(self) -> int:
         return len(self._clients)
 
     @property
-    def is_quiet(self) -> bool:
-        """True if nobody is told of changes now."""
-        return self.ended or len(self._clients) > MAX_HEARD
+    def has_changes(self) -> bool:
+        return bool(self._changes) and not self.ended
 
     def first(self, limit: int) -> list[PresentClient]:
         """The first clients by name."""
-        return [
-            PresentClient(name, self._clients[name].connections) for name in self._names.starting_at("", limit)
-        ]
+        return [PresentClient(name, self._clients[name].connections) for name in self._names.starting_at("", limit)]
 
     def add(self, subscriber: Subscriber, client_id: str) -> Client:
         """Add a member, and its client if that is not here yet."""
         client = self._clients.get(client_id)
         if client is None:
-            client = self._clients[client_id] = Client(client_id, self._next())
-            self._names.add(client_id)
+            client = self._add_client(client_id)
         client.connections += 1
         self.members[subscriber] = Member(client, self._next())
+        return client
+
+    def _add_client(self, client_id: str) -> Client:
+        number = self._next()
+        announced = len(self._clients) < MAX_ANNOUNCED
+        client = self._clients[client_id] = Client(client_id, number, announced)
+        self._names.add(client_id)
+        if announced:
+            self._changes.append(Change(number, client_id, "joined"))
         return client
 
     def release(self, subscriber: Subscriber) -> Client:
@@ -97,24 +110,33 @@ class TopicClients:
         """Remove a client without connections."""
         del self._clients[client.client_id]
         self._names.remove(client.client_id)
-        if client.number <= self._told:
-            self._gone[client.client_id] = self._next()
+        if client.announced:
+            self._departed[client.client_id] = self._next()
+        if len(self._clients) <= MAX_ANNOUNCED:
+            left = [Change(number, client_id, "left") for client_id, number in self._departed.items()]
+            joined = self._announce_others() if len(self._clients) == MAX_ANNOUNCED else []
+            self._changes += sorted(left + joined)
+            self._departed = {}
+
+    def _announce_others(self) -> list[Change]:
+        """The entries of clients that came while the topic was quiet."""
+        others = [client for client in self._clients.values() if not client.announced]
+        for client in others:
+            client.announced = True
+        return [Change(client.number, client.client_id, "joined") for client in others]
 
     def _next(self) -> int:
         self._number += 1
         return self._number
 
     def tell(self, ts: str) -> Iterator[None]:
-        """Tell the members what has changed, unless the topic is quiet now. Each step takes about the same time.
-
-        A quiet topic keeps what its members know. Once it has fewer clients again, they are told of the difference.
-        """
-        changes = [] if self.is_quiet else self._take_changes()
-        if not changes:
-            yield
+        """Tell each member of the changes in a step of its own. Later changes wait for the next call."""
+        changes, self._changes = self._changes, []
+        members = list(self.members)
+        if not members:
             return
         news = News(self.topic.name, changes, ts)
-        for subscriber in list(self.members):
+        for subscriber in members:
             yield
             member = self.members.get(subscriber)
             if member is None or self.ended or not self._hears(subscriber):
@@ -130,37 +152,30 @@ class TopicClients:
         arrival = subscriber.lanes[self.topic.name].catch_up_of(subscriber)
         return not subscriber.lagging and (arrival is None or arrival.begun)
 
-    def _take_changes(self) -> list[Change]:
-        """The changes that members were not told of, in their order."""
-        joined = [Change(each.number, each.client_id, "joined") for each in self._clients.values()
-                  if each.number > self._told]  # fmt: skip
-        left = [Change(number, client_id, "left") for client_id, number in self._gone.items()]
-        self._told, self._gone = self._number, {}
-        return sorted(joined + left)
-
 
 class News:
     """Changes as infos, encoded once for each encoding."""
 
     def __init__(self, topic: str, changes: Sequence[Change], ts: str) -> None:
         self._changes = changes
-        self._texts = [
-            encode(Info(topic=topic, msg=each.msg, client_id=each.client_id, ts=ts)) for each in changes
-        ]
-        self._concerned = {each.client_id for each in changes}
-        self._encoded: dict[Encoding, list[bytes]] = {}
+        self._texts = [encode(Info(topic=topic, msg=each.msg, client_id=each.client_id, ts=ts)) for each in changes]
+        self._clients = {each.client_id for each in changes}
+        self._parts: dict[Encoding, list[bytes]] = {}
         self._joined: dict[Encoding, bytes] = {}
 
     def encode(self, member: Member, encoding: Encoding) -> bytes:
         """The infos for a member: those of its own client are left out, and those before its entry."""
-        parts = self._encoded.get(encoding)
+        if member.number > self._changes[-1].number:
+            return b""
+        parts = self._parts.get(encoding)
         if parts is None:
-            parts = self._encoded[encoding] = [encoding.message(text) for text in self._texts]
+            parts = self._parts[encoding] = [encoding.message(text) for text in self._texts]
             self._joined[encoding] = b"".join(parts)
         own = member.client.client_id
-        if member.number < self._changes[0].number and own not in self._concerned:
+        if member.number < self._changes[0].number and own not in self._clients:
             return self._joined[encoding]
-        return b"".join([
-            part for part, change in zip(parts, self._changes, strict=True)
+        return b"".join(
+            part
+            for part, change in zip(parts, self._changes, strict=True)
             if change.number > member.number and change.client_id != own
-        ])  # fmt: skip
+        )
