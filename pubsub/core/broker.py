@@ -182,7 +182,8 @@ class Broker:
         ``client_id``: the publisher's, empty if it has none. ``answer`` gets the outcome of each message, or a failure.
         """
         topic = self._topics.get(name)
-        log = self._creations.log_for_use(name, requests[0], item=0) if topic is None else topic.log
+        item = 0 if len(requests) > 1 else None
+        log = self._creations.log_for_use(name, requests[0], item=item) if topic is None else topic.log
         log.append_all(requests, client_id, answer)
 
     def purge(self, name: str, done: Purged) -> None:

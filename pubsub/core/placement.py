@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 
 class Placement:
-    """See the module. ``index`` has all patterns. ``max_filters``: the most filters of one topic that differ.
+    """See the module. ``index`` has all patterns.
 
+    ``max_filters``: the most filters of one topic that differ; 0 is no limit.
     ``presence`` learns who enters and leaves a topic with that option.
     """
 
@@ -65,7 +66,7 @@ class Placement:
         if matcher is None:
             lane = Lane(topic, encoding)
         else:
-            if topic.filter_count >= self._max_filters and not topic.has_filter(matcher):
+            if self._max_filters and topic.filter_count >= self._max_filters and not topic.has_filter(matcher):
                 raise LimitExceeded(f"topic '{topic.name}' has its {self._max_filters} filters (MAX_FILTERS_PER_TOPIC)")
             lane = FilteredLane(topic, encoding, matcher, self._evaluator)
         topic.add_lane(lane)

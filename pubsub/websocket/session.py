@@ -270,7 +270,7 @@ class Session(IdentityGrant):
         self._take_identity(identity, quotas)
         self._answer(Ack(request_id=request.request_id, status="ok", ts=self._clock.timestamp()))
         self._replies.flush()  # the ack comes first
-        if before is None or before.subscribes != identity.subscribes or before.all_filters != identity.all_filters:
+        if before is None or before.subscribes != identity.subscribes or before.filters != identity.filters:
             self._broker.review(self._subscriber, self)
 
     def _take_identity(self, identity: Identity, quotas: Quotas) -> None:

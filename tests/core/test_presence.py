@@ -338,20 +338,19 @@ def test_a_topic_with_many_clients_is_quiet_and_later_tells_the_difference(world
     assert news(alice) == [("joined", "erin"), ("left", "c010")]
 
 
-def test_ten_thousand_members_come_and_go_without_a_word() -> None:
-    world = World()
-    clients = [world.connect(f"c{number}", "room") for number in range(10_000)]
+def test_thousands_of_members_come_and_go_without_a_word(world: World) -> None:
+    clients = [world.connect(f"c{number}", "room") for number in range(2000)]
     while world.ticks.deferred:
         world.ticks.end()
     told = [len(client.take()) for client in clients]
     assert max(told) == MAX_ANNOUNCED - 1
     assert sum(told) == MAX_ANNOUNCED * (MAX_ANNOUNCED - 1) // 2, "the first ones of the others that came after them"
-    for client in clients[5000:]:
+    for client in clients[1000:]:
         client.session.end()
-    again = [world.connect(f"c{number}", "room") for number in range(5000, 10_000)]
+    again = [world.connect(f"c{number}", "room") for number in range(1000, 2000)]
     world.pass_time(2 * AWAY)
-    assert not any(client.take() for client in clients[:5000] + again)
-    for client in clients[:5000] + again:
+    assert not any(client.take() for client in clients[:1000] + again)
+    for client in clients[:1000] + again:
         client.session.end()
     world.pass_time(2 * AWAY)
     assert world.kept == 0
@@ -437,8 +436,8 @@ def test_a_request_is_refused(world: World) -> None:
     for topic, (code, text) in refused.items():
         assert alice.ask(type="presence", topic=topic)["error"] == {"code": code, "message": text}
         alice.take()
-    for topic in ("*", "room.>", "a b", "", 5, None):
-        assert alice.ask(type="presence", topic=topic)["error"]["code"] == "BAD_REQUEST"
+    for wrong in ("*", "room.>", "a b", "", 5, None):
+        assert alice.ask(type="presence", topic=wrong)["error"]["code"] == "BAD_REQUEST"
         alice.take()
     assert alice.ask(type="presence")["error"] == {"code": "BAD_REQUEST", "message": "topic: required, but missing"}
 
@@ -613,4 +612,4 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=150, stateful_step_count=40)
+TestModel.settings = settings(max_examples=100, stateful_step_count=30)

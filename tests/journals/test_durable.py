@@ -85,7 +85,7 @@ async def test_a_topic_its_messages_and_its_numbers_survive_a_restart(data_dir: 
         assert await server.get("/topics/t") == before
         assert before["options"] == {
             "history": 1000, "ttl_sec": 3600, "durable": True, "dedup_sec": 60, "overflow": "latest",
-            "sender": False,
+            "sender": False, "presence": False,
         }  # fmt: skip
         assert await kept(server) == events
         async with server.client() as client:
