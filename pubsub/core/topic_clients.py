@@ -6,6 +6,7 @@ Each entry and each departure has a number, so that a member is told of exactly 
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -157,25 +158,18 @@ class News:
     """Changes as infos, encoded once for each encoding."""
 
     def __init__(self, topic: str, changes: Sequence[Change], ts: str) -> None:
-        self._changes = changes
+        self._numbers = [each.number for each in changes]
         self._texts = [encode(Info(topic=topic, msg=each.msg, client_id=each.client_id, ts=ts)) for each in changes]
-        self._clients = {each.client_id for each in changes}
         self._parts: dict[Encoding, list[bytes]] = {}
         self._joined: dict[Encoding, bytes] = {}
 
     def encode(self, member: Member, encoding: Encoding) -> bytes:
-        """The infos for a member: those of its own client are left out, and those before its entry."""
-        if member.number > self._changes[-1].number:
+        """The infos for a member: those of changes after its entry. Those of its own client all came before."""
+        start = bisect_right(self._numbers, member.number)
+        if start == len(self._numbers):
             return b""
         parts = self._parts.get(encoding)
         if parts is None:
             parts = self._parts[encoding] = [encoding.message(text) for text in self._texts]
             self._joined[encoding] = b"".join(parts)
-        own = member.client.client_id
-        if member.number < self._changes[0].number and own not in self._clients:
-            return self._joined[encoding]
-        return b"".join(
-            part
-            for part, change in zip(parts, self._changes, strict=True)
-            if change.number > member.number and change.client_id != own
-        )
+        return b"".join(parts[start:]) if start else self._joined[encoding]

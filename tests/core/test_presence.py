@@ -168,6 +168,18 @@ def test_subscriptions_of_one_connection_count_once(world: World) -> None:
     assert news(alice) == [("left", "bob")]
 
 
+def test_a_subscription_that_is_replaced_is_no_change(world: World) -> None:
+    alice, bob = world.connect("alice", "room"), world.connect("bob", "room")
+    world.settle()
+    alice.take()
+    for last_n in (0, 3):
+        bob.ask(type="subscribe", topic="room", last_n=last_n)
+    assert shown(alice) == {"alice": 1, "bob": 1}
+    bob.session.end()
+    world.pass_time(AWAY)
+    assert news(alice) == [("left", "bob")]
+
+
 def test_clients_of_a_pattern_are_in_a_topic_that_appears(world: World) -> None:
     alice, bob = world.connect("alice", "rooms.*"), world.connect("bob", "rooms.>")
     world.broker.create_topic("rooms.1", PRESENCE)
