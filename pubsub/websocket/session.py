@@ -24,8 +24,18 @@ from pubsub.core.subscription import Asked
 from pubsub.protocol.errors import BadRequest, Failure, Forbidden, Internal, Unauthorized
 from pubsub.protocol.mistakes import request_id_of
 from pubsub.protocol.replies import Ack, Pong, PublishAck, Reply, encode, error_reply
-from pubsub.protocol.requests import AnyRequest, Auth, History, Ping, Publish, Subscribe, Unsubscribe, decode_request
-from pubsub.websocket.acknowledgements import acknowledge_subscribe, answer_history
+from pubsub.protocol.requests import (
+    AnyRequest,
+    Auth,
+    History,
+    Ping,
+    Presence,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+    decode_request,  # fmt: skip
+)
+from pubsub.websocket.acknowledgements import acknowledge_subscribe, answer_history, answer_presence
 from pubsub.websocket.grants import IdentityGrant
 from pubsub.websocket.outcomes import Outcomes
 from pubsub.websocket.replies import NoReplies, PauseReason, Replies
@@ -184,7 +194,7 @@ class Session(IdentityGrant):
             raise Unauthorized("expected an auth message first")
         return request
 
-    def _serve(self, request: Subscribe | Unsubscribe | History | Ping | Auth) -> None:
+    def _serve(self, request: Subscribe | Unsubscribe | History | Ping | Auth | Presence) -> None:
         """Serve a request. Rights are checked first; those of a publish in :meth:`receive`."""
         match request:
             case Subscribe():
@@ -197,6 +207,8 @@ class Session(IdentityGrant):
                 self._answer(Pong(request_id=request.request_id, ts=self._clock.timestamp()))
             case Auth():
                 self._authenticate(request)
+            case Presence():
+                self._presence(request)
 
     def _wait_for(
         self,
@@ -324,19 +336,22 @@ class Session(IdentityGrant):
         if self.identity is not None:
             self.identity.require_subscribe(request.topic)
         matcher = self.join_filters(request.topic, self.read_filter(request.filter, request.params))
-
-        def ask(answer: Callable[[KeptEvents | Failure], None]) -> None:
-            if isinstance(request.after, int):
-                self._broker.history_after(request.topic, request.after, request.limit, answer, matcher)
-            else:
-                assert isinstance(request.last_n, int), "decode_request lets none pass without after or last_n"
-                count = min(request.last_n, request.limit)
-                self._broker.history_last(request.topic, count, answer, matcher)
-
+        if isinstance(request.after, int):
+            ask = partial(self._broker.history_after, request.topic, request.after, request.limit, matcher=matcher)
+        else:
+            assert isinstance(request.last_n, int), "decode_request lets none pass without after or last_n"
+            count = min(request.last_n, request.limit)
+            ask = partial(self._broker.history_last, request.topic, count, matcher=matcher)
         self._wait_for(ask, partial(self._end_history, request), request.request_id)
 
     def _end_history(self, request: History, kept: KeptEvents) -> None:
         self._answer(answer_history(request, kept, self._clock.timestamp()))
+
+    def _presence(self, request: Presence) -> None:
+        if self.identity is not None:
+            self.identity.require_subscribe(request.topic)
+        self._answer(answer_presence(request, self._broker.presence(request.topic), self._clock.timestamp()))
+        self._replies.flush()  # before infos of later changes
 
     def _take_name(self, client_id: str) -> None:
         """Take the first ``client_id`` that the client sends, if its URL had none."""
