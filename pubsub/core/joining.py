@@ -6,6 +6,7 @@ arrives, and gets no event there before :meth:`Joining.advance`: the answer come
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -47,7 +48,7 @@ class Joining:
         self._memberships = memberships
         self._history = history
         self._answer = answer
-        self._waiting: list[Topic] = []  # the next one is the last
+        self._waiting: deque[Topic] = deque()
         self._seen: set[Topic] = set()  # all that were waiting
         self._found = False  # the start in the present topic
         self._late = False  # it comes later
@@ -90,7 +91,7 @@ class Joining:
         """Join a topic that has just appeared too. After the answer it waits until the client knows that."""
         if topic not in self._seen:
             self._seen.add(topic)
-            self._waiting.insert(0, topic)
+            self._waiting.append(topic)
 
     def confirm(self) -> None:
         """Drop the topics that have ended since they were entered. Raises TopicNotFound if it was the only one.
@@ -105,8 +106,8 @@ class Joining:
         """Send what is to be replayed, and what has appeared since the answer, in turns if there is much."""
         self._memberships.end_joining(self._subscriber)
         self._advance_some([each.catch_up for each in self.topics if each.catch_up is not None])
-        late, self._waiting = self._waiting, []
-        self._let_in(late)
+        self._let_in(list(self._waiting))
+        self._waiting.clear()
 
     def _advance_some(self, catch_ups: list[CatchUp]) -> None:
         for catch_up in catch_ups[:ENTERED]:
@@ -125,7 +126,7 @@ class Joining:
         for _ in range(ENTERED):
             if not self._waiting:
                 break
-            topic = self._waiting.pop()
+            topic = self._waiting.popleft()
             self._found = False
             self._history.find_start(
                 topic, self.asked.last_n, self._position_in(topic), self._matcher_of(topic), partial(self._enter, topic)

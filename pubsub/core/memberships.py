@@ -126,7 +126,7 @@ class Memberships:
         if subscriber.book is None and self.matcher_of(asked, topic) is None:
             self.subscriber_count += not subscriber.lanes
             lane = placement.find_lane(topic, subscriber.encoding, None)
-            return Joined(topic, topic.seq, placement.arrive(start, subscriber, lane))
+            return Joined(topic, topic.seq, placement.arrive(start, subscriber, lane, asked.grant))
         book = self._ensure_book(subscriber, asked)
         others = self._others(topic, subscriber, asked.subscription)
         matcher = placement.join_filters([*others, asked.subscription], book.grant, topic.name)
@@ -135,8 +135,8 @@ class Memberships:
             self._add(asked.subscription, book, subscriber)
         if not others:
             spans = [Span(topic.seq, [asked.subscription])]
-            return Joined(topic, topic.seq, placement.arrive(start, subscriber, lane, spans))
-        return Joined(topic, topic.seq, placement.arrive_again(start, subscriber, lane, asked.subscription, others))
+            return Joined(topic, topic.seq, placement.arrive(start, subscriber, lane, book.grant, spans))
+        return Joined(topic, topic.seq, placement.arrive_again(start, subscriber, lane, asked, others))
 
     def _others(self, topic: Topic, subscriber: Subscriber, subscription: Subscription) -> list[Subscription]:
         """The other subscriptions that reach the topic. By them the subscriber is a member, at least from now on."""
@@ -300,7 +300,8 @@ class Memberships:
         created = Info(topic=topic.name, msg="topic_created", epoch=topic.epoch, ts=self._clock.timestamp())
         subscriber.notify(topic, encode(created))
         topic.flush()
-        self._placement.arrive(ReplayStart(topic, after, told=after), subscriber, lane).advance()
+        start = ReplayStart(topic, after, told=after)
+        self._placement.arrive(start, subscriber, lane, subscriber.book.grant).advance()
 
     def _end_all(self, topic: Topic, members: list[Subscriber]) -> None:
         """Tell the members of a topic that it has ended, in turns: they may be many."""

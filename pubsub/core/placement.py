@@ -16,6 +16,7 @@ from pubsub.core.filtered_lane import Evaluator, FilteredLane
 from pubsub.core.filters import Filters, Matcher
 from pubsub.core.lane import Lane
 from pubsub.core.pattern_index import PatternIndex
+from pubsub.core.presence import Presence
 from pubsub.core.spans import Span, overlay
 from pubsub.core.topic import Topic
 from pubsub.protocol.errors import LimitExceeded
@@ -23,21 +24,25 @@ from pubsub.protocol.errors import LimitExceeded
 if TYPE_CHECKING:
     from pubsub.core.event import Encoding
     from pubsub.core.lane import Subscriber
-    from pubsub.core.subscription import Grant, Subscription
+    from pubsub.core.subscription import Asked, Grant, Subscription
 
 
 class Placement:
     """See the module. ``index`` has all patterns.
 
     ``max_filters``: the most filters of one topic that differ; 0 is no limit.
+    ``presence`` learns who enters and leaves a topic with that option.
     """
 
-    def __init__(self, clock: Clock, evaluator: Evaluator, filters: Filters, max_filters: int) -> None:
+    def __init__(
+        self, clock: Clock, evaluator: Evaluator, filters: Filters, max_filters: int, presence: Presence
+    ) -> None:
         self.index = PatternIndex()
         self._clock = clock
         self._evaluator = evaluator
         self._filters = filters
         self._max_filters = max_filters
+        self._presence = presence
 
     def reaching(self, name: str, subscriber: Subscriber) -> list[Subscription]:
         """The subscriptions of a subscriber with a book that reach a topic."""
@@ -77,34 +82,33 @@ class Placement:
         others = {lane.matcher for lane in topic.lanes if lane is not leaving or lane.size > 1} - {None, matcher}
         return not self._max_filters or len(others) < self._max_filters
 
-    def arrive(self, start: ReplayStart, subscriber: Subscriber, lane: Lane, spans: Sequence[Span] = ()) -> CatchUp:
+    def arrive(
+        self, start: ReplayStart, subscriber: Subscriber, lane: Lane, grant: Grant, spans: Sequence[Span] = ()
+    ) -> CatchUp:
         """Make the subscriber a member that arrives, from ``start`` on. An earlier membership in the topic ends."""
         name = start.topic.name
         old = subscriber.lanes.get(name, lane)
         old.settle()
         running = old.catch_up_of(subscriber)
-        join = partial(self._join_spanned, subscriber, name)
+        join = partial(self.join_filters, grant=grant, name=name)
         catch_up = CatchUp(start, lane, subscriber, self._clock, join, list(spans))
         catch_up.begun = name in subscriber.lanes and (running is None or running.begun)
         subscriber.lanes[name] = lane
         lane.arrive(subscriber, catch_up)
         if old is not lane:
             _leave(old, subscriber)
+        if start.topic.options.presence:
+            self._presence.enter(start.topic, subscriber, grant.client_id)
         return catch_up
 
     def arrive_again(
-        self,
-        start: ReplayStart,
-        subscriber: Subscriber,
-        lane: Lane,
-        subscription: Subscription,
-        others: Sequence[Subscription],
+        self, start: ReplayStart, subscriber: Subscriber, lane: Lane, asked: Asked, others: Sequence[Subscription]
     ) -> CatchUp | None:
         """Move a member that ``others`` have led to the topic, and begin the replay that a new request asks for.
 
         None if it asks for none. A catch-up that runs goes on for the others.
         """
-        topic = start.topic
+        topic, subscription = start.topic, asked.subscription
         running = subscriber.lanes[topic.name].catch_up_of(subscriber)
         if running is not None:
             running.forget(subscription.name)
@@ -116,11 +120,7 @@ class Placement:
         if running is not None:
             spans = overlay(running.spans, running.after, start.after, subscription)
             start = start.joined(ReplayStart(topic, running.after, running.known))
-        return self.arrive(start, subscriber, lane, spans)
-
-    def _join_spanned(self, subscriber: Subscriber, name: str, wanted: Sequence[Subscription]) -> Matcher | None:
-        assert subscriber.book is not None, "others have one subscription for each topic"
-        return self.join_filters(wanted, subscriber.book.grant, name)
+        return self.arrive(start, subscriber, lane, asked.grant, spans)
 
     def move(self, name: str, subscriber: Subscriber, lane: Lane) -> None:
         """Move a member to another lane of its topic. Nothing is lost or repeated, not even during its catch-up."""
@@ -163,7 +163,10 @@ class Placement:
 
     def drop_lane(self, name: str, subscriber: Subscriber) -> None:
         """End a membership at once: the subscriber is gone, or has everything."""
-        _leave(subscriber.lanes.pop(name), subscriber)
+        lane = subscriber.lanes.pop(name)
+        _leave(lane, subscriber)
+        if lane.topic.options.presence:
+            self._presence.leave(topic_of(lane), subscriber)
 
 
 def topic_of(lane: Lane) -> Topic:
