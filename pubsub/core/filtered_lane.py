@@ -42,6 +42,11 @@ class Evaluator:
         """Give room for evaluations that need not wait."""
         self._room = EVALUATIONS
 
+    def end_tick(self) -> None:
+        """Forget the events that were evaluated last, unless others wait."""
+        if not self._queue:
+            self._events, self._subjects = (), []
+
     def add(self, lane: FilteredLane, events: Sequence[StoredEvent]) -> None:
         """Evaluate the events of a lane: at once if there is room, otherwise in a turn."""
         self._waiting += len(events)
@@ -77,12 +82,15 @@ class Evaluator:
         try:
             room = EVALUATIONS
             while self._queue and room > 0:
-                room -= self._queue.popleft().evaluate_next()
+                lane = self._queue.popleft()
+                room -= lane.evaluate_some(room)
+                if lane.is_within_events:  # its topic's other lanes need the same subjects
+                    self._queue.appendleft(lane)
         finally:
             if self._queue:
                 self._take_turn(self._work)
             else:
-                self._events, self._subjects = (), []
+                self.end_tick()
             if self.busy and self._waiting <= BUSY // 2:
                 self._end_busy()
 
@@ -97,7 +105,7 @@ class Evaluator:
 class FilteredLane(Lane):
     """A Lane whose members get the events that match."""
 
-    __slots__ = ("_evaluator", "_matches", "_waiting", "matcher")
+    __slots__ = ("_evaluated", "_evaluator", "_matches", "_waiting", "matcher")
 
     def __init__(self, topic: Source, encoding: Encoding, matcher: Matcher, evaluator: Evaluator) -> None:
         super().__init__(topic, encoding)
@@ -105,29 +113,40 @@ class FilteredLane(Lane):
         self._matches = matcher.matches
         self._evaluator = evaluator
         self._waiting: deque[Sequence[StoredEvent]] = deque()
+        self._evaluated = 0  # of the first ones that wait
+
+    @property
+    def is_within_events(self) -> bool:
+        """True if a part of events that were delivered together is evaluated."""
+        return self._evaluated > 0
 
     def deliver(self, events: Sequence[StoredEvent]) -> None:
         self._waiting.append(events)
         self._evaluator.add(self, events)
 
-    def evaluate_next(self) -> int:
-        """Evaluate events that were delivered together; returns their number, 0 if none wait any more."""
+    def evaluate_some(self, most: int) -> int:
+        """Evaluate up to ``most`` of the events that were delivered together first; returns their number."""
         if not self._waiting:
             return 0
-        events = self._waiting.popleft()
-        self._evaluator.evaluated(len(events))
+        events, start = self._waiting[0], self._evaluated
+        end = self._evaluated = min(len(events), start + most)
+        if end == len(events):
+            self._waiting.popleft()
+            self._evaluated = 0
+        self._evaluator.evaluated(end - start)
         if self._ready or self._lagging:
             matches = self._matches
             subjects = self._evaluator.subjects_of(events)
-            matching = [event for event, subject in zip(events, subjects, strict=True) if matches(subject)]
+            matching = [event for event, subject in zip(events[start:end], subjects[start:end], strict=True)
+                        if matches(subject)]  # fmt: skip
             if matching:
                 super().deliver(matching)
-        return len(events)
+        return end - start
 
     def settle(self) -> None:
         """Evaluate all events that wait."""
         while self._waiting:
-            self.evaluate_next()
+            self.evaluate_some(EVALUATIONS)
 
     def join(self, member: Subscriber) -> None:
         self.settle()
