@@ -141,7 +141,7 @@ class Broker:
 
     def is_durable(self, name: str) -> bool:
         topic = self._topics.get(name)
-        return topic is not None and topic.options.durable
+        return (self.rules.options_of(name, {}) if topic is None else topic.options).durable
 
     def topic(self, name: str) -> Topic:
         """Find a topic. Raises TopicNotFound; BadRequest if the name is not valid."""
