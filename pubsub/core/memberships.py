@@ -110,7 +110,7 @@ class Memberships:
         if subscriber.book is None and asked_for is None:
             self.subscriber_count += not subscriber.lanes
             lane = placement.find_lane(topic, subscriber.encoding, None)
-            return Joined(topic, topic.seq, placement.arrive(start, subscriber, lane, None))
+            return Joined(topic, topic.seq, placement.arrive(start, subscriber, lane, None, asked.grant))
         book = self._ensure_book(subscriber, asked)
         others = self._others(topic, subscriber, asked.subscription)
         matcher = placement.join_filters([*others, asked.subscription], book.grant, topic.name)
@@ -123,7 +123,7 @@ class Memberships:
         running = subscriber.lanes[topic.name].catch_up_of(subscriber) if others else None
         if running is not None:  # what it has not sent yet is still wanted
             start, asked_for = start.joined(ReplayStart(topic, running.after, running.known)), matcher
-        return Joined(topic, topic.seq, placement.arrive(start, subscriber, lane, asked_for))
+        return Joined(topic, topic.seq, placement.arrive(start, subscriber, lane, asked_for, book.grant))
 
     def _others(self, topic: Topic, subscriber: Subscriber, subscription: Subscription) -> list[Subscription]:
         """The other subscriptions that reach the topic. By them the subscriber is a member, at least from now on."""
@@ -257,7 +257,8 @@ class Memberships:
         created = Info(topic=topic.name, msg="topic_created", epoch=topic.epoch, ts=self._clock.timestamp())
         subscriber.notify(topic, encode(created))
         topic.flush()
-        self._placement.arrive(ReplayStart(topic, after, told=after), subscriber, lane, matcher).advance()
+        start = ReplayStart(topic, after, told=after)
+        self._placement.arrive(start, subscriber, lane, matcher, book.grant).advance()
 
     def _end_all(self, topic: Topic, members: list[Subscriber]) -> None:
         """Tell the members of a topic that it has ended, in turns: they may be many."""

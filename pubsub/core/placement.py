@@ -15,6 +15,7 @@ from pubsub.core.filtered_lane import Evaluator, FilteredLane
 from pubsub.core.filters import Filters, Matcher
 from pubsub.core.lane import Lane
 from pubsub.core.pattern_index import PatternIndex
+from pubsub.core.presence import Presence
 from pubsub.core.topic import Topic
 from pubsub.protocol.errors import LimitExceeded
 
@@ -28,14 +29,18 @@ class Placement:
     """See the module. ``index`` has all patterns.
 
     ``max_filters``: the most filters of one topic that differ; 0 is no limit.
+    ``presence`` learns who enters and leaves a topic with that option.
     """
 
-    def __init__(self, clock: Clock, evaluator: Evaluator, filters: Filters, max_filters: int) -> None:
+    def __init__(
+        self, clock: Clock, evaluator: Evaluator, filters: Filters, max_filters: int, presence: Presence
+    ) -> None:
         self.index = PatternIndex()
         self._clock = clock
         self._evaluator = evaluator
         self._filters = filters
         self._max_filters = max_filters
+        self._presence = presence
 
     def reaching(self, name: str, subscriber: Subscriber) -> list[Subscription]:
         """The subscriptions of a subscriber with a book that reach a topic."""
@@ -67,7 +72,9 @@ class Placement:
         topic.add_lane(lane)
         return lane
 
-    def arrive(self, start: ReplayStart, subscriber: Subscriber, lane: Lane, asked_for: Matcher | None) -> CatchUp:
+    def arrive(
+        self, start: ReplayStart, subscriber: Subscriber, lane: Lane, asked_for: Matcher | None, grant: Grant
+    ) -> CatchUp:
         """Make the subscriber a member that arrives, from ``start`` on. An earlier membership in the topic ends."""
         old = subscriber.lanes.get(start.topic.name, lane)
         old.settle()
@@ -76,6 +83,8 @@ class Placement:
         lane.arrive(subscriber, catch_up)
         if old is not lane:
             _leave(old, subscriber)
+        if start.topic.options.presence:
+            self._presence.enter(start.topic, subscriber, grant.client_id)
         return catch_up
 
     def move(self, name: str, subscriber: Subscriber, lane: Lane) -> None:
@@ -119,7 +128,10 @@ class Placement:
 
     def drop_lane(self, name: str, subscriber: Subscriber) -> None:
         """End a membership at once: the subscriber is gone, or has everything."""
-        _leave(subscriber.lanes.pop(name), subscriber)
+        lane = subscriber.lanes.pop(name)
+        _leave(lane, subscriber)
+        if lane.topic.options.presence:
+            self._presence.leave(topic_of(lane), subscriber)
 
 
 def topic_of(lane: Lane) -> Topic:

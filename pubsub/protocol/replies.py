@@ -95,13 +95,15 @@ class Pong(Struct, frozen=True, gc=False, tag_field="type", tag="pong", kw_only=
 
 
 class Info(Struct, frozen=True, gc=False, tag_field="type", tag="info", kw_only=True):
-    """A message that is no answer: ``ping``, ``topic_created``, ``topic_deleted``, ``unsubscribed``, ``dropped``,
-    ``draining``.
-    """
+    """A message that is no answer, such as ``ping``, ``topic_deleted`` or ``dropped``."""
 
     topic: str | UnsetType = UNSET
     msg: str
+    client_id: str | UnsetType = UNSET
+    recovered: bool | UnsetType = UNSET
     epoch: str | UnsetType = UNSET
+    seq: int | UnsetType = UNSET
+    topics: dict[str, TopicPosition] | UnsetType = UNSET
     count: int | UnsetType = UNSET
     from_seq: int | UnsetType = UNSET
     to_seq: int | UnsetType = UNSET
@@ -119,7 +121,24 @@ class HistoryReply(Struct, frozen=True, gc=False, tag_field="type", tag="history
     ts: str
 
 
-Reply = Event | Ack | PublishAck | SubscribeAck | PatternAck | Error | Pong | Info | HistoryReply
+class PresentClient(Struct, frozen=True, gc=False):
+    """A client that is in a topic. Without a connection it has left a moment ago, and may come back."""
+
+    client_id: str
+    connections: int
+
+
+class PresenceReply(Struct, frozen=True, gc=False, tag_field="type", tag="presence", kw_only=True):
+    """``count``: of all clients. ``clients``: the first ones by name."""
+
+    request_id: str | UnsetType = UNSET
+    topic: str
+    count: int
+    clients: list[PresentClient]
+    ts: str
+
+
+Reply = Event | Ack | PublishAck | SubscribeAck | PatternAck | Error | Pong | Info | HistoryReply | PresenceReply
 
 encode = msgspec.json.Encoder().encode
 
