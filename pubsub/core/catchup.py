@@ -108,6 +108,10 @@ class CatchUp:
             self._wait()
             return
         self._end_spans()
+        if self.after == topic.seq and self._told in (None, topic.seq):  # nothing is replayed to most
+            topic.flush()
+            self.lane.join(self._subscriber)
+            return
         after = max(self.after, topic.oldest - 1)
         until = self.spans[0].until if self.spans else topic.seq
         if topic.in_ring(after):

@@ -111,6 +111,8 @@ class Memberships:
 
     def matcher_of(self, asked: Asked, topic: Topic) -> Matcher | None:
         """The filter of one request for a topic, with those of the rights."""
+        if asked.subscription.filter is None and not asked.grant.filters_for(topic.name):
+            return None
         return self._placement.join_filters([asked.subscription], asked.grant, topic.name)
 
     def enter(self, start: ReplayStart, subscriber: Subscriber, asked: Asked) -> Joined:
