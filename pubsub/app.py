@@ -24,7 +24,7 @@ from pubsub.core.filters import Filters
 from pubsub.core.topic_rules import TopicRules
 from pubsub.http.access import check_access
 from pubsub.http.addresses import add_proxies
-from pubsub.http.app_keys import BROKER, CONNECTIONS, SERVICES
+from pubsub.http.app_keys import BROKER, CONNECTIONS, SERVICES, STREAMS
 from pubsub.http.cors import add_cors
 from pubsub.http.health import STATE, ServerState
 from pubsub.http.identities import IDENTITIES, Identities
@@ -37,6 +37,7 @@ from pubsub.journals.memory import MemoryJournal
 from pubsub.lifecycle import SETTINGS, close_clients, close_journal, run
 from pubsub.rules_reader import read_rules
 from pubsub.settings import Settings, listed
+from pubsub.sse.streams import Streams
 from pubsub.system.cores import SharedCore
 from pubsub.system.descriptors import connections_of_machine
 from pubsub.system.malloc import given_back
@@ -67,6 +68,7 @@ def create_app(settings: Settings) -> web.Application:
     rules = make_rules(settings, app[IDENTITIES], rates, quotas)
     services = app[SERVICES] = Services(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
     connections = app[CONNECTIONS] = services.connections
+    app[STREAMS] = Streams(services, spread=settings.reconnect_spread_sec)
     app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
     set_up_http(app, Proxies(listed(settings.trusted_proxies)))
     app.on_shutdown.append(close_clients)

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from pubsub.auth.permissions import allows, make_rights
+from pubsub.protocol.calls import decode_messages, make_publish
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.frames import Binary, CloseFrame, ProtocolFault, Reader, Received
 from pubsub.protocol.mistakes import request_id_of
@@ -29,12 +30,14 @@ from pubsub.websocket.upgrade import websocket_mask
 from tests.simulation import MAX_MESSAGE_BYTES, Frames, Parts
 
 CORPUS: Final = Path(__file__).parent / "corpus"
+ID: Final = "550e8400-e29b-41d4-a716-446655440000"
 SEGMENT: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-:~")
 
 
 def fuzz_requests(given: bytes) -> None:
     """Decoding gives a request or a BadRequest; clients can parse an accepted message; request_id is always found."""
     text = given.decode(errors="replace")
+    fuzz_bodies(text)
     mark = request_id_of(text)
     try:
         request = decode_request(text)
@@ -43,9 +46,25 @@ def fuzz_requests(given: bytes) -> None:
         return
     assert request.request_id == mark
     if isinstance(request, Publish):
-        whole = json.loads(encode({"message": request.message}))
-        assert whole["message"]["id"] == request.message.id
-        assert whole == json.loads(b'{"message":%b}' % encode(request.message))
+        check_published(request)
+
+
+def fuzz_bodies(text: str) -> None:
+    """The same for a message, or a list of them, in the body of a REST call."""
+    try:
+        found = decode_messages(text)
+        published = [make_publish("t", each, lambda: ID) for each in (found if isinstance(found, list) else [found])]
+    except BadRequest as refusal:
+        check_words(refusal)
+        return
+    for each in published:
+        check_published(each)
+
+
+def check_published(request: Publish) -> None:
+    whole = json.loads(encode({"message": request.message}))
+    assert whole["message"]["id"] == request.message.id
+    assert whole == json.loads(b'{"message":%b}' % encode(request.message))
 
 
 def check_words(refusal: BadRequest) -> None:

@@ -293,6 +293,11 @@ class RawClient:
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
         return client
 
+    def send_at_once(self, sent: bytes) -> None:
+        """Send as much as the kernel takes."""
+        with contextlib.suppress(BlockingIOError):
+            self._socket.send(sent)
+
     async def send(self, sent: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self._socket, sent)
 
@@ -349,6 +354,25 @@ class RawClient:
         found = bytes(self._received[:end])
         del self._received[:end]
         return found
+
+    async def read_bytes(self, count: int) -> bytes:
+        while len(self._received) < count:
+            more = await self.read_some()
+            assert more, f"closed after {len(self._received)} bytes of {count}"
+            self._received += more
+        found = bytes(self._received[:count])
+        del self._received[:count]
+        return found
+
+    async def read_upto(self, mark: bytes) -> bytes | None:
+        """Read up to ``mark``; None if the connection ends before anything more comes."""
+        while mark not in self._received:
+            more = await self.read_some()
+            if not more:
+                assert not self._received, f"closed before {mark!r}: {self._received!r}"
+                return None
+            self._received += more
+        return await self.read_until(mark)
 
     async def read_frame(self) -> tuple[int, bytes] | None:
         """Read the server's next frame: first byte and payload; None after it has closed."""

@@ -21,7 +21,8 @@ BELOW = {
     "pubsub.system": set[str](),
     "pubsub.journals": {"pubsub.core", "pubsub.protocol", "pubsub.system"},
     "pubsub.websocket": {"pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
-    "pubsub.http": {"pubsub.websocket", "pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
+    "pubsub.sse": {"pubsub.websocket", "pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
+    "pubsub.http": {"pubsub.sse", "pubsub.websocket", "pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
     "pubsub.settings": set[str](),
     "pubsub.rules_reader": {"pubsub.core", "pubsub.protocol"},
     "pubsub.settings_reader": {"pubsub.settings", "pubsub.rules_reader", "pubsub.auth", "pubsub.http", "pubsub.system"},
@@ -46,6 +47,8 @@ BELOW["pubsub"] = set()
 RULES = {"pubsub.protocol", "pubsub.core", "pubsub.auth"}  # the folders without I/O
 WITHOUT_IO = {
     "pubsub.websocket.session",
+    "pubsub.websocket.publisher",
+    "pubsub.websocket.grants",
     "pubsub.journals.memory",
     "pubsub.journals.dedup",
     "pubsub.journals.placing",

@@ -285,7 +285,7 @@ class Backlog:
         self._queued -= len(events)
         if topic.expiring:
             return self._encode_unexpired(topic, events)
-        return self._take_gap(topic) + (encoded or self._options.encoding.events(events))
+        return self._take_gap(topic) + (encoded or self._options.encoding.events(topic, events))
 
     def _encode_unexpired(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
         """Encode the events that have not expired, each gap before the event that follows it."""
@@ -296,12 +296,12 @@ class Backlog:
                 run.append(event)
                 continue
             if run:
-                parts += [self._take_gap(topic), self._options.encoding.events(run)]
+                parts += [self._take_gap(topic), self._options.encoding.events(topic, run)]
                 run = []
             self._miss(topic, event.seq, event.seq, 1)
             expired.append(event)
         if run:
-            parts += [self._take_gap(topic), self._options.encoding.events(run)]
+            parts += [self._take_gap(topic), self._options.encoding.events(topic, run)]
         if expired:
             self._lose(topic, expired, Loss.EXPIRED)
         return b"".join(parts)

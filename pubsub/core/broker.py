@@ -173,7 +173,7 @@ class Broker:
     def publish(self, request: Publish, publisher: Publisher) -> None:
         """Publish a message; ``publisher`` learns the outcome. Raises TopicNotFound, BadRequest, LimitExceeded."""
         topic = self._topics.get(request.topic)
-        log = self._creations.log_for_use(request.topic, request) if topic is None else topic.log
+        log = self._creations.log_for_use(request.topic, [request]) if topic is None else topic.log
         log.append(request, publisher)
 
     def publish_all(self, name: str, requests: Sequence[Publish], client_id: str, answer: Placed) -> None:
@@ -182,8 +182,7 @@ class Broker:
         ``client_id``: the publisher's, empty if it has none. ``answer`` gets the outcome of each message, or a failure.
         """
         topic = self._topics.get(name)
-        item = 0 if len(requests) > 1 else None
-        log = self._creations.log_for_use(name, requests[0], item=item) if topic is None else topic.log
+        log = self._creations.log_for_use(name, requests) if topic is None else topic.log
         log.append_all(requests, client_id, answer)
 
     def purge(self, name: str, done: Purged) -> None:
@@ -297,6 +296,7 @@ class Broker:
         self._presence.end(topic)
         log.info("Topic deleted: %(topic)s", {"topic": topic.name})
         self._memberships.end(topic)
+        self.forget(topic, lambda _: None)  # in turns: a million events at once take 100 ms
 
     def deliver(self, topic: Topic, event: StoredEvent) -> None:
         if topic.expiring:

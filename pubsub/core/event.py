@@ -21,6 +21,7 @@ class Source(Protocol):
     """The topic of events, as far as a queue of events needs to know it."""
 
     name: str
+    epoch: str
     options: TopicOptions
     expiring: bool
 
@@ -49,8 +50,8 @@ def expiring_at(event: StoredEvent, moment: float) -> StoredEvent:
 class Encoding(Protocol):
     """The form of events and messages on a transport. All members of a lane have the same."""
 
-    def events(self, events: Sequence[StoredEvent]) -> bytes:
-        """Encode events, joined."""
+    def events(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
+        """Encode events of one topic, joined."""
         ...
 
     def message(self, text: bytes) -> bytes:
@@ -61,7 +62,7 @@ class Encoding(Protocol):
 class WebSocketText:
     """Each message is one text frame."""
 
-    def events(self, events: Sequence[StoredEvent]) -> bytes:
+    def events(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
         if len(events) == 1:
             return text_frame(events[0].text)
         return text_frames([event.text for event in events])

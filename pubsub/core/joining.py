@@ -6,6 +6,7 @@ arrives, and gets no event there before :meth:`Joining.advance`: the answer come
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -47,7 +48,7 @@ class Joining:
         self._memberships = memberships
         self._history = history
         self._answer = answer
-        self._waiting: list[Topic] = []  # the next one is the last
+        self._waiting: deque[Topic] = deque()
         self._found = False  # the start in the present topic
         self._late = False  # it comes later
         self._failed = False
@@ -80,7 +81,7 @@ class Joining:
 
     def add_topic(self, topic: Topic) -> None:
         """Join a topic that has just appeared too."""
-        self._waiting.insert(0, topic)
+        self._waiting.append(topic)
 
     def confirm(self) -> None:
         """Drop the topics that have ended since they were entered. Raises TopicNotFound if it was the only one.
@@ -106,7 +107,7 @@ class Joining:
         for _ in range(ENTERED):
             if not self._waiting:
                 break
-            topic = self._waiting.pop()
+            topic = self._waiting.popleft()
             self._found = False
             self._history.find_start(
                 topic, self.asked.last_n, self._position_in(topic), self._matcher_of(topic), partial(self._enter, topic)

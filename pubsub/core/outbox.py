@@ -120,7 +120,7 @@ class Outbox:
         if self.lagging:
             self._ensure_backlog().replay(batch)
         else:
-            self.write(self.encoding.events(batch.events))
+            self.write(self.encoding.events(batch.topic, batch.events))
 
     def offer(self, batch: Batch) -> None:
         """Queue new events, by the overflow policy of their topic. Write them if nothing waits."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
@@ -44,13 +44,21 @@ class Subscription(Struct, frozen=True, gc=False):
         return has_wildcard(self.name)
 
 
+class Resume(Protocol):
+    """The positions of a client in topics, by their names."""
+
+    def get(self, name: str, default: Position | None, /) -> Position | None:
+        """The client's position; ``default`` if it has none."""
+        ...
+
+
 class Asked(Struct, frozen=True):
     """A request to subscribe. ``resume``: the client's positions by topic; it wins over ``last_n``."""
 
     subscription: Subscription
     grant: Grant
     last_n: int = 0
-    resume: Mapping[str, Position] | None = None
+    resume: Resume | None = None
 
 
 class Book:

@@ -31,6 +31,9 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
     match route.role if route is not None else RouteRole.IDENTIFIED:  # without a route for a 404 or a 405
         case RouteRole.NONE:
             pass
+        case RouteRole.STREAM:
+            if identities.tokens is None and identities.rest_is_open:
+                origins.check_host(request)
         case RouteRole.HANDSHAKE:
             if identities.tokens is None:
                 origins.check_host(request)

@@ -11,12 +11,11 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from pubsub.http.origins import ORIGINS
 from pubsub.http.routes import ROUTES
 from pubsub.http.server_header import SERVER
+from pubsub.http.sharing import is_shared, sharing_headers
 
 REQUEST_HEADERS: Final = "Authorization, Content-Type, Last-Event-ID, X-API-Key"
-RESPONSE_HEADERS: Final = "Retry-After, X-Client-Id"
 MAX_AGE: Final = 7200  # seconds for which a browser remembers a preflight; Chromium's maximum
 PREFLIGHT: Final = {
     # The same for every path: a page may send what comes to nothing, and read the 404 or 405.
@@ -45,12 +44,5 @@ async def answer_preflights(request: web.Request, handler: Handler) -> web.Strea
 
 
 async def share_answer(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.add("Vary", "Origin")
-    if is_shared(request):
-        response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
-        response.headers["Access-Control-Expose-Headers"] = RESPONSE_HEADERS
-
-
-def is_shared(request: web.Request) -> bool:
-    """True for a page of one of the listed origins."""
-    return request.headers.get("Origin") in request.app[ORIGINS].allowed
+    for name, value in sharing_headers(request).items():
+        response.headers.add(name, value)

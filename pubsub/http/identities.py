@@ -79,6 +79,22 @@ class Identities:
         except Unauthorized as failure:
             await self._refuse(request, failure)
 
+    async def identify_reader(self, request: web.Request) -> Identity:
+        """The client of a stream of events: by key or token, as over REST, or by a token in the URL.
+
+        A server that takes tokens serves nobody without one, or without a key. Raises Unauthorized, RateLimited.
+        """
+        token = request.query.get("token")
+        if token is not None and self.tokens is not None and not has_credentials(request):
+            try:
+                return await self._identify_token(token)
+            except Unauthorized as failure:
+                await self._refuse(request, failure)
+        identity = await self.identify(request)
+        if identity is ANYONE and self.tokens is not None:
+            raise Unauthorized("expected a token in Authorization: Bearer, or in the query as token")
+        return identity
+
     async def _identify_token(self, token: str) -> Identity:
         if self.tokens is None:
             raise Unauthorized("token: none is accepted here")
@@ -114,10 +130,10 @@ class Identities:
             log.warning("Not authenticated: %(source)s: %(reason)s", {"source": source, "reason": str(failure)})
         return wait
 
-    def count(self, request: web.Request, identity: Identity) -> None:
-        """Count a request. Raises RateLimited for a client over its rate."""
+    def count(self, request: web.Request, identity: Identity, client_id: str = "") -> None:
+        """Count a request. Raises RateLimited for a client over its rate. ``client_id``: the name that it claims."""
         if self._rates is not None:
-            self._rates.count(_owner_of(request, identity))
+            self._rates.count(client_id or _owner_of(request, identity))
 
     def count_list(self, request: web.Request, identity: Identity, size: int) -> None:
         """Count the messages of a list. Raises RateLimited, LimitExceeded."""
@@ -139,6 +155,11 @@ def network_of(address: str) -> str:
         return address
     found = IPv6Address(address.partition("%")[0])
     return str(found.ipv4_mapped or IPv6Network((found, 64), strict=False))
+
+
+def has_credentials(request: web.Request) -> bool:
+    """True if the header fields have a key or a token."""
+    return "X-API-Key" in request.headers or bearer_token(request) is not None
 
 
 def bearer_token(request: web.Request) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TypeVar
 
 import msgspec
+import msgspec.inspect
 from aiohttp import web
 
 from pubsub.protocol.errors import BadRequest
@@ -14,9 +16,17 @@ Query = TypeVar("Query", bound=msgspec.Struct)
 
 
 def read_query(request: web.Request, kind: type[Query]) -> Query:
-    """The query parameters as ``kind``. Raises BadRequest for one that is unknown, wrong, or given twice."""
-    given: dict[str, str] = {}
+    """The query parameters as ``kind``. Raises BadRequest for one that is unknown, wrong, or given twice.
+
+    A parameter that is a list in ``kind`` may be given several times.
+    """
+    lists = _lists_of(kind)
+    given: dict[str, str | list[str]] = {
+        name: [_printable(text) for text in request.query.getall(name)] for name in lists if name in request.query
+    }
     for name, text in request.query.items():
+        if name in lists:
+            continue
         if name in given:
             raise BadRequest(f"{shown(name)}: expected once")
         given[_printable(name)] = _printable(text)
@@ -24,6 +34,14 @@ def read_query(request: web.Request, kind: type[Query]) -> Query:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         explain(error, msgspec.json.encode(given).decode(), ())
+
+
+@cache
+def _lists_of(kind: type[msgspec.Struct]) -> frozenset[str]:
+    """The names of the fields that are lists."""
+    fields = msgspec.inspect.type_info(kind)
+    assert isinstance(fields, msgspec.inspect.StructType), "it is a Struct"
+    return frozenset(each.encode_name for each in fields.fields if isinstance(each.type, msgspec.inspect.ListType))
 
 
 def _printable(text: str) -> str:

@@ -11,9 +11,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import clients, handshake, health, messages, presence, rules, topics
+from pubsub.http import clients, handshake, health, messages, presence, rules, sse, topics
 from pubsub.protocol import answers
-from pubsub.protocol.calls import HistoryQuery, NewMessages, TopicsQuery
+from pubsub.protocol.calls import HistoryQuery, NewMessages, StreamQuery, TopicsQuery, TopicStreamQuery
 from pubsub.protocol.requests import NewTopic
 
 
@@ -22,6 +22,7 @@ class RouteRole(enum.Enum):
 
     NONE = enum.auto()  # needs no credentials
     HANDSHAKE = enum.auto()  # the handshake of the WebSocket has rules of its own
+    STREAM = enum.auto()  # a stream of events too
     IDENTIFIED = enum.auto()  # any key or token; the answer shows only what its holder may subscribe to
     PUBLISH = enum.auto()  # a key that may publish, or a token that may publish to some topic; the handler asks for it
     READ = enum.auto()  # a key of any role, or a token with ``admin``
@@ -45,8 +46,8 @@ class Route:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """A GET with an answer can be asked with HEAD too."""
-        return ("GET", "HEAD") if self.method == "GET" and self.response is not None else (self.method,)
+        """A GET can be asked with HEAD too, if it is no handshake."""
+        return ("GET", "HEAD") if self.method == "GET" and self.role is not RouteRole.HANDSHAKE else (self.method,)
 
 
 ROUTES: Final = (
@@ -64,6 +65,10 @@ ROUTES: Final = (
           query=HistoryQuery, response=answers.KeptMessages),
     Route(method="DELETE", path="/topics/{name}/messages", handler=messages.purge_messages, role=RouteRole.ADMIN,
           response=answers.Purged),
+    Route(method="GET", path="/topics/{name}/events", handler=sse.open_topic_stream, role=RouteRole.STREAM,
+          query=TopicStreamQuery, response=None),
+    Route(method="GET", path="/events", handler=sse.open_stream_of_query, role=RouteRole.STREAM,
+          query=StreamQuery, response=None),
     Route(method="GET", path="/rules", handler=rules.list_rules, role=RouteRole.ADMIN,
           response=answers.RuleList),
     Route(method="GET", path="/topics/{name}/presence", handler=presence.list_present, role=RouteRole.IDENTIFIED,

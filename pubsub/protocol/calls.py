@@ -19,6 +19,7 @@ from pubsub.protocol.requests import MAX_HISTORY_LIMIT, MAX_MESSAGES, Count, Mes
 MAX_TOPIC: Final = 255  # characters of a name
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1000
+MAX_STREAM_TOPICS: Final = 100  # names and patterns of one stream; a pattern takes any number of topics
 
 NamePart = Annotated[str, Meta(max_length=MAX_TOPIC)]
 
@@ -52,6 +53,23 @@ class HistoryQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw
     limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_LIMIT)] = MAX_HISTORY_LIMIT
     filter: str | UnsetType = UNSET
     params: str | UnsetType = UNSET
+
+
+class TopicStreamQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """The wishes of a client of Server-Sent Events. ``params`` is the JSON text of an object."""
+
+    last_n: Count = 0
+    last_event_id: str = ""
+    filter: str | UnsetType = UNSET
+    params: str | UnsetType = UNSET
+    client_id: str = ""
+    token: str = ""
+
+
+class StreamQuery(TopicStreamQuery, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The same, with the names and patterns."""
+
+    topic: Annotated[list[str], Meta(min_length=1, max_length=MAX_STREAM_TOPICS)]
 
 
 class NewMessage(Struct, frozen=True, gc=False, kw_only=True):

@@ -95,14 +95,15 @@ class Pong(Struct, frozen=True, gc=False, tag_field="type", tag="pong", kw_only=
 
 
 class Info(Struct, frozen=True, gc=False, tag_field="type", tag="info", kw_only=True):
-    """A message that is no answer: ``ping``, ``topic_created``, ``topic_deleted``, ``unsubscribed``, ``dropped``,
-    ``draining``, ``joined``, ``left``.
-    """
+    """A message that is no answer, such as ``ping``, ``topic_deleted`` or ``dropped``."""
 
     topic: str | UnsetType = UNSET
     msg: str
     client_id: str | UnsetType = UNSET
+    recovered: bool | UnsetType = UNSET
     epoch: str | UnsetType = UNSET
+    seq: int | UnsetType = UNSET
+    topics: dict[str, TopicPosition] | UnsetType = UNSET
     count: int | UnsetType = UNSET
     from_seq: int | UnsetType = UNSET
     to_seq: int | UnsetType = UNSET

@@ -18,9 +18,7 @@ def acknowledge_subscribe(request: Subscribe, joining: Joining, ts: str) -> Subs
             request_id=request.request_id,
             topic=request.topic,
             status="ok",
-            topics={
-                each.topic.name: TopicPosition(each.topic.epoch, each.seq, each.recovered) for each in joining.topics
-            },
+            topics=positions_of(joining),
             recovered=joining.recovered,
             ts=ts,
         )
@@ -34,6 +32,11 @@ def acknowledge_subscribe(request: Subscribe, joining: Joining, ts: str) -> Subs
         recovered=joined.recovered,
         ts=ts,
     )
+
+
+def positions_of(joining: Joining) -> dict[str, TopicPosition]:
+    """The position of each topic that a pattern covers."""
+    return {each.topic.name: TopicPosition(each.topic.epoch, each.seq, each.recovered) for each in joining.topics}
 
 
 def answer_history(request: History, kept: KeptEvents, ts: str) -> HistoryReply:

@@ -27,10 +27,9 @@ from pubsub.protocol.frames import (
     close_frame,
     control_frame,
 )
-from pubsub.system.tcp_info import uptake
 from pubsub.websocket.ending import Ending
+from pubsub.websocket.frame_transport import FrameTransport
 from pubsub.websocket.replies import PauseReason
-from pubsub.websocket.transport import ClientTransport
 from pubsub.websocket.upgrade import websocket_mask
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ EXPENSIVE: Final = 5  # of them may be expensive, 20 to 40 µs: all but accepted
 FULL_READ: Final = 200_000
 
 
-class Connection(ClientTransport):
+class Connection(FrameTransport):
     """See the module. Its Session sends answers through it (Replies)."""
 
     __slots__ = ("_reader",)
@@ -167,25 +166,3 @@ class Connection(ClientTransport):
         if self._end is not None or not (self.subscriber.blocked or self._pauses):
             self._transport.resume_reading()
         self._serve(self._reader)
-
-    # Frames out
-
-    def pause_writing(self) -> None:
-        self.subscriber.block()
-        self._services.timers.end_message(self)
-        if self._end is None:
-            self._transport.pause_reading()
-        self._uptake = uptake(self._transport)._replace(at=self._services.now())
-        self._services.timers.blocked[self] = None
-
-    def resume_writing(self) -> None:
-        self._services.timers.blocked.pop(self, None)
-        self.subscriber.unblock()
-        if self.subscriber.overflowed and self._end is None:
-            self.close_slow_consumer()
-        if self.subscriber.blocked:
-            return
-        if self._end is not None and self._end.owes_close and self._end.due is not None:
-            self._send_close(self._end.due)
-        else:
-            self._read_on()

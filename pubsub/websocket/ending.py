@@ -25,6 +25,7 @@ class Ending(enum.Enum):
     UNAUTHORIZED = CloseReason.UNAUTHORIZED
     DISCONNECTED = CloseReason.DISCONNECTED
     CLOSED_BY_CLIENT = "closed by the client"
+    NO_TOPIC = "no topic is left"
     HUNG_UP = "the client hung up"
     LOST = "connection lost"
     RESET = "connection reset"

@@ -17,13 +17,12 @@ from pubsub.auth.permissions import allows
 from pubsub.auth.quotas import Quotas
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
-from pubsub.core.filters import Filters
 from pubsub.core.history import KeptEvents
 from pubsub.core.joining import Joining
 from pubsub.core.subscription import Asked
 from pubsub.protocol.errors import BadRequest, Failure, Forbidden, Internal, Unauthorized
 from pubsub.protocol.mistakes import request_id_of
-from pubsub.protocol.replies import Ack, Pong, PublishAck, Reply, encode, error_reply
+from pubsub.protocol.replies import Ack, Pong, Reply, encode, error_reply
 from pubsub.protocol.requests import (
     AnyRequest,
     Auth,
@@ -36,8 +35,7 @@ from pubsub.protocol.requests import (
     decode_request,  # fmt: skip
 )
 from pubsub.websocket.acknowledgements import acknowledge_subscribe, answer_history, answer_presence
-from pubsub.websocket.grants import IdentityGrant
-from pubsub.websocket.outcomes import Outcomes
+from pubsub.websocket.publisher import SessionPublisher
 from pubsub.websocket.replies import NoReplies, PauseReason, Replies
 from pubsub.websocket.rules import ClientRules
 
@@ -51,14 +49,13 @@ Found = TypeVar("Found")
 _NO_REPLIES = NoReplies()
 
 
-class Session(IdentityGrant):
+class Session(SessionPublisher):
     """See the module. ``named``: ``client_id`` came from the client's URL or token, and does not change.
 
     ``identity``: the client's rights, once they are known. ``rules`` is None if there are none: that saves time.
     """
 
-    __slots__ = ("_broker", "_clock", "_drawn", "_named", "_outcomes", "_replies", "_rules", "_subscriber",
-                 "client_id", "identity")  # fmt: skip
+    __slots__ = ("_drawn", "_named", "_rules", "_subscriber", "client_id", "identity")
 
     def __init__(
         self,
@@ -72,14 +69,11 @@ class Session(IdentityGrant):
         rules: ClientRules | None = None,
         identity: Identity | None = None,
     ) -> None:
-        self._broker = broker
+        super().__init__(broker, replies, clock)
         self._subscriber = subscriber
-        self._replies: Replies = replies
-        self._clock = clock
         self._named = named
         self._rules = rules
         self._drawn = 0  # later requests that are counted already
-        self._outcomes: Outcomes | None = None  # made for the first publish that has to wait
         self.client_id = client_id
         self.identity = identity
 
@@ -128,49 +122,6 @@ class Session(IdentityGrant):
             raise BadRequest("binary frame: expected a text frame with a JSON object")
         except Failure as failure:
             self._refuse(failure, UNSET)
-
-    def published(self, request: Publish, seq: int, ts: str) -> None:
-        """Acknowledge a publish (Publisher)."""
-        if self._broker.heeds_publishes:
-            self._heed_publish(request, seq)
-        text = encode(PublishAck(request.request_id, request.topic, "ok", seq, ts))
-        if self._outcomes is None:  # here, because a call costs each publish 0.05 µs
-            self._replies.reply(text)
-        else:
-            self._outcomes.end(request, text, self._replies)
-
-    def _heed_publish(self, request: Publish, seq: int) -> None:
-        log.debug(
-            "Message published to topic %(topic)s: id=%(id)s",
-            {"topic": request.topic, "id": request.message.id, "seq": seq},
-        )
-        if self._broker.filters_busy:
-            self._replies.pause(PauseReason.FILTERS)
-            self._broker.call_when_filtered(lambda: self._replies.resume(PauseReason.FILTERS))
-
-    def repeated(self, request: Publish, seq: int, ts: str) -> None:
-        ack = PublishAck(request.request_id, request.topic, "ok", seq, ts, duplicate=True)
-        self._end_publish(request, encode(ack))
-
-    def refused(self, request: Publish, failure: Failure) -> None:
-        error = error_reply(failure, request.request_id, self._clock.timestamp())
-        self._end_publish(request, encode(error))
-
-    def _end_publish(self, request: Publish, text: bytes) -> None:
-        if self._outcomes is None:
-            self._replies.reply(text)
-        else:
-            self._outcomes.end(request, text, self._replies)
-
-    def wait(self, request: Publish) -> None:
-        if self._outcomes is None:
-            self._outcomes = Outcomes()
-        self._outcomes.wait(request, self._replies)
-        if self._broker.call_when_writable(self._resume_publishing):
-            self._replies.pause(PauseReason.JOURNAL)
-
-    def _resume_publishing(self) -> None:
-        self._replies.resume(PauseReason.JOURNAL)
 
     def end(self) -> None:
         """End: the client is gone or is being closed. It gets no new event and no further answer."""
@@ -283,10 +234,6 @@ class Session(IdentityGrant):
         self.client_id = identity.client_id
         self.identity = identity
         self._replies.identify(identity)
-
-    @property
-    def filters(self) -> Filters:
-        return self._broker.filters
 
     def _check_name(self, request: Subscribe | Unsubscribe) -> None:
         """Check the client's name and its right to the topic. Raises Forbidden, BadRequest."""

@@ -1,27 +1,24 @@
-"""The outgoing side of one client's connection: answers, progress, time limits and the end.
+"""One client's connection, whatever its transport: its queue, its progress, its time limits and its end.
 
-It decides nothing about topics, and reads nothing: its subclass Connection does.
+It decides nothing about topics, reads nothing, and knows no frames: its subclasses do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from functools import lru_cache, partial
-from math import inf
+from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
 
-from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
 from pubsub.core.losses import Loss
 from pubsub.protocol.errors import CloseReason, SlowConsumer
-from pubsub.protocol.frames import PING, close_frame, control_frame, text_frame
-from pubsub.protocol.replies import Info, encode, error_reply
+from pubsub.protocol.replies import encode, error_reply
 from pubsub.system.tcp_info import Traffic, Uptake, traffic, uptake
 from pubsub.websocket.ending import End, Ending
-from pubsub.websocket.replies import PauseReason
 
 if TYPE_CHECKING:
     from pubsub.websocket.services import Services
@@ -32,53 +29,41 @@ log = logging.getLogger(__name__)
 # written to again. Large enough for a burst on a long line, small enough for many stalled clients.
 WRITE_BUFFER_HIGH: Final = 256 * 1024
 WRITE_BUFFER_LOW: Final = 64 * 1024
-REPLY_BYTES: Final = 64 * 1024  # answers are written at the end of the tick, or when they have so many bytes
-CLOSE_WAIT: Final = 0.9  # seconds from the server's close frame to the end, whatever the client does
+CLOSE_WAIT: Final = 0.9  # seconds from the last bytes that the server sends to the end, whatever the client does
 
 NOTHING_TAKEN: Final = Uptake(0, behind=False)  # all idle connections share it
 
 
-@lru_cache(maxsize=1)
-def heartbeat_frames(ts: str) -> bytes:
-    """A ping frame, and an info ``ping`` for clients that do not see ping frames."""
-    return control_frame(PING) + text_frame(encode(Info(msg="ping", ts=ts)))
-
-
-class ClientTransport(asyncio.Protocol):
+class ClientTransport(asyncio.Protocol, ABC):
     """See the module. It is a Peer. :meth:`open` takes over a transport whose handshake is done."""
 
-    __slots__ = ("_claimed", "_end", "_opened", "_pauses", "_replies", "_reply_bytes", "_seen", "_services",
-                 "_transport", "_uptake", "next_ping", "number", "session", "slot", "subscriber")  # fmt: skip
+    __slots__ = ("_claimed", "_end", "_opened", "_seen", "_services", "_transport", "_uptake", "next_ping", "number",
+                 "slot", "subscriber")  # fmt: skip
 
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        services: Services,
-        *,
-        client_id: str,
-        named: bool,
-        identity: Identity | None = None,
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport, services: Services, subscriber: Subscriber) -> None:
         self._transport = transport
         self._services = services
-        self._replies: list[bytes] | None = None  # answers of this tick
-        self._reply_bytes = 0
         self._end: End | None = None  # None until it begins
-        self.subscriber = Subscriber(transport.write, services.outbox_options)
-        self.session = services.new_session(self.subscriber, self, client_id, named, identity)
-        self._seen = self._opened = services.now()
+        self.subscriber = subscriber
+        self._seen = self._opened = services.now()  # the last sign of life, beside progress in taking data
         self._uptake = NOTHING_TAKEN
-        self._pauses = 0  # the reasons for which the session waits, one bit of PauseReason each
         self._claimed: str | None = None  # the client whose quota counts this connection
         self.next_ping = 0.0
         self.number = 0
         self.slot = 0
-        if named and not self.session.lacks_identity:
-            self._claim()
+
+    @property
+    @abstractmethod
+    def client_id(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def deadline(self) -> float:
+        """The moment at which the client's token expires; infinite without one."""
 
     def _claim(self) -> None:
         if self._claimed is None:
-            self._claimed = self.session.client_id
+            self._claimed = self.client_id
             self._services.quotas.claim(self._claimed)
 
     def open(self) -> None:
@@ -86,72 +71,64 @@ class ClientTransport(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH, low=WRITE_BUFFER_LOW)
         self._transport.set_protocol(self)
         self._services.connections.add(self)
-        log.info("Client connected: %(client_id)s", {"client_id": self.session.client_id})
+        log.info("Client connected: %(client_id)s", {"client_id": self.client_id})
 
+    @abstractmethod
+    def send_heartbeat(self, ts: str) -> None: ...
+
+    @abstractmethod
+    def expire(self) -> None:
+        """Close: the deadline is over."""
+
+    @abstractmethod
+    def time_out_message(self) -> None:
+        """Close: a message that has begun is not complete in time."""
+
+    @abstractmethod
+    def close_for_shutdown(self, reconnect_after_ms: int) -> None:
+        """Say when to reconnect, send what is queued, then close."""
+
+    @abstractmethod
+    def _leave(self) -> None:
+        """End all subscriptions and serve nothing more. A second call changes nothing."""
+
+    @abstractmethod
+    def _send_close(self, reason: CloseReason) -> None:
+        """Send the last bytes, and abort after CLOSE_WAIT."""
+
+    @abstractmethod
     def _read_on(self) -> None:
-        """Read again, and serve what has come."""
-        raise NotImplementedError
-
-    def _stop_reading(self) -> None:
-        """Read no more frames: their borders are unknown, or the client has sent its last one."""
-        raise NotImplementedError
-
-    # The session's calls (Replies)
-
-    def pause(self, reason: PauseReason) -> None:
-        if self._end is None:
-            self._pauses |= reason.value
-            self._transport.pause_reading()
-
-    def resume(self, reason: PauseReason) -> None:
-        """Serve the frames that came meanwhile, unless there is another reason to pause."""
-        if self._pauses == reason.value:
-            self._seen = self._services.now()
-            if not self.subscriber.blocked:
-                self._services.defer(self._read_on)
-        self._pauses &= ~reason.value
-
-    def identify(self, identity: Identity) -> None:
-        self._claim()
-        self._services.timers.reschedule(self)
-
-    def send_heartbeat(self, ts: str) -> None:
-        """Ping the client, unless it is blocked: then it has enough to take."""
-        if not self.subscriber.blocked and self._end is None:
-            self._transport.write(heartbeat_frames(ts))
-
-    def reply(self, text: bytes) -> None:
-        """Send the text of an answer with others of this tick (Replies)."""
-        self._reply_frame(text_frame(text))
-
-    def _reply_frame(self, frame: bytes) -> None:
-        if self._replies is None:
-            self._replies = []
-            self._services.defer(self.flush)
-        self._replies.append(frame)
-        self._reply_bytes += len(frame)
-        if self._reply_bytes >= REPLY_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send the answers that wait (Replies)."""
-        if self._replies is not None:
-            replies, self._replies = self._replies, None
-            self._reply_bytes = 0
-            self._transport.write(b"".join(replies))
+        """Serve what the client has sent while it took nothing."""
 
     # Progress
 
-    def last_activity(self, now: float) -> float:
-        """The moment of the last whole frame, or of the last progress in taking data.
+    def pause_writing(self) -> None:
+        self.subscriber.block()
+        self._uptake = uptake(self._transport)._replace(at=self._services.now())
+        self._services.timers.blocked[self] = None
 
-        It is ``now`` while the server pauses the client, because frames are not read meanwhile; but not while an answer
-        waits for the client to take its queue.
-        """
+    def resume_writing(self) -> None:
+        self._services.timers.blocked.pop(self, None)
+        self.subscriber.unblock()
+        if self.subscriber.overflowed and self._end is None:
+            self.close_slow_consumer()
+        if self.subscriber.blocked:
+            return
+        if self._end is not None and self._end.owes_close and self._end.due is not None:
+            self._send_close(self._end.due)
+        else:
+            self._read_on()
+
+    def last_activity(self, now: float) -> float:
+        """The moment of the last sign of life: bytes that came, or progress in taking data."""
+        return max(self._seen, self._last_progress(now))
+
+    def _last_progress(self, now: float) -> float:
+        """The moment at which the client was last seen to take data that it had not taken before."""
         before, after = self._uptake, uptake(self._transport)
         at = now if before.behind and after.taken > before.taken else before.at
         self._uptake = after._replace(at=at) if after.behind or at else NOTHING_TAKEN
-        return now if self._pauses and not self.subscriber.awaited else max(self._seen, at)
+        return at
 
     @property
     def is_behind(self) -> bool:
@@ -171,36 +148,28 @@ class ClientTransport(asyncio.Protocol):
     # The end
 
     def close(self, reason: CloseReason) -> None:
-        """Close after all answers; the queue is lost."""
+        """Close; the queue is lost."""
         if self._end is not None:
             return
-        self.flush()
         self.subscriber.clear(Loss.DISCONNECTED)
         self._begin_end(Ending(reason), f"closed with {reason.code}: {reason.reason}")
         self._send_close(reason)
 
-    def close_for_shutdown(self, reconnect_after_ms: int) -> None:
-        """Say when to reconnect, send what is queued, then close with 1001."""
-        if self._end is not None:
-            return
-        self.flush()
-        draining = Info(msg="draining", reconnect_after_ms=reconnect_after_ms, ts=self._services.clock.timestamp())
-        self._transport.write(text_frame(encode(draining)))
-        end = self._begin_end(Ending.GOING_AWAY, "the server is shutting down")
-        end.due = CloseReason.GOING_AWAY
-        if not self.subscriber.lagging:
-            self._send_close(end.due)
-        else:
-            self._services.defer(self._read_on)  # its Close ends the connection before the queue is sent
-
     def close_slow_consumer(self) -> None:
         """Drop the queue, and close within a second."""
-        log.warning("Slow consumer detected: client_id=%(client_id)s", {"client_id": self.session.client_id})
+        log.warning("Slow consumer detected: client_id=%(client_id)s", {"client_id": self.client_id})
         self.subscriber.clear(Loss.SLOW_CONSUMER)
         self._begin_end(Ending.SLOW_CONSUMER, "slow consumer")
         error = error_reply(SlowConsumer(), UNSET, self._services.clock.timestamp())
-        self._transport.write(text_frame(encode(error)))
+        self._transport.write(self.subscriber.encoding.message(encode(error)))
         self._send_close(CloseReason.SLOW_CONSUMER)
+
+    def _close_after_queue(self, kind: Ending, reason: CloseReason, text: str) -> None:
+        """Send what is queued, then close. Without a limit of the caller, PONG_WAIT_SEC without progress ends it."""
+        end = self._begin_end(kind, text)
+        end.due = reason
+        if not self.subscriber.lagging:
+            self._send_close(reason)
 
     @property
     def age(self) -> float:
@@ -214,72 +183,10 @@ class ClientTransport(asyncio.Protocol):
     def traffic(self) -> Traffic:
         return traffic(self._transport)
 
-    def time_out_message(self) -> None:
-        """Close: a message was not complete in time."""
-        self._fail(CloseReason.MESSAGE_TIMEOUT, "a message was not complete in time")
-
-    @property
-    def client_id(self) -> str:
-        return self.session.client_id
-
-    @property
-    def deadline(self) -> float:
-        """The moment at which the client's token expires, or must be there.
-
-        It is computed, because an attribute would cost 40 bytes for each connection.
-        """
-        session = self.session
-        if session.identity is not None:
-            return session.identity.expires
-        return self._opened + self._services.limits.auth_wait if session.lacks_identity else inf
-
-    def expire(self) -> None:
-        self.session.expire()
-
     def abort(self, kind: Ending, text: str) -> None:
         """End at once; data that the client has not taken is lost."""
         self._begin_end(kind, text)
         self._transport.abort()
-
-    def _fail(self, reason: CloseReason, detail: str) -> None:
-        """Close: the client broke the protocol, and its later frames are ignored.
-
-        Only its Close counts, if the borders of frames are known: then both sides have closed and need not wait.
-        """
-        if reason in (CloseReason.PROTOCOL_ERROR, CloseReason.TOO_BIG):
-            self._stop_reading()
-        if self._end is not None:
-            if reason is CloseReason.INVALID_TEXT:
-                self._services.defer(self._read_on)  # a later fragment of the same text; a Close may follow
-            return
-        log.error(
-            "WebSocket error for client %(client_id)s: %(error)s",
-            {"client_id": self.session.client_id, "error": detail},
-        )
-        self.flush()
-        self.subscriber.clear(Loss.DISCONNECTED)
-        self._begin_end(Ending(reason), f"closed with {reason.code}: {detail}")
-        self._send_close(reason)
-
-    def _send_close(self, reason: CloseReason) -> None:
-        """Send a close frame, then wait shortly for the client's. No topic may write after it."""
-        self._abort_later()
-        if self._transport.is_closing():
-            return
-        if self.subscriber.is_member:
-            self._services.take_turn(partial(self._send_close, reason))
-            return
-        self._transport.write(close_frame(reason))
-        self._transport.resume_reading()
-        self._services.defer(self._read_on)  # the client's Close may be among the frames that were not served
-
-    def _finish(self, kind: Ending, text: str, answer: bytes = b"") -> None:
-        """Close the transport: nothing more comes from the client. ``answer``: the close frame, if it is due."""
-        owes_close = self._end is None or self._end.owes_close
-        self._stop_reading()
-        self._begin_end(kind, text)
-        self._abort_later()
-        self._close_transport(answer if owes_close else b"")
 
     def _close_transport(self, answer: bytes) -> None:
         """Close the transport once: asyncio's TLS transport cannot be aborted after a second close."""
@@ -296,9 +203,7 @@ class ClientTransport(asyncio.Protocol):
         """Stop to serve the client. A second call does not change the first end."""
         if self._end is None:
             self._end = End(kind, text)
-        self._pauses = 0
-        self._services.timers.end_message(self)
-        self.session.end()
+        self._leave()
         return self._end
 
     def _abort_later(self) -> None:
@@ -320,7 +225,6 @@ class ClientTransport(asyncio.Protocol):
         end = self._begin_end(*((Ending.RESET, "connection reset") if exc else (Ending.LOST, "connection lost")))
         if end.timer is not None:
             end.timer.cancel()
-        self._replies = None
         self.subscriber.clear(Loss.DISCONNECTED)
         if self._claimed is not None:
             self._services.quotas.release(self._claimed)
@@ -328,7 +232,7 @@ class ClientTransport(asyncio.Protocol):
         log.info(
             "Client disconnected: %(client_id)s (%(reason)s; connected %(connected_sec).1f s, dropped %(dropped)d)",
             {
-                "client_id": self.session.client_id,
+                "client_id": self.client_id,
                 "reason": end.text,
                 "connected_sec": self.age,
                 "dropped": self.subscriber.dropped,

@@ -14,10 +14,10 @@ from typing import Final
 from aiohttp import web
 from aiohttp._websocket.helpers import websocket_mask
 
-__all__ = ["Handshake", "detach", "websocket_mask"]
+__all__ = ["Handshake", "TakenOver", "detach", "websocket_mask"]
 
 
-# aiohttp's rules of a handshake. As a response it would also make a reader and a writer of frames: 2 µs.
+# aiohttp's rules of a handshake. As a response it would also make a reader and a writer of frames: 6 µs of 120.
 _RULES: Final = web.WebSocketResponse(compress=False)
 
 
@@ -34,6 +34,20 @@ class Handshake(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         assert not data, "a handshake has no body"
+
+
+class TakenOver(web.StreamResponse):
+    """The response of a request whose socket is no longer aiohttp's. Its new owner has written everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.force_close()
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        pass
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        pass
 
 
 def detach(request: web.Request) -> asyncio.Transport:

@@ -49,7 +49,7 @@ def topic(overflow: Overflow, name: str = "t") -> Topic:
 
 def batch(of: Topic, first: int, last: int, expires: float = inf) -> Batch:
     kept = [StoredEvent(n, json.dumps([of.name, n]).encode(), expires) for n in range(first, last + 1)]
-    return make_batch(of, kept, WEBSOCKET_TEXT.events(kept))
+    return make_batch(of, kept, WEBSOCKET_TEXT.events(of, kept))
 
 
 def events(first: int, last: int, name: str = "t") -> list[Any]:

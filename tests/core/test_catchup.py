@@ -88,7 +88,7 @@ def test_what_leaves_the_ring_while_an_empty_page_is_read_is_replayed_all_the_sa
     bench.end_tick()
     bench.log.answer()
     bench.publish(1)
-    assert bytes(got) == WEBSOCKET_TEXT.events(bench.log.kept[-41:])
+    assert bytes(got) == WEBSOCKET_TEXT.events(bench.topic, bench.log.kept[-41:])
 
 
 def test_a_subscription_that_had_to_wait_is_not_said_to_be_whole_when_a_part_has_gone_meanwhile() -> None:

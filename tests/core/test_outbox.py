@@ -56,7 +56,7 @@ def stored(topic: str, first: int, last: int) -> list[StoredEvent]:
 
 def batch(topic: str, first: int, last: int) -> Batch:
     kept = stored(topic, first, last)
-    return make_batch(topic_named(topic), kept, WEBSOCKET_TEXT.events(kept))
+    return make_batch(topic_named(topic), kept, WEBSOCKET_TEXT.events(topic_named(topic), kept))
 
 
 def replay(wire: Wire, topic: str, kept: list[StoredEvent], *, after: int | None = None, until: int = 0) -> None:

@@ -1,0 +1,153 @@
+"""Cursors: the positions of a stream over several topics, behind each id that it has sent. No I/O.
+
+The id of an event is ``token.key.seq``: the stream's own token, the topic's key, and the event's ``seq``. A stream may
+be cut off anywhere, so its cursor has the order in which it sent events of different topics: a log of runs.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from array import array
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from pubsub.protocol.errors import BadRequest
+from pubsub.protocol.mistakes import shown
+
+MAX_RUNS: Final = 4096  # in a log, 16 bytes each; then its older half is joined to the beginning
+KEPT_SEC: Final = 600.0  # after the end of the stream
+MAX_KEPT_BYTES: Final = 64 * 1024 * 1024  # of all cursors whose streams have ended
+CURSOR_BYTES: Final = 700  # of a cursor with one topic
+
+_TOKEN_BYTES: Final = 8
+_id = re.compile(rf"([0-9a-f]{{{2 * _TOKEN_BYTES}}})(?:\.([0-9a-f]{{1,16}})\.([0-9]{{1,15}}))?").fullmatch
+
+Seqs = Mapping[int, int]  # the last seq by the key of its topic
+
+
+class Cursor:
+    """See the module. ``token`` is the id before the first event."""
+
+    __slots__ = ("_folded", "_keys", "_mark", "_run_keys", "_run_seqs", "_seqs", "ended", "token")
+
+    def __init__(self) -> None:
+        self.token = secrets.token_hex(_TOKEN_BYTES)
+        self.ended = 0.0
+        self._mark = b"\nid: %b." % self.token.encode()
+        self._keys = array("q")
+        self._seqs = array("q")
+        self._run_keys: array[int] | None = None
+        self._run_seqs: array[int] | None = None
+        self._folded = False
+
+    @property
+    def size(self) -> int:
+        """About so many bytes."""
+        runs = 0 if self._run_keys is None else len(self._run_keys)
+        return CURSOR_BYTES + 16 * (len(self._keys) + runs)
+
+    def begin(self, key: int, seq: int) -> None:
+        """Add a position from which the stream begins: the key of a topic, and the last ``seq`` that is done."""
+        self._keys.append(key)
+        self._seqs.append(seq)
+
+    def mark(self, encoded: bytes) -> bytes:
+        """Put the token into the ids of encoded events of one topic, and note the last of them."""
+        start = encoded.rfind(b"\nid: ")
+        if start < 0:
+            return encoded
+        key, _, seq = encoded[start + 5 : encoded.index(b"\n", start + 5)].partition(b".")
+        self._note(int(key, 16), int(seq))
+        return encoded.replace(b"\nid: ", self._mark)
+
+    def _note(self, key: int, seq: int) -> None:
+        if self._run_keys is None or self._run_seqs is None:
+            self._run_keys, self._run_seqs = array("q"), array("q")
+        if self._run_keys and self._run_keys[-1] == key:
+            self._run_seqs[-1] = seq
+            return
+        if len(self._run_keys) == MAX_RUNS:
+            self._fold(self._run_keys, self._run_seqs)
+        self._run_keys.append(key)
+        self._run_seqs.append(seq)
+
+    def _fold(self, keys: array[int], seqs: array[int]) -> None:
+        """Join the older half of the log to the beginning. An id of it is no longer known."""
+        half = MAX_RUNS // 2
+        first = dict(zip(self._keys, self._seqs, strict=True))
+        first.update(zip(keys[:half], seqs[:half], strict=True))
+        self._keys, self._seqs = array("q", first), array("q", first.values())
+        self._folded = True
+        del keys[:half], seqs[:half]
+
+    def positions_at(self, key: int, seq: int) -> dict[int, int] | None:
+        """The positions after the event ``seq`` of a topic; None if they are no longer known."""
+        found = dict(zip(self._keys, self._seqs, strict=True))
+        for run_key, last in zip(self._run_keys or (), self._run_seqs or (), strict=True):
+            if run_key == key and found.get(key, 0) < seq <= last:
+                found[key] = seq
+                return found
+            found[run_key] = last
+        return None
+
+    def positions_at_start(self) -> dict[int, int] | None:
+        """The positions before the first event; None if they are no longer known."""
+        return None if self._folded else dict(zip(self._keys, self._seqs, strict=True))
+
+
+class Cursors:
+    """The cursors of all streams, and those of streams that have ended, for KEPT_SEC."""
+
+    def __init__(self, now: Callable[[], float], call_later: Callable[[float, Callable[[], None]], object]) -> None:
+        self._now = now
+        self._call_later = call_later
+        self._known: dict[str, Cursor] = {}
+        self._ended: dict[Cursor, None] = {}  # the oldest first
+        self._ended_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def begin(self) -> Cursor:
+        """Make the cursor of a new stream."""
+        cursor = Cursor()
+        self._known[cursor.token] = cursor
+        return cursor
+
+    def end(self, cursor: Cursor) -> None:
+        """Keep the cursor of a stream that has ended, for a while. If there are too many, the oldest are dropped."""
+        cursor.ended = self._now()
+        if not self._ended:
+            self._call_later(KEPT_SEC, self._drop_old)
+        self._ended[cursor] = None
+        self._ended_bytes += cursor.size
+        while self._ended_bytes > MAX_KEPT_BYTES:
+            self._drop(next(iter(self._ended)))
+
+    def discard(self, cursor: Cursor) -> None:
+        """Drop the cursor of a stream that has not begun."""
+        self._known.pop(cursor.token, None)
+
+    def find(self, text: str) -> Seqs | None:
+        """The positions behind an id; None if it is no longer known. Raises BadRequest for what was never an id."""
+        found = _id(text)
+        if found is None:
+            raise BadRequest(f"Last-Event-ID: expected the id of an event of this stream, got {shown(text)}")
+        token, key, seq = found.groups()
+        cursor = self._known.get(token)
+        if cursor is None:
+            return None
+        return cursor.positions_at_start() if key is None else cursor.positions_at(int(key, 16), int(seq))
+
+    def _drop_old(self) -> None:
+        oldest = self._now() - KEPT_SEC
+        while self._ended and (first := next(iter(self._ended))).ended <= oldest:
+            self._drop(first)
+        if self._ended:
+            self._call_later(next(iter(self._ended)).ended - oldest, self._drop_old)
+
+    def _drop(self, cursor: Cursor) -> None:
+        del self._ended[cursor]
+        self._known.pop(cursor.token, None)
+        self._ended_bytes -= cursor.size

@@ -1,0 +1,32 @@
+"""The parts of the server that every stream uses, made once."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from msgspec import structs
+
+from pubsub.sse.cursors import Cursors
+from pubsub.sse.encoding import MARKED_EVENTS, TOPIC_EVENTS
+from pubsub.websocket.services import Services
+
+RETRY_MS: Final = 1000  # the least time after which a client connects again, if the server has not said when
+
+
+class Streams:
+    """See the module. ``spread``: seconds over which clients connect again after a failure of the server.
+
+    ``of_one_topic`` and ``of_several`` are the options of outboxes.
+    """
+
+    def __init__(self, services: Services, *, spread: float) -> None:
+        self.services = services
+        self.cursors = Cursors(services.now, services.call_later)
+        self.of_one_topic = structs.replace(services.outbox_options, encoding=TOPIC_EVENTS)
+        self.of_several = structs.replace(services.outbox_options, encoding=MARKED_EVENTS)
+        self._spread = spread
+
+    def retry_ms(self) -> int:
+        """A time to connect again, for one client."""
+        return RETRY_MS + round(1000 * self._spread * random.random())
