@@ -29,6 +29,8 @@ def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
             "lane.LANES_IN_A_TURN",
             "catchup.REPLAY_PAGE",
             "catchup.FILTERED_PAGE",
+            "presence.TOLD",
+            "presence.REMOVED",
         ):
             monkeypatch.setattr(f"pubsub.core.{name}", 1)
 
