@@ -22,5 +22,7 @@ def shrink_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         "lane.LANES_IN_A_TURN",
         "catchup.REPLAY_PAGE",
         "catchup.FILTERED_PAGE",
+        "presence.REMOVED",
+        "presence.TOLD",
     ):
         monkeypatch.setattr(f"pubsub.core.{name}", 1)
