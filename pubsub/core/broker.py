@@ -215,7 +215,6 @@ class Broker:
         joining = Joining(asked, subscriber, self._memberships, self._history, answer)
         if asked.subscription.is_pattern:
             check_pattern(asked.subscription.name)
-            self._memberships.begin_pattern(asked, subscriber, joining)
             joining.join_pattern(self.topics)
         else:
             self._creations.use(asked.subscription.name, joining.join_topic)

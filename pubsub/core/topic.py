@@ -148,14 +148,6 @@ class Topic:
         self.uses += 1
         self.lanes = (lane, *self.lanes) if lane.matcher is None else (*self.lanes, lane)
 
-    @property
-    def filter_count(self) -> int:
-        """The number of filters that differ."""
-        return len({lane.matcher for lane in self.lanes if lane.matcher is not None})
-
-    def has_filter(self, matcher: Matcher) -> bool:
-        return any(lane.matcher is matcher for lane in self.lanes)
-
     def end_empty_lanes(self) -> None:
         self.lanes = tuple(lane for lane in self.lanes if lane.size)
 
