@@ -80,7 +80,7 @@ class Ticks:
             callback()
 
 
-def make_broker() -> tuple[Broker, Ticks]:
+def make_broker(ring: int = RING, max_filters: int = 256) -> tuple[Broker, Ticks]:
     ticks = Ticks()
     epochs = iter(range(1_000_000))
     clock = Clock(lambda: 0)
@@ -88,7 +88,8 @@ def make_broker() -> tuple[Broker, Ticks]:
         defer=ticks.defer,
         clock=clock,
         memory=MemoryJournal(clock, lambda: f"e{next(epochs)}"),
-        ring_size=RING,
+        ring_size=ring,
+        max_filters=max_filters,
     )
     return broker, ticks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
 from pubsub.core.event import WebSocketText
 from pubsub.core.lane import Lane, Subscriber
+from pubsub.core.spans import Span
+from pubsub.core.subscription import Subscription
 from pubsub.core.topic import Topic
 from pubsub.core.topic_clients import MAX_ANNOUNCED, TopicClients
 from tests.core.test_topic import lane_for, make_topic
@@ -37,6 +40,13 @@ class Arriving:
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
+        self.spans: list[Span] = []
+
+    def forget(self, name: str) -> None:
+        pass
+
+    def limit(self, wanted: Sequence[Subscription]) -> None:
+        pass
 
 
 class Room:
