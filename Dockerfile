@@ -1,3 +1,4 @@
+# Debian: cel-expr-python, the engine of filters, has no wheels for Alpine.
 FROM python:3.13-slim AS base
 
 # The environment of the image. It gets only wheels, checked against the lock file: a package that needs a compiler fails

@@ -60,8 +60,7 @@ def create_app(settings: Settings) -> web.Application:
     app[SETTINGS] = settings
     app[STATE] = ServerState()
     app[BROKER] = broker
-    filters = Filters()
-    tokens = make_tokens(app, settings, filters)
+    tokens = make_tokens(app, settings, broker.filters)
     rates = make_rates(settings)
     quotas = make_quotas(settings)
     app[ORIGINS] = Origins(listed(settings.allowed_origins))
@@ -95,6 +94,7 @@ def make_broker(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoo
         memory=MemoryJournal(clock),
         ring_size=settings.ring_buffer_size,
         max_topics=settings.max_topics,
+        max_filters=settings.max_filters_per_topic,
         make_durable=partial(make_journal, Path(settings.data_dir), clock, loop, core),
         rules=make_topic_rules(settings),
         call_later=loop.call_later,

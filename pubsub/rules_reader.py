@@ -65,7 +65,7 @@ def parse_rules(text: bytes) -> list[TopicRule]:
         mistakes[MAX_MISTAKES:] = [f"{len(mistakes) - MAX_MISTAKES} more mistakes"]
     if mistakes:
         raise RulesError(mistakes)
-    return msgspec.convert(rules, list[TopicRule])
+    return [TopicRule(**rule | {"options": dict(rule.get("options", {}))}) for rule in rules]  # numbers as in the file
 
 
 def _decode(text: bytes) -> list[Any]:

@@ -76,6 +76,9 @@ class Settings:
     max_connections_per_client: int = _quota("WebSocket connections of one client; 0 is no limit")
     max_subscriptions_per_connection: int = _quota("topics that one connection may be subscribed to; 0 is no limit")
     max_topics: int = _quota("topics in all; 0 is no limit")
+    max_filters_per_topic: int = _setting(
+        256, "filters of subscriptions that differ, for one topic; 0 is no limit", ge=0, le=1_000_000_000
+    )
     rate_limit_msgs_per_sec: float = _setting(
         0, "requests that a client may make in a second; 0 is no limit", ge=0, le=1_000_000
     )

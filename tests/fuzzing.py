@@ -17,24 +17,31 @@ from typing import Final
 import msgspec
 
 from pubsub.auth.permissions import allows, make_rights
+from pubsub.core.creation import check_options
+from pubsub.core.topic_rules import TopicRules
+from pubsub.protocol.answers import TopicRule
+from pubsub.protocol.calls import decode_messages, make_publish
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.frames import Binary, CloseFrame, ProtocolFault, Reader, Received
 from pubsub.protocol.mistakes import request_id_of
-from pubsub.protocol.patterns import check_topic
+from pubsub.protocol.patterns import check_topic, covers
 from pubsub.protocol.replies import encode
 from pubsub.protocol.requests import Publish, decode_request
+from pubsub.rules_reader import MAX_MISTAKES, RulesError, parse_rules
 from pubsub.settings import Settings
 from pubsub.settings_reader import read_settings
 from pubsub.websocket.upgrade import websocket_mask
 from tests.simulation import MAX_MESSAGE_BYTES, Frames, Parts
 
 CORPUS: Final = Path(__file__).parent / "corpus"
+ID: Final = "550e8400-e29b-41d4-a716-446655440000"
 SEGMENT: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-:~")
 
 
 def fuzz_requests(given: bytes) -> None:
     """Decoding gives a request or a BadRequest; clients can parse an accepted message; request_id is always found."""
     text = given.decode(errors="replace")
+    fuzz_bodies(text)
     mark = request_id_of(text)
     try:
         request = decode_request(text)
@@ -43,9 +50,25 @@ def fuzz_requests(given: bytes) -> None:
         return
     assert request.request_id == mark
     if isinstance(request, Publish):
-        whole = json.loads(encode({"message": request.message}))
-        assert whole["message"]["id"] == request.message.id
-        assert whole == json.loads(b'{"message":%b}' % encode(request.message))
+        check_published(request)
+
+
+def fuzz_bodies(text: str) -> None:
+    """The same for a message, or a list of them, in the body of a REST call."""
+    try:
+        found = decode_messages(text)
+        published = [make_publish("t", each, lambda: ID) for each in (found if isinstance(found, list) else [found])]
+    except BadRequest as refusal:
+        check_words(refusal)
+        return
+    for each in published:
+        check_published(each)
+
+
+def check_published(request: Publish) -> None:
+    whole = json.loads(encode({"message": request.message}))
+    assert whole["message"]["id"] == request.message.id
+    assert whole == json.loads(b'{"message":%b}' % encode(request.message))
 
 
 def check_words(refusal: BadRequest) -> None:
@@ -163,6 +186,28 @@ def check_end(end: SystemExit, told: str) -> None:
 FLAGS: Final = [name.replace("_", "-") for name in Settings.__dataclass_fields__ if "file" not in name]
 
 
+def fuzz_rules(given: bytes) -> None:
+    """A file with rules gives rules that the Broker can use, or a line for each mistake."""
+    try:
+        rules = parse_rules(given)
+    except RulesError as error:
+        check_mistakes(error.mistakes)
+        return
+    assert msgspec.json.decode(encode(rules), type=list[TopicRule]) == rules
+    for rule in rules:
+        name = rule.pattern.replace("*", "a").replace(">", "a.b")
+        found = TopicRules(rules)
+        assert covers(found.find(name).pattern, name)
+        check_options(found.options_of(name, {}))
+
+
+def check_mistakes(mistakes: list[str]) -> None:
+    assert 0 < len(mistakes) <= MAX_MISTAKES + 1
+    for mistake in mistakes:
+        check_words(BadRequest(mistake))
+        assert mistake.isprintable()
+
+
 def fuzz_connection(given: bytes) -> None:
     """A whole connection takes any bytes: its answers are valid, and other clients are not affected."""
     parts = Parts(Random(0))
@@ -190,6 +235,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "patterns": fuzz_patterns,
     "topics": fuzz_topics,
     "settings": fuzz_settings,
+    "rules": fuzz_rules,
     "connection": fuzz_connection,
 }
 

@@ -90,9 +90,9 @@ class Server:
             assert isinstance(request, Publish)
             self.app[BROKER].publish(request, NoPublisher())
 
-    async def create(self, *topics: str) -> None:
+    async def create(self, *topics: str, **options: Any) -> None:
         for topic in topics:
-            async with self.http.post("/topics", json={"name": topic}) as response:
+            async with self.http.post("/topics", json={"name": topic} | options) as response:
                 assert response.status == 201, await response.text()
 
     async def get(self, path: str) -> Json:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from socket import AF_INET
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from oracle import Broken, Json, Ledger, Record
 
-from pubsub.core.broker import Broker
+from pubsub.core.broker import DEFAULTS, Broker
 from pubsub.core.clock import Clock
+from pubsub.core.presence import AWAY
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.frames import FIN_TEXT
+from pubsub.protocol.requests import TopicOptions
 from pubsub.websocket.connection import Connection
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.services import Services
@@ -192,13 +195,14 @@ class Parts:
 
     def __init__(self, random: Random, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self.loop = Loop(random)
-        clock = Clock(lambda: 0)
+        clock = Clock(lambda: 0, self.loop.time)
         epochs = iter(range(1_000_000))
         self.broker = Broker(
             defer=self.loop.call_soon,
             clock=clock,
             memory=MemoryJournal(clock, lambda: f"e{next(epochs)}"),
             ring_size=RING,
+            call_later=self.loop.call_later,
         )
         limits = Limits(
             ping_period=30,
@@ -235,6 +239,7 @@ class Client:
     """A client that sends and receives in pieces; its ledger checks every message."""
 
     def __init__(self, parts: Parts, record: Record, name: str) -> None:
+        self.name = name
         self.transport = parts.connect(name)
         self.ledger = Ledger(record, tolerant=True, ring=RING)
         self._frames = Frames()
@@ -264,12 +269,15 @@ class Client:
         for message in self._frames.feed(self.transport.drain(size)):
             if isinstance(message, dict):
                 self.ledger.take(message)
+                assert message["type"] != "info" or message.get("client_id") != self.name, "it was told of itself"
 
 
 class World:
     """Random actions of clients and topics, by a seed. Raises Broken or AssertionError if an invariant is broken."""
 
     TOPICS = ("a", "b", "c")
+    OPTIONS: ClassVar = {"c": TopicOptions(presence=True)}
+    NAMES = 5  # clients: some connections are of the same one, and some clients reconnect
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
@@ -314,6 +322,10 @@ class World:
         assert len(self.parts.services.connections) == 0
         assert not self.parts.services.timers.blocked
         assert self.parts.broker.subscriber_count == 0
+        for _ in range(2):
+            self.parts.loop.pass_time(2 * AWAY)
+            self.parts.loop.run_out()
+        assert not self.parts.broker._presence._topics
         assert [topic.subscribers for topic in self.parts.broker.topics] == [0] * self.parts.broker.topic_count
 
     def _check_all(self) -> None:
@@ -323,8 +335,15 @@ class World:
             for ledger in subscribed:
                 subscription = ledger.subscriptions[topic.name]
                 assert (subscription.epoch, subscription.next_seq) == (topic.epoch, topic.seq + 1)
+            if topic.options.presence:
+                self._check_presence(topic.name)
         gone = {name for client in self.clients for name in client.ledger.subscriptions}
         assert gone <= {topic.name for topic in self.parts.broker.topics}
+
+    def _check_presence(self, topic: str) -> None:
+        connections = Counter(client.name for client in self.clients if topic in client.ledger.subscriptions)
+        present = {each.client_id: each.connections for each in self.parts.broker.presence(topic).clients}
+        assert {name: count for name, count in present.items() if count} == connections
 
     def _client(self) -> Client | None:
         return self._random.choice(self.clients) if self.clients else None
@@ -339,7 +358,7 @@ class World:
             case 2:
                 client.ask(type="unsubscribe", topic=topic)
             case 3:
-                client.ask(type=self._random.choice(["ping", "nonsense"]))
+                client.ask(type=self._random.choice(["ping", "nonsense", "presence"]), topic=topic)
             case 4:
                 client.ask(type="history", topic=topic, last_n=3)
             case _:
@@ -364,12 +383,12 @@ class World:
             client.transport.vanish()
         elif len(self.clients) < 6:
             self._born += 1
-            self.clients.append(Client(self.parts, self.record, f"client-{self._born}"))
+            self.clients.append(Client(self.parts, self.record, f"client-{self._born % self.NAMES}"))
 
     def _make_or_delete(self) -> None:
         topic = self._random.choice(self.TOPICS)
         try:
-            self.parts.broker.create_topic(topic)
+            self.parts.broker.create_topic(topic, self.OPTIONS.get(topic, DEFAULTS))
         except Failure:
             if self._random.random() < 0.3:
                 self.parts.broker.delete_topic(topic)

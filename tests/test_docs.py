@@ -23,6 +23,10 @@ from msgspec.structs import FieldInfo
 from pubsub.__main__ import COMMANDS
 from pubsub.app import create_app
 from pubsub.client.credentials import API_KEY_VARIABLE, TOKEN_VARIABLE
+from pubsub.core import cel, views
+from pubsub.core.expressions import MAX_COSTLY
+from pubsub.core.filters import MAX_PARAMS, Filters, Subject
+from pubsub.core.regexes import MAX_SIZE
 from pubsub.protocol.calls import MAX_PAGE
 from pubsub.protocol.errors import ClientNotFound, CloseReason, Draining, Failure, TopicExists
 from pubsub.protocol.replies import Event, HistoryReply, Info, Reply, encode
@@ -99,7 +103,8 @@ def _rows(lines: Iterator[str]) -> Iterator[list[str]]:
 
 
 def cells(row: str) -> list[str]:
-    return [cell.strip() for cell in row.strip("|").split("|")]
+    """Return the cells of a row; ``\\|`` is a bar inside of one."""
+    return [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
 
 
 def names(rows: list[list[str]]) -> list[str]:
@@ -435,6 +440,27 @@ def test_tests_that_are_named_exist() -> None:
     named = set(re.findall(r"`(test_\w+)`", read("docs/security.md")))
     assert named
     assert not {name for name in named if f"def {name}(" not in tests}
+
+
+# docs/filters.md
+
+
+def filter_examples() -> list[list[str]]:
+    return table(section("docs/filters.md", "Examples"), "Filter", "Payload", "Matches")
+
+
+@pytest.mark.parametrize(("text", "payload", "told"), filter_examples())
+def test_examples_of_filters_match_as_they_say(text: str, payload: str, told: str) -> None:
+    event = b'{"topic":"t","message":{"id":"m","payload":%b}}' % payload.strip("`").encode()
+    matches = Filters().compile(text.strip("`")).matches(Subject(event))
+    assert told.partition(":")[0] == ("yes" if matches else "no")
+
+
+def test_limits_of_filters_are_those_of_the_code() -> None:
+    told = dict(table(section("docs/filters.md", "Limits"), "Limit", "Value"))
+    limits = [int(re.match(r"[\d,]+", value)[0].replace(",", "")) for value in told.values()]  # type: ignore[index]
+    assert limits == [cel.MAX_TEXT, 32, MAX_PARAMS, views.MAX_BYTES, views.MAX_VALUES, MAX_COSTLY, MAX_SIZE]
+    assert f"{views.MAX_BYTES_COSTLY:,} bytes" in "".join(told.values())
 
 
 # docs/design.md

@@ -47,6 +47,8 @@ BELOW["pubsub"] = set()
 RULES = {"pubsub.protocol", "pubsub.core", "pubsub.auth"}  # the folders without I/O
 WITHOUT_IO = {
     "pubsub.websocket.session",
+    "pubsub.websocket.publisher",
+    "pubsub.websocket.grants",
     "pubsub.journals.memory",
     "pubsub.journals.dedup",
     "pubsub.journals.placing",

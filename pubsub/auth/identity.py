@@ -28,6 +28,17 @@ class Identity(Struct, frozen=True, gc=False, kw_only=True):
     admin: bool = False
     expires: float = inf
 
+    @property
+    def filters(self) -> RightFilters:
+        """Names and patterns with the filters that all events of such topics have to match before this client may see
+        them.
+        """
+        return ()
+
+    def filters_for(self, topic: str) -> tuple[str, ...]:
+        """The texts of the filters for a topic."""
+        return filters_of(self.filters, topic)
+
     def may_subscribe(self, topic: str) -> bool:
         """True if the rights cover the topic. Raises BadRequest."""
         return allows(self.subscribes, topic)
@@ -45,15 +56,6 @@ class Identity(Struct, frozen=True, gc=False, kw_only=True):
     def refuse_publish(self, topic: str) -> NoReturn:
         raise Forbidden(f"Not allowed to publish to '{topic}'")
 
-    @property
-    def all_filters(self) -> RightFilters:
-        """The filters of topics, by name or pattern."""
-        return ()
-
-    def filters_for(self, topic: str) -> tuple[str, ...]:
-        """The texts of the filters that all events of ``topic`` have to match before this client may see them."""
-        return ()
-
     def require_client_id(self, client_id: str) -> None:
         """Raise Forbidden for another client's id."""
         if client_id != self.client_id:
@@ -64,10 +66,3 @@ class FilteredIdentity(Identity, frozen=True, gc=False, kw_only=True):
     """An identity that sees only a part of some topics. A class of its own, so that the others take no more memory."""
 
     filters: RightFilters
-
-    @property
-    def all_filters(self) -> RightFilters:
-        return self.filters
-
-    def filters_for(self, topic: str) -> tuple[str, ...]:
-        return filters_of(self.filters, topic)

@@ -8,18 +8,22 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pubsub.protocol.replies import Error, Event, Pong
+from pubsub.protocol.replies import Error, Event, Pong, TopicPosition
 
 __all__ = ["Ack", "Error", "Event", "HistoryReply", "Info", "Pong", "Reply", "Unknown", "decode", "request_id_of"]
 
 
 class Ack(msgspec.Struct, frozen=True, tag_field="type", tag="ack"):
-    """The answer to a subscribe, an unsubscribe, a publish or an auth; ``recovered`` is None without a resume."""
+    """The answer to a subscribe, an unsubscribe, a publish or an auth.
+
+    ``topics``: those of a pattern. ``recovered`` is None without a resume.
+    """
 
     request_id: str = ""
     topic: str = ""
     epoch: str = ""
     seq: int = 0
+    topics: dict[str, TopicPosition] = {}
     duplicate: bool = False
     recovered: bool | None = None
 
@@ -29,6 +33,9 @@ class Info(msgspec.Struct, frozen=True, tag_field="type", tag="info", kw_only=Tr
 
     msg: str
     topic: str = ""
+    epoch: str = ""
+    reason: str = ""
+    client_id: str = ""
     count: int = 0
     from_seq: int = 0
     to_seq: int = 0

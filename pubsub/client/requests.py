@@ -1,13 +1,17 @@
 """Requests of a client: the protocol's own types, and their JSON. It must never send one."""
 
 import uuid
+from typing import Final
 
 from msgspec import Raw
 
 from pubsub.protocol.errors import BadRequest
-from pubsub.protocol.patterns import check_topic
+from pubsub.protocol.patterns import check_topic, covers, has_wildcard
 from pubsub.protocol.replies import encode
 from pubsub.protocol.requests import (
+    MAX_HISTORY_LIMIT,
+    MAX_POSITIONS,
+    OVERFLOWS,
     History,
     Message,
     Ping,
@@ -15,10 +19,15 @@ from pubsub.protocol.requests import (
     Publish,
     Request,
     Subscribe,
+    TopicOptions,
     Unsubscribe,
 )
 
 __all__ = [
+    "MAX_HISTORY_LIMIT",
+    "MAX_POSITIONS",
+    "OVERFLOWS",
+    "TOPIC_OPTIONS",
     "History",
     "Message",
     "Ping",
@@ -27,10 +36,15 @@ __all__ = [
     "Request",
     "Subscribe",
     "Unsubscribe",
+    "covers",
     "encode",
+    "has_wildcard",
     "is_topic",
     "new_message",
 ]
+
+TOPIC_OPTIONS: Final = TopicOptions.__struct_fields__
+"""The names of the options of a topic."""
 
 
 def new_message(payload: str) -> Message:

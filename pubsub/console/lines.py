@@ -2,12 +2,20 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
 from pubsub.client.replies import Ack, Error, Event, HistoryReply, Info, Pong, Reply, Unknown
+from pubsub.client.requests import has_wildcard
+from pubsub.client.rest import TopicRule
 from pubsub.client.terminal import escape
-from pubsub.console.commands import SYNTAX, Command, Help, Publish, Subscribe, Unsubscribe
+from pubsub.console.commands import Command, Help, Publish, Subscribe, Unsubscribe
+from pubsub.console.syntax import SYNTAX
+
+NAMED: Final = 5
+"""The most topics of a pattern that an answer names."""
 
 
 class Kind(Enum):
@@ -52,7 +60,8 @@ def describe(reply: Reply) -> list[Line]:
 
 def describe_event(event: Event) -> Line:
     number = f"#{event.seq} " if event.seq else ""
-    return Line(Kind.EVENT, f"[{event.topic}] {number}{event.message.id}: {_compact(event.message.payload)}")
+    sender = "" if event.sender is UNSET else f" from {event.sender}"
+    return Line(Kind.EVENT, f"[{event.topic}] {number}{event.message.id}{sender}: {_compact(event.message.payload)}")
 
 
 def _compact(payload: msgspec.Raw) -> str:
@@ -64,8 +73,12 @@ def _describe_info(info: Info) -> list[Line]:
     match info.msg:
         case "ping":
             return []
-        case "topic_deleted":
-            text = f"topic deleted: {info.topic}"
+        case "topic_created" | "topic_deleted":
+            text = f"{info.msg.replace('_', ' ')}: {info.topic}"
+        case "unsubscribed":
+            text = f"unsubscribed from {info.topic}: {info.reason}"
+        case "joined" | "left":
+            text = f"{info.msg} {info.topic}: {info.client_id}"
         case "dropped":
             text = f"dropped: {_count(info.count, 'message')} of {info.topic} (#{info.from_seq} to #{info.to_seq})"
         case "draining":
@@ -85,7 +98,7 @@ def describe_answer(command: Command, reply: Reply, *, seconds: float) -> list[L
     """Describe the answer to a command that took ``seconds``."""
     match command, reply:
         case Subscribe(topic=topic), Ack():
-            return [Line(Kind.OK, f"ok: subscribed to {topic}")]
+            return [Line(Kind.OK, f"ok: subscribed to {topic}{_describe_topics_of(topic, reply)}")]
         case Unsubscribe(topic=topic), Ack():
             return [Line(Kind.OK, f"ok: unsubscribed from {topic}")]
         case Publish(topic=topic), Ack():
@@ -94,6 +107,18 @@ def describe_answer(command: Command, reply: Reply, *, seconds: float) -> list[L
             return [Line(Kind.OK, f"ok: pong after {seconds * 1000:.1f} ms")]
         case _:
             return describe(reply)
+
+
+def _describe_topics_of(name: str, ack: Ack) -> str:
+    """Describe the topics that a pattern covers; nothing for the name of a topic."""
+    if not has_wildcard(name):
+        return ""
+    return f": {_name_some(sorted(ack.topics)) or 'no topic yet'}"
+
+
+def _name_some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _describe_seq(ack: Ack) -> str:
@@ -106,6 +131,24 @@ def describe_topics(subscribers: dict[str, int]) -> Line:
     """Describe all topics, with the number of subscribers of each."""
     each = (f"{name} ({_count(number, 'subscriber')})" for name, number in subscribers.items())
     return Line(Kind.OK, f"topics: {', '.join(each) or 'none'}")
+
+
+def describe_purge(topic: str, messages: int) -> Line:
+    return Line(Kind.OK, f"ok: forgot {_count(messages, 'message')} of {topic}")
+
+
+def describe_rules(rules: list[TopicRule]) -> list[Line]:
+    """Describe each rule in a line, in the order in which the server looks for the first that covers a name."""
+    if not rules:
+        return [Line(Kind.OK, "rules: none")]
+    return [Line(Kind.OK, f"rule {rule.pattern}: {', '.join(_effects_of(rule)) or 'no effect'}") for rule in rules]
+
+
+def _effects_of(rule: TopicRule) -> list[str]:
+    created = ["created at first use"] if rule.create else []
+    deleted = [] if rule.delete_idle_sec is UNSET else [f"deleted when idle for {rule.delete_idle_sec:g} s"]
+    options = [f"{name}={msgspec.json.encode(value).decode()}" for name, value in rule.options.items()]
+    return [*created, *deleted, *options]
 
 
 def describe_help(command: Help) -> list[Line]:

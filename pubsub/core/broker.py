@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pubsub.core.clock import Clock
 from pubsub.core.creation import Creations
 from pubsub.core.event import StoredEvent
-from pubsub.core.filtered_lane import Evaluator
+from pubsub.core.filtered_lane import EVALUATIONS, Evaluator
 from pubsub.core.filters import Filters, Matcher
 from pubsub.core.history import HistoryReader, KeptEvents
 from pubsub.core.idle import IdleTopics
@@ -23,12 +23,13 @@ from pubsub.core.losses import Losses
 from pubsub.core.memberships import Memberships
 from pubsub.core.names import SortedNames
 from pubsub.core.placement import Placement
+from pubsub.core.presence import Presence, Present
 from pubsub.core.review import Review
 from pubsub.core.ring import release
 from pubsub.core.topic import Topic
 from pubsub.core.topic_rules import TopicRules
 from pubsub.core.turns import Turns
-from pubsub.protocol.errors import Failure, TopicNotFound
+from pubsub.protocol.errors import BadRequest, Failure, TopicNotFound
 from pubsub.protocol.patterns import check_pattern, check_topic, has_wildcard
 from pubsub.protocol.requests import Publish, TopicOptions
 
@@ -49,7 +50,7 @@ def nothing() -> None:
 
 
 def never(_: float, __: Callable[[], None]) -> None:
-    """Call nothing later: no topic is deleted when it is idle."""
+    """Call nothing later: no idle topic is deleted, and no client that is away leaves."""
 
 
 class Broker:
@@ -57,7 +58,7 @@ class Broker:
 
     ``memory``: the journal of topics that are not durable. ``make_durable`` is called for the journal of durable
     topics when the first of them is made; None where there can be none. ``ring_size``: messages that a topic keeps
-    unless its options say otherwise. ``call_later(seconds, callback)`` is the timer of ``rules``. ``yield_core`` is
+    unless its options say otherwise. ``call_later(seconds, callback)`` is the timer. ``yield_core`` is
     called before work that takes longer than a publish. The Broker is the Host of its journals.
     """
 
@@ -90,9 +91,9 @@ class Broker:
         self.turns = Turns(defer, yield_core)
         self._evaluator = Evaluator(self.turns.take, self._heed_filters)
         self._history = HistoryReader(clock, self.turns.take, self._is_current)
-        self._memberships = Memberships(
-            Placement(clock, self._evaluator, self.filters, max_filters), clock, self.turns.take, self._is_current
-        )
+        self._presence = Presence(clock, defer=defer, take_turn=self.turns.take, call_later=call_later)
+        placement = Placement(clock, self._evaluator, self.filters, max_filters, self._presence)
+        self._memberships = Memberships(placement, clock, self.turns.take, self._is_current)
         self.rules = rules or TopicRules()
         self._creations = Creations(
             self._topics, self._journals.of, self.rules, ring_size=ring_size, max_topics=max_topics
@@ -140,7 +141,7 @@ class Broker:
 
     def is_durable(self, name: str) -> bool:
         topic = self._topics.get(name)
-        return topic is not None and topic.options.durable
+        return (self.rules.options_of(name, {}) if topic is None else topic.options).durable
 
     def topic(self, name: str) -> Topic:
         """Find a topic. Raises TopicNotFound; BadRequest if the name is not valid."""
@@ -172,7 +173,7 @@ class Broker:
     def publish(self, request: Publish, publisher: Publisher) -> None:
         """Publish a message; ``publisher`` learns the outcome. Raises TopicNotFound, BadRequest, LimitExceeded."""
         topic = self._topics.get(request.topic)
-        log = self._creations.log_for_use(request.topic, request) if topic is None else topic.log
+        log = self._creations.log_for_use(request.topic, [request]) if topic is None else topic.log
         log.append(request, publisher)
 
     def publish_all(self, name: str, requests: Sequence[Publish], client_id: str, answer: Placed) -> None:
@@ -181,7 +182,7 @@ class Broker:
         ``client_id``: the publisher's, empty if it has none. ``answer`` gets the outcome of each message, or a failure.
         """
         topic = self._topics.get(name)
-        log = self._creations.log_for_use(name, requests[0], item=0) if topic is None else topic.log
+        log = self._creations.log_for_use(name, requests) if topic is None else topic.log
         log.append_all(requests, client_id, answer)
 
     def purge(self, name: str, done: Purged) -> None:
@@ -214,7 +215,6 @@ class Broker:
         joining = Joining(asked, subscriber, self._memberships, self._history, answer)
         if asked.subscription.is_pattern:
             check_pattern(asked.subscription.name)
-            self._memberships.begin_pattern(asked, subscriber, joining)
             joining.join_pattern(self.topics)
         else:
             self._creations.use(asked.subscription.name, joining.join_topic)
@@ -226,6 +226,13 @@ class Broker:
         else:
             self.topic(name)
         self._memberships.withdraw(name, subscriber, done)
+
+    def presence(self, name: str) -> Present:
+        """The clients of a topic. Raises TopicNotFound; BadRequest for a topic without the option."""
+        topic = self.topic(name)
+        if not topic.options.presence:
+            raise BadRequest(f"topic: '{name}' was created without the option presence")
+        return self._presence.describe(topic)
 
     def review(self, subscriber: Subscriber, grant: Grant) -> None:
         """Apply the changed rights of a subscriber, in turns."""
@@ -254,7 +261,7 @@ class Broker:
 
     def _flush_tick(self) -> None:
         """Deliver the events of this tick; of a long list one piece in each tick."""
-        self._evaluator.begin_tick()
+        self._evaluator.room = EVALUATIONS
         topics, self._unflushed = self._unflushed, []
         for topic in topics:
             if topic.flush_piece():
@@ -285,8 +292,10 @@ class Broker:
         del self._topics[topic.name]
         self._names.remove(topic.name)
         self.idle.forget(topic)
+        self._presence.end(topic)
         log.info("Topic deleted: %(topic)s", {"topic": topic.name})
         self._memberships.end(topic)
+        self.forget(topic, lambda _: None)  # in turns: a million events at once take 100 ms
 
     def deliver(self, topic: Topic, event: StoredEvent) -> None:
         if topic.expiring:

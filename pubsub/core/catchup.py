@@ -7,7 +7,7 @@ slow subscriber costs no memory and a fast one no time of other clients, however
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from pubsub.core.clock import Clock
 from pubsub.core.event import BATCH_BYTES
+from pubsub.core.spans import extend, forget
 from pubsub.core.topic import Page
 from pubsub.protocol.errors import Failure
 
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     from pubsub.core.event import StoredEvent
     from pubsub.core.filters import Matcher
     from pubsub.core.lane import Lane, Subscriber
+    from pubsub.core.spans import Span
+    from pubsub.core.subscription import Subscription
     from pubsub.core.topic import Topic
+
+    Join = Callable[[Sequence[Subscription]], "Matcher | None"]
 
 log = logging.getLogger(__name__)
 
@@ -56,32 +61,40 @@ class ReplayStart(Struct, frozen=True):
 class CatchUp:
     """See the module. Meanwhile the subscriber is in the lane as one that arrives.
 
-    ``after``: the last ``seq`` that is done. Later events up to ``asked_to`` are filtered by ``matcher``, and all
-    others by the lane: a request may ask for fewer kept events than the subscriber's other subscriptions let in.
+    ``after``: the last ``seq`` that is done. ``spans``: the subscriptions that want the events that follow, if they are
+    not all that lead to the lane. ``join`` makes the filter of subscriptions.
     """
 
-    __slots__ = ("_asked_to", "_clock", "_matcher", "_oldest", "_start", "_subscriber", "_told", "_topic", "after",
-                 "begun", "lane")  # fmt: skip
+    __slots__ = ("_clock", "_join", "_oldest", "_start", "_subscriber", "_told", "_topic", "after", "begun", "lane",
+                 "spans")  # fmt: skip
 
     def __init__(
-        self, start: ReplayStart, lane: Lane, subscriber: Subscriber, clock: Clock, matcher: Matcher | None
+        self, start: ReplayStart, lane: Lane, subscriber: Subscriber, clock: Clock, join: Join, spans: list[Span]
     ) -> None:
         self.lane = lane
         self.after = start.after
         self.begun = False
+        self.spans = spans
         self._start = start
         self._topic = start.topic
         self._oldest = start.topic.oldest
         self._told = start.told
         self._subscriber = subscriber
         self._clock = clock
-        self._matcher = matcher
-        self._asked_to = 0 if matcher is lane.matcher else start.topic.seq
+        self._join = join
 
     @property
     def recovered(self) -> bool | UnsetType:
         """As in its start, unless events were removed meanwhile."""
         return self._start.recovered and self._start.after + 1 >= self._topic.oldest
+
+    def forget(self, name: str) -> None:
+        """Send no more of what only this subscription wants: it has ended."""
+        forget(self.spans, name)
+
+    def limit(self, wanted: Sequence[Subscription]) -> None:
+        """Send of all present events only those that these subscriptions want: the lane gets another filter."""
+        extend(self.spans, self._topic.seq, wanted)
 
     def advance(self) -> None:
         """Send the next page, as soon as the socket takes it, unless the subscription has ended meanwhile."""
@@ -93,11 +106,17 @@ class CatchUp:
             self._told = self.known
         if self._subscriber.lagging:
             self._wait()
-        elif topic.in_ring(self.after):
-            self._read_ring()
+            return
+        self._end_spans()
+        if self.after == topic.seq and self._told in (None, topic.seq):  # nothing is replayed to most
+            topic.flush()
+            self.lane.join(self._subscriber)
+            return
+        after = max(self.after, topic.oldest - 1)
+        until = self.spans[0].until if self.spans else topic.seq
+        if topic.in_ring(after):
+            self._read_ring(after, until)
         else:
-            after = max(self.after, topic.oldest - 1)
-            until = self._asked_to if self._asked_to > after else topic.seq
             topic.log.read(after, until, self._page, partial(self._take, min(until, topic.seq - len(topic.ring))))
 
     @property
@@ -111,16 +130,25 @@ class CatchUp:
 
     @property
     def _filter(self) -> Matcher | None:
-        return self._matcher if self.after < self._asked_to else self.lane.matcher
+        return self._join(self.spans[0].wanted) if self.spans else self.lane.matcher
 
     @property
     def _page(self) -> int:
         return REPLAY_PAGE if self._filter is None else FILTERED_PAGE
 
-    def _read_ring(self) -> None:
+    def _end_spans(self) -> None:
+        """End spans whose events are done or gone, and skip those that nothing wants any more."""
+        gone = self._topic.oldest - 1
+        while self.spans and (not self.spans[0].wanted or self.spans[0].until <= max(self.after, gone)):
+            span = self.spans.pop(0)
+            if not span.wanted and self._told is not None:
+                self._subscriber.replay(self._topic, (), after=self._told, until=self.after)
+                self._told = max(self._told, span.until)
+            self.after = max(self.after, span.until)
+
+    def _read_ring(self, after: int, until: int) -> None:
         topic = self._topic
-        limit = self._asked_to - self.after if self.after < self._asked_to else self._page
-        page = _fitting(topic.page(self.after, min(limit, self._page), self._clock.monotonic()))
+        page = _fitting(topic.page(after, min(until - after, self._page), self._clock.monotonic()))
         if page.end < topic.seq:
             self._send(page.events, page.end)
             self._wait()
@@ -136,7 +164,8 @@ class CatchUp:
         if isinstance(page, Failure):
             log.error("Topic %(topic)s: older messages can't be read for a subscriber", {"topic": self._topic.name})
             page = ()
-        self._send(page, page[-1].seq if page else asked_to)
+        self._end_spans()
+        self._send([event for event in page if event.seq > self.after], page[-1].seq if page else asked_to)
         self._wait()
 
     def _send(self, events: Sequence[StoredEvent], end: int) -> None:
@@ -145,7 +174,7 @@ class CatchUp:
             until = events[-1].seq
             self._subscriber.replay(self._topic, events, after=self._told, until=until, matcher=self._filter)
             self._told = until
-        self.after = end
+        self.after = max(self.after, end)
 
     def _wait(self) -> None:
         """Advance when the socket has taken all, and other clients have been served.

@@ -7,7 +7,7 @@ to its log, and the journal keeps the order.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
@@ -84,14 +84,15 @@ class Creations:
         if name not in self._coming:
             self.create(name, self._rules.options_of(name, {}), ignore)
 
-    def log_for_use(self, name: str, first: Publish, *, item: int | None = None) -> TopicLog:
+    def log_for_use(self, name: str, requests: Sequence[Publish]) -> TopicLog:
         """The log of a topic that a client publishes to and that does not exist yet.
 
-        ``first``: the first message for it, and its number in a list. Raises as create_for_use, and Conflict: a new
-        topic has the ``seq`` 0, so it is not created for a message that expects another.
+        Raises as create_for_use, and Conflict: a new topic has the ``seq`` 0, so it is not created if the first message
+        expects another.
         """
-        if first.expect_seq and name not in self._coming and self._may_create(name):
-            raise Conflict(first.expect_seq, 0, item=item)
+        expected = requests[0].expect_seq
+        if expected and name not in self._coming and self._may_create(name):
+            raise Conflict(expected, 0, item=0 if len(requests) > 1 else None)
         self.create_for_use(name)
         return self._topics[name].log if name in self._topics else self._logs[name]
 

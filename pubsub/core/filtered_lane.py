@@ -22,31 +22,30 @@ BUSY: Final = 2000  # evaluations that wait, beyond which publishers have to wai
 
 
 class Evaluator:
-    """The evaluations of all filtered lanes. ``busy_changed`` is called when publishers have to wait, or no longer."""
+    """The evaluations of all filtered lanes. ``busy_changed`` is called when publishers have to wait, or no longer.
 
-    __slots__ = ("_busy_changed", "_events", "_queue", "_room", "_subjects", "_take_turn", "_waiting",
-                 "_when_idle", "busy")  # fmt: skip
+    ``room``: the evaluations that need not wait any more in this tick. The Broker sets it for each one.
+    """
+
+    __slots__ = ("_busy_changed", "_events", "_queue", "_subjects", "_take_turn", "_waiting",
+                 "_when_idle", "busy", "room")  # fmt: skip
 
     def __init__(self, take_turn: Callable[[Callable[[], None]], None], busy_changed: Callable[[], None]) -> None:
         self._take_turn = take_turn
         self._busy_changed = busy_changed
         self.busy = False
         self._queue: deque[FilteredLane] = deque()
-        self._room = EVALUATIONS
+        self.room = EVALUATIONS
         self._waiting = 0  # evaluations
         self._events: Sequence[StoredEvent] = ()
         self._subjects: list[Subject] = []
         self._when_idle: list[Callable[[], None]] = []
 
-    def begin_tick(self) -> None:
-        """Give room for evaluations that need not wait."""
-        self._room = EVALUATIONS
-
     def add(self, lane: FilteredLane, events: Sequence[StoredEvent]) -> None:
         """Evaluate the events of a lane: at once if there is room, otherwise in a turn."""
         self._waiting += len(events)
-        if not self._queue and len(events) <= self._room:
-            self._room -= len(events)
+        if not self._queue and len(events) <= self.room:
+            self.room -= len(events)
             lane.settle()
             return
         if not self._queue:

@@ -68,7 +68,7 @@ class IdleTopics:
         self._put_back = put_back
         self._watches: dict[Topic, Watch] = {}
         self._wheel: dict[int, dict[Topic, None]] = {}  # by tick: the topics whose check is due then
-        self._due: deque[Topic] = deque()
+        self._due: deque[int] = deque()  # ticks with topics that are to be checked now
         self._ticks_done = 0
         self._ticking = self._checking = self._stopped = False
         self._deleting = 0
@@ -115,7 +115,8 @@ class IdleTopics:
         present = int(self._now() / TICK)
         while self._ticks_done < present:
             self._ticks_done += 1
-            self._due.extend(self._wheel.pop(self._ticks_done, ()))
+            if self._ticks_done in self._wheel:
+                self._due.append(self._ticks_done)
         self._begin_to_check()
 
     def _begin_to_check(self) -> None:
@@ -127,12 +128,14 @@ class IdleTopics:
         """Check some of the topics that are due, in turns: they may be many."""
         self._checking = False
         now = self._now()
-        for _ in range(min(CHECKED, len(self._due))):
-            if self._deleting >= DELETING:
-                break
-            topic = self._due.popleft()
-            if (watch := self._watches.get(topic)) is not None:
-                self._check(topic, watch, now)
+        room = CHECKED
+        while self._due and room and self._deleting < DELETING:
+            if slot := self._wheel.get(self._due[0]):
+                room -= 1
+                topic, _ = slot.popitem()  # no copy: there may be 100,000
+                self._check(topic, self._watches[topic], now)
+            else:
+                self._wheel.pop(self._due.popleft(), None)
         self._begin_to_check()
 
     def _check(self, topic: Topic, watch: Watch, now: float) -> None:

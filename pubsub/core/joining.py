@@ -6,6 +6,7 @@ arrives, and gets no event there before :meth:`Joining.advance`: the answer come
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pubsub.core.history import HistoryReader
     from pubsub.core.lane import Subscriber
     from pubsub.core.memberships import Joined, Memberships
-    from pubsub.core.subscription import Asked
+    from pubsub.core.subscription import Asked, Subscription
     from pubsub.core.topic import Topic
 
 COMPARED: Final = 10_000  # names that are compared with a pattern in one turn: 2 ms
@@ -47,9 +48,11 @@ class Joining:
         self._memberships = memberships
         self._history = history
         self._answer = answer
-        self._waiting: list[Topic] = []  # the next one is the last
+        self._waiting: deque[Topic] = deque()
+        self._seen: set[Topic] = set()  # all that were waiting
         self._found = False  # the start in the present topic
         self._late = False  # it comes later
+        self._replaced: Subscription | None = None  # the earlier subscription to the same pattern
         self._failed = False
 
     @property
@@ -69,18 +72,26 @@ class Joining:
 
     def join_pattern(self, topics: list[Topic]) -> None:
         """Join those of the ``topics`` that the pattern covers, and those that appear meanwhile, then answer."""
+        self._replaced = self._memberships.begin_pattern(self.asked, self._subscriber, self)
+        self._compare(topics)
+
+    def _compare(self, topics: list[Topic]) -> None:
         covers = matcher(self.asked.subscription.name)
         may_subscribe = self.asked.grant.may_subscribe
-        part = islice(topics, COMPARED)
-        self._waiting += [topic for topic in part if covers(topic.name) and may_subscribe(topic.name)]
+        for topic in islice(topics, COMPARED):
+            if covers(topic.name) and topic not in self._seen and may_subscribe(topic.name):
+                self._seen.add(topic)
+                self._waiting.append(topic)
         if rest := topics[COMPARED:]:
-            self._memberships.take_turn(partial(self.join_pattern, rest))
+            self._memberships.take_turn(partial(self._compare, rest))
         else:
             self._join_next()
 
     def add_topic(self, topic: Topic) -> None:
-        """Join a topic that has just appeared too."""
-        self._waiting.insert(0, topic)
+        """Join a topic that has just appeared too. After the answer it waits until the client knows that."""
+        if topic not in self._seen:
+            self._seen.add(topic)
+            self._waiting.append(topic)
 
     def confirm(self) -> None:
         """Drop the topics that have ended since they were entered. Raises TopicNotFound if it was the only one.
@@ -92,21 +103,30 @@ class Joining:
             raise TopicNotFound(self.asked.subscription.name)
 
     def advance(self) -> None:
-        """Send what is to be replayed, in turns if there is much."""
-        self._advance([each.catch_up for each in self.topics if each.catch_up is not None])
+        """Send what is to be replayed, and what has appeared since the answer, in turns if there is much."""
+        self._memberships.end_joining(self._subscriber)
+        self._advance_some([each.catch_up for each in self.topics if each.catch_up is not None])
+        late, self._waiting = self._waiting, deque()
+        self._let_in(list(late))
 
-    def _advance(self, catch_ups: list[CatchUp]) -> None:
+    def _advance_some(self, catch_ups: list[CatchUp]) -> None:
         for catch_up in catch_ups[:ENTERED]:
             catch_up.advance()
         if rest := catch_ups[ENTERED:]:
-            self._memberships.take_turn(partial(self._advance, rest))
+            self._memberships.take_turn(partial(self._advance_some, rest))
+
+    def _let_in(self, topics: list[Topic]) -> None:
+        for topic in topics[:ENTERED]:
+            self._memberships.let_in(self._subscriber, topic)
+        if rest := topics[ENTERED:]:
+            self._memberships.take_turn(partial(self._let_in, rest))
 
     def _join_next(self) -> None:
         """Join topics until the start in one comes later, or the turn is over."""
         for _ in range(ENTERED):
             if not self._waiting:
                 break
-            topic = self._waiting.pop()
+            topic = self._waiting.popleft()
             self._found = False
             self._history.find_start(
                 topic, self.asked.last_n, self._position_in(topic), self._matcher_of(topic), partial(self._enter, topic)
@@ -119,7 +139,6 @@ class Joining:
         if self._waiting:
             self._memberships.take_turn(self._join_next)
         else:
-            self._memberships.end_joining(self._subscriber)
             self._answer(self)
 
     def _position_in(self, topic: Topic) -> Position | None:
@@ -150,9 +169,14 @@ class Joining:
 
     def _fail(self, failure: Failure) -> None:
         self._failed = True
-        self._memberships.end_joining(self._subscriber)
-        if self.asked.subscription.is_pattern:
-            name = self.asked.subscription.name
-            self._memberships.withdraw(name, self._subscriber, lambda: self._answer(failure))
-        else:
+        if not self.asked.subscription.is_pattern:
             self._answer(failure)
+            return
+        self._memberships.end_joining(self._subscriber)
+        name, end = self.asked.subscription.name, partial(self._end_failed, failure)
+        self._memberships.withdraw(name, self._subscriber, end, self._replaced)
+
+    def _end_failed(self, failure: Failure) -> None:
+        """Answer. Where other subscriptions have led to the topics, the subscriber stays there."""
+        self._advance_some([each.catch_up for each in self.topics if each.catch_up is not None])
+        self._answer(failure)

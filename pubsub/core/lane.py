@@ -12,7 +12,8 @@ from pubsub.core.outbox import Outbox
 
 if TYPE_CHECKING:
     from pubsub.core.filters import Matcher
-    from pubsub.core.subscription import Book
+    from pubsub.core.spans import Span
+    from pubsub.core.subscription import Book, Subscription
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +26,20 @@ class Arrival(Protocol):
     """The catch-up of a member, as its lane sees it.
 
     ``after``: the last ``seq`` that is done. ``known``: the last one up to which the member has all, or knows of a gap.
-    ``begun``: the member was told that it is subscribed.
+    ``begun``: the member was told that it is subscribed. ``spans``: the subscriptions that want the events that follow.
     """
 
     lane: Lane
     after: int
     begun: bool
+    spans: list[Span]
 
     @property
     def known(self) -> int: ...
+
+    def forget(self, name: str) -> None: ...
+
+    def limit(self, wanted: Sequence[Subscription]) -> None: ...
 
 
 class Lane:

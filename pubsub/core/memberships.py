@@ -17,6 +17,7 @@ from pubsub.core.filters import Matcher
 from pubsub.core.lane import LANES_IN_A_TURN
 from pubsub.core.log import Done, ignore
 from pubsub.core.placement import Placement, topic_of
+from pubsub.core.spans import Span
 from pubsub.core.subscription import GONE, Asked, Book, Subscription
 from pubsub.core.topic import Topic
 from pubsub.protocol.errors import LimitExceeded, TopicNotFound
@@ -78,22 +79,40 @@ class Memberships:
         self._clock = clock
         self.is_current = is_current
         self._beginning: dict[Subscriber, Beginning] = {}  # subscriptions to patterns whose topics are being entered
+        self._new: set[Topic] = set()  # topics that are not announced to all subscribers yet
         self._ending: dict[Topic, Ending] = {}  # topics that have ended, with members that are not told yet
 
     # Subscriptions
 
-    def begin_pattern(self, asked: Asked, subscriber: Subscriber, joining: Beginning) -> None:
-        """Add a subscription to a pattern, whose topics are to be entered by ``joining``."""
+    def begin_pattern(self, asked: Asked, subscriber: Subscriber, joining: Beginning) -> Subscription | None:
+        """Add a subscription to a pattern, whose topics are to be entered by ``joining``. Returns the one it replaces.
+
+        Topics that appear before :meth:`end_joining` are the joining's too.
+        """
         book = self._ensure_book(subscriber, asked)
+        if book.closed:
+            return None
+        replaced = book.subscriptions.get(asked.subscription.name)
         self._beginning[subscriber] = joining
         self._add(asked.subscription, book, subscriber)
+        return replaced
 
     def end_joining(self, subscriber: Subscriber) -> None:
-        """All topics of the new subscription are entered."""
+        """All topics of the new subscription are entered, and the client knows of it."""
         self._beginning.pop(subscriber, None)
+
+    def let_in(self, subscriber: Subscriber, topic: Topic) -> None:
+        """Let a subscriber into a topic that appeared while it subscribed to a pattern."""
+        lane = subscriber.lanes.get(topic.name)
+        if lane is not None and lane.topic is topic:  # by another pattern
+            self.place(topic.name, subscriber)
+        else:
+            self.announce(subscriber, topic, after=0)
 
     def matcher_of(self, asked: Asked, topic: Topic) -> Matcher | None:
         """The filter of one request for a topic, with those of the rights."""
+        if asked.subscription.filter is None and not asked.grant.filters_for(topic.name):
+            return None
         return self._placement.join_filters([asked.subscription], asked.grant, topic.name)
 
     def enter(self, start: ReplayStart, subscriber: Subscriber, asked: Asked) -> Joined:
@@ -106,34 +125,35 @@ class Memberships:
             raise TopicNotFound(topic.name)
         topic.flush()
         self._end_stale(topic, subscriber)
-        asked_for = self.matcher_of(asked, topic)
-        if subscriber.book is None and asked_for is None:
+        if subscriber.book is None and self.matcher_of(asked, topic) is None:
             self.subscriber_count += not subscriber.lanes
             lane = placement.find_lane(topic, subscriber.encoding, None)
-            return Joined(topic, topic.seq, placement.arrive(start, subscriber, lane, None))
+            return Joined(topic, topic.seq, placement.arrive(start, subscriber, lane, asked.grant))
         book = self._ensure_book(subscriber, asked)
         others = self._others(topic, subscriber, asked.subscription)
         matcher = placement.join_filters([*others, asked.subscription], book.grant, topic.name)
-        lane = placement.find_lane(topic, subscriber.encoding, matcher)
+        lane = placement.find_lane(topic, subscriber.encoding, matcher, subscriber.lanes.get(topic.name))
         if not asked.subscription.is_pattern:
             self._add(asked.subscription, book, subscriber)
-        if others and start.is_live:
-            placement.move(topic.name, subscriber, lane)
-            return Joined(topic, topic.seq, None)
-        running = subscriber.lanes[topic.name].catch_up_of(subscriber) if others else None
-        if running is not None:  # what it has not sent yet is still wanted
-            start, asked_for = start.joined(ReplayStart(topic, running.after, running.known)), matcher
-        return Joined(topic, topic.seq, placement.arrive(start, subscriber, lane, asked_for))
+        if not others:
+            spans = [Span(topic.seq, [asked.subscription])]
+            return Joined(topic, topic.seq, placement.arrive(start, subscriber, lane, book.grant, spans))
+        return Joined(topic, topic.seq, placement.arrive_again(start, subscriber, lane, asked.subscription, others))
 
     def _others(self, topic: Topic, subscriber: Subscriber, subscription: Subscription) -> list[Subscription]:
         """The other subscriptions that reach the topic. By them the subscriber is a member, at least from now on."""
         others = [each for each in self._placement.reaching(topic.name, subscriber) if each.name != subscription.name]
         if others and topic.name not in subscriber.lanes:  # a new topic, which was not announced yet
-            self.announce(subscriber, topic, after=0)
+            self._announce_by(subscriber, topic, others, after=self.start_of(topic))
         return others if topic.name in subscriber.lanes else []
 
-    def withdraw(self, name: str, subscriber: Subscriber, done: Callable[[], None]) -> None:
-        """End a subscription, in turns if it reaches many topics, then call ``done``. Without one, only ``done``."""
+    def withdraw(
+        self, name: str, subscriber: Subscriber, done: Callable[[], None], earlier: Subscription | None = None
+    ) -> None:
+        """End a subscription, in turns if it reaches many topics, then call ``done``. Without one, only ``done``.
+
+        ``earlier``: the subscription that it had replaced, and that is to be again.
+        """
         before = subscriber.subscription_count
         book = subscriber.book
         reached: list[str] = []
@@ -145,17 +165,26 @@ class Memberships:
             if subscription.is_pattern:
                 self._placement.index.remove(subscriber, name)
                 reached = [topic for topic in subscriber.lanes if covers(name, topic)]
+            if earlier is not None:
+                self._add(earlier, book, subscriber)
         self._recount(subscriber, before)
-        self._place_all(reached, subscriber, done)
+        self._place_all(name, reached, subscriber, done)
 
-    def _place_all(self, names: list[str], subscriber: Subscriber, done: Callable[[], None]) -> None:
+    def _place_all(self, ended: str, names: list[str], subscriber: Subscriber, done: Callable[[], None]) -> None:
+        """Place a member in topics after the end of a subscription."""
         for name in names[:PLACED]:
-            if name in subscriber.lanes:
+            if (lane := subscriber.lanes.get(name)) is not None:
+                if (running := lane.catch_up_of(subscriber)) is not None:
+                    running.forget(ended)
                 self.place(name, subscriber)
         if rest := names[PLACED:]:
-            self.take_turn(partial(self._place_all, rest, subscriber, done))
+            self.take_turn(partial(self._place_all, ended, rest, subscriber, done))
         else:
             done()
+
+    def is_reached(self, name: str, subscriber: Subscriber) -> bool:
+        """True if a subscription of a subscriber with a book reaches a topic."""
+        return bool(self._placement.reaching(name, subscriber))
 
     def place(self, name: str, subscriber: Subscriber) -> bool:
         """Put a member where its changed subscriptions and rights lead. False if it has left the topic."""
@@ -163,7 +192,11 @@ class Memberships:
         try:
             return self._placement.place(name, subscriber)
         except LimitExceeded:
+            before = subscriber.subscription_count
             self._placement.end_lane(name, subscriber)
+            if subscriber.book is not None:
+                subscriber.book.subscriptions.pop(name, None)
+            self._recount(subscriber, before)
             self.tell_unsubscribed(topic, subscriber, name, "limit")
             return False
 
@@ -191,6 +224,7 @@ class Memberships:
         """End all subscriptions of a subscriber, in turns if they are many. Its queue stays."""
         before = subscriber.subscription_count
         book = subscriber.book
+        self._beginning.pop(subscriber, None)
         if book is not None:
             book.closed = True
             for name in list(islice(book.subscriptions, LANES_IN_A_TURN)):
@@ -209,7 +243,12 @@ class Memberships:
     def begin(self, topic: Topic) -> None:
         """Let a new topic in where a pattern covers it."""
         if found := self._placement.index.find(topic.name):
+            self._new.add(topic)
             self._announce(topic, list(dict.fromkeys(chain.from_iterable(found))))
+
+    def start_of(self, topic: Topic) -> int:
+        """The ``seq`` after which a topic begins for a subscriber that enters it without a request of its own now."""
+        return 0 if topic in self._new else topic.seq
 
     def end(self, topic: Topic) -> None:
         """End all memberships of a topic that has ended, in turns."""
@@ -232,6 +271,8 @@ class Memberships:
                 log.exception("Internal error at a subscriber of topic %(topic)s", {"topic": topic.name})
         if rest := members[MEMBERS:]:
             self.take_turn(partial(self._announce, topic, rest))
+        else:
+            self._new.discard(topic)
 
     def announce(self, subscriber: Subscriber, topic: Topic, *, after: int) -> None:
         """Let a subscriber into a topic that one of its patterns covers, unless it is in it already."""
@@ -246,9 +287,14 @@ class Memberships:
         if beginning is not None and beginning.asked.subscription in reaching:
             beginning.add_topic(topic)
             reaching.remove(beginning.asked.subscription)
-        if not reaching:
-            return
-        matcher = self._placement.join_filters(reaching, book.grant, topic.name)
+        if reaching:
+            self._announce_by(subscriber, topic, reaching, after=after)
+
+    def _announce_by(self, subscriber: Subscriber, topic: Topic, reaching: list[Subscription], *, after: int) -> None:
+        """Let a subscriber into a topic by some of its subscriptions, and tell it first."""
+        assert subscriber.book is not None, "it has a subscription to a pattern"
+        grant = subscriber.book.grant
+        matcher = self._placement.join_filters(reaching, grant, topic.name)
         try:
             lane = self._placement.find_lane(topic, subscriber.encoding, matcher)
         except LimitExceeded:
@@ -257,7 +303,8 @@ class Memberships:
         created = Info(topic=topic.name, msg="topic_created", epoch=topic.epoch, ts=self._clock.timestamp())
         subscriber.notify(topic, encode(created))
         topic.flush()
-        self._placement.arrive(ReplayStart(topic, after, told=after), subscriber, lane, matcher).advance()
+        start = ReplayStart(topic, after, told=after)
+        self._placement.arrive(start, subscriber, lane, grant).advance()
 
     def _end_all(self, topic: Topic, members: list[Subscriber]) -> None:
         """Tell the members of a topic that it has ended, in turns: they may be many."""

@@ -6,7 +6,8 @@ The lane lets an event through that matches all filters of the rights, and the f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pubsub.core.catchup import CatchUp, ReplayStart
@@ -15,6 +16,8 @@ from pubsub.core.filtered_lane import Evaluator, FilteredLane
 from pubsub.core.filters import Filters, Matcher
 from pubsub.core.lane import Lane
 from pubsub.core.pattern_index import PatternIndex
+from pubsub.core.presence import Presence
+from pubsub.core.spans import Span, overlay
 from pubsub.core.topic import Topic
 from pubsub.protocol.errors import LimitExceeded
 
@@ -25,14 +28,21 @@ if TYPE_CHECKING:
 
 
 class Placement:
-    """See the module. ``index`` has all patterns. ``max_filters``: the most filters of one topic that differ."""
+    """See the module. ``index`` has all patterns.
 
-    def __init__(self, clock: Clock, evaluator: Evaluator, filters: Filters, max_filters: int) -> None:
+    ``max_filters``: the most filters of one topic that differ; 0 is no limit.
+    ``presence`` learns who enters and leaves a topic with that option.
+    """
+
+    def __init__(
+        self, clock: Clock, evaluator: Evaluator, filters: Filters, max_filters: int, presence: Presence
+    ) -> None:
         self.index = PatternIndex()
         self._clock = clock
         self._evaluator = evaluator
         self._filters = filters
         self._max_filters = max_filters
+        self._presence = presence
 
     def reaching(self, name: str, subscriber: Subscriber) -> list[Subscription]:
         """The subscriptions of a subscriber with a book that reach a topic."""
@@ -51,29 +61,76 @@ class Placement:
             return self._filters.join(required, None) if required else None
         return self._filters.join(required, filters)
 
-    def find_lane(self, topic: Topic, encoding: Encoding, matcher: Matcher | None) -> Lane:
-        """The lane with this encoding and filter, made for its first member. Raises LimitExceeded."""
+    def find_lane(self, topic: Topic, encoding: Encoding, matcher: Matcher | None, leaving: Lane | None = None) -> Lane:
+        """The lane with this encoding and filter, made for its first member. Raises LimitExceeded.
+
+        ``leaving``: the lane of the topic that this member is about to leave.
+        """
         if (lane := topic.find_lane(encoding, matcher)) is not None:
             return lane
         if matcher is None:
             lane = Lane(topic, encoding)
         else:
-            if topic.filter_count >= self._max_filters and not topic.has_filter(matcher):
+            if not self._has_room(topic, matcher, leaving):
                 raise LimitExceeded(f"topic '{topic.name}' has its {self._max_filters} filters (MAX_FILTERS_PER_TOPIC)")
             lane = FilteredLane(topic, encoding, matcher, self._evaluator)
         topic.add_lane(lane)
         return lane
 
-    def arrive(self, start: ReplayStart, subscriber: Subscriber, lane: Lane, asked_for: Matcher | None) -> CatchUp:
+    def _has_room(self, topic: Topic, matcher: Matcher, leaving: Lane | None) -> bool:
+        """True if a topic may have this filter: not too many others will differ."""
+        others = {lane.matcher for lane in topic.lanes if lane is not leaving or lane.size > 1} - {None, matcher}
+        return not self._max_filters or len(others) < self._max_filters
+
+    def arrive(
+        self, start: ReplayStart, subscriber: Subscriber, lane: Lane, grant: Grant, spans: Sequence[Span] = ()
+    ) -> CatchUp:
         """Make the subscriber a member that arrives, from ``start`` on. An earlier membership in the topic ends."""
-        old = subscriber.lanes.get(start.topic.name, lane)
+        name = start.topic.name
+        old = subscriber.lanes.get(name, lane)
         old.settle()
-        subscriber.lanes[start.topic.name] = lane
-        catch_up = CatchUp(start, lane, subscriber, self._clock, asked_for)
+        running = old.catch_up_of(subscriber)
+        join = partial(self._join_spanned, subscriber, name)
+        catch_up = CatchUp(start, lane, subscriber, self._clock, join, list(spans))
+        catch_up.begun = name in subscriber.lanes and (running is None or running.begun)
+        subscriber.lanes[name] = lane
         lane.arrive(subscriber, catch_up)
         if old is not lane:
             _leave(old, subscriber)
+        if start.topic.options.presence:
+            self._presence.enter(start.topic, subscriber, grant.client_id)
         return catch_up
+
+    def arrive_again(
+        self,
+        start: ReplayStart,
+        subscriber: Subscriber,
+        lane: Lane,
+        subscription: Subscription,
+        others: Sequence[Subscription],
+    ) -> CatchUp | None:
+        """Move a member that ``others`` have led to the topic, and begin the replay that a new request asks for.
+
+        None if it asks for none. A catch-up that runs goes on for the others.
+        """
+        topic = start.topic
+        running = subscriber.lanes[topic.name].catch_up_of(subscriber)
+        if running is not None:
+            running.forget(subscription.name)
+            running.limit(others)
+        if start.is_live:
+            self.move(topic.name, subscriber, lane)
+            return None
+        spans = [Span(topic.seq, [subscription])]
+        if running is not None:
+            spans = overlay(running.spans, running.after, start.after, subscription)
+            start = start.joined(ReplayStart(topic, running.after, running.known))
+        assert subscriber.book is not None, "others have one subscription for each topic"
+        return self.arrive(start, subscriber, lane, subscriber.book.grant, spans)
+
+    def _join_spanned(self, subscriber: Subscriber, name: str, wanted: Sequence[Subscription]) -> Matcher | None:
+        assert subscriber.book is not None, "others have one subscription for each topic"
+        return self.join_filters(wanted, subscriber.book.grant, name)
 
     def move(self, name: str, subscriber: Subscriber, lane: Lane) -> None:
         """Move a member to another lane of its topic. Nothing is lost or repeated, not even during its catch-up."""
@@ -102,9 +159,9 @@ class Placement:
         if not reaching or not book.grant.may_subscribe(name):
             self.end_lane(name, subscriber)
             return False
-        topic = topic_of(subscriber.lanes[name])
+        old = subscriber.lanes[name]
         matcher = self.join_filters(reaching, book.grant, name)
-        self.move(name, subscriber, self.find_lane(topic, subscriber.encoding, matcher))
+        self.move(name, subscriber, self.find_lane(topic_of(old), subscriber.encoding, matcher, old))
         return True
 
     def end_lane(self, name: str, subscriber: Subscriber) -> None:
@@ -116,7 +173,10 @@ class Placement:
 
     def drop_lane(self, name: str, subscriber: Subscriber) -> None:
         """End a membership at once: the subscriber is gone, or has everything."""
-        _leave(subscriber.lanes.pop(name), subscriber)
+        lane = subscriber.lanes.pop(name)
+        _leave(lane, subscriber)
+        if lane.topic.options.presence:
+            self._presence.leave(topic_of(lane), subscriber)
 
 
 def topic_of(lane: Lane) -> Topic:

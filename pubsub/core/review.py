@@ -42,33 +42,31 @@ class Review:
     def _check_names(self, names: list[str]) -> None:
         subscriber = self._subscriber
         for name in names[:REVIEWED]:
-            if subscriber.is_subscribed(name) and not self._allows(name):
+            if not subscriber.is_subscribed(name):
+                continue
+            if not self._allows(name):
                 lane = subscriber.lanes.get(name)
                 topic = None if lane is None else topic_of(lane)
                 tell = partial(self._memberships.tell_unsubscribed, topic, subscriber, name, "forbidden")
                 self._memberships.withdraw(name, subscriber, tell)
+            elif subscriber.book is None and self._grant.filters_for(name):
+                subscriber.book = Book(self._grant, subscriber.subscriptions)
         if rest := names[REVIEWED:]:
             self._later(partial(self._check_names, rest))
-        elif self._has_book():
+        elif subscriber.book is not None:
             self._place(list(subscriber.lanes))
 
     def _allows(self, name: str) -> bool:
         return self._grant.may_subscribe_some(name) if has_wildcard(name) else self._grant.may_subscribe(name)
 
-    def _has_book(self) -> bool:
-        """True if more than plain subscriptions to topics are there, or filters of the rights."""
-        subscriber = self._subscriber
-        if subscriber.book is None and any(self._grant.filters_for(name) for name in subscriber.lanes):
-            subscriber.book = Book(self._grant, subscriber.subscriptions)
-        return subscriber.book is not None
-
     def _place(self, names: list[str]) -> None:
         subscriber = self._subscriber
         for name in names[:REVIEWED]:
             lane = subscriber.lanes.get(name)
-            if lane is None or self._memberships.place(name, subscriber) or self._grant.may_subscribe(name):
-                continue
-            self._memberships.tell_unsubscribed(topic_of(lane), subscriber, name, "forbidden")
+            if lane is None or not self._memberships.is_reached(name, subscriber):
+                continue  # its subscription was withdrawn as a whole
+            if not self._memberships.place(name, subscriber) and not self._grant.may_subscribe(name):
+                self._memberships.tell_unsubscribed(topic_of(lane), subscriber, name, "forbidden")
         if rest := names[REVIEWED:]:
             self._later(partial(self._place, rest))
         else:
@@ -80,6 +78,6 @@ class Review:
         if not any(map(has_wildcard, subscriptions)):
             return
         for topic in topics[:COMPARED]:
-            self._memberships.announce(self._subscriber, topic, after=topic.seq)
+            self._memberships.announce(self._subscriber, topic, after=self._memberships.start_of(topic))
         if rest := topics[COMPARED:]:
             self._later(partial(self._enter, rest))

@@ -8,7 +8,7 @@ from typing import Final
 
 from pubsub.core.event import StoredEvent
 
-RELEASED_AT_ONCE: Final = 5000  # events whose memory is freed in one turn: 0.5 to 1 ms
+RELEASED_AT_ONCE: Final = 2000  # events whose memory is freed in one turn: about 1 ms
 
 Slots = list[StoredEvent | None]
 

@@ -18,7 +18,9 @@ class Grant(Protocol):
     """The rights of a subscriber. They may change; then :meth:`Memberships.review` has to be called."""
 
     @property
-    def client_id(self) -> str: ...
+    def client_id(self) -> str:
+        """The name of the client. It does not change after the first request to subscribe."""
+        ...
 
     def may_subscribe(self, topic: str) -> bool: ...
 

@@ -109,7 +109,8 @@ class Topic:
 
         To write a list of 1 MiB to 500 subscribers takes 50 ms.
         """
-        if self._flush_at > BATCH_BYTES and (count := self._count_batch()) < len(self._pending):
+        more = self._flush_at > BATCH_BYTES and (count := self._count_batch()) < len(self._pending)
+        if more:
             pending, self._pending = self._pending[:count], self._pending[count:]
             self._pending_bytes -= sum(len(event.text) for event in pending)
         else:
@@ -119,7 +120,7 @@ class Topic:
         if pending:
             for lane in self.lanes:
                 lane.deliver(pending)
-        return self._flush_at > BATCH_BYTES
+        return more
 
     def flush(self) -> None:
         """Deliver all pending events. Must be called before a change of membership, to keep the order."""
@@ -146,14 +147,6 @@ class Topic:
         """Add a lane. Lanes without a filter come first: they need not wait for evaluations."""
         self.uses += 1
         self.lanes = (lane, *self.lanes) if lane.matcher is None else (*self.lanes, lane)
-
-    @property
-    def filter_count(self) -> int:
-        """The number of filters that differ."""
-        return len({lane.matcher for lane in self.lanes if lane.matcher is not None})
-
-    def has_filter(self, matcher: Matcher) -> bool:
-        return any(lane.matcher is matcher for lane in self.lanes)
 
     def end_empty_lanes(self) -> None:
         self.lanes = tuple(lane for lane in self.lanes if lane.size)

@@ -49,7 +49,7 @@ class PipelinedRequestHandler(RequestHandler):
         return bool(self._rest)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin as aiohttp does, but without what takes 5 µs and is not needed yet or here.
+        """Begin as aiohttp does, but without what takes 6 µs and is not needed yet or here.
 
         The task comes with the first request. The subclass has a timer of its own for a connection without a request.
         TCP_NODELAY is inherited from the listening socket; SO_KEEPALIVE would send its first probe after two hours.

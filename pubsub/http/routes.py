@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import clients, handshake, health, messages, rules, sse, topics
+from pubsub.http import clients, handshake, health, messages, presence, rules, sse, topics
 from pubsub.protocol import answers
 from pubsub.protocol.calls import HistoryQuery, NewMessages, StreamQuery, TopicsQuery, TopicStreamQuery
 from pubsub.protocol.requests import NewTopic
@@ -71,6 +71,8 @@ ROUTES: Final = (
           query=StreamQuery, response=None),
     Route(method="GET", path="/rules", handler=rules.list_rules, role=RouteRole.ADMIN,
           response=answers.RuleList),
+    Route(method="GET", path="/topics/{name}/presence", handler=presence.list_present, role=RouteRole.IDENTIFIED,
+          response=answers.TopicClients),
     Route(method="GET", path="/health", handler=health.health, role=RouteRole.NONE,
           response=answers.Health),
     Route(method="GET", path="/stats", handler=health.stats, role=RouteRole.IDENTIFIED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import UNSET
@@ -15,8 +16,6 @@ from pubsub.journals.placing import place_all, remember
 from pubsub.protocol.errors import Conflict
 
 if TYPE_CHECKING:
-    from msgspec import UnsetType
-
     from pubsub.core.event import StoredEvent
     from pubsub.core.journal import Host
     from pubsub.core.log import Done, Placed, Publisher, Purged
@@ -65,7 +64,10 @@ class MemoryLog:
         if seen is not None:
             seen.add(key, seq, now)
         sender = sender_of(self._options, publisher.client_id) if self._options.sender else UNSET  # saves a call
-        self._deliver(self.topic, self._make_event(request, seq, ts, sender, now))
+        event = make_event(self._name, request.message, seq, ts, sender)
+        if self._options.ttl_sec is not None or request.ttl_sec is not UNSET:
+            event = self._limit(event, request, now)
+        self._deliver(self.topic, event)
         publisher.published(request, seq, ts)
 
     def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
@@ -79,16 +81,20 @@ class MemoryLog:
         if self._seen is not None:
             remember(places, self._seen, now)
         sender = sender_of(self._options, client_id)
-        events = [self._make_event(request, seq, ts, sender, now) for request, seq in places.new(requests)]
+        events = [
+            self._limit(make_event(self._name, request.message, seq, ts, sender), request, now)
+            for request, seq in places.new(requests)
+        ]
         self._host.deliver_all(self.topic, events)
         done(places.placements)
 
-    def _make_event(self, request: Publish, seq: int, ts: str, sender: str | UnsetType, now: float) -> StoredEvent:
-        event = make_event(self._name, request.message, seq, ts, sender)
-        if self._options.ttl_sec is None and request.ttl_sec is UNSET:
+    def _limit(self, event: StoredEvent, request: Publish, now: float) -> StoredEvent:
+        """The event with the time to live of its topic or its publish, if there is one."""
+        ttl = lifetime(self._options, request)
+        if ttl == inf:
             return event
         self._host.begin_to_expire(self.topic)
-        return expiring_at(event, now + lifetime(self._options, request))
+        return expiring_at(event, now + ttl)
 
     def read(self, *_: object) -> NoReturn:
         raise AssertionError("all that is kept is in the ring")

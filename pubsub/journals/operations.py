@@ -38,7 +38,8 @@ class Extent(Struct, frozen=True):
 class Append(Struct, gc=False):
     """A publish. Its outcome is ``event``, or ``seq`` alone if its id was seen before, or ``failure``.
 
-    ``publisher``: None if nobody waits for the outcome.
+    ``publisher``: None if nobody waits for the outcome. Without ``gc``: there is one for each publish, in no cycle that
+    lasts, and the collector would go through all that wait.
     """
 
     log: TopicHandle

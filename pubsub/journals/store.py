@@ -45,7 +45,8 @@ MIGRATIONS: Final = (
     CREATE INDEX expiring ON events (key, expires) WHERE expires IS NOT NULL;
     CREATE TABLE seen (key INTEGER PRIMARY KEY, id BLOB NOT NULL, expires REAL NOT NULL) STRICT;
     """,
-    # The same tables. A topic may have the option "sender", and events before its first one: they were purged.
+    # The same tables. A topic may have the options "sender" and "presence", and events before its first one: they were
+    # purged.
     "",
 )
 VERSION: Final = len(MIGRATIONS)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from pubsub.protocol.replies import PresentClient
 from pubsub.protocol.requests import Seconds, TopicOptions
 
 Status = Literal["draining", "degraded"]
@@ -77,6 +78,14 @@ class Purged(Struct, frozen=True, gc=False, kw_only=True):
     status: Literal["purged"] = "purged"
     topic: str
     messages: int
+
+
+class TopicClients(Struct, frozen=True, gc=False):
+    """``count``: of all clients. ``clients``: the first ones by name."""
+
+    topic: str
+    count: int
+    clients: list[PresentClient]
 
 
 class TopicStats(Struct, frozen=True, gc=False):

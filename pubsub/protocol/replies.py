@@ -99,6 +99,7 @@ class Info(Struct, frozen=True, gc=False, tag_field="type", tag="info", kw_only=
 
     topic: str | UnsetType = UNSET
     msg: str
+    client_id: str | UnsetType = UNSET
     recovered: bool | UnsetType = UNSET
     epoch: str | UnsetType = UNSET
     seq: int | UnsetType = UNSET
@@ -120,7 +121,24 @@ class HistoryReply(Struct, frozen=True, gc=False, tag_field="type", tag="history
     ts: str
 
 
-Reply = Event | Ack | PublishAck | SubscribeAck | PatternAck | Error | Pong | Info | HistoryReply
+class PresentClient(Struct, frozen=True, gc=False):
+    """A client that is in a topic. One without ``connections`` went away a moment ago, and may reconnect."""
+
+    client_id: str
+    connections: int
+
+
+class PresenceReply(Struct, frozen=True, gc=False, tag_field="type", tag="presence", kw_only=True):
+    """``count``: of all clients. ``clients``: the first ones by name."""
+
+    request_id: str | UnsetType = UNSET
+    topic: str
+    count: int
+    clients: list[PresentClient]
+    ts: str
+
+
+Reply = Event | Ack | PublishAck | SubscribeAck | PatternAck | Error | Pong | Info | HistoryReply | PresenceReply
 
 encode = msgspec.json.Encoder().encode
 

@@ -105,10 +105,16 @@ class Auth(Request, frozen=True, tag="auth"):
     token: str
 
 
+class Presence(Request, frozen=True, tag="presence"):
+    """A request for the clients that are in a topic with the option ``presence``."""
+
+    topic: str
+
+
 class TopicOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The options of a topic. None is the server's default for ``history``, and no limit for the others.
 
-    ``sender``: events name the client that published them.
+    ``sender``: events name the client that published them. ``presence``: the topic shows its clients.
     """
 
     history: Annotated[int, Meta(ge=0, le=MAX_KEPT)] | None = None
@@ -117,6 +123,7 @@ class TopicOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     dedup_sec: Seconds | None = None
     overflow: Overflow = "drop_oldest"
     sender: bool = False
+    presence: bool = False
 
 
 class NewTopic(TopicOptions, frozen=True, forbid_unknown_fields=True):
@@ -125,7 +132,7 @@ class NewTopic(TopicOptions, frozen=True, forbid_unknown_fields=True):
     name: str
 
 
-AnyRequest = Subscribe | Unsubscribe | Publish | Ping | History | Auth
+AnyRequest = Subscribe | Unsubscribe | Publish | Ping | History | Auth | Presence
 
 KINDS: Final = tuple(str(kind.__struct_config__.tag) for kind in get_args(AnyRequest))
 

@@ -1,4 +1,4 @@
-"""Answers to requests about subscriptions and history, made of what the Broker found. No I/O."""
+"""Answers to requests about subscriptions, history and presence, made of what the Broker found. No I/O."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from msgspec import Raw
 
 from pubsub.core.history import KeptEvents
 from pubsub.core.joining import Joining
-from pubsub.protocol.replies import HistoryReply, PatternAck, SubscribeAck, TopicPosition
-from pubsub.protocol.requests import History, Subscribe
+from pubsub.core.presence import Present
+from pubsub.protocol.replies import HistoryReply, PatternAck, PresenceReply, SubscribeAck, TopicPosition
+from pubsub.protocol.requests import History, Presence, Subscribe
 
 
 def acknowledge_subscribe(request: Subscribe, joining: Joining, ts: str) -> SubscribeAck | PatternAck:
@@ -46,4 +47,10 @@ def answer_history(request: History, kept: KeptEvents, ts: str) -> HistoryReply:
         messages=[Raw(event.text) for event in kept.events],
         complete=kept.complete,
         ts=ts,
+    )
+
+
+def answer_presence(request: Presence, present: Present, ts: str) -> PresenceReply:
+    return PresenceReply(
+        request_id=request.request_id, topic=request.topic, count=present.count, clients=present.clients, ts=ts
     )

@@ -17,17 +17,25 @@ from pubsub.auth.permissions import allows
 from pubsub.auth.quotas import Quotas
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
-from pubsub.core.filters import Filters
 from pubsub.core.history import KeptEvents
 from pubsub.core.joining import Joining
 from pubsub.core.subscription import Asked
 from pubsub.protocol.errors import BadRequest, Failure, Forbidden, Internal, Unauthorized
 from pubsub.protocol.mistakes import request_id_of
-from pubsub.protocol.replies import Ack, Pong, PublishAck, Reply, encode, error_reply
-from pubsub.protocol.requests import AnyRequest, Auth, History, Ping, Publish, Subscribe, Unsubscribe, decode_request
-from pubsub.websocket.acknowledgements import acknowledge_subscribe, answer_history
-from pubsub.websocket.grants import IdentityGrant
-from pubsub.websocket.outcomes import Outcomes
+from pubsub.protocol.replies import Ack, Pong, Reply, encode, error_reply
+from pubsub.protocol.requests import (
+    AnyRequest,
+    Auth,
+    History,
+    Ping,
+    Presence,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+    decode_request,  # fmt: skip
+)
+from pubsub.websocket.acknowledgements import acknowledge_subscribe, answer_history, answer_presence
+from pubsub.websocket.publisher import SessionPublisher
 from pubsub.websocket.replies import NoReplies, PauseReason, Replies
 from pubsub.websocket.rules import ClientRules
 
@@ -41,14 +49,13 @@ Found = TypeVar("Found")
 _NO_REPLIES = NoReplies()
 
 
-class Session(IdentityGrant):
+class Session(SessionPublisher):
     """See the module. ``named``: ``client_id`` came from the client's URL or token, and does not change.
 
     ``identity``: the client's rights, once they are known. ``rules`` is None if there are none: that saves time.
     """
 
-    __slots__ = ("_broker", "_clock", "_drawn", "_named", "_outcomes", "_replies", "_rules", "_subscriber",
-                 "client_id", "identity")  # fmt: skip
+    __slots__ = ("_drawn", "_named", "_rules", "_subscriber", "client_id", "identity")
 
     def __init__(
         self,
@@ -62,14 +69,11 @@ class Session(IdentityGrant):
         rules: ClientRules | None = None,
         identity: Identity | None = None,
     ) -> None:
-        self._broker = broker
+        super().__init__(broker, replies, clock)
         self._subscriber = subscriber
-        self._replies: Replies = replies
-        self._clock = clock
         self._named = named
         self._rules = rules
         self._drawn = 0  # later requests that are counted already
-        self._outcomes: Outcomes | None = None  # made for the first publish that has to wait
         self.client_id = client_id
         self.identity = identity
 
@@ -119,49 +123,6 @@ class Session(IdentityGrant):
         except Failure as failure:
             self._refuse(failure, UNSET)
 
-    def published(self, request: Publish, seq: int, ts: str) -> None:
-        """Acknowledge a publish (Publisher)."""
-        if self._broker.heeds_publishes:
-            self._heed_publish(request, seq)
-        text = encode(PublishAck(request.request_id, request.topic, "ok", seq, ts))
-        if self._outcomes is None:  # here, because a call costs each publish 0.05 µs
-            self._replies.reply(text)
-        else:
-            self._outcomes.end(request, text, self._replies)
-
-    def _heed_publish(self, request: Publish, seq: int) -> None:
-        log.debug(
-            "Message published to topic %(topic)s: id=%(id)s",
-            {"topic": request.topic, "id": request.message.id, "seq": seq},
-        )
-        if self._broker.filters_busy:
-            self._replies.pause(PauseReason.FILTERS)
-            self._broker.call_when_filtered(lambda: self._replies.resume(PauseReason.FILTERS))
-
-    def repeated(self, request: Publish, seq: int, ts: str) -> None:
-        ack = PublishAck(request.request_id, request.topic, "ok", seq, ts, duplicate=True)
-        self._end_publish(request, encode(ack))
-
-    def refused(self, request: Publish, failure: Failure) -> None:
-        error = error_reply(failure, request.request_id, self._clock.timestamp())
-        self._end_publish(request, encode(error))
-
-    def _end_publish(self, request: Publish, text: bytes) -> None:
-        if self._outcomes is None:
-            self._replies.reply(text)
-        else:
-            self._outcomes.end(request, text, self._replies)
-
-    def wait(self, request: Publish) -> None:
-        if self._outcomes is None:
-            self._outcomes = Outcomes()
-        self._outcomes.wait(request, self._replies)
-        if self._broker.call_when_writable(self._resume_publishing):
-            self._replies.pause(PauseReason.JOURNAL)
-
-    def _resume_publishing(self) -> None:
-        self._replies.resume(PauseReason.JOURNAL)
-
     def end(self) -> None:
         """End: the client is gone or is being closed. It gets no new event and no further answer."""
         self._broker.leave(self._subscriber)
@@ -184,7 +145,7 @@ class Session(IdentityGrant):
             raise Unauthorized("expected an auth message first")
         return request
 
-    def _serve(self, request: Subscribe | Unsubscribe | History | Ping | Auth) -> None:
+    def _serve(self, request: Subscribe | Unsubscribe | History | Ping | Auth | Presence) -> None:
         """Serve a request. Rights are checked first; those of a publish in :meth:`receive`."""
         match request:
             case Subscribe():
@@ -197,6 +158,8 @@ class Session(IdentityGrant):
                 self._answer(Pong(request_id=request.request_id, ts=self._clock.timestamp()))
             case Auth():
                 self._authenticate(request)
+            case Presence():
+                self._presence(request)
 
     def _wait_for(
         self,
@@ -258,7 +221,7 @@ class Session(IdentityGrant):
         self._take_identity(identity, quotas)
         self._answer(Ack(request_id=request.request_id, status="ok", ts=self._clock.timestamp()))
         self._replies.flush()  # the ack comes first
-        if before is None or before.subscribes != identity.subscribes or before.all_filters != identity.all_filters:
+        if before is None or before.subscribes != identity.subscribes or before.filters != identity.filters:
             self._broker.review(self._subscriber, self)
 
     def _take_identity(self, identity: Identity, quotas: Quotas) -> None:
@@ -271,10 +234,6 @@ class Session(IdentityGrant):
         self.client_id = identity.client_id
         self.identity = identity
         self._replies.identify(identity)
-
-    @property
-    def filters(self) -> Filters:
-        return self._broker.filters
 
     def _check_name(self, request: Subscribe | Unsubscribe) -> None:
         """Check the client's name and its right to the topic. Raises Forbidden, BadRequest."""
@@ -324,19 +283,22 @@ class Session(IdentityGrant):
         if self.identity is not None:
             self.identity.require_subscribe(request.topic)
         matcher = self.join_filters(request.topic, self.read_filter(request.filter, request.params))
-
-        def ask(answer: Callable[[KeptEvents | Failure], None]) -> None:
-            if isinstance(request.after, int):
-                self._broker.history_after(request.topic, request.after, request.limit, answer, matcher)
-            else:
-                assert isinstance(request.last_n, int), "decode_request lets none pass without after or last_n"
-                count = min(request.last_n, request.limit)
-                self._broker.history_last(request.topic, count, answer, matcher)
-
+        if isinstance(request.after, int):
+            ask = partial(self._broker.history_after, request.topic, request.after, request.limit, matcher=matcher)
+        else:
+            assert isinstance(request.last_n, int), "decode_request lets none pass without after or last_n"
+            count = min(request.last_n, request.limit)
+            ask = partial(self._broker.history_last, request.topic, count, matcher=matcher)
         self._wait_for(ask, partial(self._end_history, request), request.request_id)
 
     def _end_history(self, request: History, kept: KeptEvents) -> None:
         self._answer(answer_history(request, kept, self._clock.timestamp()))
+
+    def _presence(self, request: Presence) -> None:
+        if self.identity is not None:
+            self.identity.require_subscribe(request.topic)
+        self._answer(answer_presence(request, self._broker.presence(request.topic), self._clock.timestamp()))
+        self._replies.flush()  # before infos of later changes
 
     def _take_name(self, client_id: str) -> None:
         """Take the first ``client_id`` that the client sends, if its URL had none."""

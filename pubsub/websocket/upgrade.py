@@ -17,7 +17,7 @@ from aiohttp._websocket.helpers import websocket_mask
 __all__ = ["Handshake", "TakenOver", "detach", "websocket_mask"]
 
 
-# aiohttp's rules of a handshake. As a response it would also make a reader and a writer of frames: 2 µs.
+# aiohttp's rules of a handshake. As a response it would also make a reader and a writer of frames: 6 µs of 120.
 _RULES: Final = web.WebSocketResponse(compress=False)
 
 

@@ -113,6 +113,8 @@ class Ledger:
             case "topic_deleted" | "unsubscribed":
                 self._subscription(info)
                 del self.subscriptions[info["topic"]]
+            case "joined" | "left":
+                self._subscription(info)
 
     def _take_gap(self, gap: Json) -> None:
         subscription = self._subscription(gap)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from pubsub.core.event import make_event
 from pubsub.core.journal import Host, StoredTopic
-from pubsub.core.log import Done, Placed, Placement, Publisher
+from pubsub.core.log import Done, Found, Placed, Placement, Publisher, Purged
 from pubsub.core.topic import Topic
 from pubsub.protocol.errors import Failure, NotStored, TopicNotFound
 from pubsub.protocol.requests import Publish, TopicOptions
@@ -60,10 +60,14 @@ class HeldLog:
             self._journal.host.deliver(self.topic, make_event(self._name, request.message, self._seq, "now"))
         done(placements)
 
-    def read(self, *_: object) -> NoReturn:
-        raise AssertionError("all is in the ring")
+    def read(self, after: int, until: int, limit: int, done: Found) -> None:
+        done([])
 
-    find_missing = purge = read
+    def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
+        self._journal.add(lambda failure: done(failure or False))
+
+    def purge(self, done: Purged) -> NoReturn:
+        raise AssertionError("nothing is purged here")
 
     def delete(self, done: Done) -> None:
         self._journal.add(lambda failure: self._end_delete(done, failure))
@@ -104,7 +108,7 @@ class HeldJournal:
             failure = NotStored()
         if failure is None:
             self.names.add(name)
-            log.topic = self.host.add_topic(StoredTopic(name, "e", options, log))
+            log.topic = self.host.add_topic(StoredTopic(name, "e", options, log, first=1))
         else:
             log.failure = failure
         done(failure)

@@ -18,6 +18,7 @@ from pubsub.core.clock import Clock
 from pubsub.core.event import BATCH_BYTES
 from pubsub.core.filtered_lane import EVALUATIONS
 from pubsub.core.lane import Subscriber
+from pubsub.core.ring import RELEASED_AT_ONCE
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import BadRequest, TopicExists, TopicNotFound
 from pubsub.protocol.frames import text_frame
@@ -79,7 +80,7 @@ class Ticks:
             callback()
 
 
-def make_broker() -> tuple[Broker, Ticks]:
+def make_broker(ring: int = RING, max_filters: int = 256) -> tuple[Broker, Ticks]:
     ticks = Ticks()
     epochs = iter(range(1_000_000))
     clock = Clock(lambda: 0)
@@ -87,7 +88,8 @@ def make_broker() -> tuple[Broker, Ticks]:
         defer=ticks.defer,
         clock=clock,
         memory=MemoryJournal(clock, lambda: f"e{next(epochs)}"),
-        ring_size=RING,
+        ring_size=ring,
+        max_filters=max_filters,
     )
     return broker, ticks
 
@@ -143,6 +145,22 @@ def test_each_tick_has_room_for_filters() -> None:
         publisher.publish("a", 1)
         ticks.end()
         assert first.told[-1].get("seq") == seq, "it need not wait for a turn"
+
+
+def test_the_events_of_an_ended_topic_are_freed_in_turns() -> None:
+    broker, ticks = make_broker()
+    count = RELEASED_AT_ONCE + 1
+    broker.create_topic("a", TopicOptions(history=count))
+    client = Client(broker, "c")
+    for _ in range(count):
+        client.publish("a")
+        client.take()
+    (topic,) = broker.topics
+    slots = topic.ring.slots
+    broker.delete_topic("a")
+    assert len(slots) == 1
+    ticks.end()
+    assert slots == []
 
 
 def test_a_topic_made_again_has_another_epoch_and_counts_from_one() -> None:

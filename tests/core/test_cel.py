@@ -95,6 +95,7 @@ def test_a_conditional_is_one_operand() -> None:
 @pytest.mark.parametrize("payload", ["true", "x", 1, 1.0, None, [], [True], {}], ids=lambda payload: f"{payload!r:.10}")
 def test_only_true_is_true(payload: object) -> None:
     assert value_of("payload", payload=payload) is False
+    assert value_of("true ? payload : false", payload=payload) is False
     assert value_of("payload", payload=True) is True
 
 

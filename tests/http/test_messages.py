@@ -13,10 +13,8 @@ from urllib.parse import quote
 import pytest
 from msgspec import Raw
 
-from pubsub.auth.identity import Identity
 from pubsub.core.broker import Broker
 from pubsub.http.app_keys import BROKER
-from pubsub.http.identities import Identities
 from pubsub.http.messages import CHECKED_AT_ONCE, make_publishes
 from pubsub.journals.store import Store
 from pubsub.journals.writer import Writer
@@ -218,6 +216,22 @@ async def test_no_topic_no_publish(server: Server) -> None:
     for body in ({"payload": 1}, [{"payload": 1}]):
         assert await ask(server, "POST", "/topics/none/messages", body) == (404, {"error": "topic not found"})
         assert (await ask(server, "POST", "/topics/a..b/messages", body))[0] == 400
+
+
+async def test_a_rule_may_create_the_topic(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.json"
+    rules.write_text('[{"pattern":"room.*","create":true,"options":{"history":7}}]')
+    async with run_server(topic_rules_file=str(rules)) as server:
+        path = "/topics/room.1/messages"
+        status, answer = await ask(server, "POST", path, {"payload": 1, "expect_seq": 3})
+        assert (status, answer["error"]) == (409, "expect_seq: expected 3, but the seq of the topic is 0")
+        status, answer = await ask(server, "POST", path, [{"payload": 1, "expect_seq": 3}, {"payload": 2}])
+        assert (status, answer["error"][:14]) == (409, "[0].expect_seq")
+        assert await server.get("/topics") == {"topics": []}
+        status, answer = await ask(server, "POST", path, [{"payload": 1}, {"payload": 2}])
+        assert (status, answer["seq"]) == (200, [1, 2])
+        assert (await server.get("/topics/room.1"))["options"]["history"] == 7
+        assert (await ask(server, "POST", "/topics/hall.1/messages", {"payload": 1}))[0] == 404
 
 
 async def test_large_payloads_are_checked_in_slices(server: Server) -> None:
@@ -517,18 +531,23 @@ async def test_a_wrong_filter_is_refused_by_name(server: Server, query: str, tol
     assert answer["error"].startswith(told)
 
 
-async def test_the_filter_of_a_token_holds_for_what_is_read(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    await publish(server, [{"payload": {"tenant": "acme" if number % 3 else "other"}} for number in range(9)])
-    alice = Identity(client_id="alice", subscribes="orders", filters=(("orders", "payload.tenant == 'acme'"),))
-
-    async def identify(*_: object) -> Identity:
-        return alice
-
-    monkeypatch.setattr(Identities, "identify", identify)
-    assert seqs(await read(server, "after=0")) == [2, 3, 5, 6, 8, 9]
-    assert seqs(await read(server, "last_n=3")) == [6, 8, 9]
-    assert seqs(await read(server, "last_n=3&filter=true")) == [6, 8, 9]
-    assert seqs(await read(server, "last_n=3&filter=payload.tenant=='other'")) == []
+async def test_the_filter_of_a_token_holds_for_what_is_read() -> None:
+    async with run_server(api_keys=API_KEYS, jwt_secret=SECRET) as server:
+        await ask(server, "POST", "/topics", {"name": "orders"}, headers=ADMIN)
+        await publish(server, [{"payload": {"tenant": "acme" if seq % 3 else "other"}} for seq in range(1, 10)], ADMIN)
+        alice = bearer(make_token(subscribe=["orders"], filters={"*": "payload.tenant == 'acme'"}))
+        for query, expected in (
+            ("after=0", [1, 2, 4, 5, 7, 8]),
+            ("after=2&limit=2", [4, 5]),
+            ("last_n=3", [5, 7, 8]),
+            ("last_n=3&filter=true", [5, 7, 8]),
+            ("last_n=3&filter=payload.tenant=='other'", []),
+            ("last_n=3&filter=payload.tenant=='acme'||true", [5, 7, 8]),
+        ):
+            status, answer = await ask(server, "GET", f"{PATH}?{query}", headers=alice)
+            assert (status, seqs(answer)) == (200, expected), query
+        _, all_of_it = await ask(server, "GET", f"{PATH}?after=0", headers=ADMIN)
+        assert len(all_of_it["messages"]) == 9
 
 
 async def test_publishers_wait_for_filters(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

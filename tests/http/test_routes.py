@@ -58,7 +58,7 @@ async def call(server: Server, route: Route, headers: dict[str, str], method: st
 @each_route
 async def test_an_answer_has_the_type_of_the_table(route: Route) -> None:
     async with run_server() as server, server.client("alice") as client:
-        await server.create("old")
+        await server.create("old", presence=True)
         await client.subscribe("old", client_id="alice")
         status, body = await call(server, route, {})
         assert status < 300

@@ -11,7 +11,7 @@ import pytest
 from tests.harness import Client, RawClient, on_one_loop, publish_request, run_server
 
 DEFAULTS = {"history": 100, "ttl_sec": None, "durable": False, "dedup_sec": None, "overflow": "drop_oldest",
-            "sender": False}  # fmt: skip
+            "sender": False, "presence": False}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,7 @@ DEFAULTS = {"history": 100, "ttl_sec": None, "durable": False, "dedup_sec": None
         {"durable": True, "history": 5_000_000},
         {"durable": False},
         {"sender": True},
+        {"presence": True, "durable": True},
         *({"overflow": policy} for policy in ("drop_oldest", "drop_newest", "latest", "disconnect")),
         {"history": 7, "ttl_sec": 3, "durable": True, "dedup_sec": 4, "overflow": "latest"},
         DEFAULTS,  # an answer's options can be sent again
@@ -64,6 +65,7 @@ async def test_what_was_chosen_comes_back(chosen: dict[str, Any], tmp_path: Path
         ),
         ({"overflow": None}, "overflow: expected a string, got null"),
         ({"sender": "alice"}, "sender: expected a boolean, got 'alice'"),
+        ({"presence": 1}, "presence: expected a boolean, got 1"),
         ({"retention": 5}, "'retention': unknown here"),
     ],
     ids=str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from pubsub.core.log import Placement
+from pubsub.core.topic import Topic
 from pubsub.protocol.errors import Conflict, TopicNotFound
 from pubsub.protocol.requests import Publish
 from tests.harness import new_id
@@ -312,3 +314,50 @@ def test_a_purge_comes_after_the_publishes_before_it(world: World) -> None:
 def test_a_topic_that_is_not_there_is_not_purged(world: World) -> None:
     with pytest.raises(TopicNotFound):
         world.broker.purge("t", lambda _: None)
+
+
+# Topics that begin and end
+
+
+def test_messages_behind_the_creation_of_their_topic_are_in_it(world: World) -> None:
+    outcomes, placements = Outcomes(""), list[Any]()
+    world.broker.publish(message("a", topic="used.1"), outcomes)
+    requests = [message(payload, topic="used.1") for payload in "bc"]
+    world.broker.publish_all("used.1", requests, "", placements.append)
+    world.broker.publish(message("d", topic="used.1", expect_seq=3), outcomes)
+    world.broker.publish(message("e", topic="used.1", expect_seq=3), outcomes)
+    world.settle()
+    first, second, refused = outcomes.given
+    assert (first, placements, second, type(refused)) == (1, [placed(2, 3)], 4, Conflict)
+    topic = world.broker.topic("used.1")
+    kept = topic.ring.after(0, 10)
+    assert [json.loads(event.text)["message"]["payload"] for event in kept] == ["a", "b", "c", "d"]
+    assert topic.stored_bytes == (0 if world.durable is None else sum(len(event.text) for event in kept))
+    assert not topic.log.appending
+
+
+def test_a_message_that_expects_another_seq_than_zero_creates_no_topic(world: World) -> None:
+    with pytest.raises(Conflict) as conflict:
+        world.publish(message(topic="used.1", expect_seq=5))
+    assert conflict.value.seq == 0
+    with pytest.raises(TopicNotFound):
+        world.publish(message(topic="other.1", expect_seq=5))
+    with pytest.raises(Conflict, match="expect_seq"):
+        world.broker.publish_all("used.1", [message(topic="used.1", expect_seq=5), message()], "", lambda _: None)
+    assert world.broker.topics == []
+    assert world.publish(message(topic="used.1", expect_seq=0)) == [1]
+
+
+def test_a_topic_that_is_deleted_needs_no_collector_of_cycles(world: World) -> None:
+    """In a server the collector is rare: an object that waits for it is as good as lost."""
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(20):
+            world.create()
+            world.publish(message(number))
+            world.broker.delete_topic("t")
+            world.settle()
+        assert not [each for each in gc.get_objects() if isinstance(each, Topic)]
+    finally:
+        gc.enable()

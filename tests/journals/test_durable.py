@@ -16,9 +16,10 @@ import pytest
 
 from pubsub.core.catchup import REPLAY_PAGE
 from pubsub.http.app_keys import BROKER
+from pubsub.journals import DATABASE
 from pubsub.journals.operations import Operation, Result
 from pubsub.journals.sqlite import UNWRITTEN_BYTES, SqliteJournal
-from pubsub.journals.store import Store
+from pubsub.journals.store import APPLICATION_ID, MIGRATIONS, Store
 from pubsub.journals.writer import Writer
 from pubsub.protocol.frames import LONG_TEXT
 from pubsub.system.cores import SharedCore
@@ -85,11 +86,21 @@ async def test_a_topic_its_messages_and_its_numbers_survive_a_restart(data_dir: 
         assert await server.get("/topics/t") == before
         assert before["options"] == {
             "history": 1000, "ttl_sec": 3600, "durable": True, "dedup_sec": 60, "overflow": "latest",
-            "sender": False,
+            "sender": False, "presence": False,
         }  # fmt: skip
         assert await kept(server) == events
         async with server.client() as client:
             assert (await client.publish("t", "next"))["seq"] == 151
+
+
+async def test_a_database_of_the_first_version_gets_the_options_that_came_later(tmp_path: Path) -> None:
+    options = {"history": 5, "ttl_sec": None, "durable": True, "dedup_sec": None, "overflow": "latest"}
+    with sqlite3.connect(tmp_path / DATABASE) as disk:
+        disk.executescript(f"{MIGRATIONS[0]}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1")
+        disk.execute("INSERT INTO topics VALUES (1, 't', 'e', ?, 0, 1, 0)", (json.dumps(options),))
+    async with run_server(data_dir=str(tmp_path)) as server:
+        shown = (await server.get("/topics/t"))["options"]
+    assert shown == options | {"sender": False, "presence": False}
 
 
 async def test_nothing_is_made_on_disk_without_a_durable_topic(data_dir: str) -> None:

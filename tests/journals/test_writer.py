@@ -16,7 +16,7 @@ from pubsub.core.journal import random_epoch
 from pubsub.journals.operations import Append, AppendAll, Create, Delete, Operation, Purge, TopicHandle
 from pubsub.journals.store import MAX_SEQ, Store
 from pubsub.journals.writer import Writer
-from pubsub.protocol.errors import NotStored, TopicNotFound
+from pubsub.protocol.errors import NotStored, TopicExists, TopicNotFound
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from tests.harness import new_id
 
@@ -136,4 +136,44 @@ def test_a_conflict_in_a_group_that_fails_is_a_failure_of_the_disk(
     alone = Append(topic, late.request, None, late.ts)
     write(writer, alone)
     assert alone.seq == 1
+    writer.close()
+
+
+def test_messages_can_be_appended_in_the_group_that_creates_their_topic(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path)
+    old = create(writer, make_topic("t"))
+    new = make_topic("t")
+    late, first, more = append(old), append(new), append_all(new, 2)
+    write(writer, delete(old), Create(new, lambda _: None), late, first, more)
+    assert isinstance(late.failure, TopicNotFound)
+    assert (first.seq, [event.seq for event in more.events]) == (1, [2, 3])
+    assert [(row.name, row.epoch, row.seq) for row in writer.open().topics()] == [("t", new.epoch, 3)]
+    writer.close()
+
+
+def test_a_topic_that_was_not_created_takes_no_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those in later groups. The disk may have it all the same, and then nothing of it stays."""
+    writer = make_writer(tmp_path)
+    lost = make_topic("lost")
+    refused: list[Append | AppendAll] = [append(lost), append_all(lost, 2), append(lost), append_all(lost, 2)]
+    with unsynced(monkeypatch):
+        assert writer.write([Create(lost, lambda _: None), *refused[:2]]).failure
+    write(writer, *refused[2:])
+    assert [type(each.failure) for each in refused] == [NotStored] * 4
+    assert writer.open().topics() == []
+    other = create(writer, make_topic("other"))
+    assert writer.open().read(other.number, 0, MAX_SEQ, 10, 1_000_000, now=0) == []
+    first = append(other)
+    write(writer, first)
+    assert first.seq == 1
+    writer.close()
+
+
+def test_a_name_is_taken_only_once(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path)
+    create(writer, make_topic("t"))
+    second = make_topic("t")
+    creation, refused = Create(second, lambda _: None), append(second)
+    write(writer, creation, refused)
+    assert [type(creation.failure), type(refused.failure)] == [TopicExists, NotStored]
     writer.close()

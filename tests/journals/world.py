@@ -18,8 +18,10 @@ from pubsub.core.joining import Joining
 from pubsub.core.lane import Subscriber
 from pubsub.core.log import Placement
 from pubsub.core.subscription import Asked, Subscription
+from pubsub.core.topic_rules import TopicRules
 from pubsub.journals.memory import MemoryJournal
 from pubsub.journals.sqlite import SqliteJournal
+from pubsub.protocol.answers import TopicRule
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
 from pubsub.system.cores import SharedCore
@@ -71,6 +73,7 @@ class World:
             memory=MemoryJournal(self._clock),
             ring_size=RING,
             make_durable=lambda: self._durable_journal,
+            rules=TopicRules([TopicRule(pattern="used.*", create=True, options={"durable": self.durable is not None})]),
         )
         if directory is not None and directory.exists():
             self.broker.restore_topics()

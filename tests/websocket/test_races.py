@@ -7,6 +7,7 @@ import os
 import pytest
 
 from tests.simulation import World
+from tests.turns import shrink_turns
 
 LIVES = 300  # seeds for each of the tests below; RACES=5000 tries more
 STEPS = 400
@@ -16,21 +17,7 @@ STEPS = 400
 def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shrink the slices of work for many members or messages, so that other steps happen between them."""
     if request.param == "slices of one":
-        for name in (
-            "memberships.MEMBERS",
-            "memberships.PLACED",
-            "memberships.LANES_IN_A_TURN",
-            "joining.COMPARED",
-            "joining.ENTERED",
-            "review.REVIEWED",
-            "review.COMPARED",
-            "filtered_lane.EVALUATIONS",
-            "history.LOOKED_AT",
-            "lane.LANES_IN_A_TURN",
-            "catchup.REPLAY_PAGE",
-            "catchup.FILTERED_PAGE",
-        ):
-            monkeypatch.setattr(f"pubsub.core.{name}", 1)
+        shrink_turns(monkeypatch)
 
 
 @pytest.mark.usefixtures("slices")

@@ -1,0 +1,28 @@
+"""The pieces of long work, made so small that other steps happen between all of them."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def shrink_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each turn of the core do one thing."""
+    for name in (
+        "memberships.MEMBERS",
+        "memberships.PLACED",
+        "memberships.LANES_IN_A_TURN",
+        "joining.COMPARED",
+        "joining.ENTERED",
+        "review.REVIEWED",
+        "review.COMPARED",
+        "filtered_lane.EVALUATIONS",
+        "history.LOOKED_AT",
+        "history.FILTERED_PAGE",
+        "backward_search.FILTERED_PAGE",
+        "lane.LANES_IN_A_TURN",
+        "catchup.REPLAY_PAGE",
+        "catchup.FILTERED_PAGE",
+        "presence.REMOVED",
+        "presence.TOLD",
+    ):
+        monkeypatch.setattr(f"pubsub.core.{name}", 1)
