@@ -266,6 +266,7 @@ class Broker:
         for topic in topics:
             if topic.flush_piece():
                 self._flush_later(topic)
+        self._evaluator.end_tick()
 
     def _flush_later(self, topic: Topic) -> None:
         if not self._unflushed:

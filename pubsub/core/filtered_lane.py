@@ -84,6 +84,11 @@ class Evaluator:
             self._measured, self._bytes = events, sum(len(event.text) for event in events)
         return Portion(events, len(events) * weight + self._bytes // BYTES_OF_UNIT)
 
+    def end_tick(self) -> None:
+        """Forget the events that were evaluated last, unless others wait."""
+        if not self._queue:
+            self._events, self._subjects, self._measured = (), [], ()
+
     def add(self, lane: FilteredLane, portion: Portion) -> None:
         """Have a lane evaluate its last portion: at once if there is room, otherwise in turns."""
         self._waiting += portion.units
@@ -129,7 +134,7 @@ class Evaluator:
             if self._queue:
                 self._take_turn(self._work)
             else:
-                self._events, self._subjects, self._measured = (), [], ()
+                self.end_tick()
             if self.busy and self._waiting <= BUSY // 2:
                 self._end_busy()
 
