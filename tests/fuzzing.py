@@ -17,13 +17,17 @@ from typing import Final
 import msgspec
 
 from pubsub.auth.permissions import allows, make_rights
+from pubsub.core.creation import check_options
+from pubsub.core.topic_rules import TopicRules
+from pubsub.protocol.answers import TopicRule
 from pubsub.protocol.calls import decode_messages, make_publish
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.frames import Binary, CloseFrame, ProtocolFault, Reader, Received
 from pubsub.protocol.mistakes import request_id_of
-from pubsub.protocol.patterns import check_topic
+from pubsub.protocol.patterns import check_topic, covers
 from pubsub.protocol.replies import encode
 from pubsub.protocol.requests import Publish, decode_request
+from pubsub.rules_reader import MAX_MISTAKES, RulesError, parse_rules
 from pubsub.settings import Settings
 from pubsub.settings_reader import read_settings
 from pubsub.websocket.upgrade import websocket_mask
@@ -182,6 +186,28 @@ def check_end(end: SystemExit, told: str) -> None:
 FLAGS: Final = [name.replace("_", "-") for name in Settings.__dataclass_fields__ if "file" not in name]
 
 
+def fuzz_rules(given: bytes) -> None:
+    """A file with rules gives rules that the Broker can use, or a line for each mistake."""
+    try:
+        rules = parse_rules(given)
+    except RulesError as error:
+        check_mistakes(error.mistakes)
+        return
+    assert msgspec.json.decode(encode(rules), type=list[TopicRule]) == rules
+    for rule in rules:
+        name = rule.pattern.replace("*", "a").replace(">", "a.b")
+        found = TopicRules(rules)
+        assert covers(found.find(name).pattern, name)
+        check_options(found.options_of(name, {}))
+
+
+def check_mistakes(mistakes: list[str]) -> None:
+    assert 0 < len(mistakes) <= MAX_MISTAKES + 1
+    for mistake in mistakes:
+        check_words(BadRequest(mistake))
+        assert mistake.isprintable()
+
+
 def fuzz_connection(given: bytes) -> None:
     """A whole connection takes any bytes: its answers are valid, and other clients are not affected."""
     parts = Parts(Random(0))
@@ -209,6 +235,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "patterns": fuzz_patterns,
     "topics": fuzz_topics,
     "settings": fuzz_settings,
+    "rules": fuzz_rules,
     "connection": fuzz_connection,
 }
 

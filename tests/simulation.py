@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
 from socket import AF_INET
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from kinds import FILTERS, KINDS, REQUIRED
 from msgspec import Raw
@@ -21,10 +22,11 @@ from oracle import Broken, Json, Ledger, Record, Rights
 from pubsub.auth.identity import FilteredIdentity, Identity
 from pubsub.auth.permissions import make_rights
 from pubsub.auth.quotas import Quotas
-from pubsub.core.broker import Broker
+from pubsub.core.broker import DEFAULTS, Broker
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
 from pubsub.core.journal import StoredTopic
+from pubsub.core.presence import AWAY
 from pubsub.core.topic import Topic
 from pubsub.core.topic_rules import TopicRules
 from pubsub.journals.memory import MemoryJournal
@@ -32,7 +34,7 @@ from pubsub.protocol.answers import TopicRule
 from pubsub.protocol.errors import Failure, Unauthorized
 from pubsub.protocol.frames import FIN_TEXT
 from pubsub.protocol.patterns import covers
-from pubsub.protocol.requests import Message, Publish
+from pubsub.protocol.requests import Message, Publish, TopicOptions
 from pubsub.websocket.connection import Connection
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.rules import ClientRules
@@ -349,6 +351,7 @@ class Client:
         for message in self._frames.feed(self.transport.drain(size)):
             if isinstance(message, dict):
                 self.ledger.take(message)
+                assert message["type"] != "info" or message.get("client_id") != self.name, "it was told of itself"
 
 
 RIGHTS = (
@@ -369,6 +372,9 @@ class World:
 
     Every second seed is a plain world: topics by name. The others have patterns, filters, rights and rules too.
     """
+
+    OPTIONS: ClassVar = {"c": TopicOptions(presence=True), "a.b": TopicOptions(presence=True)}
+    NAMES = 5  # clients: some connections are of the same one, and some clients reconnect
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
@@ -425,7 +431,11 @@ class World:
         for client in self.clients:
             client.transport.vanish()
         self.parts.loop.run_out()
+        for _ in range(2):
+            self.parts.loop.pass_time(2 * AWAY)
+            self.parts.loop.run_out()
         broker = self.parts.broker
+        assert not broker._presence._topics
         assert len(self.parts.services.connections) == 0
         assert not self.parts.services.timers.blocked
         assert broker.subscriber_count == 0
@@ -445,9 +455,16 @@ class World:
                 assert ledger.topics[topic.name].epoch == topic.epoch
                 assert ledger.is_complete(topic.name), topic.name
                 assert not self._plain or ledger.topics[topic.name].next_seq == topic.seq + 1
+            if topic.options.presence:
+                self._check_presence(topic.name)
         for client in self.clients:
             self._check_reached(client.ledger, set(topics))
         assert self.parts.broker.subscriber_count == sum(bool(each.ledger.subscriptions) for each in self.clients)
+
+    def _check_presence(self, topic: str) -> None:
+        connections = Counter(client.name for client in self.clients if topic in client.ledger.topics)
+        present = {each.client_id: each.connections for each in self.parts.broker.presence(topic).clients}
+        assert {name: count for name, count in present.items() if count} == connections
 
     def _check_reached(self, ledger: Ledger, topics: set[str]) -> None:
         reached = {topic for topic in topics if ledger.reaches(topic)}
@@ -467,7 +484,7 @@ class World:
             case 2:
                 client.ask(type="unsubscribe", topic=name)
             case 3:
-                client.ask(type=self._random.choice(["ping", "nonsense"]))
+                client.ask(type=self._random.choice(["ping", "nonsense", "presence"]), topic=topic)
             case 4:
                 client.ask(type="history", topic=topic, last_n=3, **self._filter())
             case 5:
@@ -549,12 +566,12 @@ class World:
                 ring=RING if self._plain else None,  # the others purge their topics
                 rights=None if rights is None else RIGHTS[rights],
             )
-            self.clients.append(Client(self.parts, ledger, f"client-{self._born}", rights))
+            self.clients.append(Client(self.parts, ledger, f"client-{self._born % self.NAMES}", rights))
 
     def _make_or_delete(self) -> None:
         topic = self._random.choice(self._topics)
         try:
-            self.parts.broker.create_topic(topic)
+            self.parts.broker.create_topic(topic, self.OPTIONS.get(topic, DEFAULTS))
         except Failure:
             if self._random.random() < 0.3:
                 self.parts.broker.delete_topic(topic)

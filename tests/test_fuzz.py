@@ -48,7 +48,19 @@ FRAMES = st.lists(
 )
 STREAMS = st.builds(lambda cut, frames: bytes((cut,)) + b"".join(frames), st.integers(0, 255), FRAMES)
 NAMES = st.lists(st.text("ab.*>~", max_size=8), min_size=1, max_size=4).map(lambda lines: "\n".join(lines).encode())
-INPUTS = {"requests": REQUESTS, "frames": STREAMS, "connection": STREAMS, "patterns": NAMES, "topics": NAMES}
+FIELDS = st.sampled_from(["pattern", "create", "delete_idle_sec", "options", "history", "overflow", "durable", "a"])
+VALUES = JSON | st.sampled_from(["room.*", "a.>", True, 3600, 0.5, "latest", {"history": 50}, {"durable": True}])
+RULES = st.lists(st.dictionaries(FIELDS, VALUES, max_size=4) | JSON, max_size=4).map(
+    lambda rules: json.dumps(rules).encode()
+)
+INPUTS = {
+    "rules": RULES,
+    "requests": REQUESTS,
+    "frames": STREAMS,
+    "connection": STREAMS,
+    "patterns": NAMES,
+    "topics": NAMES,
+}
 EXAMPLES = {"settings": 60}  # others: 150; an example of the settings takes 10 ms
 
 

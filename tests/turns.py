@@ -15,12 +15,13 @@ def shrink_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         "joining.ENTERED",
         "review.REVIEWED",
         "review.COMPARED",
-        "filtered_lane.EVALUATIONS",
+        "filtered_lane.ROOM",
+        "broker.ROOM",
         "history.LOOKED_AT",
-        "history.FILTERED_PAGE",
-        "backward_search.FILTERED_PAGE",
         "lane.LANES_IN_A_TURN",
         "catchup.REPLAY_PAGE",
         "catchup.FILTERED_PAGE",
+        "presence.REMOVED",
+        "presence.TOLD",
     ):
         monkeypatch.setattr(f"pubsub.core.{name}", 1)

@@ -8,18 +8,23 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pubsub.protocol.replies import Error, Event, Pong
+from pubsub.protocol.replies import Error, Event, Pong, PresenceReply, TopicPosition
 
-__all__ = ["Ack", "Error", "Event", "HistoryReply", "Info", "Pong", "Reply", "Unknown", "decode", "request_id_of"]
+__all__ = ["Ack", "Error", "Event", "HistoryReply", "Info", "Pong", "PresenceReply", "Reply", "Unknown", "decode",
+           "request_id_of"]  # fmt: skip
 
 
 class Ack(msgspec.Struct, frozen=True, tag_field="type", tag="ack"):
-    """The answer to a subscribe, an unsubscribe, a publish or an auth; ``recovered`` is None without a resume."""
+    """The answer to a subscribe, an unsubscribe, a publish or an auth.
+
+    ``topics``: those of a pattern. ``recovered`` is None without a resume.
+    """
 
     request_id: str = ""
     topic: str = ""
     epoch: str = ""
     seq: int = 0
+    topics: dict[str, TopicPosition] = {}
     duplicate: bool = False
     recovered: bool | None = None
 
@@ -29,6 +34,9 @@ class Info(msgspec.Struct, frozen=True, tag_field="type", tag="info", kw_only=Tr
 
     msg: str
     topic: str = ""
+    epoch: str = ""
+    reason: str = ""
+    client_id: str = ""
     count: int = 0
     from_seq: int = 0
     to_seq: int = 0
@@ -49,9 +57,11 @@ class Unknown:
     text: str
 
 
-Reply = Ack | Event | Error | Pong | Info | HistoryReply | Unknown
+Reply = Ack | Event | Error | Pong | Info | HistoryReply | PresenceReply | Unknown
 
-_decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Ack | Event | Error | Pong | Info | HistoryReply)
+_decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(
+    Ack | Event | Error | Pong | Info | HistoryReply | PresenceReply
+)
 
 
 def decode(text: str) -> Reply:
@@ -64,7 +74,7 @@ def decode(text: str) -> Reply:
 def request_id_of(reply: Reply) -> str:
     """Return the id of the request that ``reply`` answers; empty for a message that answers none."""
     match reply:
-        case Ack() | Error() | Pong() | HistoryReply():
+        case Ack() | Error() | Pong() | HistoryReply() | PresenceReply():
             return reply.request_id or ""
         case Event() | Info() | Unknown():
             return ""

@@ -1,36 +1,52 @@
 """Requests of a client: the protocol's own types, and their JSON. It must never send one."""
 
 import uuid
+from typing import Final
 
 from msgspec import Raw
 
 from pubsub.protocol.errors import BadRequest
-from pubsub.protocol.patterns import check_topic
+from pubsub.protocol.patterns import check_topic, covers, has_wildcard
 from pubsub.protocol.replies import encode
 from pubsub.protocol.requests import (
+    MAX_HISTORY_LIMIT,
+    MAX_POSITIONS,
+    OVERFLOWS,
     History,
     Message,
     Ping,
     Position,
+    Presence,
     Publish,
     Request,
     Subscribe,
+    TopicOptions,
     Unsubscribe,
 )
 
 __all__ = [
+    "MAX_HISTORY_LIMIT",
+    "MAX_POSITIONS",
+    "OVERFLOWS",
+    "TOPIC_OPTIONS",
     "History",
     "Message",
     "Ping",
     "Position",
+    "Presence",
     "Publish",
     "Request",
     "Subscribe",
     "Unsubscribe",
+    "covers",
     "encode",
+    "has_wildcard",
     "is_topic",
     "new_message",
 ]
+
+TOPIC_OPTIONS: Final = TopicOptions.__struct_fields__
+"""The names of the options of a topic."""
 
 
 def new_message(payload: str) -> Message:

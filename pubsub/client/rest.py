@@ -1,6 +1,7 @@
-"""REST calls of a client: list, create and delete topics. It must never try a call again by itself."""
+"""REST calls of a client, for topics and rules. It must never try a call again by itself."""
 
 from collections.abc import Mapping
+from typing import TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -9,6 +10,11 @@ from yarl import URL
 
 from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, connect_error
 from pubsub.client.credentials import Credentials
+from pubsub.protocol.answers import Purged, RuleList, TopicRule
+
+__all__ = ["Refused", "RestClient", "TopicRule", "open_http"]
+
+Answer = TypeVar("Answer")
 
 
 class Refused(Exception):
@@ -47,20 +53,29 @@ class RestClient:
     def __init__(self, http: aiohttp.ClientSession, base: URL) -> None:
         self._http = http
         self._topics_url = base / "topics"
+        self._rules_url = base / "rules"
 
     async def list_topics(self) -> dict[str, int]:
         """Fetch all topics: the number of subscribers by the name of the topic."""
         body = await self._call("GET", self._topics_url)
-        try:
-            return {topic.name: topic.subscribers for topic in msgspec.json.decode(body, type=_Topics).topics}
-        except msgspec.DecodeError as error:
-            raise Unreachable(f"expected a list of topics, but the server's answer is none: {error}") from None
+        return {topic.name: topic.subscribers for topic in _decode(body, _Topics, "a list of topics").topics}
+
+    async def list_rules(self) -> list[TopicRule]:
+        return _decode(await self._call("GET", self._rules_url), RuleList, "a list of rules").rules
 
     async def create(self, topic: str, options: Mapping[str, object]) -> None:
         await self._call("POST", self._topics_url, {"name": topic, **options})
 
     async def delete(self, topic: str) -> None:
-        await self._call("DELETE", self._topics_url.joinpath(quote(topic, safe=""), encoded=True))
+        await self._call("DELETE", self._url_of(topic))
+
+    async def purge(self, topic: str) -> int:
+        """Have the kept messages of a topic forgotten; return their number."""
+        body = await self._call("DELETE", self._url_of(topic) / "messages")
+        return _decode(body, Purged, "a number of messages").messages
+
+    def _url_of(self, topic: str) -> URL:
+        return self._topics_url.joinpath(quote(topic, safe=""), encoded=True)
 
     async def _call(self, method: str, url: URL, body: Mapping[str, object] | None = None) -> bytes:
         try:
@@ -71,6 +86,13 @@ class RestClient:
         if response.status < 300:
             return text
         raise Refused(response.status, _error_of(text) or response.reason or "no reason given")
+
+
+def _decode(body: bytes, kind: type[Answer], expected: str) -> Answer:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise Unreachable(f"expected {expected}, but the server's answer is none: {error}") from None
 
 
 def _error_of(body: bytes) -> str:

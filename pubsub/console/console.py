@@ -10,25 +10,25 @@ from pubsub.client import requests
 from pubsub.client.address import Unreachable
 from pubsub.client.replies import Error, Reply
 from pubsub.client.rest import Refused, RestClient
+from pubsub.console import lines
+from pubsub.console.asking import request_of, subscription_of
 from pubsub.console.commands import (
     Command,
-    CommandError,
     CreateTopic,
     DeleteTopic,
     Help,
+    ListRules,
     ListTopics,
     Nothing,
-    Ping,
-    Publish,
-    Quit,
-    ReadHistory,
+    PurgeTopic,
     Subscribe,
     Unsubscribe,
-    parse,
 )
-from pubsub.console.lines import Kind, Line, describe, describe_answer, describe_help, describe_topics
+from pubsub.console.lines import Kind, Line, describe, describe_answer, describe_help
 from pubsub.console.link import Link
 from pubsub.console.screen import Screen
+from pubsub.console.syntax import parse
+from pubsub.console.words import CommandError
 
 
 class Console:
@@ -63,28 +63,34 @@ class Console:
     async def _run(self, command: Command) -> None:
         answered = partial(self._answer, command, time.monotonic())
         match command:
-            case Subscribe(topic, last_n):
-                await self.link.subscribe(topic, last_n, answered)
+            case Subscribe():
+                await self.link.subscribe(subscription_of(command, self.link.client_id), answered)
             case Unsubscribe(topic):
                 await self.link.unsubscribe(topic, answered)
-            case Publish(topic, payload):
-                await self.link.ask(requests.Publish(topic=topic, message=requests.new_message(payload)), answered)
-            case Ping():
-                await self.link.ask(requests.Ping(), answered)
-            case ReadHistory(topic, last_n):
-                await self.link.ask(requests.History(topic=topic, last_n=last_n), answered)
-            case ListTopics():
-                self._screen.show(describe_topics(await self.rest.list_topics()))
-            case CreateTopic(topic, options):
-                await self.rest.create(topic, dict(options))
-                self._screen.show(Line(Kind.OK, f"ok: created {topic}"))
-            case DeleteTopic(topic):
-                await self.rest.delete(topic)
-                self._screen.show(Line(Kind.OK, f"ok: deleted {topic}"))
             case Help():
                 self._show(describe_help(command))
-            case Quit() | Nothing():
-                pass
+            case _ if (request := request_of(command)) is not None:
+                await self.link.ask(request, answered)
+            case _:
+                self._show(await self._call(command))
+
+    async def _call(self, command: Command) -> list[Line]:
+        """Run a command over REST, and describe its outcome."""
+        match command:
+            case ListTopics():
+                return [lines.describe_topics(await self.rest.list_topics())]
+            case ListRules():
+                return lines.describe_rules(await self.rest.list_rules())
+            case CreateTopic(topic, options):
+                await self.rest.create(topic, dict(options))
+                return [Line(Kind.OK, f"ok: created {topic}")]
+            case DeleteTopic(topic):
+                await self.rest.delete(topic)
+                return [Line(Kind.OK, f"ok: deleted {topic}")]
+            case PurgeTopic(topic):
+                return [lines.describe_purge(topic, await self.rest.purge(topic))]
+            case _:
+                return []
 
     async def settle(self) -> None:
         """Wait until all that the server has sent so far has been shown: its pong comes last."""

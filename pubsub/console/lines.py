@@ -2,12 +2,22 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
-from pubsub.client.replies import Ack, Error, Event, HistoryReply, Info, Pong, Reply, Unknown
+from pubsub.client.replies import Ack, Error, Event, HistoryReply, Info, Pong, PresenceReply, Reply, Unknown
+from pubsub.client.requests import has_wildcard
+from pubsub.client.rest import TopicRule
 from pubsub.client.terminal import escape
-from pubsub.console.commands import SYNTAX, Command, Help, Publish, Subscribe, Unsubscribe
+from pubsub.console.commands import Command, Help, Publish, Subscribe, Unsubscribe
+from pubsub.console.syntax import SYNTAX
+
+NAMED: Final = 5
+"""The most topics of a pattern that an answer names."""
+MAX_USAGE: Final = 46
+"""The longest usage beside which the meaning still fits into a line."""
 
 
 class Kind(Enum):
@@ -42,6 +52,8 @@ def describe(reply: Reply) -> list[Line]:
             return _describe_info(reply)
         case HistoryReply():
             return _describe_history(reply)
+        case PresenceReply():
+            return [_describe_presence(reply)]
         case Ack():
             return [Line(Kind.OK, f"ok: {reply.topic}" if reply.topic else "ok")]
         case Pong():
@@ -52,7 +64,8 @@ def describe(reply: Reply) -> list[Line]:
 
 def describe_event(event: Event) -> Line:
     number = f"#{event.seq} " if event.seq else ""
-    return Line(Kind.EVENT, f"[{event.topic}] {number}{event.message.id}: {_compact(event.message.payload)}")
+    sender = "" if event.sender is UNSET else f" from {event.sender}"
+    return Line(Kind.EVENT, f"[{event.topic}] {number}{event.message.id}{sender}: {_compact(event.message.payload)}")
 
 
 def _compact(payload: msgspec.Raw) -> str:
@@ -64,8 +77,12 @@ def _describe_info(info: Info) -> list[Line]:
     match info.msg:
         case "ping":
             return []
-        case "topic_deleted":
-            text = f"topic deleted: {info.topic}"
+        case "topic_created" | "topic_deleted":
+            text = f"{info.msg.replace('_', ' ')}: {info.topic}"
+        case "unsubscribed":
+            text = f"unsubscribed from {info.topic}: {info.reason}"
+        case "joined" | "left":
+            text = f"{info.msg} {info.topic}: {info.client_id}"
         case "dropped":
             text = f"dropped: {_count(info.count, 'message')} of {info.topic} (#{info.from_seq} to #{info.to_seq})"
         case "draining":
@@ -81,11 +98,22 @@ def _describe_history(history: HistoryReply) -> list[Line]:
     return [head, *map(describe_event, history.messages)]
 
 
+def _describe_presence(reply: PresenceReply) -> Line:
+    each = [f"{client.client_id}{_describe_connections(client.connections)}" for client in reply.clients]
+    more = f" and {reply.count - len(each)} more" if reply.count > len(each) else ""
+    named = f": {', '.join(each)}{more}" if each else ""
+    return Line(Kind.OK, f"ok: {_count(reply.count, 'client')} in {reply.topic}{named}")
+
+
+def _describe_connections(number: int) -> str:
+    return "" if number == 1 else f" ({_count(number, 'connection')})"
+
+
 def describe_answer(command: Command, reply: Reply, *, seconds: float) -> list[Line]:
     """Describe the answer to a command that took ``seconds``."""
     match command, reply:
         case Subscribe(topic=topic), Ack():
-            return [Line(Kind.OK, f"ok: subscribed to {topic}")]
+            return [Line(Kind.OK, f"ok: subscribed to {topic}{_describe_topics_of(topic, reply)}")]
         case Unsubscribe(topic=topic), Ack():
             return [Line(Kind.OK, f"ok: unsubscribed from {topic}")]
         case Publish(topic=topic), Ack():
@@ -94,6 +122,18 @@ def describe_answer(command: Command, reply: Reply, *, seconds: float) -> list[L
             return [Line(Kind.OK, f"ok: pong after {seconds * 1000:.1f} ms")]
         case _:
             return describe(reply)
+
+
+def _describe_topics_of(name: str, ack: Ack) -> str:
+    """Describe the topics that a pattern covers; nothing for the name of a topic."""
+    if not has_wildcard(name):
+        return ""
+    return f": {_name_some(sorted(ack.topics)) or 'no topic yet'}"
+
+
+def _name_some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _describe_seq(ack: Ack) -> str:
@@ -108,10 +148,35 @@ def describe_topics(subscribers: dict[str, int]) -> Line:
     return Line(Kind.OK, f"topics: {', '.join(each) or 'none'}")
 
 
+def describe_purge(topic: str, messages: int) -> Line:
+    return Line(Kind.OK, f"ok: forgot {_count(messages, 'message')} of {topic}")
+
+
+def describe_rules(rules: list[TopicRule]) -> list[Line]:
+    """Describe each rule in a line, in the order in which the server looks for the first that covers a name."""
+    if not rules:
+        return [Line(Kind.OK, "rules: none")]
+    return [Line(Kind.OK, f"rule {rule.pattern}: {', '.join(_effects_of(rule)) or 'no effect'}") for rule in rules]
+
+
+def _effects_of(rule: TopicRule) -> list[str]:
+    created = ["created at first use"] if rule.create else []
+    deleted = [] if rule.delete_idle_sec is UNSET else [f"deleted when idle for {rule.delete_idle_sec:g} s"]
+    options = [f"{name}={msgspec.json.encode(value).decode()}" for name, value in rule.options.items()]
+    return [*created, *deleted, *options]
+
+
 def describe_help(command: Help) -> list[Line]:
+    """Describe each command in a line; the meaning of a long one has a line of its own."""
     usages = {name: SYNTAX[name].usage(name) for name in command.commands}
-    width = max(map(len, usages.values()))
-    return [Line(Kind.OK, f"{usage:{width}}  {SYNTAX[name].meaning}") for name, usage in usages.items()]
+    width = max((len(usage) for usage in usages.values() if len(usage) <= MAX_USAGE), default=0)
+    lines: list[str] = []
+    for name, usage in usages.items():
+        if len(usage) > MAX_USAGE:
+            lines.append(usage)
+            usage = ""
+        lines.append(f"{usage:{width}}  {SYNTAX[name].meaning}")
+    return [Line(Kind.OK, text) for text in lines]
 
 
 def _count(number: int, noun: str) -> str:

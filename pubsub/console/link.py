@@ -62,10 +62,10 @@ class Link:
         remark: Callable[[str], None],
     ) -> None:
         self.name = f"{without_password(base)} as {client_id}"
+        self.client_id = client_id
         self.state = State.CONNECTING
         self._http = http
         self._url = websocket_url(base, client_id)
-        self._client_id = client_id
         self._received = received
         self._remark = remark
         self._request_ids = (f"c{number}" for number in itertools.count(1))
@@ -76,6 +76,11 @@ class Link:
         self._was_open = False
         self._disconnection = _NOT_YET
         self._reconnect_at = 0.0
+
+    @property
+    def subscribed(self) -> list[str]:
+        """The topics and patterns that are subscribed to."""
+        return self._subscriptions.names
 
     async def wait_open(self) -> None:
         await self._opened.wait()
@@ -93,14 +98,13 @@ class Link:
         finally:
             del self._pending[request_id]
 
-    async def subscribe(self, topic: str, last_n: int, answered: Callable[[Reply], None]) -> None:
-        await self._subscribe(Subscribe(topic=topic, client_id=self._client_id, last_n=last_n), answered)
+    async def subscribe(self, request: Subscribe, answered: Callable[[Reply], None]) -> None:
+        """Subscribe, and again after each reconnect."""
 
-    async def _subscribe(self, request: Subscribe, answered: Callable[[Reply], None]) -> None:
         def begin(reply: Reply) -> None:
             answered(reply)
             if isinstance(reply, Ack):
-                self._subscriptions.begin(request.topic, reply)
+                self._subscriptions.begin(request, reply)
 
         await self.ask(request, begin)
 
@@ -111,7 +115,7 @@ class Link:
             answered(reply)
 
         self._subscriptions.end(topic)
-        await self.ask(Unsubscribe(topic=topic, client_id=self._client_id), end)
+        await self.ask(Unsubscribe(topic=topic, client_id=self.client_id), end)
 
     async def keep_open(self, *, persistent: bool) -> Disconnection:
         """Connect, and reconnect after each disconnection that allows it; return the one that does not.
@@ -192,12 +196,13 @@ class Link:
                     return Disconnection("the connection was lost", reconnects=True)
 
     def _receive(self, reply: Reply) -> None:
-        self._subscriptions.note(reply)
+        is_new = self._subscriptions.note(reply)
         if isinstance(reply, Info) and reply.msg == "draining":
             self._reconnect_at = time.monotonic() + min(reply.reconnect_after_ms / 1000, LONGEST_DRAIN_SEC)
         pending = self._pending.get(request_id_of(reply))
         if pending is None or pending.outcome.done():
-            self._received(reply)
+            if is_new:
+                self._received(reply)
         else:
             pending.answered(reply)
             pending.outcome.set_result(reply)
@@ -218,7 +223,7 @@ class Link:
             raise Unreachable(f"no answer came: {outcome.reason}")
 
     async def _resubscribe(self) -> None:
-        """Subscribe to the topics of the last connection; to one that is gone as soon as it is there again."""
+        """Subscribe as in the last connection; to a topic that is gone as soon as it is there again."""
         absent: set[str] = set()
         for pause in pauses(RESUBSCRIBE_PAUSE_SEC):
             for topic in sorted(self._subscriptions.missing):
@@ -229,10 +234,9 @@ class Link:
             await asyncio.sleep(pause)
 
     async def _resume(self, topic: str, absent: set[str]) -> None:
-        position = self._subscriptions.position(topic)
-        if position is not None:  # unless it was unsubscribed from while another topic was resumed
-            request = Subscribe(topic=topic, client_id=self._client_id, resume={topic: position})
-            await self._subscribe(request, partial(self._resubscribed, topic, absent))
+        request = self._subscriptions.resume(topic)
+        if request is not None:  # unless it was unsubscribed from while another topic was resumed
+            await self.subscribe(request, partial(self._resubscribed, topic, absent))
 
     def _resubscribed(self, topic: str, absent: set[str], reply: Reply) -> None:
         match reply:
@@ -242,6 +246,8 @@ class Link:
                 if topic not in absent:
                     self._remark(f"{problem.message} any more; subscribing again as soon as it does")
                 absent.add(topic)
+            case Error(error=problem) if problem.code == "RATE_LIMITED":
+                pass  # the next attempt comes after a pause
             case Error(error=problem):
                 self._subscriptions.end(topic)
                 self._remark(f"could not subscribe again to {topic}: {problem.code}: {problem.message}")

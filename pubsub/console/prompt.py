@@ -82,7 +82,7 @@ def _session(console: Console, topics: TopicNames) -> PromptSession[str]:
     session: PromptSession[str] = PromptSession(
         lambda: _prompt(console.link),
         history=_history(),
-        completer=CommandCompleter(topics),
+        completer=CommandCompleter(topics, lambda: console.link.subscribed),
         complete_style=CompleteStyle.READLINE_LIKE,
         key_bindings=_keys(),
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pubsub.core.clock import Clock
 from pubsub.core.creation import Creations
 from pubsub.core.event import StoredEvent
-from pubsub.core.filtered_lane import Evaluator
+from pubsub.core.filtered_lane import ROOM, Evaluator
 from pubsub.core.filters import Filters, Matcher
 from pubsub.core.history import HistoryReader, KeptEvents
 from pubsub.core.idle import IdleTopics
@@ -141,7 +141,7 @@ class Broker:
 
     def is_durable(self, name: str) -> bool:
         topic = self._topics.get(name)
-        return topic is not None and topic.options.durable
+        return (self.rules.options_of(name, {}) if topic is None else topic.options).durable
 
     def topic(self, name: str) -> Topic:
         """Find a topic. Raises TopicNotFound; BadRequest if the name is not valid."""
@@ -261,7 +261,7 @@ class Broker:
 
     def _flush_tick(self) -> None:
         """Deliver the events of this tick; of a long list one piece in each tick."""
-        self._evaluator.begin_tick()
+        self._evaluator.room = ROOM
         topics, self._unflushed = self._unflushed, []
         for topic in topics:
             if topic.flush_piece():

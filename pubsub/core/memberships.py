@@ -111,6 +111,8 @@ class Memberships:
 
     def matcher_of(self, asked: Asked, topic: Topic) -> Matcher | None:
         """The filter of one request for a topic, with those of the rights."""
+        if asked.subscription.filter is None and not asked.grant.filters_for(topic.name):
+            return None
         return self._placement.join_filters([asked.subscription], asked.grant, topic.name)
 
     def enter(self, start: ReplayStart, subscriber: Subscriber, asked: Asked) -> Joined:
@@ -291,7 +293,8 @@ class Memberships:
     def _announce_by(self, subscriber: Subscriber, topic: Topic, reaching: list[Subscription], *, after: int) -> None:
         """Let a subscriber into a topic by some of its subscriptions, and tell it first."""
         assert subscriber.book is not None, "it has a subscription to a pattern"
-        matcher = self._placement.join_filters(reaching, subscriber.book.grant, topic.name)
+        grant = subscriber.book.grant
+        matcher = self._placement.join_filters(reaching, grant, topic.name)
         try:
             lane = self._placement.find_lane(topic, subscriber.encoding, matcher)
         except LimitExceeded:
@@ -301,7 +304,7 @@ class Memberships:
         subscriber.notify(topic, encode(created))
         topic.flush()
         start = ReplayStart(topic, after, told=after)
-        self._placement.arrive(start, subscriber, lane, subscriber.book.grant).advance()
+        self._placement.arrive(start, subscriber, lane, grant).advance()
 
     def _end_all(self, topic: Topic, members: list[Subscriber]) -> None:
         """Tell the members of a topic that it has ended, in turns: they may be many."""

@@ -1,6 +1,6 @@
-"""Presence: the clients of topics with that option, and what members are told of clients that come and go. No I/O.
+"""Presence: the clients of topics with that option, and infos for members about clients that join and leave. No I/O.
 
-A client is in a topic as long as any of its connections is a member, and for AWAY seconds more: one that comes back
+A client is in a topic as long as any of its connections is a member, and for AWAY seconds more: one that reconnects
 sooner has not left. Changes of a tick are told together at its end, in slices, and only to members that keep up.
 """
 
@@ -98,7 +98,7 @@ class Presence:
         return Present(0, []) if clients is None else Present(clients.count, clients.first(MAX_SHOWN))
 
     def _remove_absent(self) -> None:
-        """Remove the clients that have not come back in time, in turns: they may be many."""
+        """Remove the clients that have not reconnected in time, in turns: they may be many."""
         now = self._clock.monotonic()
         for client, absence in list(islice(self._absent.items(), REMOVED)):
             if absence.deadline > now:

@@ -28,7 +28,7 @@ MAX_ANNOUNCED: Final = 200  # clients; a topic with more is quiet: no change is 
 class Client(Struct, gc=False, eq=False):
     """``number``: of its entry. ``announced``: members were told of it, or will be at the end of the tick.
 
-    A client without ``connections`` is away, and may come back.
+    A client without ``connections`` is away, and may reconnect.
     """
 
     client_id: str
@@ -45,11 +45,16 @@ class Member(Struct, frozen=True, gc=False):
 
 
 class Change(NamedTuple):
-    """A client that has joined or left. Sorted, changes are in their order."""
+    """A client that has joined, or else left. Sorted, changes are in their order."""
 
     number: int
     client_id: str
-    msg: str
+    joined: bool
+
+    def info(self, topic: str, ts: str) -> Info:
+        if self.joined:
+            return Info(topic=topic, msg="joined", client_id=self.client_id, ts=ts)
+        return Info(topic=topic, msg="left", client_id=self.client_id, ts=ts)
 
 
 class TopicClients:
@@ -98,7 +103,7 @@ class TopicClients:
         client = self._clients[client_id] = Client(client_id, number, announced)
         self._names.add(client_id)
         if announced:
-            self._changes.append(Change(number, client_id, "joined"))
+            self._changes.append(Change(number, client_id, joined=True))
         return client
 
     def release(self, subscriber: Subscriber) -> Client:
@@ -114,7 +119,7 @@ class TopicClients:
         if client.announced:
             self._departed[client.client_id] = self._next()
         if len(self._clients) <= MAX_ANNOUNCED:
-            left = [Change(number, client_id, "left") for client_id, number in self._departed.items()]
+            left = [Change(number, client_id, joined=False) for client_id, number in self._departed.items()]
             joined = self._announce_others() if len(self._clients) == MAX_ANNOUNCED else []
             self._changes += sorted(left + joined)
             self._departed = {}
@@ -124,7 +129,7 @@ class TopicClients:
         others = [client for client in self._clients.values() if not client.announced]
         for client in others:
             client.announced = True
-        return [Change(client.number, client.client_id, "joined") for client in others]
+        return [Change(client.number, client.client_id, joined=True) for client in others]
 
     def _next(self) -> int:
         self._number += 1
@@ -159,7 +164,7 @@ class News:
 
     def __init__(self, topic: str, changes: Sequence[Change], ts: str) -> None:
         self._numbers = [each.number for each in changes]
-        self._texts = [encode(Info(topic=topic, msg=each.msg, client_id=each.client_id, ts=ts)) for each in changes]
+        self._texts = [encode(each.info(topic, ts)) for each in changes]
         self._parts: dict[Encoding, list[bytes]] = {}
         self._joined: dict[Encoding, bytes] = {}
 

@@ -67,7 +67,8 @@ def _found(text: str, path: str) -> str:
 def shown(value: object) -> str:
     """A value for an error text: one short line, with unprintable characters escaped."""
     text = msgspec.json.encode(value).decode() if not isinstance(value, str) else repr(value)
-    return text if len(text) <= 64 else f"{text[:60]}…"
+    text = text if len(text) <= 64 else f"{text[:60]}…"
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def request_id_of(text: str) -> str | UnsetType:

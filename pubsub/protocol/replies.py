@@ -122,7 +122,7 @@ class HistoryReply(Struct, frozen=True, gc=False, tag_field="type", tag="history
 
 
 class PresentClient(Struct, frozen=True, gc=False):
-    """A client that is in a topic. Without a connection it has left a moment ago, and may come back."""
+    """A client that is in a topic. One without ``connections`` went away a moment ago, and may reconnect."""
 
     client_id: str
     connections: int

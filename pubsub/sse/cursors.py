@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from pubsub.core.lane import Write
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.mistakes import shown
 
@@ -26,12 +27,34 @@ _id = re.compile(rf"([0-9a-f]{{{2 * _TOKEN_BYTES}}})(?:\.([0-9a-f]{{1,16}})\.([0
 Seqs = Mapping[int, int]  # the last seq by the key of its topic
 
 
-class Cursor:
-    """See the module. ``token`` is the id before the first event."""
+class Parts:
+    """Encoded events of one topic, parted where the token of a stream goes. All streams of a lane get the same events.
 
-    __slots__ = ("_folded", "_keys", "_mark", "_run_keys", "_run_seqs", "_seqs", "ended", "token")
+    ``key`` and ``seq`` are those of the last event. Without an event there is one piece.
+    """
+
+    __slots__ = ("encoded", "key", "pieces", "seq")
 
     def __init__(self) -> None:
+        self.encoded = b""
+        self.pieces = [b""]
+        self.key = self.seq = 0
+
+    def take(self, encoded: bytes) -> None:
+        self.encoded = encoded
+        self.pieces = encoded.split(b"\nid: ")
+        if len(self.pieces) > 1:
+            key, _, seq = self.pieces[-1].partition(b"\n")[0].partition(b".")
+            self.key, self.seq = int(key, 16), int(seq)
+
+
+class Cursor:
+    """See the module. ``token`` is the id before the first event. ``parts`` is shared with the other cursors."""
+
+    __slots__ = ("_folded", "_keys", "_mark", "_parts", "_run_keys", "_run_seqs", "_seqs", "ended", "token")
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self.token = secrets.token_hex(_TOKEN_BYTES)
         self.ended = 0.0
         self._mark = b"\nid: %b." % self.token.encode()
@@ -52,21 +75,32 @@ class Cursor:
         self._keys.append(key)
         self._seqs.append(seq)
 
-    def mark(self, encoded: bytes) -> bytes:
-        """Put the token into the ids of encoded events of one topic, and note the last of them."""
-        start = encoded.rfind(b"\nid: ")
-        if start < 0:
-            return encoded
-        key, _, seq = encoded[start + 5 : encoded.index(b"\n", start + 5)].partition(b".")
-        self._note(int(key, 16), int(seq))
-        return encoded.replace(b"\nid: ", self._mark)
+    def marking(self, write: Write) -> Write:
+        """A ``write`` that puts the token into the ids of encoded events of one topic, and notes the last of them.
 
-    def _note(self, key: int, seq: int) -> None:
+        It is a closure because each write passes it: 1 µs for 20 events, and a call more would cost a tenth.
+        """
+        parts, join = self._parts, self._mark.join
+
+        def write_marked(encoded: bytes) -> None:
+            if parts.encoded is not encoded:
+                parts.take(encoded)
+            pieces = parts.pieces
+            if len(pieces) == 1:
+                write(encoded)
+                return
+            keys, seqs = self._run_keys, self._run_seqs
+            if keys and seqs and keys[-1] == parts.key:
+                seqs[-1] = parts.seq
+            else:
+                self._begin_run(parts.key, parts.seq)
+            write(join(pieces))
+
+        return write_marked
+
+    def _begin_run(self, key: int, seq: int) -> None:
         if self._run_keys is None or self._run_seqs is None:
             self._run_keys, self._run_seqs = array("q"), array("q")
-        if self._run_keys and self._run_keys[-1] == key:
-            self._run_seqs[-1] = seq
-            return
         if len(self._run_keys) == MAX_RUNS:
             self._fold(self._run_keys, self._run_seqs)
         self._run_keys.append(key)
@@ -105,13 +139,14 @@ class Cursors:
         self._known: dict[str, Cursor] = {}
         self._ended: dict[Cursor, None] = {}  # the oldest first
         self._ended_bytes = 0
+        self._parts = Parts()
 
     def __len__(self) -> int:
         return len(self._known)
 
     def begin(self) -> Cursor:
         """Make the cursor of a new stream."""
-        cursor = Cursor()
+        cursor = Cursor(self._parts)
         self._known[cursor.token] = cursor
         return cursor
 

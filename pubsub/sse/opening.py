@@ -73,7 +73,7 @@ class Opening:
             streams.of_one_topic if cursor is None else streams.of_several,
             client_id=client_id,
             identity=identity,
-            mark=None if cursor is None else cursor.mark,
+            marking=None if cursor is None else cursor.marking,
             on_end=None if cursor is None else partial(streams.cursors.end, cursor),
         )
 

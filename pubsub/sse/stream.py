@@ -51,7 +51,7 @@ class StreamSubscriber(Subscriber):
 class EventStream(ClientTransport, IdentityGrant):
     """See the module. ``identity`` is None if the client may everything.
 
-    ``mark`` is called for all events, and returns the bytes to write in their place; ``on_end`` at the end.
+    ``marking`` wraps the function that writes events; ``on_end`` is called at the end.
     """
 
     client_id: str
@@ -66,15 +66,11 @@ class EventStream(ClientTransport, IdentityGrant):
         *,
         client_id: str,
         identity: Identity | None,
-        mark: Callable[[bytes], bytes] | None = None,
+        marking: Callable[[Write], Write] | None = None,
         on_end: Callable[[], None] | None = None,
     ) -> None:
-        write = transport.write
-        super().__init__(
-            transport,
-            services,
-            StreamSubscriber(write if mark is None else lambda encoded: write(mark(encoded)), options),
-        )
+        write = transport.write if marking is None else marking(transport.write)
+        super().__init__(transport, services, StreamSubscriber(write, options))
         self.client_id = client_id
         self._on_end = on_end
         self.identity = identity

@@ -233,6 +233,8 @@ class Ledger:
                 self._take_deleted(info)
             case "unsubscribed":
                 self._take_end(info)
+            case "joined" | "left":
+                self._progress(info)
 
     def _take_created(self, info: Json) -> None:
         topic, epoch = info["topic"], info["epoch"]

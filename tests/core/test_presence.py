@@ -82,7 +82,7 @@ def world() -> World:
 
 
 def news(client: Client) -> list[tuple[str, str]]:
-    """What a client was told of others: ``joined`` or ``left``, and the client."""
+    """The infos that a client got about others: ``joined`` or ``left``, and the client."""
     return [(m["msg"], m["client_id"]) for m in client.take() if m.get("msg") in ("joined", "left")]
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.credentials import API_KEYS, SECRET, bearer, make_token
 from tests.harness import Json, Server, on_one_loop, run_server
+from tests.streams import Stream
 
 
 async def ask(server: Server, path: str, headers: dict[str, str] | None = None) -> tuple[int, Json]:
@@ -58,3 +61,27 @@ async def test_who_may_subscribe_may_ask() -> None:
             token = bearer(make_token(subscribe=subscribe))
             assert (await ask(server, "/topics/room.1/presence", token))[0] == status
         assert (await ask(server, "/topics/room.1/presence"))[0] == 401
+
+
+@pytest.mark.parametrize("path", ["/topics/room.1/events?client_id=alice", "/events?topic=room.*&client_id=alice"])
+@on_one_loop
+async def test_a_stream_is_a_connection_of_its_client(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pubsub.core.presence.AWAY", 0.05)
+    async with run_server() as server:
+        await server.create("room.1", presence=True)
+        stream = await Stream.open(server.port, path)
+        await stream.info("subscribed")
+        async with server.client("bob") as bob:
+            await bob.subscribe("room.1")
+            joined = await stream.info("joined")
+            assert joined == {
+                "type": "info", "topic": "room.1", "msg": "joined", "client_id": "bob", "ts": joined["ts"]
+            }  # fmt: skip
+            answer = await bob.ask({"type": "presence", "topic": "room.1"})
+            assert [each["client_id"] for each in answer["clients"]] == ["alice", "bob"]
+            await bob.ask({"type": "unsubscribe", "topic": "room.1", "client_id": "bob"})
+            assert (await stream.info("left"))["client_id"] == "bob"
+            await bob.subscribe("room.1")
+            stream.client.close()
+            left = await bob.receive()
+            assert (left["msg"], left["client_id"]) == ("left", "alice")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pubsub.protocol.errors import BadRequest
 from pubsub.sse import cursors
-from pubsub.sse.cursors import KEPT_SEC, MAX_RUNS, Cursor, Cursors
+from pubsub.sse.cursors import KEPT_SEC, MAX_RUNS, Cursor, Cursors, Parts
 
 A, B, C = 10, 11, 12
 
@@ -41,18 +41,25 @@ class World:
         return len(self._timers)
 
 
+def mark(cursor: Cursor, encoded: bytes) -> bytes:
+    """The bytes that a stream writes for ``encoded``."""
+    written: list[bytes] = []
+    cursor.marking(written.append)(encoded)
+    return b"".join(written)
+
+
 def ids(marked: bytes) -> list[str]:
     return [line[4:].decode() for line in marked.split(b"\n") if line.startswith(b"id: ")]
 
 
 def test_a_token_stands_before_each_id_and_nothing_else_changes() -> None:
-    cursor = Cursor()
+    cursor = Cursor(Parts())
     encoded = b'event: info\ndata: {"id":"id: 1"}\n\n' + block(A, 1, 2)
     token = cursor.token.encode()
-    assert cursor.mark(encoded) == encoded.replace(b"\nid: a", b"\nid: " + token + b".a")
-    assert cursor.mark(b"event: info\ndata: {}\n\n") == b"event: info\ndata: {}\n\n"
+    assert mark(cursor, encoded) == encoded.replace(b"\nid: a", b"\nid: " + token + b".a")
+    assert mark(cursor, b"event: info\ndata: {}\n\n") == b"event: info\ndata: {}\n\n"
     assert len(cursor.token) == 16
-    assert Cursor().token != cursor.token
+    assert Cursor(Parts()).token != cursor.token
 
 
 def test_an_id_stands_for_the_last_event_of_each_topic_before_it() -> None:
@@ -60,7 +67,9 @@ def test_an_id_stands_for_the_last_event_of_each_topic_before_it() -> None:
     cursor = world.cursors.begin()
     cursor.begin(A, 7)
     cursor.begin(B, 0)
-    marked = b"".join(map(cursor.mark, (block(A, 8, 9), block(C, 1), block(A, 10), block(B, 1, 2, 3), block(A, 11))))
+    marked = b"".join(
+        mark(cursor, each) for each in (block(A, 8, 9), block(C, 1), block(A, 10), block(B, 1, 2, 3), block(A, 11))
+    )
     assert world.cursors.find(cursor.token) == {A: 7, B: 0}
     found = [world.cursors.find(each) for each in ids(marked)]
     assert found == [
@@ -82,13 +91,13 @@ def test_each_id_of_any_stream_stands_for_what_came_before_it(runs: list[tuple[i
     """Runs of events, and gaps between them. With a short log, an id is right or unknown."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cursors, "MAX_RUNS", 4 if short else MAX_RUNS)
-        cursor, seqs = Cursor(), {A: 3, B: 0}
+        cursor, seqs = Cursor(Parts()), {A: 3, B: 0}
         for key, seq in seqs.items():
             cursor.begin(key, seq)
         expected: dict[str, dict[int, int]] = {}
         for key, count, gap in runs:
             first = seqs.get(key, 0) + gap + 1
-            marked = cursor.mark(block(key, *range(first, first + count)))
+            marked = mark(cursor, block(key, *range(first, first + count)))
             for seq, text in zip(range(first, first + count), ids(marked), strict=True):
                 seqs = seqs | {key: seq}
                 expected[text] = seqs
@@ -104,7 +113,7 @@ def test_each_id_of_any_stream_stands_for_what_came_before_it(runs: list[tuple[i
 def test_a_log_is_bounded_and_forgets_the_oldest_ids() -> None:
     world = World()
     cursor = world.cursors.begin()
-    first, *_, last = [ids(cursor.mark(block((A, B)[number % 2], number // 2 + 1)))[0] for number in range(20_000)]
+    first, *_, last = [ids(mark(cursor, block((A, B)[number % 2], number // 2 + 1)))[0] for number in range(20_000)]
     assert world.cursors.find(first) is None
     assert world.cursors.find(cursor.token) is None, "its beginning is forgotten too"
     assert world.cursors.find(last) == {A: 10_000, B: 10_000}
@@ -112,7 +121,7 @@ def test_a_log_is_bounded_and_forgets_the_oldest_ids() -> None:
 
 
 def test_an_idle_cursor_is_small() -> None:
-    cursor = Cursor()
+    cursor = Cursor(Parts())
     cursor.begin(A, 1)
     assert cursor.size < 1000
 
@@ -139,7 +148,7 @@ def test_a_cursor_is_kept_for_ten_minutes_after_the_end_of_its_stream() -> None:
 
 
 def test_the_oldest_are_dropped_if_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cursors, "MAX_KEPT_BYTES", 3 * Cursor().size)
+    monkeypatch.setattr(cursors, "MAX_KEPT_BYTES", 3 * Cursor(Parts()).size)
     world = World()
     living, *ended = [world.cursors.begin() for _ in range(6)]
     for cursor in ended:
@@ -178,5 +187,5 @@ def test_an_id_that_was_never_sent_is_unknown(forged: str) -> None:
     world = World()
     cursor = world.cursors.begin()
     cursor.begin(A, 1)
-    cursor.mark(block(A, 2, 3))
+    mark(cursor, block(A, 2, 3))
     assert world.cursors.find(cursor.token + forged) is None

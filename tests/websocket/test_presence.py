@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.credentials import bearer, make_token
 from tests.harness import Client, Json, RawClient, Server, on_one_loop, run_server
+from tests.http.test_rules import serve
 from tests.websocket.test_authentication import authenticate, code, connected, guarded
 
 
@@ -131,6 +133,16 @@ async def test_the_end_of_a_topic_and_of_the_server_are_told_and_nothing_else() 
             assert (await receive(client))["msg"] == "topic_deleted"
         await asyncio.gather(server.runner.cleanup(), alice.closed(), bob.closed())
         assert [message["msg"] for message in alice.others + bob.others] == ["draining", "draining"]
+
+
+@on_one_loop
+async def test_a_rule_gives_topics_presence(tmp_path: Path) -> None:
+    rules = [{"pattern": "room.*", "create": True, "options": {"presence": True}}]
+    async with serve(tmp_path, rules) as server, server.client("alice") as alice, server.client("bob") as bob:
+        await enter(alice, "alice")
+        await enter(bob, "bob")
+        assert await receive(alice) == info("joined", "bob")
+        assert await present(bob) == {"alice": 1, "bob": 1}
 
 
 # With authentication
