@@ -61,6 +61,7 @@ class Client(NoReplies):
 
     def __init__(self, broker: Broker, name: str, identity: Identity | None = None) -> None:
         self.told: list[Any] = []
+        self.blocks_at_events = False
         self.outbox = Subscriber(self.write, OutboxOptions(LIMIT, Clock(lambda: 0), broker.turns.take))
         self.session = Session(
             broker, self.outbox, self, Clock(lambda: 0), client_id=name, named=True, identity=identity
@@ -68,7 +69,10 @@ class Client(NoReplies):
         self._replies: list[bytes] = []
 
     def write(self, frames: bytes) -> None:
-        self.told += messages_in(frames)
+        messages = messages_in(frames)
+        self.told += messages
+        if self.blocks_at_events and any(message["type"] == "event" for message in messages):
+            self.outbox.block()
 
     def reply(self, text: bytes) -> None:
         self._replies.append(text_frame(text))
@@ -548,6 +552,24 @@ def make_world(max_filters: int = 256) -> tuple[Broker, Ticks, Callable[..., Non
 def run(ticks: Ticks) -> None:
     while ticks.deferred:
         ticks.end()
+
+
+@pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
+def test_an_answer_waits_for_older_events_that_the_socket_does_not_take(kind: str) -> None:
+    broker, _ = make_broker()
+    client, publisher = Client(broker, "c"), Client(broker, "p")
+    for topic in ("a", "b"):
+        broker.create_topic(topic)
+    client.send(type="subscribe", topic="*", filter="payload > 1")
+    for topic in ("a", "b"):
+        publisher.send(type="publish", topic=topic, message={"id": ID, "payload": 2})
+    client.take()
+    client.blocks_at_events = True
+    client.send(type=kind, topic="*")
+    assert [message["type"] for message in client.take()] == ["event"]
+    client.blocks_at_events = False
+    client.outbox.unblock()
+    assert [message["type"] for message in client.take()] == ["event", "ack"]
 
 
 def test_a_subscription_that_the_limit_of_filters_ends_is_none_any_more() -> None:
