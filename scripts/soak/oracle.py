@@ -244,7 +244,7 @@ class Ledger:
         if not reaching:
             raise Broken(f"no pattern covers it: {info}")
         first = self._record.last(topic, epoch) + 1 if self._renewed else 1
-        claims = {name: Claim(self.subscriptions[name], first) for name in reaching}
+        claims = {name: self._capped(name, Claim(self.subscriptions[name], first)) for name in reaching}
         self.topics[topic] = Progress(epoch, 1, claims=claims)
 
     def _take_deleted(self, info: Json) -> None:
@@ -284,6 +284,12 @@ class Ledger:
             if (claim := progress.claims.get(name)) is not None:
                 claim.last = min(claim.last, self._record.last(topic, progress.epoch))
 
+    def _capped(self, name: str, claim: Claim) -> Claim:
+        """The claim of a subscription, which may have ended already if the client has asked for that."""
+        if any(each["type"] in ("subscribe", "unsubscribe") and each["topic"] == name for each in self._asked):
+            claim.last = claim.first - 1
+        return claim
+
     # Answers
 
     def _take_answer(self, answer: Json) -> None:
@@ -322,7 +328,8 @@ class Ledger:
             self._enter(topic, request, position)
         for topic, progress in self.topics.items():
             if covers(name, topic) and topic not in entered:  # it appeared meanwhile, by another pattern
-                progress.claims[name] = Claim(wants, self._record.last(topic, progress.epoch) + 1)
+                claim = Claim(wants, self._record.last(topic, progress.epoch) + 1)
+                progress.claims[name] = self._capped(name, claim)
 
     def _enter(self, topic: str, request: Json, position: Json) -> None:
         """A subscription has led to a topic. The others keep their place there; a replay comes before it."""
@@ -332,6 +339,7 @@ class Ledger:
         if recovered and resumed is not None and resumed["epoch"] != epoch:
             raise Broken(f"recovered another epoch of {topic}: {position}")
         claim, next_seq = self._claim(request, position, resumed)
+        self._capped(name, claim)
         before = self.topics.get(topic)
         others = {}
         if before is not None and before.epoch == epoch:

@@ -691,6 +691,24 @@ def test_a_subscriber_learns_of_the_end_of_a_topic_while_it_subscribes_again() -
         again.confirm()
 
 
+@pytest.mark.usefixtures("turns_of_one")
+def test_a_subscriber_learns_of_the_end_of_a_topic_whose_replay_waits_for_its_turn() -> None:
+    broker, ticks, publish = make_world()
+    for topic in ("a", "b", "c"):
+        broker.create_topic(topic)
+        publish(topic, 1)
+    client = Ask(broker)
+    answers = client.subscribe("*", last_n=1)
+    run(ticks)
+    (joining,) = answers
+    assert isinstance(joining, Joining)
+    joining.advance()
+    for topic in ("a", "b", "c"):
+        broker.delete_topic(topic)
+    run(ticks)
+    assert sorted(map(str, client.take())) == ["1", *["topic_deleted"] * 3]
+
+
 def test_a_topic_that_appears_before_the_answer_is_announced_after_it() -> None:
     broker, ticks, publish = make_world()
     client = Ask(broker)
