@@ -616,6 +616,23 @@ def test_a_replay_goes_on_under_the_filters_of_new_rights() -> None:
 
 
 @pytest.mark.usefixtures("turns_of_one")
+def test_a_replay_stops_where_new_rights_forbid_the_topic_even_before_their_review() -> None:
+    broker, ticks, publish = make_world()
+    broker.create_topic("a")
+    publish("a", 1, 2, 1)
+    client = Ask(broker)
+    client.grant.required = ["payload != 2"]
+    client.join("a", resume={"a": Position(broker.topic("a").epoch, 0)})
+    assert client.take() == [1]
+    client.grant.rights, client.grant.required = ["b"], []
+    for _ in range(10):
+        ticks.end()
+    broker.review(client.subscriber, client.grant)
+    run(ticks)
+    assert client.take() == ["unsubscribed"]
+
+
+@pytest.mark.usefixtures("turns_of_one")
 def test_another_subscription_does_not_widen_the_replay_of_an_earlier_one() -> None:
     broker, ticks, publish = make_world()
     broker.create_topic("a")
