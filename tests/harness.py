@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import re
@@ -22,6 +23,7 @@ import pytest
 from aiohttp import web
 
 from pubsub.app import create_app
+from pubsub.core.topic import Topic
 from pubsub.http import routes
 from pubsub.http.app_keys import BROKER, CONNECTIONS
 from pubsub.http.listener import Listener
@@ -528,3 +530,8 @@ def free_port() -> int:
     with contextlib.closing(socket.socket()) as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def topics_in_memory() -> set[Topic]:
+    """All topics of the process, also those that only the collector of cycles would free."""
+    return {each for each in gc.get_objects() if isinstance(each, Topic)}

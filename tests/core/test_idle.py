@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.idle import CHECKED, DELETING, TICK
-from pubsub.core.topic import Topic
 from pubsub.core.topic_rules import TopicRules
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.answers import TopicRule
@@ -22,6 +21,7 @@ from pubsub.protocol.errors import NotStored
 from pubsub.protocol.requests import TopicOptions
 from tests.core.held import HeldJournal, WaitingClient
 from tests.core.test_broker import RING, Client, Ticks
+from tests.harness import topics_in_memory
 
 DELAY = 10.0
 LATE = 0.5  # seconds, beyond 1.5 times the delay
@@ -197,11 +197,12 @@ def test_what_was_deleted_by_request_is_forgotten_at_once() -> None:
 def test_a_deleted_topic_does_not_stay_in_memory_until_its_next_check() -> None:
     world = World()
     gc.collect()
+    known = topics_in_memory()
     gc.disable()
     try:
         world.broker.create_topic("a")
         world.broker.delete_topic("a")
-        assert not [each for each in gc.get_objects() if isinstance(each, Topic)]
+        assert topics_in_memory() <= known
     finally:
         gc.enable()
 
@@ -326,7 +327,7 @@ def test_nothing_is_deleted_once_the_server_shuts_down() -> None:
     assert (world.names, world.timers) == (["a", "b"], [])
 
 
-def test_a_hundred_thousand_rooms_leave_nothing_behind() -> None:
+def test_thousands_of_rooms_leave_nothing_behind() -> None:
     """Without the collector of cycles: it is rare in a server, and an object that waits for it is as good as lost."""
     world = World()
     client = world.connect()
@@ -336,9 +337,9 @@ def test_a_hundred_thousand_rooms_leave_nothing_behind() -> None:
     gc.disable()
     try:
         before = sys.getallocatedblocks()
-        for wave in range(2, 100):
+        for wave in range(2, 12):
             visit_rooms(world, client, wave)
-        assert sys.getallocatedblocks() - before < ROOMS
+        assert sys.getallocatedblocks() - before < ROOMS / 4
     finally:
         gc.enable()
 
