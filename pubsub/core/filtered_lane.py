@@ -128,6 +128,9 @@ class FilteredLane(Lane):
         while self._waiting:
             self.evaluate_next()
 
+    def has_all(self, member: Subscriber) -> bool:
+        return not self._waiting and super().has_all(member)
+
     def join(self, member: Subscriber) -> None:
         self.settle()
         super().join(member)
