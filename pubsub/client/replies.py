@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pubsub.protocol.replies import Error, Event, Pong, TopicPosition
+from pubsub.protocol.replies import Error, Event, Pong, PresenceReply, TopicPosition
 
-__all__ = ["Ack", "Error", "Event", "HistoryReply", "Info", "Pong", "Reply", "Unknown", "decode", "request_id_of"]
+__all__ = ["Ack", "Error", "Event", "HistoryReply", "Info", "Pong", "PresenceReply", "Reply", "Unknown", "decode",
+           "request_id_of"]  # fmt: skip
 
 
 class Ack(msgspec.Struct, frozen=True, tag_field="type", tag="ack"):
@@ -56,9 +57,11 @@ class Unknown:
     text: str
 
 
-Reply = Ack | Event | Error | Pong | Info | HistoryReply | Unknown
+Reply = Ack | Event | Error | Pong | Info | HistoryReply | PresenceReply | Unknown
 
-_decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Ack | Event | Error | Pong | Info | HistoryReply)
+_decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(
+    Ack | Event | Error | Pong | Info | HistoryReply | PresenceReply
+)
 
 
 def decode(text: str) -> Reply:
@@ -71,7 +74,7 @@ def decode(text: str) -> Reply:
 def request_id_of(reply: Reply) -> str:
     """Return the id of the request that ``reply`` answers; empty for a message that answers none."""
     match reply:
-        case Ack() | Error() | Pong() | HistoryReply():
+        case Ack() | Error() | Pong() | HistoryReply() | PresenceReply():
             return reply.request_id or ""
         case Event() | Info() | Unknown():
             return ""

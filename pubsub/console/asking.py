@@ -3,7 +3,7 @@
 from msgspec import UNSET, Raw, UnsetType
 
 from pubsub.client import requests
-from pubsub.console.commands import DEFAULT_LAST, Command, Ping, Publish, ReadHistory, Subscribe
+from pubsub.console.commands import DEFAULT_LAST, Command, ListClients, Ping, Publish, ReadHistory, Subscribe
 
 
 def request_of(command: Command) -> requests.Request | None:
@@ -13,6 +13,8 @@ def request_of(command: Command) -> requests.Request | None:
             return _publish(command)
         case ReadHistory():
             return _history(command)
+        case ListClients(topic):
+            return requests.Presence(topic=topic)
         case Ping():
             return requests.Ping()
         case _:

@@ -79,6 +79,13 @@ class ReadHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class ListClients:
+    """A question for the clients that are in a topic."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
 class Help:
     """A request for help; ``commands`` are the names of those to explain."""
 
@@ -106,6 +113,7 @@ Command = (
     | DeleteTopic
     | PurgeTopic
     | ReadHistory
+    | ListClients
     | Help
     | Quit
     | Nothing

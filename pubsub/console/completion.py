@@ -79,7 +79,7 @@ class CommandCompleter(Completer):
             case "sub":
                 return [*self._topics.known, *patterns_at(word, self._topics.known)]
             case "unsub":
-                return self._subscribed()
+                return dict.fromkeys([*self._subscribed(), *self._topics.known])
             case _:
                 return self._topics.known
 

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
-from pubsub.client.replies import Ack, Error, Event, HistoryReply, Info, Pong, Reply, Unknown
+from pubsub.client.replies import Ack, Error, Event, HistoryReply, Info, Pong, PresenceReply, Reply, Unknown
 from pubsub.client.requests import has_wildcard
 from pubsub.client.rest import TopicRule
 from pubsub.client.terminal import escape
@@ -16,6 +16,8 @@ from pubsub.console.syntax import SYNTAX
 
 NAMED: Final = 5
 """The most topics of a pattern that an answer names."""
+MAX_USAGE: Final = 46
+"""The longest usage beside which the meaning still fits into a line."""
 
 
 class Kind(Enum):
@@ -50,6 +52,8 @@ def describe(reply: Reply) -> list[Line]:
             return _describe_info(reply)
         case HistoryReply():
             return _describe_history(reply)
+        case PresenceReply():
+            return [_describe_presence(reply)]
         case Ack():
             return [Line(Kind.OK, f"ok: {reply.topic}" if reply.topic else "ok")]
         case Pong():
@@ -92,6 +96,17 @@ def _describe_history(history: HistoryReply) -> list[Line]:
     kept = "" if history.complete else "; older ones are no longer kept"
     head = Line(Kind.OK, f"ok: {_count(len(history.messages), 'message')} in the history of {history.topic}{kept}")
     return [head, *map(describe_event, history.messages)]
+
+
+def _describe_presence(reply: PresenceReply) -> Line:
+    each = [f"{client.client_id}{_describe_connections(client.connections)}" for client in reply.clients]
+    more = f" and {reply.count - len(each)} more" if reply.count > len(each) else ""
+    named = f": {', '.join(each)}{more}" if each else ""
+    return Line(Kind.OK, f"ok: {_count(reply.count, 'client')} in {reply.topic}{named}")
+
+
+def _describe_connections(number: int) -> str:
+    return "" if number == 1 else f" ({_count(number, 'connection')})"
 
 
 def describe_answer(command: Command, reply: Reply, *, seconds: float) -> list[Line]:
@@ -152,9 +167,16 @@ def _effects_of(rule: TopicRule) -> list[str]:
 
 
 def describe_help(command: Help) -> list[Line]:
+    """Describe each command in a line; the meaning of a long one has a line of its own."""
     usages = {name: SYNTAX[name].usage(name) for name in command.commands}
-    width = max(map(len, usages.values()))
-    return [Line(Kind.OK, f"{usage:{width}}  {SYNTAX[name].meaning}") for name, usage in usages.items()]
+    width = max((len(usage) for usage in usages.values() if len(usage) <= MAX_USAGE), default=0)
+    lines: list[str] = []
+    for name, usage in usages.items():
+        if len(usage) > MAX_USAGE:
+            lines.append(usage)
+            usage = ""
+        lines.append(f"{usage:{width}}  {SYNTAX[name].meaning}")
+    return [Line(Kind.OK, text) for text in lines]
 
 
 def _count(number: int, noun: str) -> str:

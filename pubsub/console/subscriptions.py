@@ -95,6 +95,10 @@ class Subscriptions:
 
     def describe_resume(self, name: str, ack: Ack) -> str:
         """Say whether messages are missing, before the subscription begins that ``ack`` acknowledges."""
+        gone = sorted(self._positions_in(name).keys() - positions_of(name, ack).keys())
+        return self._describe_losses(name, ack) + (f"; topics that are gone: {_name_some(gone)}" if gone else "")
+
+    def _describe_losses(self, name: str, ack: Ack) -> str:
         if ack.recovered:
             return "no message is missing"
         if ack.recovered is None:
@@ -102,21 +106,30 @@ class Subscriptions:
         if not has_wildcard(name):
             return self._describe_loss(name, Position(ack.epoch, ack.seq))
         lost = {topic: Position(each.epoch, each.seq) for topic, each in ack.topics.items() if each.recovered is False}
-        named = [f"{topic}: {self._describe_loss(topic, position)}" for topic, position in list(lost.items())[:NAMED]]
-        more = [f"and {len(lost) - NAMED} more topics"] if len(lost) > NAMED else []
-        return "; ".join([*named, *more]) or "messages may be missing"
+        again = sorted(topic for topic, position in lost.items() if self._is_another(topic, position))
+        parts = [(again, "created again, their messages follow"), (sorted(lost.keys() - again), "no longer complete")]
+        return "; ".join(f"{text}: {_name_some(names)}" for names, text in parts if names) or "messages may be missing"
 
     def _describe_loss(self, topic: str, position: Position) -> str:
-        seen = self._positions.get(topic, Position("", 0))
-        if position.epoch != seen.epoch or position.seq < seen.seq:
+        if self._is_another(topic, position):
             return "it was created again; its messages follow"
         return "some messages are no longer kept"
+
+    def _is_another(self, topic: str, position: Position) -> bool:
+        """Return True if a topic is not the one of that name that was subscribed to before."""
+        seen = self._positions.get(topic, Position("", 0))
+        return position.epoch != seen.epoch or position.seq < seen.seq
 
     def _positions_in(self, name: str) -> dict[str, Position]:
         """Return the positions in the topics of a subscription."""
         if not has_wildcard(name):
             return {name: self._positions[name]} if name in self._positions else {}
         return {topic: position for topic, position in self._positions.items() if covers(name, topic)}
+
+
+def _name_some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def positions_of(name: str, ack: Ack) -> Mapping[str, Position]:

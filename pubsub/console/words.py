@@ -25,7 +25,7 @@ class Option:
 
 
 _FAULTS_OF_QUOTES: Final = {
-    "No closing quotation": "a quotation mark is not closed; \\' or \\\" stands for the mark itself",
+    "No closing quotation": "a quotation mark is not closed",
     "No escaped character": "nothing follows the backslash at the end; \\\\ stands for the backslash itself",
 }
 
@@ -45,7 +45,7 @@ def unquote(text: str) -> str:
             words = shlex.split(text)
         except ValueError:
             return text
-        if len(words) == 1:
+        if len(words) == 1 and text.endswith("'"):
             return words[0]
     return text
 

@@ -13,7 +13,7 @@ from msgspec import Raw
 from pubsub.client import replies
 from pubsub.client.replies import Ack, HistoryReply, Info, Reply, Unknown, decode, request_id_of
 from pubsub.protocol import replies as protocol
-from pubsub.protocol.replies import Error, Event, Pong, Problem, encode
+from pubsub.protocol.replies import Error, Event, Pong, PresenceReply, PresentClient, Problem, TopicPosition, encode
 from pubsub.protocol.requests import Message
 
 TS = "2025-08-25T10:00:00Z"
@@ -27,6 +27,21 @@ PAIRS: list[tuple[protocol.Reply, Reply]] = [
         protocol.SubscribeAck(topic="t", status="ok", epoch="e", seq=3, recovered=False, ts=TS),
         Ack(topic="t", epoch="e", seq=3, recovered=False),
     ),
+    (
+        protocol.PatternAck(
+            topic="t.*", status="ok", topics={"t.a": TopicPosition("e", 3, False)}, recovered=False, ts=TS
+        ),
+        Ack(topic="t.*", topics={"t.a": TopicPosition("e", 3, False)}, recovered=False),
+    ),
+    (
+        PresenceReply(request_id="r", topic="t", count=1, clients=[PresentClient("a", 2)], ts=TS),
+        PresenceReply(request_id="r", topic="t", count=1, clients=[PresentClient("a", 2)], ts=TS),
+    ),
+    (
+        protocol.Info(topic="t", msg="topic_created", epoch="e", ts=TS),
+        Info(topic="t", msg="topic_created", epoch="e"),
+    ),
+    (protocol.Info(topic="t", msg="joined", client_id="a", ts=TS), Info(topic="t", msg="joined", client_id="a")),
     (
         Error(request_id="r", error=Problem("RATE_LIMITED", "slower", 7), ts=TS),
         Error(request_id="r", error=Problem("RATE_LIMITED", "slower", 7), ts=TS),

@@ -12,7 +12,7 @@ from yarl import URL
 
 from pubsub.client.address import Unreachable
 from pubsub.client.credentials import Credentials
-from pubsub.client.rest import Refused, RestClient, open_http
+from pubsub.client.rest import Refused, RestClient, TopicRule, open_http
 from tests.harness import free_port, run_server
 
 
@@ -29,6 +29,23 @@ async def test_topics_are_created_listed_and_deleted() -> None:
         assert await rest.list_topics() == {"orders.eu": 0}
         await rest.delete("orders.eu")
         assert await rest.list_topics() == {}
+
+
+async def test_kept_messages_are_purged() -> None:
+    async with run_server() as server, client_of(server.url) as rest:
+        await rest.create("orders.eu", {})
+        server.publish_locally("orders.eu", [1])
+        assert await rest.purge("orders.eu") == 1
+        assert await rest.purge("orders.eu") == 0
+
+
+async def test_rules_are_listed() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        assert request.path == "/rules"
+        return web.json_response({"rules": [{"pattern": "a.*", "create": True, "later": 1}, {"pattern": ">"}]})
+
+    async with serving(answer) as url, client_of(url) as rest:
+        assert await rest.list_rules() == [TopicRule(pattern="a.*", create=True), TopicRule(pattern=">")]
 
 
 async def test_a_refusal_has_the_status_and_the_words_of_the_server() -> None:
@@ -76,6 +93,6 @@ async def test_a_server_that_is_not_there() -> None:
 @contextlib.asynccontextmanager
 async def serving(answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
     app = web.Application()
-    app.router.add_get("/topics", answer)
+    app.router.add_get("/{path}", answer)
     async with TestServer(app) as server:
         yield str(server.make_url("/"))

@@ -1,12 +1,9 @@
-"""The interactive client: its commands and lines as plain functions, its link with a scripted server, whole sessions
-with the real one."""
+"""The interactive client: its link with a scripted server, and whole sessions with the real one."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import json
 import os
 import pty
 import re
@@ -25,19 +22,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from msgspec import Raw
 
 from pubsub.client.address import server_url
 from pubsub.client.close_codes import BY_CLOSE_CODE
-from pubsub.client.replies import Ack, Event, Info, Reply, Unknown, decode
-from pubsub.client.requests import Ping, Position
-from pubsub.console import commands
-from pubsub.console.commands import Command, CommandError, parse
-from pubsub.console.lines import Kind, Line, describe, describe_answer, describe_topics, paint
+from pubsub.client.replies import Ack, Event, Info, Reply, Unknown
+from pubsub.client.requests import Ping, Subscribe
 from pubsub.console.link import Link, State
-from pubsub.console.pauses import LONGEST_PAUSE_SEC, pauses
-from pubsub.console.subscriptions import Subscriptions
 from tests.client.test_terminal import is_inert
 from tests.harness import (
     PATIENCE,
@@ -51,244 +42,11 @@ from tests.harness import (
     on_one_loop,
 )
 
+EVENT = (
+    '{"type":"event","topic":"orders","message":{"id":"550e8400-e29b-41d4-a716-446655440000","payload":1},'
+    '"seq":17,"ts":"x"}'
+)
 ID = "550e8400-e29b-41d4-a716-446655440000"
-
-# --- Commands
-
-
-@pytest.mark.parametrize(
-    ("line", "command"),
-    [
-        ("sub orders", commands.Subscribe("orders", 0)),
-        ("  sub\torders  5 \n", commands.Subscribe("orders", 5)),
-        ("unsub orders", commands.Unsubscribe("orders")),
-        ("ping", commands.Ping()),
-        ("topics", commands.ListTopics()),
-        ("create orders.eu", commands.CreateTopic("orders.eu")),
-        (
-            "create t durable history=5 ttl_sec=0.5 overflow=latest",
-            commands.CreateTopic("t", (("durable", True), ("history", 5), ("ttl_sec", 0.5), ("overflow", "latest"))),
-        ),
-        ("delete orders", commands.DeleteTopic("orders")),
-        ("history orders", commands.ReadHistory("orders", 10)),
-        ("history orders 3", commands.ReadHistory("orders", 3)),
-        ("help", commands.Help(tuple(commands.SYNTAX))),
-        ("help pub", commands.Help(("pub",))),
-        ("quit", commands.Quit()),
-        ("exit", commands.Quit()),
-        ("", commands.Nothing()),
-        (" \t ", commands.Nothing()),
-    ],
-)
-def test_commands(line: str, command: Command) -> None:
-    assert parse(line) == command
-
-
-@pytest.mark.parametrize(
-    ("text", "payload"),
-    [
-        ("hello", '"hello"'),
-        ("hello  big   world ", '"hello  big   world"'),
-        ('{"test":"data"}', '{"test":"data"}'),
-        ('{"b": 1.50, "a": 1e400, "a": 2}', '{"b": 1.50, "a": 1e400, "a": 2}'),
-        ("[1, 2]", "[1, 2]"),
-        ('"quoted"', '"quoted"'),
-        ('"quoted" and more', json.dumps('"quoted" and more')),
-        ("-12.5e3", "-12.5e3"),
-        ("9" * 5000, "9" * 5000),
-        ("true", "true"),
-        ("null", "null"),
-        ("nul", '"nul"'),
-        ("NaN", '"NaN"'),
-        ("01", '"01"'),
-        ("grüße", json.dumps("grüße")),
-        ("\x1b[31m", '"\\u001b[31m"'),
-    ],
-)
-def test_payload_is_json_or_a_string(text: str, payload: str) -> None:
-    assert parse(f"pub orders {text}") == commands.Publish("orders", payload)
-
-
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
-        ("subb orders", "unknown command 'subb'; did you mean 'sub'?"),
-        ("SUBSCRIBE orders", "unknown command 'SUBSCRIBE'; did you mean 'sub'?"),
-        ("publish orders x", "unknown command 'publish'; did you mean 'pub'?"),
-        ("xyzzy", "unknown command 'xyzzy'; 'help' lists the commands"),
-        ("help subb", "unknown command 'subb'; did you mean 'sub'?"),
-        ("sub", "TOPIC is missing; usage: sub TOPIC [LAST_N]"),
-        ("pub orders", "TEXT is missing; usage: pub TOPIC TEXT"),
-        ("sub orders five", "LAST_N must be a whole number from 0 to 999999999, not 'five'"),
-        ("sub orders -1", "LAST_N must be a whole number from 0 to 999999999, not '-1'"),
-        ("history orders 1 2", "N must be a whole number from 0 to 999999999, not '1 2'"),
-        ("ping me now", "ping takes no arguments, but got 'me now'"),
-        ('pub orders {"a" 1}', "Expecting ':' delimiter at character 6 ('1}')"),
-        ("pub orders [1,", "Expecting value at character 4 ('')"),
-        ("pub orders [NaN]", "NaN is no JSON value"),
-        ("pub orders " + "[" * 100_000, "nested too deeply"),
-        ("pub orders \udc80", "expected UTF-8, but character 12 of the line is not"),
-    ],
-)
-def test_bad_commands_explain_themselves(line: str, told: str) -> None:
-    with pytest.raises(CommandError) as failure:
-        parse(line)
-    assert told in str(failure.value)
-
-
-@settings(deadline=None)
-@given(st.text())
-def test_any_line_is_a_command_or_an_explanation(line: str) -> None:
-    with contextlib.suppress(CommandError):
-        parse(line)
-
-
-@settings(deadline=None)
-@given(
-    st.recursive(st.none() | st.integers() | st.text(), lambda some: st.lists(some) | st.dictionaries(st.text(), some))
-)
-def test_any_json_is_published_as_it_is_typed(payload: Any) -> None:
-    text = json.dumps(payload)
-    assert parse(f"pub orders {text}") == commands.Publish("orders", text)
-
-
-# --- Lines
-
-
-def described(frame: str) -> list[str]:
-    return [line.text for line in describe(decode(frame))]
-
-
-EVENT = f'{{"type":"event","topic":"orders","message":{{"id":"{ID}","payload":{{"n": 1.50}}}},"seq":17,"ts":"x"}}'
-
-
-@pytest.mark.parametrize(
-    ("frame", "lines"),
-    [
-        (EVENT, [f'[orders] #17 {ID}: {{"n":1.50}}']),
-        (
-            '{"type":"error","error":{"code":"TOPIC_NOT_FOUND","message":"Topic \'x\' does not exist"},"ts":"x"}',
-            ["error TOPIC_NOT_FOUND: Topic 'x' does not exist"],
-        ),
-        (
-            '{"type":"info","topic":"orders","msg":"dropped","count":7,"from_seq":101,"to_seq":107}',
-            ["dropped: 7 messages of orders (#101 to #107)"],
-        ),
-        ('{"type":"info","msg":"ping"}', []),
-        ('{"type":"info","topic":"orders","msg":"topic_deleted"}', ["topic deleted: orders"]),
-        (
-            '{"type":"info","msg":"draining","reconnect_after_ms":1830}',
-            ["draining: the server shuts down; reconnect after 1.8 s"],
-        ),
-        ('{"type":"info","msg":"novelty","topic":"orders"}', ["info: novelty orders"]),
-        (
-            f'{{"type":"history","topic":"orders","epoch":"e","messages":[{EVENT}],"complete":false}}',
-            [
-                "ok: 1 message in the history of orders; older ones are no longer kept",
-                f'[orders] #17 {ID}: {{"n":1.50}}',
-            ],
-        ),
-        ('{"type":"news","x":[1]}', ['unknown frame: {"type":"news","x":[1]}']),
-        ('{"type":"event","topic":7}', ['unknown frame: {"type":"event","topic":7}']),
-        ("no JSON", ["unknown frame: no JSON"]),
-        ("[" * 100_000, ["unknown frame: " + "[" * 100_000]),
-        ('{"type":"pong","ts":"x"}', ["ok: pong"]),
-        ('{"type":"ack","topic":"orders"}', ["ok: orders"]),
-    ],
-)
-def test_frames_as_lines(frame: str, lines: list[str]) -> None:
-    assert described(frame) == lines
-
-
-@settings(deadline=None)
-@given(st.text())
-def test_any_frame_has_lines(frame: str) -> None:
-    assert all(isinstance(line, Line) for line in describe(decode(frame)))
-
-
-@pytest.mark.parametrize(
-    ("command", "reply", "text"),
-    [
-        (commands.Subscribe("orders", 0), Ack(topic="orders"), "ok: subscribed to orders"),
-        (commands.Unsubscribe("orders"), Ack(topic="orders"), "ok: unsubscribed from orders"),
-        (commands.Publish("orders", "1"), Ack(topic="orders", seq=3), "ok: published to orders as #3"),
-        (commands.Publish("orders", "1"), Ack(topic="orders"), "ok: published to orders"),
-        (commands.Ping(), decode('{"type":"pong","ts":"x"}'), "ok: pong after 1.5 ms"),
-    ],
-)
-def test_answers_as_lines(command: Command, reply: Reply, text: str) -> None:
-    assert describe_answer(command, reply, seconds=0.0015) == [Line(Kind.OK, text)]
-
-
-def test_topics_as_a_line() -> None:
-    assert describe_topics({"orders": 3, "b": 1}).text == "topics: orders (3 subscribers), b (1 subscriber)"
-    assert describe_topics({}).text == "topics: none"
-
-
-def test_a_painted_line_has_the_colour_of_its_kind_and_no_other() -> None:
-    assert paint(Line(Kind.ERROR, "\x1b[0m")) == "\x1b[31m\\u001b[0m\x1b[0m"
-
-
-# --- Rules of the link
-
-
-def test_pauses_grow_to_their_limit() -> None:
-    tops = [0.5, 1, 2, 4, 8, LONGEST_PAUSE_SEC, LONGEST_PAUSE_SEC]
-    assert all(top / 2 <= pause <= top for top, pause in zip(tops, itertools.islice(pauses(), 7), strict=True))
-
-
-EVENT_7 = decode(f'{{"type":"event","topic":"t","message":{{"id":"{ID}","payload":1}},"seq":7,"ts":"x"}}')
-
-
-@pytest.mark.parametrize(
-    ("seen", "ack", "told"),
-    [
-        (EVENT_7, Ack(epoch="e", seq=7, recovered=True), "no message is missing"),
-        (EVENT_7, Ack(epoch="e", seq=9, recovered=True), "no message is missing"),
-        (EVENT_7, Ack(epoch="e", seq=9, recovered=False), "some messages are no longer kept"),
-        (
-            EVENT_7,
-            Ack(epoch="other", seq=9, recovered=False),
-            "it was created again; its messages follow",
-        ),
-        (EVENT_7, Ack(epoch="e", seq=6, recovered=False), "it was created again; its messages follow"),
-        (EVENT_7, Ack(), "messages may be missing"),
-    ],
-)
-def test_account_of_what_is_missing(seen: Reply, ack: Ack, told: str) -> None:
-    subscriptions = Subscriptions()
-    subscriptions.begin("t", Ack(epoch="e", seq=5))
-    subscriptions.note(seen)
-    subscriptions.disconnect()
-    assert subscriptions.missing == {"t"}
-    assert subscriptions.describe_resume("t", ack) == told
-
-
-@pytest.mark.parametrize(
-    ("told", "ack", "position"),
-    [
-        ([EVENT_7], Ack(epoch="e", seq=9, recovered=True), ("e", 7)),  # 8 and 9 follow
-        ([Info(msg="dropped", topic="t", to_seq=8)], Ack(epoch="e", seq=9, recovered=False), ("e", 8)),
-        ([EVENT_7], Ack(epoch="other", seq=9, recovered=False), ("other", 0)),
-        ([EVENT_7], Ack(epoch="e", seq=9), ("e", 9)),
-    ],
-)
-def test_a_position_moves_with_what_comes(told: list[Reply], ack: Ack, position: tuple[str, int]) -> None:
-    subscriptions = Subscriptions()
-    subscriptions.begin("t", Ack(epoch="e", seq=5))
-    for reply in told:
-        subscriptions.note(reply)
-    subscriptions.begin("t", ack)
-    assert subscriptions.position("t") == Position(*position)
-
-
-def test_a_deleted_topic_is_no_longer_subscribed_to() -> None:
-    subscriptions = Subscriptions()
-    subscriptions.begin("t", Ack())
-    subscriptions.note(Info(msg="topic_deleted", topic="t"))
-    subscriptions.disconnect()
-    assert not subscriptions.missing
-
 
 # --- The link, with a scripted server
 
@@ -331,6 +89,10 @@ async def answer(websocket: web.WebSocketResponse, **reply: Any) -> Json:
     request: Json = await websocket.receive_json(timeout=PATIENCE)
     await websocket.send_json({"request_id": request["request_id"], "ts": "x", **reply})
     return request
+
+
+def asked_for(name: str, **more: Any) -> Subscribe:
+    return Subscribe(topic=name, client_id="tester", **more)
 
 
 def closing(code: int) -> Script:
@@ -388,13 +150,45 @@ async def test_link_subscribes_again() -> None:
     async with talk(first, second) as told:
         living = asyncio.create_task(told.link.keep_open(persistent=False))
         await told.link.wait_open()
-        await told.link.subscribe("t", 5, told.answers.append)
+        await told.link.subscribe(asked_for("t", last_n=5), told.answers.append)
         await living
     assert [(request["topic"], request["client_id"]) for request in asked] == [("t", "tester")] * 2
     assert asked[0]["last_n"] == 5
     assert asked[1]["resume"] == {"t": {"epoch": "e", "seq": 4}}
     assert told.remarks[2] == "Topic 't' does not exist any more; subscribing again as soon as it does"
     assert told.remarks[3] == "subscribed again to t; no message is missing"
+
+
+async def test_link_resumes_the_topics_of_a_pattern() -> None:
+    asked: list[Json] = []
+
+    async def first(websocket: web.WebSocketResponse) -> None:
+        await answer(websocket, type="ack", topic="orders.*", topics={"orders.eu": {"epoch": "e", "seq": 16}})
+        await websocket.send_str(EVENT.replace('"orders"', '"orders.eu"'))
+        await websocket.send_json({"type": "info", "topic": "orders.us", "msg": "topic_created", "epoch": "u"})
+        await websocket.close(code=1011)
+
+    async def second(websocket: web.WebSocketResponse) -> None:
+        await answer(websocket, type="error", error={"code": "RATE_LIMITED", "message": "slower"})
+        topics = {"orders.eu": {"epoch": "e", "seq": 17, "recovered": True},
+                  "orders.us": {"epoch": "v", "seq": 2, "recovered": False}}  # fmt: skip
+        asked.append(await answer(websocket, type="ack", topic="orders.*", topics=topics, recovered=False))
+        await websocket.send_str(EVENT.replace('"orders"', '"orders.eu"'))
+        await websocket.send_str(EVENT.replace('"orders"', '"orders.us"'))
+        await websocket.close(code=4403)
+
+    async with talk(first, second) as told:
+        living = asyncio.create_task(told.link.keep_open(persistent=False))
+        await told.link.wait_open()
+        wanted = asked_for("orders.*", last_n=5, filter="payload > params.least", params=Raw(b'{"least":1}'))
+        await told.link.subscribe(wanted, told.answers.append)
+        assert told.link.subscribed == ["orders.*"]
+        await living
+    (resumed,) = asked
+    assert resumed["resume"] == {"orders.eu": {"epoch": "e", "seq": 17}, "orders.us": {"epoch": "u", "seq": 0}}
+    assert (resumed["last_n"], resumed["filter"], resumed["params"]) == (0, "payload > params.least", {"least": 1})
+    assert told.remarks[-1] == "subscribed again to orders.*; created again, their messages follow: orders.us"
+    assert [reply.topic for reply in told.received if isinstance(reply, Event)] == ["orders.eu", "orders.us"]
 
 
 async def test_a_topic_that_was_unsubscribed_from_meanwhile_is_not_resumed() -> None:
@@ -419,7 +213,7 @@ async def test_a_topic_that_was_unsubscribed_from_meanwhile_is_not_resumed() -> 
         living = asyncio.create_task(told.link.keep_open(persistent=False))
         await told.link.wait_open()
         for topic in ("a", "b"):
-            await told.link.subscribe(topic, 0, told.answers.append)
+            await told.link.subscribe(asked_for(topic), told.answers.append)
         await resuming.wait()
         await told.link.unsubscribe("b", told.answers.append)
         await told.remarked("subscribed again to a")
@@ -441,7 +235,7 @@ async def test_answers_are_told_before_what_follows_them() -> None:
     async with talk(script) as told:
         living = asyncio.create_task(told.link.keep_open(persistent=False))
         await told.link.wait_open()
-        await told.link.subscribe("t", 0, told.received.append)
+        await told.link.subscribe(asked_for("t"), told.received.append)
         await living
     assert [type(reply) for reply in told.received] == [Ack, Event, Event, Event]
 
@@ -545,6 +339,75 @@ def test_piped_session(server: ServerProcess, topic: str) -> None:
         f"ok: 1 message in the history of {topic}",
         f"ok: unsubscribed from {topic}",
         f"ok: deleted {topic}",
+    ]
+
+
+def test_patterns_and_filters_in_a_session(server: ServerProcess, topic: str) -> None:
+    done = run_script(
+        server.url,
+        f"""create {topic}.eu sender
+            pub {topic}.eu {{"n":1}}
+            pub {topic}.eu {{"n":2}}
+            sub '{topic}.*' last=5 filter='payload.n > params.least' params='{{"least":1}}'
+            create {topic}.us presence
+            pub {topic}.us {{"n":1}}
+            pub {topic}.us {{"n":2}}
+            history {topic}.us filter='payload.n == 1'
+            sub {topic}.us filter='payload.n >'
+            unsub '{topic}.*'
+            pub {topic}.us {{"n":3}}
+        """,
+    )
+    lines = [re.sub(r"console-\w+", "ME", line.replace(topic, "T")) for line in without_ids(done.stdout)]
+    error = lines.pop(-3)
+    assert error.startswith("error BAD_REQUEST: filter: ")
+    assert lines == [
+        "ok: created T.eu",
+        "ok: published to T.eu as #1",
+        "ok: published to T.eu as #2",
+        "ok: subscribed to T.*: T.eu",
+        '[T.eu] #2 ID from ME: {"n":2}',
+        "topic created: T.us",
+        "ok: created T.us",
+        "ok: published to T.us as #1",
+        '[T.us] #2 ID: {"n":2}',
+        "ok: published to T.us as #2",
+        "ok: 1 message in the history of T.us",
+        '[T.us] #1 ID: {"n":1}',
+        "ok: unsubscribed from T.*",
+        "ok: published to T.us as #3",
+    ]
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_presence_purge_and_conflicts_in_a_session(server: ServerProcess, topic: str) -> None:
+    done = run_script(
+        server.url,
+        f"""create {topic} presence
+            sub {topic}
+            presence {topic}
+            pub {topic} ttl=100 expect=0 hello
+            pub {topic} expect=0 "too late"
+            purge {topic}
+            history {topic} after=0
+            rules
+            create {topic}.x
+            presence {topic}.x
+        """,
+    )
+    lines = [re.sub(r"console-\w+", "ME", line.replace(topic, "T")) for line in without_ids(done.stdout)]
+    assert lines.pop().startswith("error BAD_REQUEST: ")
+    assert lines == [
+        "ok: created T",
+        "ok: subscribed to T",
+        "ok: 1 client in T: ME",
+        '[T] #1 ID: "hello"',
+        "ok: published to T as #1",
+        "error CONFLICT: expect_seq: expected 0, but the seq of the topic is 1",
+        "ok: forgot 1 message of T",
+        "ok: 0 messages in the history of T; older ones are no longer kept",
+        "rules: none",
+        "ok: created T.x",
     ]
 
 
