@@ -187,6 +187,9 @@ class FilteredLane(Lane):
         while self._waiting:
             self.evaluate(self._waiting[0])
 
+    def has_all(self, member: Subscriber) -> bool:
+        return not self._waiting and super().has_all(member)
+
     def join(self, member: Subscriber) -> None:
         self.settle()
         super().join(member)
