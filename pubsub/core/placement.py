@@ -7,7 +7,6 @@ The lane lets an event through that matches all filters of the rights, and the f
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pubsub.core.catchup import CatchUp, ReplayStart
@@ -90,8 +89,7 @@ class Placement:
         old = subscriber.lanes.get(name, lane)
         old.settle()
         running = old.catch_up_of(subscriber)
-        join = partial(self.join_filters, grant=grant, name=name)
-        catch_up = CatchUp(start, lane, subscriber, self._clock, join, list(spans))
+        catch_up = CatchUp(start, lane, subscriber, self._clock, grant, self.join_filters, list(spans))
         catch_up.begun = name in subscriber.lanes and (running is None or running.begun)
         subscriber.lanes[name] = lane
         lane.arrive(subscriber, catch_up)
