@@ -56,7 +56,7 @@ class Settings:
     subscriber_queue_size: int = _setting(
         100, "messages that wait for a subscriber whose socket accepts no data", ge=1, le=1_000_000
     )
-    ping_period_sec: float = _seconds(30, "time between two heartbeats to a WebSocket client")
+    ping_period_sec: float = _seconds(30, "time between two heartbeats to a client")
     pong_wait_sec: float = _seconds(60, "a client that sends and reads nothing for this time is dropped")
     write_wait_sec: float = _seconds(
         10, "a client with a full queue that reads nothing for this time is a slow consumer"
@@ -72,8 +72,8 @@ class Settings:
     max_message_bytes: int = _setting(
         1_048_576, "the largest message and the largest request body", ge=1024, le=1 << 30
     )
-    max_connections: int = _quota("WebSocket connections in all; 0 is as many as open files allow")
-    max_connections_per_client: int = _quota("WebSocket connections of one client; 0 is no limit")
+    max_connections: int = _quota("WebSockets and streams in all; 0 is as many as open files allow")
+    max_connections_per_client: int = _quota("WebSockets and streams of one client; 0 is no limit")
     max_subscriptions_per_connection: int = _quota("topics that one connection may be subscribed to; 0 is no limit")
     max_topics: int = _quota("topics in all; 0 is no limit")
     max_filters_per_topic: int = _setting(

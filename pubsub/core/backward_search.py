@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from pubsub.core.catchup import FILTERED_PAGE
+from pubsub.core.catchup import filtered_page
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
 from pubsub.core.filters import Matcher, Subject
@@ -46,7 +46,7 @@ class BackwardSearch:
         if self._until < oldest:
             self._answer(0)
         else:
-            self._after = max(oldest - 1, self._until - FILTERED_PAGE)
+            self._after = max(oldest - 1, self._until - filtered_page(self._matcher))
             self._read(self._after)
 
     def _read(self, after: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pubsub.core.clock import Clock
 from pubsub.core.creation import Creations
 from pubsub.core.event import StoredEvent
-from pubsub.core.filtered_lane import EVALUATIONS, Evaluator
+from pubsub.core.filtered_lane import ROOM, Evaluator
 from pubsub.core.filters import Filters, Matcher
 from pubsub.core.history import HistoryReader, KeptEvents
 from pubsub.core.idle import IdleTopics
@@ -261,11 +261,12 @@ class Broker:
 
     def _flush_tick(self) -> None:
         """Deliver the events of this tick; of a long list one piece in each tick."""
-        self._evaluator.room = EVALUATIONS
+        self._evaluator.room = ROOM
         topics, self._unflushed = self._unflushed, []
         for topic in topics:
             if topic.flush_piece():
                 self._flush_later(topic)
+        self._evaluator.end_tick()
 
     def _flush_later(self, topic: Topic) -> None:
         if not self._unflushed:

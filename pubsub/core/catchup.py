@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REPLAY_PAGE: Final = 500  # events; a page also ends after BATCH_BYTES and one event more
-FILTERED_PAGE: Final = 250  # events whose filter is evaluated in one step: about 1 ms
+FILTERED_PAGE: Final = 250  # events whose filter is evaluated in one step, if its weight is 1: about 1 ms
+
+
+def filtered_page(matcher: Matcher) -> int:
+    """The number of events for which ``matcher`` may be evaluated in one step."""
+    return max(1, FILTERED_PAGE // matcher.weight)
 
 
 class ReplayStart(Struct, frozen=True):
@@ -134,7 +139,7 @@ class CatchUp:
 
     @property
     def _page(self) -> int:
-        return REPLAY_PAGE if self._filter is None else FILTERED_PAGE
+        return REPLAY_PAGE if self._filter is None else filtered_page(self._filter)
 
     def _end_spans(self) -> None:
         """End spans whose events are done or gone, and skip those that nothing wants any more."""

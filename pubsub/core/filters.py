@@ -76,7 +76,10 @@ class Subject:
 
 
 class Matcher(Protocol):
-    """A condition on events."""
+    """A condition on events. ``weight``: the cost of one evaluation, in units of about 4 µs."""
+
+    @property
+    def weight(self) -> int: ...
 
     def matches(self, subject: Subject) -> bool: ...
 
@@ -92,6 +95,10 @@ class Filter:
         self._filters: Final = filters
         self._program: Final = program
         self._params: Final[dict[str, Any]] = msgspec.json.decode(params)
+
+    @property
+    def weight(self) -> int:
+        return self._program.weight
 
     def matches(self, subject: Subject) -> bool:
         """True if the event matches. Never raises: an error, such as a missing field, is no match."""
@@ -112,6 +119,10 @@ class Join:
     def __init__(self, required: Sequence[Filter], wanted: Sequence[Filter]) -> None:
         self._required = required
         self._wanted = wanted
+
+    @property
+    def weight(self) -> int:
+        return sum(each.weight for each in (*self._required, *self._wanted))
 
     def matches(self, subject: Subject) -> bool:
         """True if all required filters match and, where there are any, one of the wanted."""

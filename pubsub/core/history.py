@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from pubsub.core.backward_search import BackwardSearch
-from pubsub.core.catchup import FILTERED_PAGE, ReplayStart
+from pubsub.core.catchup import ReplayStart, filtered_page
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
 from pubsub.core.filters import Matcher, Subject
@@ -159,7 +159,9 @@ class HistoryReader:
         end, in_ring = after, topic.in_ring(after)
         if in_ring:
             limit = LOOKED_AT if topic.expiring else query.missing
-            page = topic.page(after, limit if query.matcher is None else FILTERED_PAGE, self._clock.monotonic())
+            page = topic.page(
+                after, limit if query.matcher is None else filtered_page(query.matcher), self._clock.monotonic()
+            )
             query.take(page.events)
             end = page.end
         size = sum(len(event.text) for event in found)
@@ -175,7 +177,7 @@ class HistoryReader:
         else:
             asked_to = topic.seq - len(topic.ring)  # events that leave the ring meanwhile are not on an empty page
             start = max(after, topic.oldest - 1)
-            limit = query.missing if query.matcher is None else FILTERED_PAGE
+            limit = query.missing if query.matcher is None else filtered_page(query.matcher)
             topic.log.read(start, topic.seq, limit, partial(self._take_page, query, asked_to))
 
     def _take_page(self, query: Query, asked_to: int, page: Sequence[StoredEvent] | Failure) -> None:

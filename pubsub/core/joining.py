@@ -106,8 +106,8 @@ class Joining:
         """Send what is to be replayed, and what has appeared since the answer, in turns if there is much."""
         self._memberships.end_joining(self._subscriber)
         self._advance_some([each.catch_up for each in self.topics if each.catch_up is not None])
-        late, self._waiting = self._waiting, deque()
-        self._let_in(list(late))
+        self._let_in(list(self._waiting))
+        self._waiting.clear()
 
     def _advance_some(self, catch_ups: list[CatchUp]) -> None:
         for catch_up in catch_ups[:ENTERED]:

@@ -138,7 +138,7 @@ class Memberships:
         if not others:
             spans = [Span(topic.seq, [asked.subscription])]
             return Joined(topic, topic.seq, placement.arrive(start, subscriber, lane, book.grant, spans))
-        return Joined(topic, topic.seq, placement.arrive_again(start, subscriber, lane, asked.subscription, others))
+        return Joined(topic, topic.seq, placement.arrive_again(start, subscriber, lane, asked, others))
 
     def _others(self, topic: Topic, subscriber: Subscriber, subscription: Subscription) -> list[Subscription]:
         """The other subscriptions that reach the topic. By them the subscriber is a member, at least from now on."""

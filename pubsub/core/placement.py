@@ -24,7 +24,7 @@ from pubsub.protocol.errors import LimitExceeded
 if TYPE_CHECKING:
     from pubsub.core.event import Encoding
     from pubsub.core.lane import Subscriber
-    from pubsub.core.subscription import Grant, Subscription
+    from pubsub.core.subscription import Asked, Grant, Subscription
 
 
 class Placement:
@@ -90,7 +90,7 @@ class Placement:
         old = subscriber.lanes.get(name, lane)
         old.settle()
         running = old.catch_up_of(subscriber)
-        join = partial(self._join_spanned, subscriber, name)
+        join = partial(self.join_filters, grant=grant, name=name)
         catch_up = CatchUp(start, lane, subscriber, self._clock, join, list(spans))
         catch_up.begun = name in subscriber.lanes and (running is None or running.begun)
         subscriber.lanes[name] = lane
@@ -102,18 +102,13 @@ class Placement:
         return catch_up
 
     def arrive_again(
-        self,
-        start: ReplayStart,
-        subscriber: Subscriber,
-        lane: Lane,
-        subscription: Subscription,
-        others: Sequence[Subscription],
+        self, start: ReplayStart, subscriber: Subscriber, lane: Lane, asked: Asked, others: Sequence[Subscription]
     ) -> CatchUp | None:
         """Move a member that ``others`` have led to the topic, and begin the replay that a new request asks for.
 
         None if it asks for none. A catch-up that runs goes on for the others.
         """
-        topic = start.topic
+        topic, subscription = start.topic, asked.subscription
         running = subscriber.lanes[topic.name].catch_up_of(subscriber)
         if running is not None:
             running.forget(subscription.name)
@@ -125,12 +120,7 @@ class Placement:
         if running is not None:
             spans = overlay(running.spans, running.after, start.after, subscription)
             start = start.joined(ReplayStart(topic, running.after, running.known))
-        assert subscriber.book is not None, "others have one subscription for each topic"
-        return self.arrive(start, subscriber, lane, subscriber.book.grant, spans)
-
-    def _join_spanned(self, subscriber: Subscriber, name: str, wanted: Sequence[Subscription]) -> Matcher | None:
-        assert subscriber.book is not None, "others have one subscription for each topic"
-        return self.join_filters(wanted, subscriber.book.grant, name)
+        return self.arrive(start, subscriber, lane, asked.grant, spans)
 
     def move(self, name: str, subscriber: Subscriber, lane: Lane) -> None:
         """Move a member to another lane of its topic. Nothing is lost or repeated, not even during its catch-up."""

@@ -25,7 +25,7 @@ from pubsub.http.server_header import SERVER
 from pubsub.http.sharing import sharing_headers
 from pubsub.http.waiting import answered
 from pubsub.protocol.calls import StreamQuery, TopicStreamQuery
-from pubsub.protocol.errors import BadRequest, TopicNotFound
+from pubsub.protocol.errors import BadRequest, Draining, TopicNotFound
 from pubsub.sse.opening import Opening, Wanted
 from pubsub.sse.positions import DISCONNECTED
 from pubsub.websocket.upgrade import TakenOver, detach
@@ -81,8 +81,10 @@ async def open_stream(
         await subscribe(opening)
         check_room(request.app, name, is_stranger=False)
         return begin(request, opening, HEAD if asked_name else HEAD | {"X-Client-Id": name})
-    except BaseException:
+    except BaseException as failure:
         opening.abandon()
+        if isinstance(failure, Draining):
+            return answer_whole(HEAD, request.app[STREAMS].draining_block())
         raise
 
 
@@ -104,11 +106,16 @@ def begin(request: web.Request, opening: Opening, head: dict[str, str]) -> web.S
         raise ConnectionResetError("the client left")
     if request.method == "HEAD":
         opening.abandon()
-        response = web.Response(headers=head)
-        response.force_close()
-        return response
+        return answer_whole(head, b"")
     opening.begin(lambda: detach(request).write(head_bytes(head | sharing_headers(request))))
     return TakenOver()
+
+
+def answer_whole(head: dict[str, str], body: bytes) -> web.Response:
+    """A stream that has ended. With a 503 in its place, as from a server that shuts down, an EventSource would stop."""
+    response = web.Response(headers=head, body=body)
+    response.force_close()
+    return response
 
 
 def head_bytes(fields: dict[str, str]) -> bytes:

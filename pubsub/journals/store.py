@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from pubsub.core.journal import JournalError
 from pubsub.journals import DATABASE
+from pubsub.journals.numbers import Numbers
 from pubsub.protocol.requests import TopicOptions
 
 LOCK: Final = "journal.lock"
@@ -101,6 +102,7 @@ class Store:
         if read_only and not self.path.exists():
             raise JournalError(f"{directory}: there is no journal ({DATABASE})")
         self._connection = self._connect(read_only=read_only)
+        self._numbers: Numbers | None = None  # read for the first new topic
         try:
             self._prepare(read_only=read_only)
         except sqlite3.DatabaseError as error:
@@ -173,26 +175,35 @@ class Store:
             raise JournalError(f"{self.path}: the options of topic {name!r} can't be read: {error}") from None
 
     def create(self, name: str, epoch: str, options: TopicOptions) -> int:
-        """Add a topic; returns its number, the lowest free one."""
-        number: int = self._value(
-            "SELECT min(number) + 1 FROM (SELECT 0 AS number UNION ALL SELECT number FROM topics) AS taken "
-            "WHERE NOT EXISTS (SELECT 1 FROM topics WHERE topics.number = taken.number + 1)"
-        )
+        """Add a topic; returns its number. After a failure of the transaction the Store must not be used again."""
+        if self._numbers is None:
+            rows = self._connection.execute("SELECT number FROM topics ORDER BY number")
+            self._numbers = Numbers([number for (number,) in rows])
+        number = self._numbers.lowest
         text = msgspec.json.encode(options).decode()
         self._connection.execute("INSERT INTO topics VALUES (?, ?, ?, ?, 0, 1, 0)", (number, name, epoch, text))
+        self._numbers.take()
         return number
 
     def delete(self, number: int) -> None:
         """Remove the topic's name; its events are deleted later."""
         self._connection.execute("UPDATE topics SET name = NULL WHERE number = ?", (number,))
 
-    def deleted(self) -> list[int]:
-        """Topics that were deleted and still have events."""
-        return [number for (number,) in self._connection.execute("SELECT number FROM topics WHERE name IS NULL")]
+    def deleted(self, limit: int) -> list[int]:
+        """Up to ``limit`` topics that were deleted and may still have events."""
+        statement = "SELECT number FROM topics WHERE name IS NULL LIMIT ?"
+        return [number for (number,) in self._connection.execute(statement, (limit,))]
+
+    def delete_events(self, number: int, limit: int) -> int:
+        """Delete the oldest ``limit`` events of a topic, deleted or not; returns their number."""
+        oldest = "SELECT key FROM events WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?"
+        return self._connection.execute(f"DELETE FROM events WHERE key IN ({oldest})", (*_keys(number), limit)).rowcount
 
     def forget(self, number: int) -> None:
         """Remove a deleted topic; its number is free then."""
         self._connection.execute("DELETE FROM topics WHERE number = ?", (number,))
+        if self._numbers is not None:
+            self._numbers.give_back(number)
 
     def update(self, number: int, *, seq: int, first: int, size: int) -> None:
         self._connection.execute(

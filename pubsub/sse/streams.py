@@ -7,8 +7,9 @@ from typing import Final
 
 from msgspec import structs
 
+from pubsub.protocol.replies import Info, encode
 from pubsub.sse.cursors import Cursors
-from pubsub.sse.encoding import MARKED_EVENTS, TOPIC_EVENTS
+from pubsub.sse.encoding import MARKED_EVENTS, TOPIC_EVENTS, retry_line
 from pubsub.websocket.services import Services
 
 RETRY_MS: Final = 1000  # the least time after which a client connects again, if the server has not said when
@@ -26,6 +27,12 @@ class Streams:
         self.of_one_topic = structs.replace(services.outbox_options, encoding=TOPIC_EVENTS)
         self.of_several = structs.replace(services.outbox_options, encoding=MARKED_EVENTS)
         self._spread = spread
+
+    def draining_block(self) -> bytes:
+        """The whole stream of a client that comes while the server shuts down: a time to connect again."""
+        retry, ts = self.retry_ms(), self.services.clock.timestamp()
+        draining = Info(msg="draining", reconnect_after_ms=retry, ts=ts)
+        return retry_line(retry) + TOPIC_EVENTS.message(encode(draining))
 
     def retry_ms(self) -> int:
         """A time to connect again, for one client."""

@@ -16,7 +16,7 @@ from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.event import BATCH_BYTES
-from pubsub.core.filtered_lane import EVALUATIONS
+from pubsub.core.filtered_lane import ROOM
 from pubsub.core.lane import Subscriber
 from pubsub.core.ring import RELEASED_AT_ONCE
 from pubsub.journals.memory import MemoryJournal
@@ -141,7 +141,7 @@ def test_each_tick_has_room_for_filters() -> None:
     broker.create_topic("a")
     first, publisher = Client(broker, "first"), Client(broker, "publisher")
     first.ask(type="subscribe", topic="a", filter="payload > 0")
-    for seq in range(1, 2 * EVALUATIONS):
+    for seq in range(1, 2 * ROOM):
         publisher.publish("a", 1)
         ticks.end()
         assert first.told[-1].get("seq") == seq, "it need not wait for a turn"

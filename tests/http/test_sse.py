@@ -364,8 +364,13 @@ async def test_each_request_for_a_stream_counts_for_the_rate_of_its_client() -> 
 
 
 @on_one_loop
-async def test_while_it_shuts_down_nobody_begins() -> None:
+async def test_while_it_shuts_down_a_client_is_told_to_come_back_later() -> None:
     async with run_server() as server:
         await server.create("orders")
         server.app[STATE].closing = True
-        assert (await Stream.open(server.port, PATH)).status == 503
+        stream = await Stream.open(server.port, PATH)
+        assert (stream.status, stream.headers["Content-Type"]) == (200, "text/event-stream")
+        (draining,) = await stream.rest()
+        assert draining.data["msg"] == "draining"
+        assert draining.retry == draining.data["reconnect_after_ms"] >= 1000
+        assert server.connections == 0

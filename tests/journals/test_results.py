@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from pubsub.journals.results import TOLD_AT_ONCE
+from pubsub.journals.operations import Create
+from pubsub.journals.results import COSTS, TOLD_AT_ONCE
+from pubsub.protocol.requests import TopicOptions
 from tests.journals.world import Outcomes, World, message
 
 COUNT = 2 * TOLD_AT_ONCE + 10
@@ -49,6 +51,18 @@ def test_a_list_takes_a_turn_of_its_own_and_counts_with_all_its_messages(world: 
     assert len(given) == 2
     world.settle()
     assert [placements[-1].seq for placements in given] == [TOLD_AT_ONCE, 2 * TOLD_AT_ONCE, 3 * TOLD_AT_ONCE]
+
+
+def test_a_topic_that_begins_or_ends_counts_as_much_as_some_messages(world: World) -> None:
+    at_once = TOLD_AT_ONCE // COSTS[Create]
+    for number in range(3 * at_once):
+        world.broker.create_topic(f"new.{number}", TopicOptions(durable=True))
+    world.write_group()
+    assert world.broker.topic_count == 1 + at_once
+    world.take_turn()
+    assert world.broker.topic_count == 1 + 2 * at_once
+    world.settle()
+    assert world.broker.topic_count == 1 + 3 * at_once
 
 
 def test_a_purged_topic_is_empty_at_the_moment_of_the_answer(world: World) -> None:

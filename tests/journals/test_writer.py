@@ -13,6 +13,7 @@ from msgspec import Raw, structs
 
 from pubsub.core.clock import Clock
 from pubsub.core.journal import random_epoch
+from pubsub.journals.cleaning import DELETED_AT_ONCE, TRIM_ROWS
 from pubsub.journals.operations import Append, AppendAll, Create, Delete, Operation, Purge, TopicHandle
 from pubsub.journals.store import MAX_SEQ, Store
 from pubsub.journals.writer import Writer
@@ -176,4 +177,28 @@ def test_a_name_is_taken_only_once(tmp_path: Path) -> None:
     creation, refused = Create(second, lambda _: None), append(second)
     write(writer, creation, refused)
     assert [type(creation.failure), type(refused.failure)] == [TopicExists, NotStored]
+    writer.close()
+
+
+def test_the_events_of_deleted_topics_are_deleted_in_slices(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path)
+    large = create(writer, make_topic("large", history=10_000, dedup_sec=60))
+    write(writer, append_all(large, TRIM_ROWS + 1))
+    small = [make_topic(f"small.{number}") for number in range(DELETED_AT_ONCE)]
+    write(writer, *[operation for topic in small for operation in (Create(topic, lambda _: None), append(topic))])
+    write(writer, *[delete(topic) for topic in [large, *small]])
+    left = [len(small) + 1]
+    while writer.clean_up().more:
+        left.append(len(writer.open().deleted(1000)))
+    assert left == [101, 101, 101, 1, 0]  # the events of the large one, its ids, then most of the small ones
+    assert create(writer, make_topic("next")).number == 1
+    assert writer.open().read(1, 0, MAX_SEQ, 10, 1_000_000, now=0) == []
+    writer.close()
+
+
+def test_a_number_is_not_lost_where_a_name_is_taken(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path)
+    create(writer, make_topic("t"))
+    write(writer, Create(make_topic("t"), lambda _: None))
+    assert create(writer, make_topic("u")).number == 2
     writer.close()
