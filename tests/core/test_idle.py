@@ -22,6 +22,7 @@ from pubsub.protocol.errors import NotStored
 from pubsub.protocol.requests import TopicOptions
 from tests.core.held import HeldJournal, WaitingClient
 from tests.core.test_broker import RING, Client, Ticks
+from tests.harness import nothing_left
 
 DELAY = 10.0
 LATE = 0.5  # seconds, beyond 1.5 times the delay
@@ -196,14 +197,9 @@ def test_what_was_deleted_by_request_is_forgotten_at_once() -> None:
 
 def test_a_deleted_topic_does_not_stay_in_memory_until_its_next_check() -> None:
     world = World()
-    gc.collect()
-    gc.disable()
-    try:
+    with nothing_left(Topic):
         world.broker.create_topic("a")
         world.broker.delete_topic("a")
-        assert not [each for each in gc.get_objects() if isinstance(each, Topic)]
-    finally:
-        gc.enable()
 
 
 def test_a_subscriber_whose_start_comes_later_is_not_too_late() -> None:
