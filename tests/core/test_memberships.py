@@ -810,6 +810,27 @@ def test_a_pattern_that_new_rights_forbid_is_told_once() -> None:
     assert list(client.subscriber.lanes) == ["b"]
 
 
+@pytest.mark.usefixtures("turns_of_one")
+def test_a_topic_that_new_rights_forbid_is_told_though_another_request_comes_before_the_review() -> None:
+    broker, ticks, _ = make_world()
+    for topic in ("a", "b"):
+        broker.create_topic(topic)
+    client = Ask(broker)
+    for name in (">", "*"):
+        answers = client.subscribe(name)
+        run(ticks)
+        (joining,) = answers
+        assert isinstance(joining, Joining)
+        joining.advance()
+        run(ticks)
+    client.grant.rights = ["b"]
+    broker.review(client.subscriber, client.grant)
+    broker.unsubscribe("*", client.subscriber, lambda: None)
+    run(ticks)
+    assert [(message["msg"], message["topic"]) for message in client.told] == [("unsubscribed", "a")]
+    assert list(client.subscriber.lanes) == ["b"]
+
+
 def test_nothing_is_left_of_a_subscriber_that_subscribes_after_its_end() -> None:
     broker, _, _ = make_world()
     broker.create_topic("a")
