@@ -20,7 +20,7 @@ import msgspec
 from oracle import Broken, Json, Ledger, Progress, Record
 from yarl import URL
 
-from pubsub.bench.wire import Wire
+from pubsub.bench.websocket import WebSocket
 from pubsub.client.address import Unreachable
 from pubsub.client.credentials import Credentials
 from pubsub.client.frames import FrameBounds
@@ -82,7 +82,7 @@ class Place:
         return self.url.with_path("/ws").with_query(query)
 
 
-class Member(Wire):
+class Member(WebSocket):
     """One connection of a good client. ``ended`` is set at its end, whichever side ended it."""
 
     def __init__(self, place: Place, name: str, *, tolerant: bool = False) -> None:
