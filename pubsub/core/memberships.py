@@ -165,9 +165,9 @@ class Memberships:
             if subscription.is_pattern:
                 self._placement.index.remove(subscriber, name)
                 reached = [topic for topic in subscriber.lanes if covers(name, topic)]
-            if earlier is not None:
-                self._add(earlier, book, subscriber)
         self._recount(subscriber, before)
+        if earlier is not None and book is not None and not book.closed:
+            self._add(earlier, book, subscriber)
         self._place_all(name, reached, subscriber, done)
 
     def _place_all(self, ended: str, names: list[str], subscriber: Subscriber, done: Callable[[], None]) -> None:

@@ -784,6 +784,7 @@ def test_a_subscription_that_fails_changes_nothing(name: str) -> None:
     run(ticks)
     assert client.take() == [4, 4]
     assert client.subscriber.subscriptions == [">"]
+    assert broker.subscriber_count == 2
     broker.create_topic("c")
     publish("c", 1, 2)
     assert client.take() == ["topic_created", 2]
