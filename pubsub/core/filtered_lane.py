@@ -103,6 +103,11 @@ class Evaluator:
             self.busy = True
             self._busy_changed()
 
+    def settle(self) -> None:
+        """Evaluate all that waits."""
+        for lane, _ in list(self._queue):
+            lane.settle()
+
     def call_when_idle(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once little waits: at once, or later."""
         if self.busy:
@@ -186,6 +191,9 @@ class FilteredLane(Lane):
         """Evaluate all events that wait."""
         while self._waiting:
             self.evaluate(self._waiting[0])
+
+    def has_all(self, member: Subscriber) -> bool:
+        return not self._waiting and super().has_all(member)
 
     def join(self, member: Subscriber) -> None:
         self.settle()

@@ -88,6 +88,10 @@ class Lane:
     def settle(self) -> None:
         """Write what waits in the lane itself. Nothing does where nothing is filtered."""
 
+    def has_all(self, member: Subscriber) -> bool:
+        """True if ``member`` has everything that it wants of the events that were delivered."""
+        return member in self._ready
+
     def move(self, member: Subscriber) -> None:
         """Move ``member`` between the ready and the lagging, if it is one of them."""
         if member in self._ready or member in self._lagging:

@@ -182,23 +182,27 @@ class Memberships:
         else:
             done()
 
-    def is_reached(self, name: str, subscriber: Subscriber) -> bool:
-        """True if a subscription of a subscriber with a book reaches a topic."""
-        return bool(self._placement.reaching(name, subscriber))
-
-    def place(self, name: str, subscriber: Subscriber) -> bool:
-        """Put a member where its changed subscriptions and rights lead. False if it has left the topic."""
-        topic = topic_of(subscriber.lanes[name])
-        try:
-            return self._placement.place(name, subscriber)
-        except LimitExceeded:
-            before = subscriber.subscription_count
+    def place(self, name: str, subscriber: Subscriber) -> None:
+        """Put a member where its changed subscriptions and rights lead. It is told if rights or a limit end that."""
+        book, topic = subscriber.book, topic_of(subscriber.lanes[name])
+        assert book is not None, "others have one subscription for each topic"
+        reaching = self._placement.reaching(name, subscriber)
+        if not reaching:
             self._placement.end_lane(name, subscriber)
-            if subscriber.book is not None:
-                subscriber.book.subscriptions.pop(name, None)
-            self._recount(subscriber, before)
-            self.tell_unsubscribed(topic, subscriber, name, "limit")
-            return False
+        elif not book.grant.may_subscribe(name):
+            self._expel(topic, subscriber, book, "forbidden")
+        else:
+            try:
+                self._placement.place(topic, subscriber, reaching, book.grant)
+            except LimitExceeded:
+                self._expel(topic, subscriber, book, "limit")
+
+    def _expel(self, topic: Topic, subscriber: Subscriber, book: Book, reason: str) -> None:
+        before = subscriber.subscription_count
+        self._placement.end_lane(topic.name, subscriber)
+        book.subscriptions.pop(topic.name, None)
+        self._recount(subscriber, before)
+        self.tell_unsubscribed(topic, subscriber, topic.name, reason)
 
     def tell_unsubscribed(self, topic: Topic | None, subscriber: Subscriber, name: str, reason: str) -> None:
         """Tell a subscriber that it gets no more of a topic or pattern, after the topic's events that wait."""

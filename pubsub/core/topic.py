@@ -70,6 +70,11 @@ class Topic:
         self.first, self.stored_bytes = first, size
 
     @property
+    def has_pending(self) -> bool:
+        """True if events wait for :meth:`flush`."""
+        return bool(self._pending)
+
+    @property
     def subscribers(self) -> int:
         return sum(lane.size for lane in self.lanes)
 

@@ -59,6 +59,11 @@ def info_block(identifier: bytes, text: bytes) -> bytes:
     return b"id: %b\nevent: info\ndata: %b\n\n" % (identifier, text)
 
 
+def heartbeat(identifier: bytes = b"") -> bytes:
+    """A comment, and a new id if there is one."""
+    return HEARTBEAT if not identifier else b": ping\nid: %b\n\n" % identifier
+
+
 def retry_line(milliseconds: int) -> bytes:
     """The time after which the client must connect again."""
     return b"retry: %d\n" % milliseconds

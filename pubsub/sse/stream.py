@@ -17,10 +17,11 @@ from pubsub.core.backlog import OutboxOptions
 from pubsub.core.event import Source
 from pubsub.core.filters import Filters
 from pubsub.core.lane import Subscriber, Write
+from pubsub.core.placement import topic_of
 from pubsub.protocol.errors import CloseReason, Unauthorized
 from pubsub.protocol.replies import Info, encode, error_reply
-from pubsub.sse.encoding import HEARTBEAT, info_block, retry_line
-from pubsub.sse.positions import DISCONNECTED
+from pubsub.sse.encoding import TOPIC_EVENTS, heartbeat, info_block, retry_line
+from pubsub.sse.positions import DISCONNECTED, position_id
 from pubsub.websocket.ending import Ending
 from pubsub.websocket.grants import IdentityGrant
 from pubsub.websocket.transport import ClientTransport
@@ -119,7 +120,20 @@ class EventStream(ClientTransport, IdentityGrant):
         if not self._transport.is_reading():
             self._transport.resume_reading()
         if not self.subscriber.blocked:
-            self._transport.write(HEARTBEAT)
+            self._transport.write(heartbeat(self._position()))
+
+    def _position(self) -> bytes:
+        """A new id for a client of one topic whose filter may have let nothing through for long; otherwise empty.
+
+        Without it a resume would begin where the last event was, and messages after that may no longer be kept.
+        """
+        subscriber = self.subscriber
+        if subscriber.book is not None and subscriber.encoding is TOPIC_EVENTS:
+            for lane in subscriber.lanes.values():
+                topic = topic_of(lane)
+                if lane.has_all(subscriber) and not topic.has_pending:
+                    return position_id(topic.epoch, topic.seq)
+        return b""
 
     def last_activity(self, now: float) -> float:
         """``now`` for a client that has taken everything, otherwise the moment at which it last took something."""

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 import msgspec
-from oracle import Broken, Json, Ledger, Record, Subscription
+from oracle import Broken, Json, Ledger, Progress, Record
 from yarl import URL
 
 from pubsub.bench.websocket import WebSocket
@@ -161,17 +161,17 @@ class Subscriber:
 
     async def join(self, place: Place) -> None:
         """Connect and subscribe; recover the events that were missed, if the topic has the same epoch."""
-        before = self.member.ledger.subscriptions.get(self.topic) if self.member is not None else None
+        before = self.member.ledger.topics.get(self.topic) if self.member is not None else None
         member = Member(place, self.name)
         await member.join()
-        if before is None or before.next_seq is None:
+        if before is None:
             member.request("subscribe", topic=self.topic)
             await member.answered()
         else:
             await self._resume(member, before, before.next_seq - 1)
         self.member = member
 
-    async def _resume(self, member: Member, before: Subscription, seen: int) -> None:
+    async def _resume(self, member: Member, before: Progress, seen: int) -> None:
         findings = member.place.findings
         findings.resumes += 1
         if member.place.resumes:
@@ -180,7 +180,7 @@ class Subscriber:
             await member.answered()
         else:
             await self._catch_up(member, before.epoch, seen)
-        now = member.ledger.subscriptions.get(self.topic)
+        now = member.ledger.topics.get(self.topic)
         must_recover = self.durable or (member.place.resumes and now is not None and now.epoch == before.epoch)
         if must_recover and now is not None and (now.epoch != before.epoch or not now.recovered):
             findings.broken.append(f"{self.name}: {self.topic} of {before.epoch} {seen} is now {now}")
@@ -188,8 +188,8 @@ class Subscriber:
     async def _catch_up(self, member: Member, epoch: str, seen: int) -> None:
         member.request("subscribe", topic=self.topic)
         await member.answered()
-        subscription = member.ledger.subscriptions.get(self.topic)
-        if subscription is None or subscription.epoch != epoch or subscription.next_seq is None:
+        subscription = member.ledger.topics.get(self.topic)
+        if subscription is None or subscription.epoch != epoch:
             return
         joined_at = subscription.next_seq
         member.request("history", topic=self.topic, after=seen)
@@ -207,7 +207,7 @@ class Subscriber:
         """True if it has every event that any client has seen of the topic's present epoch."""
         assert self.member is not None
         ledger = self.member.ledger
-        return self.topic in ledger.subscriptions and ledger.is_complete(self.topic)
+        return self.topic in ledger.topics and ledger.is_complete(self.topic)
 
 
 class Publisher(Subscriber):

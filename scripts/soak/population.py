@@ -85,7 +85,7 @@ class Population:
         """Check that durable topics still have every message from the first one on."""
         for each in self.publishers:
             if each.durable and each.member is not None:
-                epoch = each.member.ledger.subscriptions[each.topic].epoch
+                epoch = each.member.ledger.topics[each.topic].epoch
                 await self._read_again(Member(self.place, f"reader-{each.topic}"), each.topic, epoch)
 
     async def _read_again(self, reader: Member, topic: str, epoch: str) -> None:
@@ -95,11 +95,11 @@ class Population:
         deadline = time.monotonic() + PATIENCE
         while not reader.ledger.is_complete(topic):
             if time.monotonic() > deadline:
-                self.place.findings.broken.append(f"{topic} is not complete: {reader.ledger.subscriptions[topic]}")
+                self.place.findings.broken.append(f"{topic} is not complete: {reader.ledger.topics[topic]}")
                 break
             await asyncio.sleep(0.05)
-        if not reader.ledger.subscriptions[topic].recovered:
-            self.place.findings.broken.append(f"{topic} was not recovered: {reader.ledger.subscriptions[topic]}")
+        if not reader.ledger.topics[topic].recovered:
+            self.place.findings.broken.append(f"{topic} was not recovered: {reader.ledger.topics[topic]}")
         reader.close()
 
     async def wait_for_disconnects(self, *, graceful: bool) -> None:

@@ -279,6 +279,35 @@ async def test_a_filter_holds_for_what_is_replayed_live_and_resumed(path: str) -
         assert await again.payloads(2) == [{"n": 15}, {"n": 18}]
 
 
+@on_one_loop
+async def test_a_filter_that_lets_nothing_through_loses_no_position() -> None:
+    """Heartbeats bring a new id: what did not match may go without making a gap."""
+    path = "/topics/orders/events?filter=payload"
+    async with run_server(ring_buffer_size=5, ping_period_sec=0.1) as server:
+        await server.create("orders")
+        stream = await Stream.open(server.port, path)
+        epoch = (await stream.info("subscribed"))["epoch"]
+        server.publish_locally("orders", [False] * 20)
+        async for block in stream.blocks():
+            if block.id == f"{epoch}:20":
+                assert (block.data, block.comments) == (None, ["ping"])
+                break
+        stream.close()
+        server.publish_locally("orders", [False, True])
+        again = await Stream.open(server.port, path, last_id=stream.last_id)
+        assert (await again.info("recovered"))["recovered"] is True
+        assert (await again.next()).data["seq"] == 22
+
+
+@on_one_loop
+async def test_a_heartbeat_without_a_filter_brings_no_id() -> None:
+    async with run_server(ping_period_sec=0.1) as server:
+        await server.create("orders")
+        plain = await Stream.open(server.port, "/topics/orders/events")
+        await plain.info("subscribed")
+        assert await plain.client.read_upto(b"\n\n") == b": ping\n\n"
+
+
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [
@@ -302,7 +331,39 @@ async def test_a_filter_that_is_wrong_is_refused(parameters: dict[str, str], tex
         assert (await refusal(stream)).startswith(text)
 
 
-# Rights and limits
+# Clients of a topic, rights and limits
+
+
+@on_one_loop
+async def test_a_stream_is_a_client_of_its_topic() -> None:
+    async with run_server() as server:
+        async with server.http.post("/topics", json={"name": "room.1", "presence": True}) as response:
+            assert response.status == 201
+        alice = await Stream.open(server.port, "/topics/room.1/events?client_id=alice")
+        await alice.info("subscribed")
+        bob = await Stream.open(server.port, query("room.*", client_id="bob"))
+        await bob.info("subscribed")
+        assert (await alice.info("joined"))["client_id"] == "bob"
+        present = await server.get("/topics/room.1/presence")
+        assert present["clients"] == [{"client_id": each, "connections": 1} for each in ("alice", "bob")]
+
+
+@on_one_loop
+async def test_the_filters_of_a_token_hold_for_streams() -> None:
+    rights = {"subscribe": ["orders"], "filters": {"orders": "payload.tenant == 'acme'"}}
+    token = make_token(pubsub=rights)
+    async with run_server(jwt_secret=SECRET) as server:
+        await server.create("orders")
+        server.publish_locally("orders", [{"tenant": tenant} for tenant in ("acme", "other")])
+        path = f"/topics/orders/events?token={token}&last_n=10"
+        stream = await Stream.open(server.port, path)
+        await stream.info("subscribed")
+        server.publish_locally("orders", [{"tenant": tenant, "n": 1} for tenant in ("other", "acme")])
+        assert await stream.payloads(2) == [{"tenant": "acme"}, {"tenant": "acme", "n": 1}]
+        wanted = quote("payload.tenant == 'other' || payload.n == 1")
+        again = await Stream.open(server.port, f"{path}&filter={wanted}", last_id="0:0")
+        await again.info("recovered")
+        assert await again.payloads(1) == [{"tenant": "acme", "n": 1}]
 
 
 @on_one_loop

@@ -9,7 +9,7 @@ import pytest
 from pubsub.core.event import Encoding, StoredEvent
 from pubsub.core.topic import Topic
 from pubsub.protocol.requests import TopicOptions
-from pubsub.sse.encoding import HEARTBEAT, MARKED_EVENTS, TOPIC_EVENTS, info_block, retry_line, topic_key
+from pubsub.sse.encoding import MARKED_EVENTS, TOPIC_EVENTS, heartbeat, info_block, retry_line, topic_key
 from tests.doubles import NoLog
 from tests.streams import Block, read_blocks
 
@@ -54,5 +54,6 @@ def test_other_messages_are_infos() -> None:
 
 
 def test_a_heartbeat_is_a_comment_and_a_time_to_reconnect_a_field_of_the_next_block() -> None:
-    assert read_blocks(HEARTBEAT) == [Block(comments=["ping"])]
+    assert read_blocks(heartbeat()) == [Block(comments=["ping"])]
+    assert read_blocks(heartbeat(b"e:1")) == [Block(comments=["ping"], id="e:1")]
     assert read_blocks(retry_line(1500) + TOPIC_EVENTS.message(b"{}")) == [Block(event="info", retry=1500, data={})]
