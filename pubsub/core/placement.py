@@ -123,10 +123,10 @@ class Placement:
     def move(self, name: str, subscriber: Subscriber, lane: Lane) -> None:
         """Move a member to another lane of its topic. Nothing is lost or repeated, not even during its catch-up."""
         old = subscriber.lanes[name]
-        if old is lane:
-            return
         topic_of(old).flush()
         old.settle()
+        if old is lane:
+            return
         catch_up = old.catch_up_of(subscriber)
         subscriber.lanes[name] = lane
         if catch_up is None:
