@@ -178,7 +178,8 @@ def test_an_event_source_goes_on_after_a_restart(page: Page, site: int, tmp_path
         second = servers.enter_context(run_server(site, *flags))
         publish(page, second, "orders", 3)
         assert received(page, 3) == [1, 2, 3]
-        assert infos(page) == ["subscribed", "draining", "recovered"]
+        first_info, *between, last_info = infos(page)  # it may have tried again while the first one shut down
+        assert (first_info, set(between), last_info) == ("subscribed", {"draining"}, "recovered")
 
 
 def test_an_event_source_that_an_operator_disconnects_stays_away(page: Page, server: ServerProcess) -> None:
