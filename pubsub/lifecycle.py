@@ -192,7 +192,7 @@ async def close_clients(app: web.Application) -> None:
     end = time.monotonic() + settings.shutdown_timeout_sec * 0.9
     app[BROKER].idle.stop()
     await end_publishes(app, within=settings.shutdown_timeout_sec * 0.4)
-    app[BROKER].flush()
+    app[BROKER].settle()
     late = await app[CONNECTIONS].close_all(within=end - time.monotonic(), spread=settings.reconnect_spread_sec)
     if late:
         log.warning("Cut off at shutdown: %(count)d clients that had not taken all they were sent", {"count": late})

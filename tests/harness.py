@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -522,6 +523,26 @@ def environment_of(loop: str, folder: Path) -> dict[str, str]:
         return {}
     (folder / "uvloop.py").write_text("raise ImportError('the test wants the loop of asyncio')")
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(REPOSITORY)])}
+
+
+@contextlib.contextmanager
+def nothing_left(kind: type) -> Iterator[None]:
+    """Check that no further object of ``kind`` is alive at the end, without the collector of cycles.
+
+    In a server the collector is rare: an object that waits for it is as good as lost.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        before = count_alive(kind)
+        yield
+        assert count_alive(kind) == before
+    finally:
+        gc.enable()
+
+
+def count_alive(kind: type) -> int:
+    return sum(type(each) is kind for each in gc.get_objects())
 
 
 def free_port() -> int:

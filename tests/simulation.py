@@ -7,24 +7,37 @@ that runs first, the number of bytes that arrive, the number that a client reads
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from socket import AF_INET
 from typing import Any, ClassVar, cast
 
-from oracle import Broken, Json, Ledger, Record
+from kinds import FILTERS, KINDS, REQUIRED
+from msgspec import Raw
+from oracle import Broken, Json, Ledger, Record, Rights
 
+from pubsub.auth.identity import FilteredIdentity, Identity
+from pubsub.auth.permissions import make_rights
+from pubsub.auth.quotas import Quotas
 from pubsub.core.broker import DEFAULTS, Broker
 from pubsub.core.clock import Clock
+from pubsub.core.event import StoredEvent
+from pubsub.core.journal import StoredTopic
 from pubsub.core.presence import AWAY
+from pubsub.core.topic import Topic
+from pubsub.core.topic_rules import TopicRules
 from pubsub.journals.memory import MemoryJournal
-from pubsub.protocol.errors import Failure
+from pubsub.protocol.answers import TopicRule
+from pubsub.protocol.errors import Failure, Unauthorized
 from pubsub.protocol.frames import FIN_TEXT
-from pubsub.protocol.requests import TopicOptions
+from pubsub.protocol.patterns import covers
+from pubsub.protocol.requests import Message, Publish, TopicOptions
 from pubsub.websocket.connection import Connection
 from pubsub.websocket.peer import Limits
+from pubsub.websocket.rules import ClientRules
 from pubsub.websocket.services import Services
 from tests.harness import masked_frame, take_frame
 
@@ -190,18 +203,56 @@ class NoSocket:
         raise OSError("there is no kernel behind it")
 
 
+class WatchedBroker(Broker):
+    """A Broker whose record has every message from the step in which it is published."""
+
+    record: Record
+
+    def __init__(self, **options: Any) -> None:
+        self.born: list[str] = []  # the names of new topics
+        super().__init__(**options)
+
+    def add_topic(self, stored: StoredTopic) -> Topic:
+        self.born.append(stored.name)
+        return super().add_topic(stored)
+
+    def deliver(self, topic: Topic, event: StoredEvent) -> None:
+        self._note(topic, event)
+        super().deliver(topic, event)
+
+    def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+        for event in events:
+            self._note(topic, event)
+        super().deliver_all(topic, events)
+
+    def _note(self, topic: Topic, event: StoredEvent) -> None:
+        self.record.note(topic.name, topic.epoch, event.seq, json.loads(event.text)["message"])
+
+
 class Parts:
     """The parts of a server, without a socket."""
 
-    def __init__(self, random: Random, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+    def __init__(
+        self,
+        random: Random,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        *,
+        rights: Sequence[Rights] = (),
+        rules: Sequence[TopicRule] = (),
+        max_filters: int = 256,
+    ) -> None:
+        self._random = random
+        self._rights = rights
         self.loop = Loop(random)
         clock = Clock(lambda: 0, self.loop.time)
         epochs = iter(range(1_000_000))
-        self.broker = Broker(
+        self.broker = WatchedBroker(
             defer=self.loop.call_soon,
             clock=clock,
             memory=MemoryJournal(clock, lambda: f"e{next(epochs)}"),
             ring_size=RING,
+            max_filters=max_filters,
+            rules=TopicRules(rules),
             call_later=self.loop.call_later,
         )
         limits = Limits(
@@ -212,12 +263,33 @@ class Parts:
             max_message_bytes=max_message_bytes,
             queue_size=QUEUE,
         )
-        self.services = Services(self.broker, limits, clock, cast(asyncio.AbstractEventLoop, self.loop))
+        quotas = Quotas(in_all=0, per_client=0)
+        client_rules = ClientRules(self._identify, None, quotas, 0) if rights else None
+        self.services = Services(
+            self.broker, limits, clock, cast(asyncio.AbstractEventLoop, self.loop), rules=client_rules, quotas=quotas
+        )
 
-    def connect(self, client_id: str) -> Transport:
+    def connect(self, client_id: str, rights: int | None = None) -> Transport:
         transport = Transport(self.loop)
-        Connection(transport, self.services, client_id=client_id, named=True).open()
+        identity = None if rights is None else self._identity(client_id, rights)
+        Connection(transport, self.services, client_id=client_id, named=True, identity=identity).open()
         return transport
+
+    def _identify(self, token: str, answer: Callable[[Identity | Unauthorized], None]) -> None:
+        """Accept the token of a client: its name, and the number of its rights."""
+        client_id, number = token.split("/")
+        identity = self._identity(client_id, int(number))
+        if self._random.random() < 0.5:
+            answer(identity)
+        else:
+            self.loop.call_soon(answer, identity)
+
+    def _identity(self, client_id: str, number: int) -> Identity:
+        rights = self._rights[number]
+        subscribes, publishes = make_rights(rights.patterns), make_rights((">",))
+        if not rights.filters:
+            return Identity(client_id=client_id, subscribes=subscribes, publishes=publishes)
+        return FilteredIdentity(client_id=client_id, subscribes=subscribes, publishes=publishes, filters=rights.filters)
 
 
 class Frames:
@@ -238,19 +310,29 @@ class Frames:
 class Client:
     """A client that sends and receives in pieces; its ledger checks every message."""
 
-    def __init__(self, parts: Parts, record: Record, name: str) -> None:
+    def __init__(self, parts: Parts, ledger: Ledger, name: str, rights: int | None = None) -> None:
         self.name = name
-        self.transport = parts.connect(name)
-        self.ledger = Ledger(record, tolerant=True, ring=RING)
+        self.transport = parts.connect(name, rights)
+        self.ledger = ledger
         self._frames = Frames()
         self._unsent = bytearray()
         self._asked = 0
 
     def ask(self, **request: Any) -> None:
         self._asked += 1
-        request = request | {"client_id": "c", "request_id": f"r{self._asked}"}
+        request = request | {"client_id": self.name, "request_id": f"r{self._asked}"}
         self.ledger.ask(request)
         self._unsent += masked_frame(FIN_TEXT, json.dumps(request).encode())
+
+    def renew(self, number: int) -> None:
+        """Send a token with other rights."""
+        self.ledger.renew_rights(RIGHTS[number])
+        self.ask(type="auth", token=f"{self.name}/{number}")
+
+    @property
+    def is_at_rest(self) -> bool:
+        """True if nothing is in flight, once the loop has nothing to do."""
+        return self.is_served and not self.transport.get_write_buffer_size()
 
     @property
     def is_served(self) -> bool:
@@ -272,17 +354,41 @@ class Client:
                 assert message["type"] != "info" or message.get("client_id") != self.name, "it was told of itself"
 
 
-class World:
-    """Random actions of clients and topics, by a seed. Raises Broken or AssertionError if an invariant is broken."""
+RIGHTS = (
+    Rights(),
+    Rights((">",), ((">", "payload.kind != 1"),)),
+    Rights(("a.*", "b"), (("a.*", "payload.kind < 2"), ("a.b", "payload.kind != 1"))),
+    Rights(("a", "a.>"), (("*.c", "payload.kind < 2"),)),
+)
+assert {text for rights in RIGHTS for _, text in rights.filters} == set(REQUIRED)
+RULES = (
+    TopicRule(pattern="a.c", create=True, delete_idle_sec=1.0),
+    TopicRule(pattern="c", create=True),
+)
 
-    TOPICS = ("a", "b", "c")
-    OPTIONS: ClassVar = {"c": TopicOptions(presence=True)}
+
+class World:
+    """Random actions of clients and topics, by a seed. Raises Broken or AssertionError if an invariant is broken.
+
+    Every second seed is a plain world: topics by name. The others have patterns, filters, rights and rules too.
+    """
+
+    OPTIONS: ClassVar = {"c": TopicOptions(presence=True), "a.b": TopicOptions(presence=True)}
     NAMES = 5  # clients: some connections are of the same one, and some clients reconnect
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
-        self.parts = Parts(self._random)
-        self.record = Record()
+        self._plain = seed % 2 == 0
+        self._topics = ("a", "b", "c") if self._plain else ("a", "b", "c", "a.b", "a.c")
+        self._names = self._topics if self._plain else (*self._topics, "a.*", "a.>", "*.b", "*", ">")
+        self._limited = not self._plain and seed % 8 == 1
+        if self._plain:
+            self.parts = Parts(self._random)
+        else:
+            guarded = RIGHTS if seed % 4 == 3 else ()
+            self.parts = Parts(self._random, rights=guarded, rules=RULES, max_filters=3 if self._limited else 256)
+        self._guarded = seed % 4 == 3
+        self.record = self.parts.broker.record = Record()
         self.clients: list[Client] = []
         self._born = 0
         self._published = 0
@@ -294,11 +400,14 @@ class World:
             (self._make_or_delete, 3),
             (lambda: self.parts.loop.pass_time(self._random.choice([0.05, 0.5, 5])), 2),
         ]
+        if not self._plain:
+            self._steps += [(self._publish_by_rest, 3), (self._purge, 1), (self._rest, 1)]
 
     def live(self, steps: int) -> None:
         actions, weights = zip(*self._steps, strict=True)
         for action in self._random.choices(actions, weights, k=steps):
             action()
+            self._notice_births()
 
     def settle(self) -> None:
         """Send and receive everything that is in flight; then every ledger must be complete."""
@@ -306,12 +415,15 @@ class World:
             self.parts.loop.run_out()
             for client in self.clients:
                 client.send(1 << 20)
+                self._notice_births()
                 client.take(1 << 20)
             self.parts.loop.run_out()
-            if all(client.is_served and not client.transport.get_write_buffer_size() for client in self.clients):
+            if all(client.is_at_rest for client in self.clients):
                 break
         else:
             raise Broken("a client is never answered")
+        for client in self.clients:
+            client.ledger.settle_rights()
         self._check_all()
 
     def end(self) -> None:
@@ -319,31 +431,45 @@ class World:
         for client in self.clients:
             client.transport.vanish()
         self.parts.loop.run_out()
-        assert len(self.parts.services.connections) == 0
-        assert not self.parts.services.timers.blocked
-        assert self.parts.broker.subscriber_count == 0
         for _ in range(2):
             self.parts.loop.pass_time(2 * AWAY)
             self.parts.loop.run_out()
-        assert not self.parts.broker._presence._topics
-        assert [topic.subscribers for topic in self.parts.broker.topics] == [0] * self.parts.broker.topic_count
+        broker = self.parts.broker
+        assert not broker._presence._topics
+        assert len(self.parts.services.connections) == 0
+        assert not self.parts.services.timers.blocked
+        assert broker.subscriber_count == 0
+        assert [topic.lanes for topic in broker.topics] == [()] * broker.topic_count
+        memberships = broker._memberships
+        assert memberships._placement.index._root.is_empty
+        assert not (memberships._beginning)
+        assert not (memberships._ending)
+        assert not (memberships._new)
 
     def _check_all(self) -> None:
-        for topic in self.parts.broker.topics:
-            subscribed = [client.ledger for client in self.clients if topic.name in client.ledger.subscriptions]
-            assert topic.subscribers == len(subscribed)
-            for ledger in subscribed:
-                subscription = ledger.subscriptions[topic.name]
-                assert (subscription.epoch, subscription.next_seq) == (topic.epoch, topic.seq + 1)
+        topics = {topic.name: topic for topic in self.parts.broker.topics}
+        for topic in topics.values():
+            ledgers = [client.ledger for client in self.clients if topic.name in client.ledger.topics]
+            assert topic.subscribers == len(ledgers), topic.name
+            for ledger in ledgers:
+                assert ledger.topics[topic.name].epoch == topic.epoch
+                assert ledger.is_complete(topic.name), topic.name
+                assert not self._plain or ledger.topics[topic.name].next_seq == topic.seq + 1
             if topic.options.presence:
                 self._check_presence(topic.name)
-        gone = {name for client in self.clients for name in client.ledger.subscriptions}
-        assert gone <= {topic.name for topic in self.parts.broker.topics}
+        for client in self.clients:
+            self._check_reached(client.ledger, set(topics))
+        assert self.parts.broker.subscriber_count == sum(bool(each.ledger.subscriptions) for each in self.clients)
 
     def _check_presence(self, topic: str) -> None:
-        connections = Counter(client.name for client in self.clients if topic in client.ledger.subscriptions)
+        connections = Counter(client.name for client in self.clients if topic in client.ledger.topics)
         present = {each.client_id: each.connections for each in self.parts.broker.presence(topic).clients}
         assert {name: count for name, count in present.items() if count} == connections
+
+    def _check_reached(self, ledger: Ledger, topics: set[str]) -> None:
+        reached = {topic for topic in topics if ledger.reaches(topic)}
+        assert ledger.topics.keys() == reached or (self._limited and ledger.topics.keys() < reached)
+        assert {name for name in ledger.subscriptions if name in self._topics} <= ledger.topics.keys()
 
     def _client(self) -> Client | None:
         return self._random.choice(self.clients) if self.clients else None
@@ -351,25 +477,75 @@ class World:
     def _ask(self) -> None:
         if (client := self._client()) is None:
             return
-        topic = self._random.choice(self.TOPICS)
-        match self._random.randrange(10):
+        topic, name = self._random.choice(self._topics), self._random.choice(self._names)
+        match self._random.randrange(11):
             case 0 | 1:
-                client.ask(type="subscribe", topic=topic, last_n=self._random.choice([0, 0, 3, 20]))
+                client.ask(type="subscribe", topic=name, last_n=self._random.choice([0, 0, 3, 20]), **self._filter())
             case 2:
-                client.ask(type="unsubscribe", topic=topic)
+                client.ask(type="unsubscribe", topic=name)
             case 3:
                 client.ask(type=self._random.choice(["ping", "nonsense", "presence"]), topic=topic)
             case 4:
-                client.ask(type="history", topic=topic, last_n=3)
+                client.ask(type="history", topic=topic, last_n=3, **self._filter())
+            case 5:
+                self._resume_or_renew(client, name)
             case _:
                 for _ in range(self._random.choice([1, 1, 5])):
                     self._publish(client, topic)
 
+    def _filter(self) -> Json:
+        return {} if self._plain else self._random.choice(FILTERS)
+
+    def _resume_or_renew(self, client: Client, name: str) -> None:
+        if self._plain:
+            client.ask(type="ping")
+        elif self._guarded and self._random.random() < 0.5:
+            client.renew(self._random.randrange(len(RIGHTS)))
+        else:
+            positions = {
+                topic.name: {
+                    "epoch": self._random.choice([topic.epoch, topic.epoch, "other"]),
+                    "seq": max(0, topic.seq - self._random.choice([0, 2, 12])),
+                }
+                for topic in self.parts.broker.topics
+                if covers(name, topic.name)
+            }
+            client.ask(type="subscribe", topic=name, resume=positions, **self._filter())
+
     def _publish(self, client: Client, topic: str) -> None:
+        options = {}
+        if not self._plain and self._random.random() < 0.2:
+            seqs = [each.seq for each in self.parts.broker.topics if each.name == topic]
+            options["expect_seq"] = max(0, sum(seqs) + self._random.choice([0, 0, 1, -1]))
+        client.ask(type="publish", topic=topic, message=self._new_message(), **options)
+
+    def _new_message(self) -> Json:
         self._published += 1
         message_id = f"{self._published:08x}-0000-4000-8000-000000000000"
         padding = "x" * self._random.choice([0, 100, 1000])
-        client.ask(type="publish", topic=topic, message={"id": message_id, "payload": padding})
+        payload = padding if self._plain else {"kind": self._random.choice(KINDS), "padding": padding}
+        return {"id": message_id, "payload": payload}
+
+    def _publish_by_rest(self) -> None:
+        messages = [self._new_message() for _ in range(self._random.choice([1, 3, 12]))]
+        topic = self._random.choice(self._topics)
+        requests = [
+            Publish(topic=topic, message=Message(each["id"], Raw(json.dumps(each["payload"]).encode())))
+            for each in messages
+        ]
+        with contextlib.suppress(Failure):
+            self.parts.broker.publish_all(topic, requests, "", lambda outcome: None)
+
+    def _purge(self) -> None:
+        for topic in self.parts.broker.topics[:1]:
+            self.parts.broker.purge(topic.name, lambda count: None)
+
+    def _rest(self) -> None:
+        """Let the loop come to rest. Clients with nothing in flight have only the rights of their newest token then."""
+        self.parts.loop.run_out()
+        for client in self.clients:
+            if client.is_at_rest:
+                client.ledger.settle_rights()
 
     def _move_bytes(self) -> None:
         if (client := self._client()) is not None:
@@ -383,14 +559,25 @@ class World:
             client.transport.vanish()
         elif len(self.clients) < 6:
             self._born += 1
-            self.clients.append(Client(self.parts, self.record, f"client-{self._born % self.NAMES}"))
+            rights = self._random.randrange(len(RIGHTS)) if self._guarded else None
+            ledger = Ledger(
+                self.record,
+                tolerant=True,
+                ring=RING if self._plain else None,  # the others purge their topics
+                rights=None if rights is None else RIGHTS[rights],
+            )
+            self.clients.append(Client(self.parts, ledger, f"client-{self._born % self.NAMES}", rights))
 
     def _make_or_delete(self) -> None:
-        topic = self._random.choice(self.TOPICS)
+        topic = self._random.choice(self._topics)
         try:
             self.parts.broker.create_topic(topic, self.OPTIONS.get(topic, DEFAULTS))
         except Failure:
             if self._random.random() < 0.3:
                 self.parts.broker.delete_topic(topic)
-                for client in self.clients:
-                    client.ledger.renew(topic)
+
+    def _notice_births(self) -> None:
+        for topic in self.parts.broker.born:
+            for client in self.clients:
+                client.ledger.renew(topic)
+        self.parts.broker.born.clear()

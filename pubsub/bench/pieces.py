@@ -4,14 +4,45 @@ All subscribers of a topic get the same bytes, in pieces of any size. The pieces
 and only compared for the others: 0.1 µs a delivery instead of 3. Otherwise the client would measure itself.
 """
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
 
+from pubsub.bench.event_stream import read_block
 from pubsub.client.frames import FIN_TEXT, FrameBounds, ServerFault, read_frame
-from pubsub.client.replies import Event, Reply, decode
+from pubsub.client.replies import Error, Event, Info, Reply, decode
 
 CACHE_BYTES: Final = 16 * 2**20  # a subscriber that lags by more decodes its events itself
+
+
+class Unit(NamedTuple):
+    """A decoded event within received bytes, and the position behind it."""
+
+    event: Event
+    end: int
+
+
+ReadEvent = Callable[[bytes, int], Unit | None]
+"""A function that decodes the event at a position; None if there is something else, or a part only."""
+
+
+def read_framed_event(received: bytes, position: int) -> Unit | None:
+    """Decode the event in the text frame at ``position``."""
+    frame = read_frame(received, position)
+    if frame is None or frame.first != FIN_TEXT:
+        return None
+    event = read_reply(received, frame)
+    return Unit(event, frame.end) if isinstance(event, Event) else None
+
+
+def read_streamed_event(received: bytes, position: int) -> Unit | None:
+    """Decode the event in the block of a stream at ``position``."""
+    block = read_block(received, position)
+    if block is None or not block.data or not block.is_event:
+        return None
+    event = decode(block.data.decode(errors="replace"))
+    return Unit(event, block.end) if isinstance(event, Event) else None
 
 
 def read_reply(received: bytes, frame: FrameBounds) -> Reply:
@@ -47,26 +78,23 @@ class Batch(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Consecutive events, in the frames that the server sent."""
+    """Consecutive events, in the bytes that the server sent."""
 
     frames: bytes
     messages: int
     batches: list[Batch]
 
 
-def read_piece(received: bytes, position: int, expected: int) -> Piece | None:
+def read_piece(received: bytes, position: int, expected: int, read_event: ReadEvent) -> Piece | None:
     """Decode consecutive events at ``position``, the first with number ``expected``; None if there is none."""
     end, count, batches = position, 0, [Batch(0, 0)]
-    while (frame := read_frame(received, end)) is not None and frame.first == FIN_TEXT:
-        event = read_reply(received, frame)
-        if not isinstance(event, Event) or event.seq != expected + count:
-            break
-        sent = sent_at(event)
+    while (unit := read_event(received, end)) is not None and unit.event.seq == expected + count:
+        sent = sent_at(unit.event)
         if sent == batches[-1].sent:
             batches[-1] = Batch(sent, batches[-1].messages + 1)
         else:
             batches.append(Batch(sent, 1))
-        end, count = frame.end, count + 1
+        end, count = unit.end, count + 1
     return Piece(received[position:end], count, batches[1:]) if count else None
 
 
@@ -85,3 +113,16 @@ class PieceCache:
         self._bytes += len(piece.frames) - (len(replaced.frames) if replaced else 0)
         while self._bytes > CACHE_BYTES and len(self._pieces) > 1:
             self._bytes -= len(self._pieces.pop(next(iter(self._pieces))).frames)
+
+
+def refuse_failure(reply: Reply) -> None:
+    """Raise ServerFault for any message but a heartbeat."""
+    match reply:
+        case Info(msg="ping"):
+            pass
+        case Error(error=problem):
+            raise ServerFault(f"the server answered {problem.code}: {problem.message}")
+        case Info(msg=message):
+            raise ServerFault(f"the server sent the info {message!r}")
+        case _:
+            raise ServerFault("the server sent a message that no request asked for")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pubsub.bench.plan import Plan
+from pubsub.bench.plan import Plan, Transport
 from pubsub.bench.run import Result, Run, Stage
 from pubsub.client.address import without_password
 from pubsub.client.terminal import discard_output, escape
@@ -69,7 +69,7 @@ def table(plan: Plan, result: Result, *, interrupted: bool) -> str:
     pace = f"{plan.rate:,} messages/s" if plan.rate else f"{plan.window:,} in flight"
     latencies = "   ".join(f"{name} {_milliseconds(each)}" for name, each in result.latencies.items())
     lines = [
-        f"{plan.subscribers:,} subscribers, {pace}, payloads of {plan.size:,} bytes, {result.seconds:.1f} s"
+        f"{_describe_clients(plan)}, {pace}, payloads of {plan.size:,} bytes, {result.seconds:.1f} s"
         + (" (interrupted)" if interrupted else ""),
         f"  publishes   {_per_second(result.acknowledged, result):>12,}/s  {result.acknowledged:>14,} acknowledged",
         f"  deliveries  {_per_second(result.deliveries, result):>12,}/s  {result.deliveries:>14,}",
@@ -86,6 +86,13 @@ def table(plan: Plan, result: Result, *, interrupted: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _describe_clients(plan: Plan) -> str:
+    transport = " over SSE" if plan.transport is Transport.SSE else ""
+    filters = f" with {plan.filters:,} filters that differ in {plan.filters_by}" if plan.filters else ""
+    patterns = f" and {plan.patterns:,} idle patterns" if plan.patterns else ""
+    return f"{plan.subscribers:,} subscribers{transport}{filters}{patterns}"
+
+
 def _milliseconds(nanoseconds: int | None) -> str:
     return "-" if nanoseconds is None else f"{nanoseconds / 1e6:.2f}"
 
@@ -99,6 +106,10 @@ def json_line(plan: Plan, result: Result, *, interrupted: bool) -> str:
         "url": without_password(plan.base),
         "topic": plan.topic,
         "subscribers": plan.subscribers,
+        "transport": plan.transport,
+        "filters": plan.filters,
+        "filters_by": plan.filters_by,
+        "patterns": plan.patterns,
         "rate": plan.rate,
         "window": plan.window,
         "size": plan.size,

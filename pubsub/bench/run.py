@@ -8,14 +8,21 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from pubsub.bench.clients import Publisher, Subscriber, Tally
+from pubsub.bench.clients import Publisher, Tally
 from pubsub.bench.pace import SECOND, Pace, Scheduled, Windowed
-from pubsub.bench.plan import Plan
+from pubsub.bench.plan import Plan, Transport
+from pubsub.bench.subscribers import IdlePatterns, StreamSubscriber, Subscriber, WebSocketSubscriber
 from pubsub.bench.wire import Wire
 from pubsub.client.address import Unreachable, websocket_url
 
 CONNECTORS: Final = 50
 """Clients that connect at the same time: fewer than the accept queue of any server holds."""
+PATTERNS_OF_ONE: Final = 1000
+"""The most idle patterns of one client."""
+SUBSCRIBERS: Final[dict[Transport, type[Subscriber]]] = {
+    Transport.WEBSOCKET: WebSocketSubscriber,
+    Transport.SSE: StreamSubscriber,
+}
 QUIET_SEC: Final = 2.0
 """After this time without any message, the missing ones are lost."""
 SETTLE_SEC: Final = 30.0
@@ -60,6 +67,7 @@ class Run:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.subscribers: list[Subscriber] = []
+        self._idle: list[IdlePatterns] = []
         self.connected = 0
         self.faults: list[str] = []  # those before the run ended: later ones follow from them
         self._tally = Tally(self._fail)
@@ -120,7 +128,8 @@ class Run:
             self._pace.stop()
 
     def close(self) -> None:
-        for each in (self._publisher, *self.subscribers):
+        clients: list[Wire] = [self._publisher, *self._idle, *self.subscribers]
+        for each in clients:
             each.close()
 
     def result(self) -> Result:
@@ -161,7 +170,10 @@ class Run:
         self._refill()
 
     async def _connect_all(self) -> None:
-        await self._open(self._publisher, self._name("publisher"))
+        name = self._name("publisher")
+        await self._publisher.open(websocket_url(self.plan.base, name), self.plan.credentials)
+        for first in range(0, self.plan.patterns, PATTERNS_OF_ONE):
+            await self._hold_patterns(range(first, min(first + PATTERNS_OF_ONE, self.plan.patterns)))
         numbers = iter(range(self.plan.subscribers))
         try:
             async with asyncio.TaskGroup() as group:
@@ -172,19 +184,23 @@ class Run:
 
     async def _connect_each(self, numbers: Iterator[int]) -> None:
         for number in numbers:
-            client_id = self._name(str(number))
-            subscriber = Subscriber(self._tally)
+            plan = self.plan
+            subscriber = SUBSCRIBERS[plan.transport](self._tally)
             self.subscribers.append(subscriber)
-            await self._open(subscriber, client_id)
-            await subscriber.subscribe(self.plan.topic, client_id)
+            name = self._name(str(number))
+            await subscriber.subscribe(plan.base, plan.topic, name, plan.credentials, plan.filter_of(number))
             self.connected += 1
+
+    async def _hold_patterns(self, numbers: range) -> None:
+        client = IdlePatterns(self._tally)
+        self._idle.append(client)
+        name = self._name(f"idle-{numbers.start}")
+        await client.open(websocket_url(self.plan.base, name), self.plan.credentials)
+        await client.subscribe_all([self.plan.pattern(number) for number in numbers], name)
 
     def _name(self, role: str) -> str:
         """Return the client id for a role: that of the token, as a token allows no other."""
         return self.plan.credentials.client_id or f"{self.plan.topic}-{role}"
-
-    async def _open(self, wire: Wire, client_id: str) -> None:
-        await wire.open(websocket_url(self.plan.base, client_id), self.plan.credentials)
 
     async def _unless_over(self, step: Coroutine[None, None, None]) -> None:
         """Await ``step``, or cancel it when the run is over."""

@@ -1,46 +1,42 @@
-"""A WebSocket client that is lighter than aiohttp's: a transport and a handshake, no task and no queue.
+"""A client that is lighter than aiohttp's: a transport and the head of one HTTP request, no task and no queue.
 
-It reads the frames of this project's server, and must never know publish/subscribe.
+It must never know publish/subscribe, nor what follows the head.
 """
 
 import asyncio
-import base64
-import hashlib
-import os
 import re
 from typing import Final, cast
 
 from yarl import URL
 
 from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, connect_error
-from pubsub.client.close_codes import NORMAL_CLOSURE, explain_close, explain_refusal
+from pubsub.client.close_codes import explain_refusal
 from pubsub.client.credentials import Credentials
-from pubsub.client.frames import (
-    FIN_CLOSE,
-    FIN_PING,
-    FIN_PONG,
-    FIN_TEXT,
-    FrameBounds,
-    ServerFault,
-    client_frame,
-    read_frame,
-)
+from pubsub.client.frames import ServerFault
+from pubsub.client.rest import error_of
 
 MAX_HEAD_BYTES: Final = 64 * 2**10
-_RFC_6455_UUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Wire(asyncio.Protocol):
-    """One client. A subclass defines :meth:`take` for text frames and :meth:`fail` for the end of the connection."""
+    """One client. ``STATUS`` is the HTTP status that begins what :meth:`feed` takes."""
+
+    STATUS = 200
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._key = base64.b64encode(os.urandom(16))
-        self._open: asyncio.Future[None] | None = None  # until the handshake is done
-        self._unfinished = b""  # a frame that has begun
+        self._open: asyncio.Future[None] | None = None  # until the head of the answer has come
+        self._unfinished = b""  # a message that has begun
 
-    def take(self, received: bytes, frame: FrameBounds) -> None:
-        """Take a text frame."""
+    def feed(self, received: bytes) -> int:
+        """Take the whole messages in ``received``; return the end of the last. Raises ServerFault."""
+        position = 0
+        while (end := self.take_one(received, position)) > position:
+            position = end
+        return position
+
+    def take_one(self, received: bytes, position: int) -> int:
+        """Take one message of any kind; return its end, or ``position`` if it is not whole. Raises ServerFault."""
         raise NotImplementedError
 
     def fail(self, reason: str) -> None:
@@ -61,11 +57,13 @@ class Wire(asyncio.Protocol):
                 await loop.create_connection(lambda: self, str(url.host), int(url.port or 0), ssl=tls)
                 self.write(self._request(url, credentials))
                 await self._open
+        except asyncio.CancelledError:
+            if self._transport is not None:  # uvloop has closed it, and calls no connection_lost
+                self._transport.abort()
+                self._transport = None
+            raise
         except OSError as error:
             raise Unreachable(connect_error(url, error)) from None
-
-    def send(self, payload: bytes) -> None:
-        self.write(client_frame(FIN_TEXT, payload, os.urandom(4)))
 
     def write(self, sent: bytes) -> None:
         if self._transport is not None:
@@ -74,7 +72,7 @@ class Wire(asyncio.Protocol):
     def close(self) -> None:
         """Close; :meth:`fail` is not called, and nothing more is taken."""
         if self._transport is not None:
-            self.write(client_frame(FIN_CLOSE, NORMAL_CLOSURE.to_bytes(2, "big"), os.urandom(4)))
+            self.write(self.last_words())
             self._transport.close()
             self._transport = None
 
@@ -97,24 +95,6 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(f"the connection was lost{f': {exc}' if exc else ''}")
 
-    def feed(self, received: bytes) -> int:
-        """Take the whole frames in ``received``; return the end of the last."""
-        position = 0
-        while (frame := read_frame(received, position)) is not None:
-            self.take_frame(received, frame)
-            position = frame.end
-        return position
-
-    def take_frame(self, received: bytes, frame: FrameBounds) -> None:
-        payload = received[frame.start : frame.end]
-        if frame.first == FIN_TEXT:
-            self.take(received, frame)
-        elif frame.first == FIN_PING:
-            self.write(client_frame(FIN_PONG, payload, os.urandom(4)))
-        elif frame.first == FIN_CLOSE:
-            code, reason = int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace")
-            raise ServerFault(explain_close(code, reason).reason)
-
     def _end(self, reason: str) -> None:
         if self._transport is None:
             return
@@ -125,33 +105,43 @@ class Wire(asyncio.Protocol):
         elif not self._open.done():
             self._open.set_exception(Unreachable(reason))
 
-    # The handshake
+    # The head
+
+    def head_fields(self) -> str:
+        """Return the fields of the request that this kind of client needs."""
+        raise NotImplementedError
+
+    def check_head(self, head: bytes) -> None:
+        """Raise ServerFault if an answer with the right status is not that of this protocol."""
+        raise NotImplementedError
+
+    def last_words(self) -> bytes:
+        """Return what is sent before the connection is closed."""
+        return b""
 
     def _request(self, url: URL, credentials: Credentials) -> bytes:
         host = url.raw_authority.rpartition("@")[2]
-        head = f"GET {url.raw_path_qs} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in credentials.headers.items())
-        return head.encode() + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + self._key + b"\r\n\r\n"
+        fields = "".join(f"{name}: {value}\r\n" for name, value in credentials.headers.items())
+        return f"GET {url.raw_path_qs} HTTP/1.1\r\nHost: {host}\r\n{self.head_fields()}{fields}\r\n".encode()
 
     def _read_head(self, received: bytes) -> bytes:
-        """End the handshake once its answer is whole; return the bytes behind it."""
+        """End the handshake once the head of the answer is whole; return the bytes behind it."""
         head, end, following = received.partition(b"\r\n\r\n")
         if not end:
             if len(received) > MAX_HEAD_BYTES:
                 raise ServerFault("the server's answer is not HTTP")
             return received
-        self._check(head)
+        self._check_status(head, following)
+        self.check_head(head)
         if self._open is not None and not self._open.done():
             self._open.set_result(None)
         self._open = None
         return following
 
-    def _check(self, head: bytes) -> None:
+    def _check_status(self, head: bytes, body: bytes) -> None:
         status = re.match(rb"HTTP/1\.1 (\d{3})\b", head)
         if status is None:
             raise ServerFault("the server's answer is not HTTP")
-        if status[1] != b"101":
-            raise ServerFault(explain_refusal(int(status[1])).reason)
-        accept = base64.b64encode(hashlib.sha1(self._key + _RFC_6455_UUID, usedforsecurity=False).digest())
-        if not re.search(rb"\r\nsec-websocket-accept: *" + re.escape(accept) + rb" *(\r|\Z)", head, re.IGNORECASE):
-            raise ServerFault("the server's answer is not a WebSocket handshake")
+        if int(status[1]) != self.STATUS:
+            reason = error_of(body)
+            raise ServerFault(explain_refusal(int(status[1])).reason + (f": {reason}" if reason else ""))

@@ -2,6 +2,7 @@
 
 import os
 import ssl
+from collections.abc import Mapping
 from typing import Final
 
 from yarl import URL
@@ -29,6 +30,11 @@ def server_url(text: str) -> URL:
 
 def websocket_url(base: URL, client_id: str) -> URL:
     return (base / "ws").with_query(client_id=client_id)
+
+
+def events_url(base: URL, topic: str, query: Mapping[str, str]) -> URL:
+    """Return the URL of a topic's events as Server-Sent Events."""
+    return (base / "topics" / topic / "events").with_query(query)
 
 
 def without_password(url: URL) -> str:

@@ -12,7 +12,7 @@ from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, connect_error
 from pubsub.client.credentials import Credentials
 from pubsub.protocol.answers import Purged, RuleList, TopicRule
 
-__all__ = ["Refused", "RestClient", "TopicRule", "open_http"]
+__all__ = ["Refused", "RestClient", "TopicRule", "error_of", "open_http"]
 
 Answer = TypeVar("Answer")
 
@@ -85,7 +85,7 @@ class RestClient:
             raise Unreachable(connect_error(url, error)) from None
         if response.status < 300:
             return text
-        raise Refused(response.status, _error_of(text) or response.reason or "no reason given")
+        raise Refused(response.status, error_of(text) or response.reason or "no reason given")
 
 
 def _decode(body: bytes, kind: type[Answer], expected: str) -> Answer:
@@ -95,7 +95,8 @@ def _decode(body: bytes, kind: type[Answer], expected: str) -> Answer:
         raise Unreachable(f"expected {expected}, but the server's answer is none: {error}") from None
 
 
-def _error_of(body: bytes) -> str:
+def error_of(body: bytes) -> str:
+    """Return the text of the server in the body of a refusal; empty if there is none."""
     try:
         return msgspec.json.decode(body, type=_Error).error
     except msgspec.DecodeError:

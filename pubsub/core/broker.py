@@ -259,6 +259,11 @@ class Broker:
         for topic in topics:
             topic.flush()
 
+    def settle(self) -> None:
+        """Deliver all events that wait, also those that wait for the evaluation of filters."""
+        self.flush()
+        self._evaluator.settle()
+
     def _flush_tick(self) -> None:
         """Deliver the events of this tick; of a long list one piece in each tick."""
         self._evaluator.room = ROOM

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from pubsub.core.filters import Matcher
     from pubsub.core.lane import Lane, Subscriber
     from pubsub.core.spans import Span
-    from pubsub.core.subscription import Subscription
+    from pubsub.core.subscription import Grant, Subscription
     from pubsub.core.topic import Topic
 
-    Join = Callable[[Sequence[Subscription]], "Matcher | None"]
+    Join = Callable[[Sequence[Subscription], Grant, str], "Matcher | None"]
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +67,21 @@ class CatchUp:
     """See the module. Meanwhile the subscriber is in the lane as one that arrives.
 
     ``after``: the last ``seq`` that is done. ``spans``: the subscriptions that want the events that follow, if they are
-    not all that lead to the lane. ``join`` makes the filter of subscriptions.
+    not all that lead to the lane. ``join`` makes the filter of subscriptions, by ``grant``, the rights.
     """
 
-    __slots__ = ("_clock", "_join", "_oldest", "_start", "_subscriber", "_told", "_topic", "after", "begun", "lane",
-                 "spans")  # fmt: skip
+    __slots__ = ("_clock", "_grant", "_join", "_oldest", "_start", "_subscriber", "_told", "_topic", "after", "begun",
+                 "lane", "spans")  # fmt: skip
 
     def __init__(
-        self, start: ReplayStart, lane: Lane, subscriber: Subscriber, clock: Clock, join: Join, spans: list[Span]
+        self,
+        start: ReplayStart,
+        lane: Lane,
+        subscriber: Subscriber,
+        clock: Clock,
+        grant: Grant,
+        join: Join,
+        spans: list[Span],
     ) -> None:
         self.lane = lane
         self.after = start.after
@@ -86,6 +93,7 @@ class CatchUp:
         self._told = start.told
         self._subscriber = subscriber
         self._clock = clock
+        self._grant = grant
         self._join = join
 
     @property
@@ -109,7 +117,7 @@ class CatchUp:
             return
         if topic.oldest > self._oldest:
             self._told = self.known
-        if self._subscriber.lagging:
+        if self._subscriber.lagging or not self._grant.may_subscribe(topic.name):  # the review of its rights comes
             self._wait()
             return
         self._end_spans()
@@ -135,7 +143,7 @@ class CatchUp:
 
     @property
     def _filter(self) -> Matcher | None:
-        return self._join(self.spans[0].wanted) if self.spans else self.lane.matcher
+        return self._join(self.spans[0].wanted, self._grant, self._topic.name) if self.spans else self.lane.matcher
 
     @property
     def _page(self) -> int:

@@ -103,6 +103,11 @@ class Evaluator:
             self.busy = True
             self._busy_changed()
 
+    def settle(self) -> None:
+        """Evaluate all that waits."""
+        for lane, _ in list(self._queue):
+            lane.settle()
+
     def call_when_idle(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once little waits: at once, or later."""
         if self.busy:

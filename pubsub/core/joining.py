@@ -104,8 +104,11 @@ class Joining:
 
     def advance(self) -> None:
         """Send what is to be replayed, and what has appeared since the answer, in turns if there is much."""
-        self._memberships.end_joining(self._subscriber)
-        self._advance_some([each.catch_up for each in self.topics if each.catch_up is not None])
+        self._memberships.end_joining(self._subscriber, self)
+        catch_ups = [each.catch_up for each in self.topics if each.catch_up is not None]
+        for catch_up in catch_ups:  # the client knows of all, also of those whose turn comes later
+            catch_up.begun = True
+        self._advance_some(catch_ups)
         self._let_in(list(self._waiting))
         self._waiting.clear()
 
@@ -172,7 +175,7 @@ class Joining:
         if not self.asked.subscription.is_pattern:
             self._answer(failure)
             return
-        self._memberships.end_joining(self._subscriber)
+        self._memberships.end_joining(self._subscriber, self)
         name, end = self.asked.subscription.name, partial(self._end_failed, failure)
         self._memberships.withdraw(name, self._subscriber, end, self._replaced)
 

@@ -97,9 +97,10 @@ class Memberships:
         self._add(asked.subscription, book, subscriber)
         return replaced
 
-    def end_joining(self, subscriber: Subscriber) -> None:
+    def end_joining(self, subscriber: Subscriber, joining: Beginning) -> None:
         """All topics of the new subscription are entered, and the client knows of it."""
-        self._beginning.pop(subscriber, None)
+        if self._beginning.get(subscriber) is joining:
+            del self._beginning[subscriber]
 
     def let_in(self, subscriber: Subscriber, topic: Topic) -> None:
         """Let a subscriber into a topic that appeared while it subscribed to a pattern."""
@@ -165,9 +166,9 @@ class Memberships:
             if subscription.is_pattern:
                 self._placement.index.remove(subscriber, name)
                 reached = [topic for topic in subscriber.lanes if covers(name, topic)]
-            if earlier is not None:
-                self._add(earlier, book, subscriber)
         self._recount(subscriber, before)
+        if earlier is not None and book is not None and not book.closed:
+            self._add(earlier, book, subscriber)
         self._place_all(name, reached, subscriber, done)
 
     def _place_all(self, ended: str, names: list[str], subscriber: Subscriber, done: Callable[[], None]) -> None:
@@ -182,23 +183,27 @@ class Memberships:
         else:
             done()
 
-    def is_reached(self, name: str, subscriber: Subscriber) -> bool:
-        """True if a subscription of a subscriber with a book reaches a topic."""
-        return bool(self._placement.reaching(name, subscriber))
-
-    def place(self, name: str, subscriber: Subscriber) -> bool:
-        """Put a member where its changed subscriptions and rights lead. False if it has left the topic."""
-        topic = topic_of(subscriber.lanes[name])
-        try:
-            return self._placement.place(name, subscriber)
-        except LimitExceeded:
-            before = subscriber.subscription_count
+    def place(self, name: str, subscriber: Subscriber) -> None:
+        """Put a member where its changed subscriptions and rights lead. It is told if rights or a limit end that."""
+        book, topic = subscriber.book, topic_of(subscriber.lanes[name])
+        assert book is not None, "others have one subscription for each topic"
+        reaching = self._placement.reaching(name, subscriber)
+        if not reaching:
             self._placement.end_lane(name, subscriber)
-            if subscriber.book is not None:
-                subscriber.book.subscriptions.pop(name, None)
-            self._recount(subscriber, before)
-            self.tell_unsubscribed(topic, subscriber, name, "limit")
-            return False
+        elif not book.grant.may_subscribe(name):
+            self._expel(topic, subscriber, book, "forbidden")
+        else:
+            try:
+                self._placement.place(topic, subscriber, reaching, book.grant)
+            except LimitExceeded:
+                self._expel(topic, subscriber, book, "limit")
+
+    def _expel(self, topic: Topic, subscriber: Subscriber, book: Book, reason: str) -> None:
+        before = subscriber.subscription_count
+        self._placement.end_lane(topic.name, subscriber)
+        book.subscriptions.pop(topic.name, None)
+        self._recount(subscriber, before)
+        self.tell_unsubscribed(topic, subscriber, topic.name, reason)
 
     def tell_unsubscribed(self, topic: Topic | None, subscriber: Subscriber, name: str, reason: str) -> None:
         """Tell a subscriber that it gets no more of a topic or pattern, after the topic's events that wait."""

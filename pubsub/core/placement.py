@@ -7,7 +7,6 @@ The lane lets an event through that matches all filters of the rights, and the f
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pubsub.core.catchup import CatchUp, ReplayStart
@@ -90,8 +89,7 @@ class Placement:
         old = subscriber.lanes.get(name, lane)
         old.settle()
         running = old.catch_up_of(subscriber)
-        join = partial(self.join_filters, grant=grant, name=name)
-        catch_up = CatchUp(start, lane, subscriber, self._clock, join, list(spans))
+        catch_up = CatchUp(start, lane, subscriber, self._clock, grant, self.join_filters, list(spans))
         catch_up.begun = name in subscriber.lanes and (running is None or running.begun)
         subscriber.lanes[name] = lane
         lane.arrive(subscriber, catch_up)
@@ -125,10 +123,10 @@ class Placement:
     def move(self, name: str, subscriber: Subscriber, lane: Lane) -> None:
         """Move a member to another lane of its topic. Nothing is lost or repeated, not even during its catch-up."""
         old = subscriber.lanes[name]
-        if old is lane:
-            return
         topic_of(old).flush()
         old.settle()
+        if old is lane:
+            return
         catch_up = old.catch_up_of(subscriber)
         subscriber.lanes[name] = lane
         if catch_up is None:
@@ -138,21 +136,11 @@ class Placement:
             lane.arrive(subscriber, catch_up)
         _leave(old, subscriber)
 
-    def place(self, name: str, subscriber: Subscriber) -> bool:
-        """Move a member to where its changed subscriptions and rights lead. False if it has left the topic.
-
-        Raises LimitExceeded.
-        """
-        book = subscriber.book
-        assert book is not None, "others have one subscription for each topic"
-        reaching = self.reaching(name, subscriber)
-        if not reaching or not book.grant.may_subscribe(name):
-            self.end_lane(name, subscriber)
-            return False
-        old = subscriber.lanes[name]
-        matcher = self.join_filters(reaching, book.grant, name)
-        self.move(name, subscriber, self.find_lane(topic_of(old), subscriber.encoding, matcher, old))
-        return True
+    def place(self, topic: Topic, subscriber: Subscriber, reaching: Sequence[Subscription], grant: Grant) -> None:
+        """Move a member to where its subscriptions and rights lead. Raises LimitExceeded."""
+        old = subscriber.lanes[topic.name]
+        matcher = self.join_filters(reaching, grant, topic.name)
+        self.move(topic.name, subscriber, self.find_lane(topic_of(old), subscriber.encoding, matcher, old))
 
     def end_lane(self, name: str, subscriber: Subscriber) -> None:
         """End a membership after the topic's last event."""

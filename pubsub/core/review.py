@@ -45,10 +45,7 @@ class Review:
             if not subscriber.is_subscribed(name):
                 continue
             if not self._allows(name):
-                lane = subscriber.lanes.get(name)
-                topic = None if lane is None else topic_of(lane)
-                tell = partial(self._memberships.tell_unsubscribed, topic, subscriber, name, "forbidden")
-                self._memberships.withdraw(name, subscriber, tell)
+                self._forbid(name)
             elif subscriber.book is None and self._grant.filters_for(name):
                 subscriber.book = Book(self._grant, subscriber.subscriptions)
         if rest := names[REVIEWED:]:
@@ -56,17 +53,25 @@ class Review:
         elif subscriber.book is not None:
             self._place(list(subscriber.lanes))
 
+    def _forbid(self, name: str) -> None:
+        """End a subscription, and tell the client."""
+        subscriber, memberships = self._subscriber, self._memberships
+        lane = subscriber.lanes.get(name)
+        if lane is not None and subscriber.book is not None:
+            memberships.place(name, subscriber)  # it ends all that lead to this topic
+            return
+        topic = None if lane is None else topic_of(lane)
+        tell = partial(memberships.tell_unsubscribed, topic, subscriber, name, "forbidden")
+        memberships.withdraw(name, subscriber, tell)
+
     def _allows(self, name: str) -> bool:
         return self._grant.may_subscribe_some(name) if has_wildcard(name) else self._grant.may_subscribe(name)
 
     def _place(self, names: list[str]) -> None:
         subscriber = self._subscriber
         for name in names[:REVIEWED]:
-            lane = subscriber.lanes.get(name)
-            if lane is None or not self._memberships.is_reached(name, subscriber):
-                continue  # its subscription was withdrawn as a whole
-            if not self._memberships.place(name, subscriber) and not self._grant.may_subscribe(name):
-                self._memberships.tell_unsubscribed(topic_of(lane), subscriber, name, "forbidden")
+            if name in subscriber.lanes:
+                self._memberships.place(name, subscriber)
         if rest := names[REVIEWED:]:
             self._later(partial(self._place, rest))
         else:

@@ -169,20 +169,21 @@ class Session(SessionPublisher):
     ) -> None:
         """``ask`` for something that may come later, and serve no other message before ``then`` is done.
 
-        A late answer waits until the client has taken its queue: otherwise it could come before older events.
+        The answer waits until the client has taken its queue: otherwise it could come before older events. The last of
+        them are often delivered by what was asked for, and may fill the socket.
         """
-        paused = answered = False
+        paused = finished = False
 
         def answer(found: Found | Failure) -> None:
-            nonlocal answered
-            answered = True
-            if paused:
+            nonlocal finished
+            if paused or self._subscriber.lagging:
                 self._subscriber.call_when_ready(lambda: self._end_wait(found, then, request_id))
             else:
+                finished = True
                 self._finish(found, then)
 
         ask(answer)
-        if not answered:
+        if not finished:
             paused = True
             self._replies.pause(PauseReason.ANSWER)
 

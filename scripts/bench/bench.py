@@ -2,6 +2,7 @@
 
     python scripts/bench/bench.py                         this server, the usual Python design and the floor
     python scripts/bench/bench.py --quick                 a few figures of the first two, in a minute
+    python scripts/bench/bench.py --against main         this server, and the one of a commit
     python scripts/bench/bench.py --peers all --markdown table.md --json run.json --plots plots
 
 Peers take turns within each round, so that a change in the machine's speed affects all of them. The exit status is 1 if
@@ -16,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import machine
-from catalog import PEERS, ROOT, Launch, Peer
-from cells import Bench, Cell, curve_cells, flood_cells, full_cells, quick_cells, take_sample
-from install import HERE, Cache, Missing
+from catalog import PEERS, ROOT, Launch, Peer, peers_before
+from cells import Bench, Cell, curve_cells, flood_cells, full_cells, plain_and_feature_cells, quick_cells, take_sample
+from install import HERE, Cache, Missing, commit_of
 from processes import Failed
 from report import markdown, write_into, write_plots
 from results import Results
@@ -102,6 +103,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="measure a few figures in a minute")
     parser.add_argument("--curves", action="store_true", help="measure the cost of idle topics and subscribers instead")
     parser.add_argument("--flood", action="store_true", help="measure a flood of bad tokens instead: --peers guarded")
+    parser.add_argument("--features", action="store_true", help="measure patterns, filters and streams instead")
+    parser.add_argument("--against", type=commit_named, metavar="REV", help="measure a commit too, instead of peers")
     parser.add_argument("--peers", type=peers_named, help=f"all, or their names: {DEFAULT_PEERS}; quick: {QUICK_PEERS}")
     parser.add_argument("--cells", default="", help="run only cells whose name has one of these words, as fanout,10000")
     parser.add_argument("--rounds", type=int, default=3, help="samples of each peer in each cell: %(default)s")
@@ -120,13 +123,15 @@ def read_options() -> argparse.Namespace:
         help="folder for compiled and downloaded programs",
     )
     options = parser.parse_args()
+    if options.against:
+        options.peers = peers_before(options.against)
     options.peers = options.peers or peers_named(QUICK_PEERS if options.quick else DEFAULT_PEERS)
     options.cells = chosen_cells(options)
     return options
 
 
 def chosen_cells(options: argparse.Namespace) -> list[Cell]:
-    choices = ((options.curves, curve_cells), (options.flood, flood_cells))
+    choices = ((options.curves, curve_cells), (options.flood, flood_cells), (options.features, plain_and_feature_cells))
     if options.quick:
         cells = quick_cells()
     else:
@@ -143,6 +148,13 @@ def peers_named(names: str) -> list[Peer]:
     if unknown:
         raise argparse.ArgumentTypeError(f"{unknown[0]} is not one of {', '.join(known)}")
     return [known[name] for name in names.split(",")]
+
+
+def commit_named(revision: str) -> str:
+    try:
+        return commit_of(ROOT, revision)
+    except Missing as reason:
+        raise argparse.ArgumentTypeError(f"{revision} is not a commit: {reason}") from None
 
 
 def cores_of(text: str) -> tuple[int, int]:

@@ -14,8 +14,11 @@ ALONE = "alone"
 """The dialect of a program that is not a server: it gets the cell's window and seconds, and measures itself."""
 
 IN_MEMORY = frozenset({"fanout", "latency", "publish", "connect", "topics", "idle", "flood"})
+FEATURES = frozenset({"beside", "filters"})
+STREAMS = frozenset({"streams", "idle streams"})
 ON_DISK = frozenset({"durable"})
-"""Groups of cells: for peers that keep messages only in memory, and for peers that acknowledge messages on disk."""
+"""Groups of cells: for peers that keep messages only in memory, for this server alone, for peers with Server-Sent
+Events, and for peers that acknowledge messages on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,25 @@ class Peer:
 def ours(_cache: Cache) -> Launch:
     command = (sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", PORT)
     return Launch(command, environment={"PYTHONPATH": str(ROOT), "DATA_DIR": "data"})
+
+
+BEFORE = frozenset({"before", "before-durable"})
+
+
+def peers_before(commit: str) -> list["Peer"]:
+    """Return this server, and the one of a commit: the same interpreter and packages run both."""
+
+    def before(cache: Cache) -> Launch:
+        launch = ours(cache)
+        folder = cache.revision(ROOT, commit)
+        return replace(launch, environment={**launch.environment, "PYTHONPATH": str(folder)})
+
+    title = f"this server at {commit[:12]}"
+    return [
+        *(peer for peer in PEERS if peer.prepare is ours),
+        Peer("before", title, "pubsub", before, IN_MEMORY | FEATURES | STREAMS),
+        Peer("before-durable", f"{title}; a durable topic", "durable", before, ON_DISK),
+    ]
 
 
 SECRET = "a secret for nothing but measurements"
@@ -173,6 +195,9 @@ http {{
     server {{
         listen 127.0.0.1:{PORT} backlog=4096;
         location /sub {{ nchan_subscriber websocket; nchan_channel_id bench; nchan_subscriber_first_message newest; }}
+        location /events {{
+            nchan_subscriber eventsource; nchan_channel_id bench; nchan_subscriber_first_message newest;
+        }}
         location /pub {{ nchan_publisher websocket; nchan_channel_id bench; nchan_message_buffer_length 1000; }}
     }}
 }}
@@ -190,13 +215,13 @@ def nchan(cache: Cache) -> Launch:
 
 
 PEERS = (
-    Peer("ours", "this server; a topic in memory", "pubsub", ours, IN_MEMORY | ON_DISK),
+    Peer("ours", "this server; a topic in memory", "pubsub", ours, IN_MEMORY | FEATURES | STREAMS | ON_DISK),
     Peer("guarded", "this server with tokens, permissions, rates and quotas", "pubsub", ours_guarded),
     Peer("floor", "a minimal loop in C that only writes the same bytes to the same sockets", "pubsub", floor),
     Peer("socketify", "uWebSockets (C++) from Python; no JSON", "raw", python_script("socketify_broadcast.py")),
     Peer("redis", "Redis pub/sub (C); no WebSocket, no JSON", "redis", redis),
     Peer("nats", "nats-server (Go) over WebSocket; no JSON, acknowledges only in the publish cells", "nats", nats),
-    Peer("nchan", "nginx with Nchan (C); no JSON", "nchan", nchan),
+    Peer("nchan", "nginx with Nchan (C); no JSON", "nchan", nchan, IN_MEMORY | STREAMS),
     Peer("picows", "picows (Cython); no JSON", "raw", python_script("picows_broadcast.py")),
     Peer("go", "Go, gorilla, a channel and a goroutine for each client; the same work as ours", "pubsub", go),
     Peer("mosquitto", "Mosquitto (C), MQTT over WebSocket; acknowledges only in the publish cells", "mqtt", mosquitto),

@@ -17,6 +17,9 @@ SETTLE_SECONDS = 1.0
 DISTURBED_ABOVE = 0.05
 """Cores used by other programs during a measurement: above this, its figures are marked as disturbed."""
 CONNECT_SECONDS = 120
+IDLE_SUBSCRIPTIONS = 10_000
+HOLDERS = 100
+"""Clients that hold them: so few that their heartbeats add nothing to a measurement."""
 IDLE_SECONDS = 5
 """Time during which clients stay idle while the server's CPU is measured; heartbeats (every 30 s) are spread evenly."""
 
@@ -45,7 +48,8 @@ class Bench:
 class Cell:
     """One measurement, in every round or `once`. `topics` and `idle` count topics and subscribers without messages.
 
-    `flood`: the way in which another client sends bad tokens meanwhile.
+    `flood`: the way in which another client sends bad tokens meanwhile. `beside`: the name of so many more idle
+    subscriptions, `IDLE_SUBSCRIPTIONS`. `streams`: the subscribers get Server-Sent Events.
     """
 
     group: str
@@ -54,9 +58,14 @@ class Cell:
     options: Mapping[str, float] = field(default_factory=dict)
     topics: int = 0
     idle: int = 0
+    beside: str = ""
     flood: str = ""
+    streams: bool = False
     hold_seconds: float = 0
     once: bool = False
+
+    def dialect(self, peer: Peer) -> str:
+        return f"{peer.dialect}-sse" if self.streams else peer.dialect
 
     @property
     def load_options(self) -> Mapping[str, float]:
@@ -110,7 +119,7 @@ def take_sample(bench: Bench, cell: Cell, peer: Peer, launch: Launch) -> Sample:
         return take_sample_alone(bench, cell, launch, disk)
     with ExitStack() as stack:
         server, port = stack.enter_context(running_server(launch, bench.server_core, disk))
-        common = {"port": port, "dialect": peer.dialect, **launch.load_options}
+        common = {"port": port, "dialect": cell.dialect(peer), **launch.load_options}
 
         def start_load(mode: str, options: Mapping[str, object]) -> Load:
             load = stack.enter_context(running_load(bench.load_program, bench.load_core, mode, {**common, **options}))
@@ -120,9 +129,10 @@ def take_sample(bench: Bench, cell: Cell, peer: Peer, launch: Launch) -> Sample:
         if cell.topics:
             create_topics(peer, port, cell.topics)
         if cell.idle:
-            idle = start_load("connect", {"topic": "idle", "subscribers": cell.idle, "seconds": CONNECT_SECONDS})
-            idle.resume()
-            idle.read()
+            connect_all(start_load("connect", {"topic": "idle", "subscribers": cell.idle, "seconds": CONNECT_SECONDS}))
+        if cell.beside:
+            each = {"names": cell.beside, "each": IDLE_SUBSCRIPTIONS // HOLDERS}
+            connect_all(start_load("connect", {**each, "subscribers": HOLDERS, "seconds": CONNECT_SECONDS}))
         load = start_load(cell.mode, cell.load_options)
         flood = stack.enter_context(running_flood(cell.flood, port, bench.load_core)) if cell.flood else None
         meter = Meter(server, load.process.pid)
@@ -130,6 +140,12 @@ def take_sample(bench: Bench, cell: Cell, peer: Peer, launch: Launch) -> Sample:
         if flood is not None:
             figures["refused_per_s"] = flood.end() / meter.elapsed()
         return Sample(figures, meter.disturbance())
+
+
+def connect_all(load: Load) -> None:
+    """Connect idle subscribers, which stay until the end of the sample."""
+    load.resume()
+    load.read()
 
 
 def take_sample_alone(bench: Bench, cell: Cell, launch: Launch, disk: Path) -> Sample:
@@ -153,13 +169,17 @@ def create_topics(peer: Peer, port: int, count: int) -> None:
     connection.close()
 
 
-def fanout_figures(load: Load, meter: Meter, _cell: Cell) -> Figures:
+def fanout_figures(load: Load, meter: Meter, cell: Cell) -> Figures:
     load.resume()
     result = load.read()
-    return {
-        "cpu_s_per_million": 1e6 * meter.server_seconds() / result["deliveries"],
+    seconds = meter.server_seconds()
+    figures = {
+        "cpu_s_per_million": 1e6 * seconds / result["deliveries"],
         "deliveries_per_s": result["deliveries_per_s"],
     }
+    if cell.options.get("filters") == cell.options["subscribers"]:
+        figures["us_per_evaluation"] = 1e6 * seconds / result["deliveries"]
+    return figures
 
 
 def publish_figures(load: Load, meter: Meter, _cell: Cell) -> Figures:
@@ -248,6 +268,48 @@ def beside_idle(idle: int, seconds: float) -> Cell:
     return replace(fanout(10, 20, seconds), group="idle", name=f"{idle} idle", idle=idle)
 
 
+def publish_beside(what: str, names: str, seconds: float) -> Cell:
+    """A publish cell beside idle subscriptions to topics or patterns with these names, `#` being a number."""
+    topics = IDLE_SUBSCRIPTIONS if names == "idle-#" else 0
+    return replace(publish(1, 100, seconds), group="beside", name=what, beside=names, topics=topics)
+
+
+def filtered(subscribers: int, filters: int, seconds: float) -> Cell:
+    plain = fanout(subscribers, 20, seconds)
+    name = f"{subscribers} subscribers, {filters} filter{'s' * (filters > 1)}"
+    return replace(plain, group="filters", name=name, options={**plain.options, "filters": filters})
+
+
+def streamed(subscribers: int, window: int, seconds: float) -> Cell:
+    plain = fanout(subscribers, window, seconds)
+    return replace(plain, group="streams", name=f"{plain.name} streams", streams=True)
+
+
+def idle_streams(subscribers: int, hold_seconds: float) -> Cell:
+    plain = connect(subscribers, hold_seconds)
+    return replace(plain, group="idle streams", name=f"{subscribers} streams", streams=True)
+
+
+def feature_cells(seconds: float) -> list[Cell]:
+    """Cells for the cost of patterns, filters and Server-Sent Events."""
+    return [
+        publish_beside("no other subscription", "", seconds),
+        publish_beside("10000 patterns", "idle.#.*", seconds),
+        publish_beside("10000 other topics", "idle-#", seconds),
+        filtered(1000, 1, seconds),
+        filtered(200, 1, seconds),
+        filtered(200, 200, seconds),
+        streamed(100, 20, seconds),
+        streamed(1000, 20, seconds),
+        idle_streams(10000, IDLE_SECONDS),
+    ]
+
+
+def plain_and_feature_cells(seconds: float) -> list[Cell]:
+    """The cells of the features, and those with which they are compared."""
+    return [fanout(100, 20, seconds), fanout(1000, 20, seconds), *feature_cells(seconds)]
+
+
 def full_cells(seconds: float) -> list[Cell]:
     grid = [fanout(subscribers, window, seconds) for subscribers in (1, 10, 100, 1000) for window in (1, 20, 200)]
     kept = [durable(window, seconds) for window in (512, 32, 1)]
@@ -258,6 +320,7 @@ def full_cells(seconds: float) -> list[Cell]:
         *kept,
         connect(1000),
         connect(10000, IDLE_SECONDS),
+        *feature_cells(seconds),
     ]
 
 

@@ -61,6 +61,19 @@ class Cache:
             _run("npm", "install", "--prefix", done.parent, "--no-audit", "--no-fund", "--silent")
         return done.parent / "node_modules"
 
+    def revision(self, repository: Path, commit: str) -> Path:
+        """Return a folder with the package of this repository as it was in a commit."""
+        folder = self.root / "revisions" / commit
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            archive, unfinished = folder.with_suffix(".tar"), folder.with_suffix(".unfinished")
+            unfinished.mkdir(exist_ok=True)
+            _run("git", "-C", repository, "archive", "--output", archive, commit, "pubsub")
+            _run("tar", "--extract", "--file", archive, "--directory", unfinished)
+            archive.unlink()
+            unfinished.rename(folder)
+        return folder
+
     def debian_file(self, package: str, path: str) -> Path:
         """Return a file of a Debian package: the installed one, or one from an unpacked copy."""
         own = Path("/", path)
@@ -86,21 +99,26 @@ class Cache:
         return tree
 
 
+def commit_of(repository: Path, revision: str) -> str:
+    """Return the full name of a commit."""
+    return _run("git", "-C", repository, "rev-parse", "--verify", f"{revision}^{{commit}}").strip()
+
+
 def library_path(program: Path) -> str:
     """Return the folders of the shared libraries of an unpacked program."""
     return ":".join(str(folder.absolute()) for folder in program.parents[1].glob("lib/*-linux-gnu*"))
 
 
-def _run(*command: str | Path, environment: Mapping[str, str] | None = None) -> None:
+def _run(*command: str | Path, environment: Mapping[str, str] | None = None) -> str:
     try:
-        subprocess.run(
+        return subprocess.run(
             command,
             env={**os.environ, **(environment or {})},
             check=True,
             capture_output=True,
             text=True,
             timeout=INSTALL_SECONDS,
-        )
+        ).stdout
     except FileNotFoundError:
         raise Missing(f"{command[0]} is not installed") from None
     except subprocess.TimeoutExpired:

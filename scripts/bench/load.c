@@ -16,6 +16,7 @@
 #include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,6 +62,7 @@ struct connection {
     uint64_t first_number, published, acknowledged;  /* the counts of a publisher */
     uint64_t next_number;                            /* of a subscriber: the next number in order */
     uint64_t *seen;                                  /* of a subscriber: one bit for each message number */
+    int unanswered;                                  /* of a subscriber: requests to subscribe without an answer */
 };
 
 /* One wire format. Publishing fills in a template, with the same code for all; each has its own code to receive. */
@@ -70,6 +72,7 @@ struct dialect {
     const char *subscriber_path, *publisher_path, *subprotocol;
     size_t event_overhead;     /* bytes that the server adds to a payload, if they are part of the format */
     bool always_acknowledges;  /* otherwise only in the publish mode, if requested */
+    bool streams;              /* subscribers get Server-Sent Events; publishers have the framing above */
     void (*prepare)(void);     /* makes the topic; may be NULL */
     void (*join)(struct connection *);
     void (*write_template)(struct bytes *, const char *payload);
@@ -86,15 +89,15 @@ struct mode {
 static struct {
     const struct mode *mode;
     const struct dialect *dialect;
-    const char *host, *topic;
-    int port, subscribers, publishers, window, rate, event_bytes, concurrency, sleep;
+    const char *host, *topic, *names;
+    int port, subscribers, publishers, window, rate, event_bytes, concurrency, sleep, each, filters;
     uint64_t count;
     double seconds;
     bool wait;
     char **tokens;  /* by connection; NULL: none is needed */
 } options = {
     .host = "127.0.0.1", .topic = "bench", .subscribers = -1, .publishers = -1, .window = 20, .rate = 100,
-    .event_bytes = 300, .concurrency = 500, .sleep = 50, .seconds = 10,
+    .event_bytes = 300, .concurrency = 500, .sleep = 50, .each = 1, .seconds = 10,
 };
 
 static struct {
@@ -439,14 +442,42 @@ static void pubsub_prepare_durable(void) {
     create_topic(",\"durable\":true");
 }
 
+/* The topic, or a name made of --names: its '#' becomes a number that no other subscription of this run has. */
+static void write_name(char *to, size_t size, ptrdiff_t number) {
+    const char *mark = options.names != NULL ? strchr(options.names, '#') : NULL;
+    if (mark == NULL)
+        snprintf(to, size, "%s", options.names != NULL ? options.names : options.topic);
+    else
+        snprintf(to, size, "%.*s%td%s", (int)(mark - options.names), options.names, number, mark + 1);
+}
+
+#define FILTER "payload.text != params.other"
+
+/* One text for all; the params differ in as many ways as --filters says. Every message matches. */
+static void write_params(char *to, size_t size, ptrdiff_t client) {
+    snprintf(to, size, "{\"other\":\"never-%td\"}", client % options.filters);
+}
+
+static void pubsub_subscribe(struct connection *connection, ptrdiff_t number) {
+    char text[1024], name[256], params[64], filter[160] = "";
+    ptrdiff_t client = connection - clients.all;
+    write_name(name, sizeof name, number);
+    if (options.filters > 0) {
+        write_params(params, sizeof params, client);
+        snprintf(filter, sizeof filter, ",\"filter\":\"" FILTER "\",\"params\":%s", params);
+    }
+    snprintf(text, sizeof text,
+             "{\"type\":\"subscribe\",\"topic\":\"%s\",\"client_id\":\"load-%td\"%s,\"request_id\":\"joined\"}",
+             name, client, filter);
+    say_text(connection, text);
+}
+
 static void pubsub_join(struct connection *connection) {
-    char text[1024];
     if (connection->role == PUBLISHER)
         return become_ready(connection);
-    snprintf(text, sizeof text,
-             "{\"type\":\"subscribe\",\"topic\":\"%s\",\"client_id\":\"load-%td\",\"request_id\":\"joined\"}",
-             options.topic, connection - clients.all);
-    say_text(connection, text);
+    connection->unanswered = options.each;
+    for (int i = 0; i < options.each; i++)
+        pubsub_subscribe(connection, (connection - clients.all) * options.each + i);
 }
 
 static void pubsub_write_template(struct bytes *out, const char *payload) {
@@ -459,8 +490,11 @@ static void pubsub_write_template(struct bytes *out, const char *payload) {
 /* Acknowledgements come in the order of the publishes. */
 static void pubsub_take_acknowledgement(struct connection *connection, const char *at, size_t length) {
     const char *mark = memchr(at, '#', length);
-    if (mark == NULL || length - (size_t)(mark - at) <= NUMBER_DIGITS)
-        return become_ready(connection);
+    if (mark == NULL || length - (size_t)(mark - at) <= NUMBER_DIGITS) {
+        if (--connection->unanswered <= 0)
+            become_ready(connection);
+        return;
+    }
     if (read_digits(mark + 1, NUMBER_DIGITS) != connection->first_number + connection->acknowledged)
         account.disordered++;
     note_acknowledgement(connection);
@@ -476,6 +510,37 @@ static size_t pubsub_take(struct connection *connection, const char *at, size_t 
     else if (contains(at, length, "\"dropped\""))
         account.told_dropped++;
     return length;
+}
+
+/* ---- Server-Sent Events: a block of lines for each message, and an empty line ---- */
+
+static size_t stream_take(struct connection *connection, const char *at, size_t length) {
+    const char *end = memmem(at, length, "\n\n", 2);
+    size_t block = end == NULL ? 0 : (size_t)(end - at) + 2;
+    if (block == 0 || take_delivery(connection, at, block))
+        return block;
+    if (contains(at, block, "\"error\""))
+        note_refusal(at, block);
+    else if (contains(at, block, "\"dropped\""))
+        account.told_dropped++;
+    return block;
+}
+
+static void append_query_value(struct bytes *out, const char *text) {
+    for (; *text != '\0'; text++)
+        append_format(out, "%%%02X", (unsigned char)*text);
+}
+
+static void pubsub_append_query(struct bytes *out, const struct connection *connection) {
+    char params[64];
+    append_format(out, "?client_id=load-%td", connection - clients.all);
+    if (options.filters == 0)
+        return;
+    write_params(params, sizeof params, connection - clients.all);
+    append_format(out, "&filter=");
+    append_query_value(out, FILTER);
+    append_format(out, "&params=");
+    append_query_value(out, params);
 }
 
 /* ---- dialects raw and nchan: a server that forwards every text unchanged ---- */
@@ -730,6 +795,12 @@ static const struct dialect dialects[] = {
     {.name = "durable", .framing = TEXT_MESSAGES, .subscriber_path = "/ws", .publisher_path = "/ws",
      .event_overhead = 139, .always_acknowledges = true, .prepare = pubsub_prepare_durable, .join = pubsub_join,
      .write_template = pubsub_write_template, .take = pubsub_take},
+    {.name = "pubsub-sse", .framing = TEXT_MESSAGES, .streams = true, .publisher_path = "/ws",
+     .event_overhead = 139, .always_acknowledges = true, .prepare = pubsub_prepare, .join = pubsub_join,
+     .write_template = pubsub_write_template, .take = pubsub_take},
+    {.name = "nchan-sse", .framing = TEXT_MESSAGES, .streams = true, .subscriber_path = "/events",
+     .publisher_path = "/pub", .always_acknowledges = true, .join = become_ready,
+     .write_template = raw_write_template, .take = raw_take},
     {.name = "raw", .framing = TEXT_MESSAGES, .subscriber_path = "/sub", .publisher_path = "/pub",
      .always_acknowledges = true, .join = raw_join, .write_template = raw_write_template, .take = raw_take},
     {.name = "nchan", .framing = TEXT_MESSAGES, .subscriber_path = "/sub", .publisher_path = "/pub",
@@ -752,10 +823,16 @@ static const struct dialect dialects[] = {
 
 /* ---- input ---- */
 
+static bool is_stream(const struct connection *connection) {
+    return options.dialect->streams && connection->role == SUBSCRIBER;
+}
+
 /* Takes every complete unit of a byte stream and returns the bytes used. */
 static size_t take_units(struct connection *connection, const char *start, size_t length) {
+    size_t (*take)(struct connection *, const char *, size_t) =
+        is_stream(connection) ? stream_take : options.dialect->take;
     size_t used = 0, unit;
-    while (used < length && (unit = options.dialect->take(connection, start + used, length - used)) > 0)
+    while (used < length && (unit = take(connection, start + used, length - used)) > 0)
         used += unit;
     return used;
 }
@@ -831,7 +908,25 @@ static size_t take_upgrade(struct connection *connection, char *start, size_t le
     return head + take_frames(connection, start + head, length - head);
 }
 
+/* Reads the head of a stream: whoever gets it is subscribed. */
+static size_t take_stream_head(struct connection *connection, char *start, size_t length) {
+    const char *end = memmem(start, length, "\r\n\r\n", 4);
+    if (end == NULL)
+        return 0;
+    if (!starts_with(start, length, "HTTP/1.1 200"))
+        quit(1, "the stream was refused: %.*s", (int)line_length(start, length), start);
+    if (contains(start, (size_t)(end - start), "ransfer-"))
+        quit(1, "the stream has a transfer coding, which is not supported");
+    connection->phase = JOINING;
+    become_ready(connection);
+    size_t head = (size_t)(end - start) + 4;
+    return head + take_units(connection, start + head, length - head);
+}
+
 static size_t take(struct connection *connection, char *start, size_t length) {
+    if (is_stream(connection))
+        return connection->phase == UPGRADING ? take_stream_head(connection, start, length)
+                                              : take_units(connection, start, length);
     if (options.dialect->framing == BARE_TCP)
         return take_units(connection, start, length);
     if (connection->phase == UPGRADING)
@@ -911,12 +1006,28 @@ static void say_upgrade(struct connection *connection) {
     append_format(&connection->output, "\r\n");
 }
 
+static void say_request(struct connection *connection) {
+    struct bytes *out = &connection->output;
+    if (options.dialect->subscriber_path != NULL) {
+        append_format(out, "GET %s", options.dialect->subscriber_path);
+    } else {
+        append_format(out, "GET /topics/%s/events", options.topic);
+        pubsub_append_query(out, connection);
+    }
+    append_format(out, " HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n");
+    if (options.tokens != NULL)
+        append_format(out, "Authorization: Bearer %s\r\n", options.tokens[connection - clients.all]);
+    append_format(out, "\r\n");
+}
+
 static void open_connection(struct connection *connection) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.ptr = connection};
     connection->fd = open_socket(SOCK_NONBLOCK);
     connection->waits_to_write = true;
     epoll_ctl(poller, EPOLL_CTL_ADD, connection->fd, &event);
     clients.opening++;
+    if (is_stream(connection))
+        return say_request(connection);
     if (options.dialect->framing != BARE_TCP)
         return say_upgrade(connection);
     connection->phase = JOINING;
@@ -1189,7 +1300,8 @@ static const char help[] =
     "options\n"
     "  --host ADDRESS         a loopback address (127.0.0.1)\n"
     "  --port N               port of the server\n"
-    "  --dialect NAME         pubsub, durable, raw, nchan, socketio, redis, redis-stream, nats, jetstream or mqtt\n"
+    "  --dialect NAME         pubsub, durable, pubsub-sse, raw, nchan, nchan-sse, socketio, redis, redis-stream, nats,\n"
+    "                         jetstream or mqtt; with -sse, the subscribers get Server-Sent Events\n"
     "  --topic NAME           topic of the messages (bench)\n"
     "  --subscribers N        number of subscribers (100; connect: 10000)\n"
     "  --publishers N         number of publishers, publish only (1)\n"
@@ -1201,6 +1313,10 @@ static const char help[] =
     "  --concurrency N        greatest number of connections that open at once (500)\n"
     "  --sleep MS             longest sleep while nothing arrives; 0: never sleep, so that no server has to wake it (50)\n"
     "  --tokens FILE          pubsub only: a token in each line, the first of an admin, line N for the client load-N\n"
+    "  --names NAME           pubsub only: topic or pattern to subscribe to, in place of the topic; '#' in it becomes a\n"
+    "                         number of the subscription\n"
+    "  --each N               pubsub only: subscriptions of each subscriber, with --names (1)\n"
+    "  --filters N            pubsub, pubsub-sse: filters over which the subscribers are spread; 0: none (0)\n"
     "  --wait                 print a line when ready, and wait for a line on standard input before measuring\n"
     "\n"
     "In fanout and publish, a tenth of the time or count runs first and is not measured.\n";
@@ -1213,6 +1329,8 @@ static const struct option long_options[] = {
     {"event-bytes", required_argument, NULL, 'e'}, {"count", required_argument, NULL, 'n'},
     {"seconds", required_argument, NULL, 'l'},     {"concurrency", required_argument, NULL, 'o'},
     {"sleep", required_argument, NULL, 'S'},       {"tokens", required_argument, NULL, 'T'},
+    {"names", required_argument, NULL, 'N'},       {"each", required_argument, NULL, 'E'},
+    {"filters", required_argument, NULL, 'F'},
     {"wait", no_argument, NULL, 'W'},              {"help", no_argument, NULL, 'H'},
     {NULL, 0, NULL, 0},
 };
@@ -1229,10 +1347,17 @@ static int count_between(const char *text, int least, int most) {
     return (int)number_between(text, least, most);
 }
 
+#define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
+
 static const char *topic_of(const char *text) {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
-    if (*text == '\0' || strlen(text) > 120 || text[strspn(text, allowed)] != '\0')
+    if (*text == '\0' || strlen(text) > 120 || text[strspn(text, NAME_CHARACTERS)] != '\0')
         quit(2, "--topic must have 1 to 120 letters, digits, _, - and .");
+    return text;
+}
+
+static const char *names_of(const char *text) {
+    if (*text == '\0' || strlen(text) > 120 || text[strspn(text, NAME_CHARACTERS "*>#")] != '\0')
+        quit(2, "--names must have 1 to 120 letters, digits, _, -, ., *, > and #");
     return text;
 }
 
@@ -1283,6 +1408,9 @@ static void read_option(int letter, const char *text) {
     case 'o': options.concurrency = count_between(text, 1, 4000); break;
     case 'S': options.sleep = count_between(text, 0, 1000); break;
     case 'T': options.tokens = read_lines(text); break;
+    case 'N': options.names = names_of(text); break;
+    case 'E': options.each = count_between(text, 1, 10000); break;
+    case 'F': options.filters = count_between(text, 0, 100000); break;
     case 'W': options.wait = true; break;
     case 'H': fputs(help, stdout); exit(0);
     default: quit(2, "see --help");

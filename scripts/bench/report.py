@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from comparison import comparison
 from plot import Bar, bar_chart, line_chart, number
 from results import Results
 from standing import standing
@@ -84,6 +85,31 @@ TABLES = (
         },
     ),
     Table(
+        "Acknowledged publishes beside 10,000 idle subscriptions, one connection, 100 in flight",
+        "beside",
+        {"publishes_per_s": "a second", "cpu_s_per_million": "CPU seconds for a million"},
+    ),
+    Table(
+        "Filters, 20 messages in flight; an evaluation with its delivery, where each subscriber has its own filter",
+        "filters",
+        {"cpu_s_per_million": "CPU seconds for a million deliveries", "us_per_evaluation": "µs for an evaluation"},
+    ),
+    Table(
+        "Server-Sent Events, subscribers x messages in flight",
+        "streams",
+        {"cpu_s_per_million": "CPU seconds for a million deliveries", "deliveries_per_s": "deliveries a second"},
+    ),
+    Table(
+        "Idle clients of Server-Sent Events",
+        "idle streams",
+        {
+            "rss_kib_per_connection": "KiB each",
+            "rss_mib": "MiB in all",
+            "connect_cpu_s": "CPU seconds to connect",
+            "idle_cpu_percent": "% of a core",
+        },
+    ),
+    Table(
         "CPU seconds for a million deliveries to 10 subscribers, 20 in flight, beside idle topics",
         "topics",
         {"cpu_s_per_million": ""},
@@ -111,7 +137,7 @@ LINE_CHARTED = (
 def markdown(results: Results) -> str:
     about = [f"- {key}: {value}" for key, value in results.about.items()]
     tables = [line for table in TABLES for line in _table_lines(results, table)]
-    return "\n".join([*about, *standing(results), *tables, "", *_notes(results), ""])
+    return "\n".join([*about, *comparison(results), *standing(results), *tables, "", *_notes(results), ""])
 
 
 def write_into(page: Path, results: Results) -> None:

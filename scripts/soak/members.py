@@ -13,14 +13,15 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from random import Random
+from random import Random, choice
 from typing import Any
 
 import msgspec
-from oracle import Broken, Json, Ledger, Record, Subscription
+from kinds import KINDS
+from oracle import Broken, Json, Ledger, Progress, Record, Rights
 from yarl import URL
 
-from pubsub.bench.wire import Wire
+from pubsub.bench.websocket import WebSocket
 from pubsub.client.address import Unreachable
 from pubsub.client.credentials import Credentials
 from pubsub.client.frames import FrameBounds
@@ -66,11 +67,12 @@ class Findings:
 class Place:
     """The address to which members connect, and the objects that they share.
 
-    ``token`` makes a token for a client's id, or returns an empty text.
+    ``token`` makes a token for a client's id, or returns an empty text; ``rights`` are those of the token.
     """
 
     url: URL
     token: Callable[[str], str]
+    rights: Callable[[str], Rights]
     record: Record
     findings: Findings
     resumes: bool
@@ -82,14 +84,14 @@ class Place:
         return self.url.with_path("/ws").with_query(query)
 
 
-class Member(Wire):
+class Member(WebSocket):
     """One connection of a good client. ``ended`` is set at its end, whichever side ended it."""
 
     def __init__(self, place: Place, name: str, *, tolerant: bool = False) -> None:
         super().__init__()
         self.place = place
         self.name = name
-        self.ledger = Ledger(place.record, tolerant=tolerant)
+        self.ledger = Ledger(place.record, tolerant=tolerant, rights=place.rights(name))
         self.ended = asyncio.Event()
         self.told = asyncio.Event()  # is set at each answer
         self.histories: list[Json] = []
@@ -105,7 +107,8 @@ class Member(Wire):
         self.send(json.dumps(asked).encode())
 
     def publish(self, topic: str, due: float, padding: str = "") -> None:
-        message = {"id": str(uuid.uuid4()), "payload": {"due": due, "padding": padding}}
+        payload = {"due": due, "kind": choice(KINDS), "padding": padding}
+        message = {"id": str(uuid.uuid4()), "payload": payload}
         self.request("publish", topic=topic, message=message)
 
     async def answered(self) -> None:
@@ -161,17 +164,17 @@ class Subscriber:
 
     async def join(self, place: Place) -> None:
         """Connect and subscribe; recover the events that were missed, if the topic has the same epoch."""
-        before = self.member.ledger.subscriptions.get(self.topic) if self.member is not None else None
+        before = self.member.ledger.topics.get(self.topic) if self.member is not None else None
         member = Member(place, self.name)
         await member.join()
-        if before is None or before.next_seq is None:
+        if before is None:
             member.request("subscribe", topic=self.topic)
             await member.answered()
         else:
             await self._resume(member, before, before.next_seq - 1)
         self.member = member
 
-    async def _resume(self, member: Member, before: Subscription, seen: int) -> None:
+    async def _resume(self, member: Member, before: Progress, seen: int) -> None:
         findings = member.place.findings
         findings.resumes += 1
         if member.place.resumes:
@@ -180,7 +183,7 @@ class Subscriber:
             await member.answered()
         else:
             await self._catch_up(member, before.epoch, seen)
-        now = member.ledger.subscriptions.get(self.topic)
+        now = member.ledger.topics.get(self.topic)
         must_recover = self.durable or (member.place.resumes and now is not None and now.epoch == before.epoch)
         if must_recover and now is not None and (now.epoch != before.epoch or not now.recovered):
             findings.broken.append(f"{self.name}: {self.topic} of {before.epoch} {seen} is now {now}")
@@ -188,8 +191,8 @@ class Subscriber:
     async def _catch_up(self, member: Member, epoch: str, seen: int) -> None:
         member.request("subscribe", topic=self.topic)
         await member.answered()
-        subscription = member.ledger.subscriptions.get(self.topic)
-        if subscription is None or subscription.epoch != epoch or subscription.next_seq is None:
+        subscription = member.ledger.topics.get(self.topic)
+        if subscription is None or subscription.epoch != epoch:
             return
         joined_at = subscription.next_seq
         member.request("history", topic=self.topic, after=seen)
@@ -207,7 +210,7 @@ class Subscriber:
         """True if it has every event that any client has seen of the topic's present epoch."""
         assert self.member is not None
         ledger = self.member.ledger
-        return self.topic in ledger.subscriptions and ledger.is_complete(self.topic)
+        return self.topic in ledger.topics and ledger.is_complete(self.topic)
 
 
 class Publisher(Subscriber):

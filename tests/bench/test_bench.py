@@ -23,13 +23,25 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from pubsub.bench.account import MAX_GAPS, Account, Latencies
-from pubsub.bench.clients import EMPTY_PAYLOAD, Subscriber, Tally
+from pubsub.bench.clients import EMPTY_PAYLOAD, Tally
+from pubsub.bench.event_stream import read_block
+from pubsub.bench.filters import Difference, make_filter
 from pubsub.bench.pace import MAX_EVEN_RATE, SECOND, TICK, Schedule
-from pubsub.bench.pieces import CACHE_BYTES, Batch, Piece, PieceCache, read_piece
+from pubsub.bench.pieces import (
+    CACHE_BYTES,
+    Batch,
+    Piece,
+    PieceCache,
+    read_framed_event,
+    read_piece,
+    read_streamed_event,
+)
 from pubsub.bench.plan import MAX_RATE, MIN_SIZE, read_plan
 from pubsub.bench.report import json_line, table
 from pubsub.bench.run import Result
-from pubsub.bench.wire import MAX_HEAD_BYTES, Wire
+from pubsub.bench.subscribers import StreamSubscriber, Subscriber, WebSocketSubscriber
+from pubsub.bench.websocket import WebSocket
+from pubsub.bench.wire import MAX_HEAD_BYTES
 from pubsub.client.address import Unreachable
 from pubsub.client.credentials import Credentials
 from pubsub.client.frames import MAX_FRAME_BYTES, ServerFault
@@ -113,18 +125,33 @@ def test_a_message_is_due_when_it_is_due(rate: int, number: int) -> None:
 # What the server sends
 
 
-def event(seq: int, *, number: int | None = None, sent: int = 5) -> bytes:
+def event_text(seq: int, *, number: int | None = None, sent: int = 5) -> bytes:
     payload = {"n": f"{number or seq:012x}", "sent": f"{sent:016x}", "pad": ""}
-    return text_frame(json.dumps({"type": "event", "topic": "t", "message": {"id": "i", "payload": payload},
-                                  "seq": seq, "ts": "now"}).encode())  # fmt: skip
+    return json.dumps({"type": "event", "topic": "t", "message": {"id": "i", "payload": payload},
+                       "seq": seq, "ts": "now"}).encode()  # fmt: skip
 
 
-DROPPED = text_frame(b'{"type":"info","topic":"t","msg":"dropped","count":2,"from_seq":4,"to_seq":5,"ts":"now"}')
+def event(seq: int, *, number: int | None = None, sent: int = 5) -> bytes:
+    return text_frame(event_text(seq, number=number, sent=sent))
+
+
+def streamed(seq: int, *, number: int | None = None, sent: int = 5) -> bytes:
+    return b"id: e:%d\ndata: %b\n\n" % (seq, event_text(seq, number=number, sent=sent))
+
+
+DROPPED = b'{"type":"info","topic":"t","msg":"dropped","count":2,"from_seq":4,"to_seq":5,"ts":"now"}'
 PING = b"\x89\x00"
-STREAM = [event(1), event(2), PING, event(3, sent=6), DROPPED, event(6), event(8), event(7), event(8), event(9)]
+FRAMES = [event(1), event(2), PING, event(3, sent=6), text_frame(DROPPED), event(6), event(8), event(7), event(8),
+          event(9)]  # fmt: skip
+SUBSCRIBED = b'id: e:0\nevent: info\ndata: {"type":"info","topic":"t","msg":"subscribed","epoch":"e","ts":"now"}\n\n'
+BLOCKS = [b"retry: 1830\n" + SUBSCRIBED, streamed(1), streamed(2), b": ping\n\n", streamed(3, sent=6),
+          b"event: info\ndata: " + DROPPED + b"\n\n", streamed(6), streamed(8), streamed(7), streamed(8),
+          streamed(9)]  # fmt: skip
 
 
-def subscriber(faults: list[str], tally: Tally | None = None) -> Subscriber:
+def subscriber(
+    faults: list[str], tally: Tally | None = None, kind: type[Subscriber] = WebSocketSubscriber
+) -> Subscriber:
     class Silent(asyncio.Transport):
         def write(self, data: bytes | bytearray | memoryview) -> None:
             pass
@@ -132,17 +159,20 @@ def subscriber(faults: list[str], tally: Tally | None = None) -> Subscriber:
         def abort(self) -> None:
             pass
 
-    made = Subscriber(tally or Tally(faults.append))
+    made = kind(tally or Tally(faults.append))
     made.connection_made(Silent())
     return made
 
 
-@given(st.lists(st.lists(st.integers(0, len(b"".join(STREAM)))), min_size=1, max_size=3))
-def test_pieces_of_whatever_size_make_the_same_account(cuts_of_each: list[list[int]]) -> None:
+@pytest.mark.parametrize(("kind", "sent"), [(WebSocketSubscriber, FRAMES), (StreamSubscriber, BLOCKS)])
+@given(st.lists(st.lists(st.integers(0, 1000)), min_size=1, max_size=3))
+def test_pieces_of_whatever_size_make_the_same_account(
+    kind: type[Subscriber], sent: list[bytes], cuts_of_each: list[list[int]]
+) -> None:
     faults: list[str] = []
-    tally, stream = Tally(faults.append), b"".join(STREAM)
+    tally, stream = Tally(faults.append), b"".join(sent)
     for cuts in cuts_of_each:
-        each = subscriber(faults, tally)
+        each = subscriber(faults, tally, kind)
         places = [0, *sorted(cuts), len(stream)]
         for start, end in itertools.pairwise(places):
             each.data_received(stream[start:end])
@@ -152,13 +182,14 @@ def test_pieces_of_whatever_size_make_the_same_account(cuts_of_each: list[list[i
     assert tally.dropped == 2 * len(cuts_of_each)
 
 
-def test_what_one_subscriber_had_is_compared_for_the_next() -> None:
+@pytest.mark.parametrize(("kind", "make"), [(WebSocketSubscriber, event), (StreamSubscriber, streamed)])
+def test_what_one_subscriber_had_is_compared_for_the_next(kind: type[Subscriber], make: Callable[..., bytes]) -> None:
     faults: list[str] = []
-    tally, stream = Tally(faults.append), event(1) + event(2) + event(3, sent=6)
-    subscriber(faults, tally).data_received(stream)
+    tally, stream = Tally(faults.append), make(1) + make(2) + make(3, sent=6)
+    subscriber(faults, tally, kind).data_received(stream)
     assert tally.pieces.get(1) == Piece(stream, 3, [Batch(5, 2), Batch(6, 1)])
     altered = stream.replace(b'"ts": "now"', b'"ts": "NOW"')
-    other = subscriber(faults, tally)
+    other = subscriber(faults, tally, kind)
     other.data_received(altered)
     assert other.account.delivered == 3
     assert not faults
@@ -194,12 +225,45 @@ def test_what_the_server_must_not_send_is_a_fault(sent: bytes, fault: str) -> No
     assert each.account.delivered == 0
 
 
+@pytest.mark.parametrize(
+    ("sent", "fault"),
+    [
+        (streamed(1, number=2), "event #1 is not what this run published with that number"),
+        (b'data: {"type":"event","topic":7}\n\n', "no request asked for"),
+        (b'event: info\ndata: {"type":"info","msg":"topic_deleted","topic":"t","ts":"x"}\n\n', "'topic_deleted'"),
+        (b'event: info\ndata: {"type":"error","error":{"code":"SLOW_CONSUMER","message":"slow"},"ts":"x"}\n\n', "slow"),
+        (b"data: \xff\n\n", "no request asked for"),
+        (b"data: " + b"x" * MAX_FRAME_BYTES, "a block of more than 67,108,864 bytes"),
+    ],
+)
+def test_what_a_stream_must_not_have_is_a_fault(sent: bytes, fault: str) -> None:
+    faults: list[str] = []
+    each = subscriber(faults, kind=StreamSubscriber)
+    each.data_received(sent)
+    each.data_received(streamed(2))
+    assert len(faults) == 1
+    assert fault in faults[0]
+    assert each.account.delivered == 0
+
+
+def test_block_of_a_stream() -> None:
+    received = b"id: 1\ndata: a\n\nevent: info\ndata: b\n\n: ping\n\nda"
+    first = read_block(received, 0)
+    assert first == (b"a", True, 15)
+    second = read_block(received, first.end)
+    assert second == (b"b", False, 36)
+    assert read_block(received, second.end) == (b"", True, 44)
+    assert read_block(received, 44) is None
+
+
 def test_piece_ends_where_the_order_does() -> None:
     stream = event(4) + event(5) + event(7)
-    assert read_piece(stream, 0, 4) == Piece(event(4) + event(5), 2, [Batch(5, 2)])
-    assert read_piece(stream, 0, 3) is None
+    assert read_piece(stream, 0, 4, read_framed_event) == Piece(event(4) + event(5), 2, [Batch(5, 2)])
+    assert read_piece(stream, 0, 3, read_framed_event) is None
     with pytest.raises(ServerFault, match="begins with"):
-        read_piece(event(4) + b"\x00\x00", 0, 4)
+        read_piece(event(4) + b"\x00\x00", 0, 4, read_framed_event)
+    blocks = streamed(4) + streamed(5) + b": ping\n\n" + streamed(6)
+    assert read_piece(blocks, 0, 4, read_streamed_event) == Piece(streamed(4) + streamed(5), 2, [Batch(5, 2)])
 
 
 def test_cache_forgets_the_oldest() -> None:
@@ -233,6 +297,12 @@ def test_least_payload_has_room() -> None:
         ("--duration nan", "argument --duration: got 'nan', expected seconds above 0 and up to 600"),
         ("--duration 601", "got '601'"),
         ("--duration soon", "got 'soon'"),
+        ("--transport tcp", "argument --transport: got 'tcp', expected websocket or sse"),
+        ("--filters -1", "argument --filters: got '-1', expected a whole number from 0 to 10,000"),
+        ("--filters 3 --subscribers 2", "--filters: got 3, expected at most the 2 of --subscribers"),
+        ("--filters-by size", "argument --filters-by: got 'size', expected params or text"),
+        ("--patterns many", "argument --patterns: got 'many', expected a whole number from 0 to 100,000"),
+        (f"--patterns 1 --topic {'a' * 201}", "--topic: expected at most 200 characters with --patterns"),
         ("--topic a..b", "argument --topic: got 'a..b', expected the name of a topic"),
         ("--url ftp://x", "the URL must look like http"),
         ("--speed 3", "unrecognized arguments"),
@@ -335,6 +405,11 @@ async def under_way(server: Server | ServerProcess) -> None:
         ("--subscribers 3 --size 200000 --window 4", ON_UVLOOP),
         ("--subscribers 2 --size 64 --window 2000", ON_UVLOOP),
         ("--subscribers 0", ON_UVLOOP),
+        ("--subscribers 20 --transport sse", ON_UVLOOP),
+        ("--subscribers 3 --size 200000 --window 4 --transport sse", ON_ASYNCIO),
+        ("--subscribers 7 --filters 3", ON_UVLOOP),
+        ("--subscribers 7 --filters 3 --filters-by text --transport sse", ON_UVLOOP),
+        ("--subscribers 2 --patterns 2345", ON_UVLOOP),
     ],
 )
 @on_one_loop
@@ -346,6 +421,25 @@ async def test_run(flags: str, program: list[str]) -> None:
         assert_it_adds_up(result)
         assert not result["interrupted"]
         assert not await topics_of(server)
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+@on_one_loop
+async def test_filters_that_the_server_does_not_take(transport: str) -> None:
+    async with run_server(max_filters_per_topic=2) as server:
+        flags = f"--subscribers 3 --filters 3 --duration 0.1 --transport {transport}"
+        done = await asyncio.to_thread(bench, server.url, flags)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "has its 2 filters (MAX_FILTERS_PER_TOPIC)" in done.stderr
+        assert not await topics_of(server)
+
+
+@on_one_loop
+async def test_patterns_that_the_server_does_not_take() -> None:
+    async with run_server(max_subscriptions_per_connection=5) as server:
+        done = await asyncio.to_thread(bench, server.url, "--subscribers 1 --patterns 6 --duration 0.1")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "a client with idle patterns: the server answered LIMIT_EXCEEDED" in done.stderr
 
 
 @pytest.mark.parametrize(("rate", "due"), [(50, 20), (20_000, 7_981)])
@@ -465,6 +559,26 @@ FLAWLESS = Result(seconds=2.0, published=10, acknowledged=10, unsent=0, deliveri
                   faults=[])  # fmt: skip
 
 
+def test_table_says_what_kind_of_clients_there_were() -> None:
+    plan = read_plan(
+        ["--subscribers", "10", "--transport", "sse", "--filters", "4", "--filters-by", "text", "--patterns", "2000"]
+    )
+    shown = table(plan, FLAWLESS, interrupted=False)
+    assert shown.startswith("10 subscribers over SSE with 4 filters that differ in text and 2,000 idle patterns, 20 in")
+    assert table(read_plan([]), FLAWLESS, interrupted=False).startswith("100 subscribers, 20 in flight")
+    line = json.loads(json_line(plan, FLAWLESS, interrupted=False))
+    assert [line[name] for name in ("transport", "filters", "filters_by", "patterns")] == ["sse", 4, "text", 2000]
+
+
+def test_subscribers_are_spread_over_the_filters() -> None:
+    plan = read_plan(["--subscribers", "10", "--filters", "4"])
+    filters = [plan.filter_of(number) for number in range(10)]
+    assert len(set(filters)) == 4
+    assert len({each.text for each in filters if each}) == 1
+    assert make_filter(7, Difference.TEXT).text == "payload.n != 'never-7'"
+    assert read_plan([]).filter_of(0) is None
+
+
 def test_table_names_the_bottleneck() -> None:
     plan = read_plan([])
     assert "bottleneck" not in table(plan, FLAWLESS, interrupted=False)
@@ -510,7 +624,7 @@ async def test_handshake_that_fails(answer: bytes, told: str) -> None:
         await writer.wait_closed()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        wire = Wire()
+        wire = WebSocket()
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(Unreachable, match=told):
             await wire.open(URL(f"http://127.0.0.1:{port}/ws"), Credentials())

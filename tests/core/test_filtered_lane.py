@@ -120,6 +120,16 @@ def test_a_member_that_leaves_while_events_wait_gets_them_first(bench: Bench) ->
     assert seqs[-1] == 0
 
 
+def test_all_that_waits_is_delivered_at_a_shutdown(bench: Bench) -> None:
+    first, second = bench.subscribe("payload > 0"), bench.subscribe("payload > 1")
+    bench.publish(*[2] * (ROOM + 1))
+    bench.broker.settle()
+    assert first == second == list(range(1, ROOM + 2))
+    while bench.ticks.deferred:
+        bench.end_tick()
+    assert len(first) == ROOM + 1
+
+
 def test_publishers_wait_while_many_evaluations_wait(bench: Bench) -> None:
     for number in range(20):
         bench.subscribe(f"payload > 0 || payload < -{number}")

@@ -22,6 +22,7 @@ from pubsub.protocol.errors import NotStored
 from pubsub.protocol.requests import TopicOptions
 from tests.core.held import HeldJournal, WaitingClient
 from tests.core.test_broker import RING, Client, Ticks
+from tests.harness import nothing_left
 
 DELAY = 10.0
 LATE = 0.5  # seconds, beyond 1.5 times the delay
@@ -196,14 +197,9 @@ def test_what_was_deleted_by_request_is_forgotten_at_once() -> None:
 
 def test_a_deleted_topic_does_not_stay_in_memory_until_its_next_check() -> None:
     world = World()
-    gc.collect()
-    gc.disable()
-    try:
+    with nothing_left(Topic):
         world.broker.create_topic("a")
         world.broker.delete_topic("a")
-        assert not [each for each in gc.get_objects() if isinstance(each, Topic)]
-    finally:
-        gc.enable()
 
 
 def test_a_subscriber_whose_start_comes_later_is_not_too_late() -> None:
@@ -326,7 +322,7 @@ def test_nothing_is_deleted_once_the_server_shuts_down() -> None:
     assert (world.names, world.timers) == (["a", "b"], [])
 
 
-def test_a_hundred_thousand_rooms_leave_nothing_behind() -> None:
+def test_thousands_of_rooms_leave_nothing_behind() -> None:
     """Without the collector of cycles: it is rare in a server, and an object that waits for it is as good as lost."""
     world = World()
     client = world.connect()
@@ -336,7 +332,7 @@ def test_a_hundred_thousand_rooms_leave_nothing_behind() -> None:
     gc.disable()
     try:
         before = sys.getallocatedblocks()
-        for wave in range(2, 100):
+        for wave in range(2, 12):
             visit_rooms(world, client, wave)
         assert sys.getallocatedblocks() - before < ROOMS
     finally:

@@ -61,6 +61,7 @@ class Client(NoReplies):
 
     def __init__(self, broker: Broker, name: str, identity: Identity | None = None) -> None:
         self.told: list[Any] = []
+        self.blocks_at_events = False
         self.outbox = Subscriber(self.write, OutboxOptions(LIMIT, Clock(lambda: 0), broker.turns.take))
         self.session = Session(
             broker, self.outbox, self, Clock(lambda: 0), client_id=name, named=True, identity=identity
@@ -68,7 +69,10 @@ class Client(NoReplies):
         self._replies: list[bytes] = []
 
     def write(self, frames: bytes) -> None:
-        self.told += messages_in(frames)
+        messages = messages_in(frames)
+        self.told += messages
+        if self.blocks_at_events and any(message["type"] == "event" for message in messages):
+            self.outbox.block()
 
     def reply(self, text: bytes) -> None:
         self._replies.append(text_frame(text))
@@ -328,8 +332,6 @@ class Machine(RuleBasedStateMachine):
         if name not in self.connected or self.connected[name].outbox.blocked:
             return
         client, model = self.connected[name], self.models[name]
-        if any(model.reaching(topic) - {subscribed} for topic in model.members & set(reached(subscribed))):
-            self.end_tick()  # where others remain, the answer need not wait for the events of the tick
         before = len(client.told)
         client.send(type="unsubscribe", topic=subscribed)
         self.run()
@@ -550,6 +552,24 @@ def run(ticks: Ticks) -> None:
         ticks.end()
 
 
+@pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
+def test_an_answer_waits_for_older_events_that_the_socket_does_not_take(kind: str) -> None:
+    broker, _ = make_broker()
+    client, publisher = Client(broker, "c"), Client(broker, "p")
+    for topic in ("a", "b"):
+        broker.create_topic(topic)
+    client.send(type="subscribe", topic="*", filter="payload > 1")
+    for topic in ("a", "b"):
+        publisher.send(type="publish", topic=topic, message={"id": ID, "payload": 2})
+    client.take()
+    client.blocks_at_events = True
+    client.send(type=kind, topic="*")
+    assert [message["type"] for message in client.take()] == ["event"]
+    client.blocks_at_events = False
+    client.outbox.unblock()
+    assert [message["type"] for message in client.take()] == ["event", "ack"]
+
+
 def test_a_subscription_that_the_limit_of_filters_ends_is_none_any_more() -> None:
     broker, _, _ = make_world(max_filters=1)
     broker.create_topic("a")
@@ -594,6 +614,23 @@ def test_a_replay_goes_on_under_the_filters_of_new_rights() -> None:
 
 
 @pytest.mark.usefixtures("turns_of_one")
+def test_a_replay_stops_where_new_rights_forbid_the_topic_even_before_their_review() -> None:
+    broker, ticks, publish = make_world()
+    broker.create_topic("a")
+    publish("a", 1, 2, 1)
+    client = Ask(broker)
+    client.grant.required = ["payload != 2"]
+    client.join("a", resume={"a": Position(broker.topic("a").epoch, 0)})
+    assert client.take() == [1]
+    client.grant.rights, client.grant.required = ["b"], []
+    for _ in range(10):
+        ticks.end()
+    broker.review(client.subscriber, client.grant)
+    run(ticks)
+    assert client.take() == ["unsubscribed"]
+
+
+@pytest.mark.usefixtures("turns_of_one")
 def test_another_subscription_does_not_widen_the_replay_of_an_earlier_one() -> None:
     broker, ticks, publish = make_world()
     broker.create_topic("a")
@@ -621,6 +658,19 @@ def test_a_replay_ends_with_its_subscription_and_the_others_go_on() -> None:
     publish("a", 1, 0)
     run(ticks)
     assert client.take() == [6, 8]
+
+
+def test_the_last_events_of_a_subscription_come_before_its_end_though_another_has_the_same_filter() -> None:
+    broker, _, publish = make_world()
+    broker.create_topic("a")
+    client = Ask(broker)
+    client.join(">", "payload == 0")
+    broker.publish(Publish(topic="a", message=Message(ID, Raw(b"0"))), NoPublisher())
+    client.join("a", "payload == 0")
+    broker.publish(Publish(topic="a", message=Message(ID, Raw(b"0"))), NoPublisher())
+    broker.unsubscribe(">", client.subscriber, lambda: client.told.append({"msg": "done"}))
+    publish("a", 0)
+    assert client.take() == [1, 2, "done", 3]
 
 
 @pytest.mark.usefixtures("turns_of_one")
@@ -667,6 +717,24 @@ def test_a_subscriber_learns_of_the_end_of_a_topic_while_it_subscribes_again() -
     assert isinstance(again, Joining)
     with pytest.raises(TopicNotFound):
         again.confirm()
+
+
+@pytest.mark.usefixtures("turns_of_one")
+def test_a_subscriber_learns_of_the_end_of_a_topic_whose_replay_waits_for_its_turn() -> None:
+    broker, ticks, publish = make_world()
+    for topic in ("a", "b", "c"):
+        broker.create_topic(topic)
+        publish(topic, 1)
+    client = Ask(broker)
+    answers = client.subscribe("*", last_n=1)
+    run(ticks)
+    (joining,) = answers
+    assert isinstance(joining, Joining)
+    joining.advance()
+    for topic in ("a", "b", "c"):
+        broker.delete_topic(topic)
+    run(ticks)
+    assert sorted(map(str, client.take())) == ["1", *["topic_deleted"] * 3]
 
 
 def test_a_topic_that_appears_before_the_answer_is_announced_after_it() -> None:
@@ -727,6 +795,7 @@ def test_a_subscription_that_fails_changes_nothing(name: str) -> None:
     run(ticks)
     assert client.take() == [4, 4]
     assert client.subscriber.subscriptions == [">"]
+    assert broker.subscriber_count == 2
     broker.create_topic("c")
     publish("c", 1, 2)
     assert client.take() == ["topic_created", 2]
@@ -750,6 +819,27 @@ def test_a_pattern_that_new_rights_forbid_is_told_once() -> None:
     run(ticks)
     assert client.take() == ["unsubscribed"]
     assert client.subscriber.subscriptions == ["b"]
+    assert list(client.subscriber.lanes) == ["b"]
+
+
+@pytest.mark.usefixtures("turns_of_one")
+def test_a_topic_that_new_rights_forbid_is_told_though_another_request_comes_before_the_review() -> None:
+    broker, ticks, _ = make_world()
+    for topic in ("a", "b"):
+        broker.create_topic(topic)
+    client = Ask(broker)
+    for name in (">", "*"):
+        answers = client.subscribe(name)
+        run(ticks)
+        (joining,) = answers
+        assert isinstance(joining, Joining)
+        joining.advance()
+        run(ticks)
+    client.grant.rights = ["b"]
+    broker.review(client.subscriber, client.grant)
+    broker.unsubscribe("*", client.subscriber, lambda: None)
+    run(ticks)
+    assert [(message["msg"], message["topic"]) for message in client.told] == [("unsubscribed", "a")]
     assert list(client.subscriber.lanes) == ["b"]
 
 

@@ -17,6 +17,7 @@ from pubsub.journals.writer import Writer
 from tests.credentials import API_KEYS, SECRET, bearer, make_token
 from tests.faults import StillDisk
 from tests.harness import PATIENCE, Server, eventually, on_one_loop, publish_request, run_server
+from tests.streams import Stream
 
 RULES: list[dict[str, Any]] = [
     {"pattern": "room.main", "create": False, "options": {}},
@@ -92,6 +93,24 @@ async def test_a_first_use_over_a_websocket_creates_a_topic(tmp_path: Path) -> N
         assert (await client.ask(publish_request("room.main", 1)))["error"]["code"] == "TOPIC_NOT_FOUND"
         assert (await server.get("/topics/room.2"))["options"]["history"] == 50
         assert [row["name"] for row in (await server.get("/topics"))["topics"]] == ["room.1", "room.2"]
+
+
+@pytest.mark.parametrize("topic", ["room.1", "log.1"])
+@on_one_loop
+async def test_a_first_use_over_http_creates_a_topic(topic: str, tmp_path: Path) -> None:
+    async with serve(tmp_path) as server:
+        stream = await Stream.open(server.port, f"/topics/{topic}/events")
+        assert stream.status == 200
+        assert (await stream.info("subscribed"))["seq"] == 0
+        for path, seq in [(topic, [1, 2]), (f"{topic}0", [1, 2])]:
+            body = [{"payload": "hello"}, {"payload": "again"}]
+            async with server.http.post(f"/topics/{path}/messages", json=body) as response:
+                assert (response.status, (await response.json())["seq"]) == (200, seq)
+        assert await stream.payloads(2) == ["hello", "again"]
+        for method, path in [("GET", "messages?last_n=1"), ("DELETE", "messages")]:
+            async with server.http.request(method, f"/topics/{topic}00/{path}") as response:
+                assert response.status == 404
+        assert [each.name for each in server.app[BROKER].topics] == [topic, f"{topic}0"]
 
 
 @on_one_loop

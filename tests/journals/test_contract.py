@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from pubsub.core.log import Placement
 from pubsub.core.topic import Topic
 from pubsub.protocol.errors import Conflict, TopicNotFound
 from pubsub.protocol.requests import Publish
-from tests.harness import new_id
+from tests.harness import new_id, nothing_left
 from tests.journals.world import Outcomes, World, message
 
 
@@ -349,15 +348,9 @@ def test_a_message_that_expects_another_seq_than_zero_creates_no_topic(world: Wo
 
 
 def test_a_topic_that_is_deleted_needs_no_collector_of_cycles(world: World) -> None:
-    """In a server the collector is rare: an object that waits for it is as good as lost."""
-    gc.collect()
-    gc.disable()
-    try:
+    with nothing_left(Topic):
         for number in range(20):
             world.create()
             world.publish(message(number))
             world.broker.delete_topic("t")
             world.settle()
-        assert not [each for each in gc.get_objects() if isinstance(each, Topic)]
-    finally:
-        gc.enable()

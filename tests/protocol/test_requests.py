@@ -66,7 +66,11 @@ def test_decodes_each_request() -> None:
         ("null", "the message", "got null"),
         ("{}", "type", "required"),
         ('{"type":5}', "type", "got 5"),
-        ('{"type":"ack"}', "type", "expected one of subscribe, unsubscribe, publish, ping, history, auth, got 'ack'"),
+        (
+            '{"type":"ack"}',
+            "type",
+            "expected one of subscribe, unsubscribe, publish, ping, history, auth, presence, got 'ack'",
+        ),
         ('{"type":"subscribe","client_id":"c"}', "topic", "required"),
         ('{"type":"subscribe","topic":"t"}', "client_id", "required"),
         ('{"type":"subscribe","topic":5,"client_id":"c"}', "topic", "got 5"),
