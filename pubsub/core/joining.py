@@ -104,7 +104,7 @@ class Joining:
 
     def advance(self) -> None:
         """Send what is to be replayed, and what has appeared since the answer, in turns if there is much."""
-        self._memberships.end_joining(self._subscriber)
+        self._memberships.end_joining(self._subscriber, self)
         catch_ups = [each.catch_up for each in self.topics if each.catch_up is not None]
         for catch_up in catch_ups:  # the client knows of all, also of those whose turn comes later
             catch_up.begun = True
@@ -175,7 +175,7 @@ class Joining:
         if not self.asked.subscription.is_pattern:
             self._answer(failure)
             return
-        self._memberships.end_joining(self._subscriber)
+        self._memberships.end_joining(self._subscriber, self)
         name, end = self.asked.subscription.name, partial(self._end_failed, failure)
         self._memberships.withdraw(name, self._subscriber, end, self._replaced)
 

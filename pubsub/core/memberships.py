@@ -97,9 +97,10 @@ class Memberships:
         self._add(asked.subscription, book, subscriber)
         return replaced
 
-    def end_joining(self, subscriber: Subscriber) -> None:
+    def end_joining(self, subscriber: Subscriber, joining: Beginning) -> None:
         """All topics of the new subscription are entered, and the client knows of it."""
-        self._beginning.pop(subscriber, None)
+        if self._beginning.get(subscriber) is joining:
+            del self._beginning[subscriber]
 
     def let_in(self, subscriber: Subscriber, topic: Topic) -> None:
         """Let a subscriber into a topic that appeared while it subscribed to a pattern."""

@@ -13,11 +13,12 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from random import Random
+from random import Random, choice
 from typing import Any
 
 import msgspec
-from oracle import Broken, Json, Ledger, Progress, Record
+from kinds import KINDS
+from oracle import Broken, Json, Ledger, Progress, Record, Rights
 from yarl import URL
 
 from pubsub.bench.websocket import WebSocket
@@ -66,11 +67,12 @@ class Findings:
 class Place:
     """The address to which members connect, and the objects that they share.
 
-    ``token`` makes a token for a client's id, or returns an empty text.
+    ``token`` makes a token for a client's id, or returns an empty text; ``rights`` are those of the token.
     """
 
     url: URL
     token: Callable[[str], str]
+    rights: Callable[[str], Rights]
     record: Record
     findings: Findings
     resumes: bool
@@ -89,7 +91,7 @@ class Member(WebSocket):
         super().__init__()
         self.place = place
         self.name = name
-        self.ledger = Ledger(place.record, tolerant=tolerant)
+        self.ledger = Ledger(place.record, tolerant=tolerant, rights=place.rights(name))
         self.ended = asyncio.Event()
         self.told = asyncio.Event()  # is set at each answer
         self.histories: list[Json] = []
@@ -105,7 +107,8 @@ class Member(WebSocket):
         self.send(json.dumps(asked).encode())
 
     def publish(self, topic: str, due: float, padding: str = "") -> None:
-        message = {"id": str(uuid.uuid4()), "payload": {"due": due, "padding": padding}}
+        payload = {"due": due, "kind": choice(KINDS), "padding": padding}
+        message = {"id": str(uuid.uuid4()), "payload": payload}
         self.request("publish", topic=topic, message=message)
 
     async def answered(self) -> None:

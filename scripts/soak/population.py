@@ -6,9 +6,13 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from random import Random
 
 from members import PATIENCE, Member, Place, Publisher, Subscriber
+from rooms import Rooms
+from streams import STREAMS, Stream, StreamMember
 from victim import Victim
+from watchers import WATCHERS, Watcher
 
 from pubsub.client.address import Unreachable
 
@@ -21,7 +25,7 @@ DURABLE_HISTORY = 100_000
 class Population:
     """The topics and all good clients. ``place`` is a new one after each start of the server."""
 
-    def __init__(self, victim: Victim, place: Place, *, durable: bool) -> None:
+    def __init__(self, victim: Victim, place: Place, random: Random, *, durable: bool) -> None:
         self._victim = victim
         self.place = place
         self.topics = {f"plain.{number}": False for number in range(PLAIN_TOPICS)}
@@ -35,12 +39,28 @@ class Population:
             for topic, durable in self.topics.items()
             for number in range(SUBSCRIBERS)
         ]
+        self._watchers = [Watcher(f"watcher-{name}", wanted) for name, wanted in WATCHERS.items()]
+        self._streams = [
+            Stream(f"stream-{name}", topic, wanted) for name, (topic, wanted) in STREAMS.items() if topic in self.topics
+        ]
+        self.rooms = Rooms(victim, random)
         self._running = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def everyone(self) -> list[Subscriber]:
-        return [*self.publishers, *self._subscribers]
+    def everyone(self) -> list[Subscriber | Watcher | Stream]:
+        return [*self.publishers, *self._subscribers, *self._watchers, *self._streams]
+
+    def subscribers_of(self, topic: str) -> int:
+        """The number of clients that a topic must have."""
+        watchers = sum(each.watches(topic) for each in self._watchers)
+        return SUBSCRIBERS + 1 + watchers + sum(each.topic == topic for each in self._streams)
+
+    def _behind(self) -> list[str]:
+        """The names of clients that lack an event."""
+        behind = [each.name for each in [*self.publishers, *self._subscribers] if not each.is_complete]
+        behind += [each.name for each in self._watchers if not each.is_complete(self.topics)]
+        return behind + [each.name for each in self._streams if not each.is_complete]
 
     async def arrive(self) -> None:
         """Create the missing topics, connect all clients, and publish."""
@@ -50,7 +70,9 @@ class Population:
             if status not in (201, 409):
                 raise RuntimeError(f"{topic} could not be created: {answer}")
         await asyncio.gather(*(each.join(self.place) for each in self.everyone))
-        self._tasks = self._tasks or [asyncio.create_task(each.publish(self._running)) for each in self.publishers]
+        if not self._tasks:
+            work = [*(each.publish(self._running) for each in self.publishers), self.rooms.keep(self._running)]
+            self._tasks = [asyncio.create_task(each) for each in work]
         self._running.set()
 
     def publish_bursts(self, count: int) -> None:
@@ -63,6 +85,7 @@ class Population:
     async def pause(self) -> None:
         """Stop publishing, and wait for all answers and events; a late one counts as broken."""
         self._running.clear()
+        await self.rooms.rest()
         for each in self.publishers:
             assert each.member is not None
             with suppress(TimeoutError):
@@ -75,7 +98,7 @@ class Population:
     async def settle(self) -> None:
         """Wait until every client has all events of its topic."""
         deadline = time.monotonic() + PATIENCE
-        while behind := [each.name for each in self.everyone if not each.is_complete]:
+        while behind := self._behind():
             if time.monotonic() > deadline:
                 self.place.findings.broken.append(f"acknowledged messages are missing at {', '.join(behind)}")
                 return
@@ -109,10 +132,10 @@ class Population:
                 await asyncio.wait_for(member.ended.wait(), PATIENCE)
             except TimeoutError:
                 self.place.findings.broken.append(f"the connection of {member.name} did not end")
-        if graceful and (behind := [each.name for each in self.everyone if not each.is_complete]):
+        if graceful and (behind := self._behind()):
             self.place.findings.broken.append(f"the shutdown lost acknowledged messages of {', '.join(behind)}")
 
-    def members(self) -> Iterator[Member]:
+    def members(self) -> Iterator[Member | StreamMember]:
         return (each.member for each in self.everyone if each.member is not None)
 
     @property
@@ -122,15 +145,22 @@ class Population:
 
     async def reconnect_some(self, share: int) -> None:
         """Disconnect every ``share``-th subscriber without a close frame, and connect it again at its position."""
-        for each in self._subscribers[::share]:
+        some = self.everyone[len(self.publishers) :: share]
+        for each in some:
             if each.member is not None and not each.member.closed:
                 each.member.vanish()
         await asyncio.sleep(0.2)
-        for each in self._subscribers[::share]:
+        for each in some:
             try:
                 await each.join(self.place)
             except (Unreachable, TimeoutError) as failure:
                 self.place.findings.broken.append(f"{each.name} could not reconnect: {failure!r}")
+
+    @property
+    def faults(self) -> list[str]:
+        """The wrong answers to requests by REST, since the last call."""
+        faults, self.rooms.faults = self.rooms.faults, []
+        return faults
 
     def unexpected_ends(self) -> list[str]:
         """Return the names of good clients that the server has closed."""

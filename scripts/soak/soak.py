@@ -33,6 +33,7 @@ from phases import Stage
 from population import Population
 from verdict import Figures, Verdict
 from victim import Victim, until
+from watchers import EVERYTHING, rights_of
 from yarl import URL
 
 Phase = Callable[[Stage], Awaitable[Figures]]
@@ -65,7 +66,7 @@ class Soak:
         await self._victim.start(guarded=False)
         watching = [asyncio.create_task(each) for each in (self._victim.watch(), self._findings.watch_own_lag())]
         self._durable = await self._offers_durable_topics()
-        population = Population(self._victim, self._place(), durable=self._durable)
+        population = Population(self._victim, self._place(), self._random, durable=self._durable)
         stage = Stage(
             self._victim, self._verdict, population, self._random, self._chosen.minutes * 60, self._chosen.rounds,
             timed=not self._chosen.untimed,
@@ -100,10 +101,12 @@ class Soak:
 
     def _place(self) -> Place:
         token = self._make_token if self._victim.guarded else lambda client_id: ""
-        return Place(URL(self._victim.url), token, self._record, self._findings, resumes=self._durable)
+        rights = rights_of if self._victim.guarded else lambda client_id: EVERYTHING
+        return Place(URL(self._victim.url), token, rights, self._record, self._findings, resumes=self._durable)
 
     def _make_token(self, client_id: str) -> str:
-        rights = {"subscribe": [">"], "publish": [">"], "admin": False}
+        own = rights_of(client_id)
+        rights = {"subscribe": own.patterns, "filters": dict(own.filters), "publish": [">"], "admin": False}
         claims = {"sub": client_id, "exp": int(time.time()) + 36_000, "pubsub": rights}
         return jwt.encode(claims, self._victim.secret, "HS256")
 
@@ -141,6 +144,7 @@ class Soak:
             "deliveries": self._findings.deliveries,
             "acks": self._findings.acks,
             "resumes": self._findings.resumes,
+            "published_by_rest": stage.population.rooms.published,
             "lives_of_the_server": self._victim.starts,
             "durable_topics": "yes" if self._durable else "no",
         }
