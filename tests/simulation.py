@@ -25,13 +25,14 @@ from pubsub.auth.quotas import Quotas
 from pubsub.core.broker import DEFAULTS, Broker
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
-from pubsub.core.journal import StoredTopic
+from pubsub.core.journal import Host, StoredTopic
+from pubsub.core.log import Done, Found, Placed, Publisher, Purged
 from pubsub.core.presence import AWAY
 from pubsub.core.topic import Topic
 from pubsub.core.topic_rules import TopicRules
-from pubsub.journals.memory import MemoryJournal
+from pubsub.journals.memory import MemoryJournal, MemoryLog
 from pubsub.protocol.answers import TopicRule
-from pubsub.protocol.errors import Failure, Unauthorized
+from pubsub.protocol.errors import Failure, TopicNotFound, Unauthorized
 from pubsub.protocol.frames import FIN_TEXT
 from pubsub.protocol.patterns import covers
 from pubsub.protocol.requests import Message, Publish, TopicOptions
@@ -39,11 +40,13 @@ from pubsub.websocket.connection import Connection
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.rules import ClientRules
 from pubsub.websocket.services import Services
+from tests.doubles import NoPublisher
 from tests.harness import masked_frame, take_frame
 
 RING = 8
 QUEUE = 6
 MAX_MESSAGE_BYTES = 4096
+PAGE = 4  # events of a page of the slow log
 BUFFER = 3000  # bytes that a transport takes before its client is blocked
 
 
@@ -230,6 +233,68 @@ class WatchedBroker(Broker):
             self.record.note(topic.name, topic.epoch, event.seq, json.loads(event.text)["message"])
 
 
+class SlowLog(MemoryLog):
+    """The log of a durable topic, whose answers to reads come later and in any order."""
+
+    loop: Loop
+
+    def __init__(self, name: str, options: TopicOptions, host: Host, clock: Clock) -> None:
+        super().__init__(name, options, host, clock)
+        self._kept: list[StoredEvent] = []
+        self._early: list[Callable[[], None]] | None = []  # appends before the topic exists
+        self._deliver = self._keep
+
+    def begin(self, epoch: str, done: Done) -> None:
+        """The topic exists now."""
+        self.topic = self._host.add_topic(StoredTopic(self._name, epoch, self._options, self, first=1))
+        done(None)
+        early, self._early = self._early or [], None
+        for append in early:
+            append()
+
+    def append(self, request: Publish, publisher: Publisher) -> None:
+        if self._early is None:
+            super().append(request, publisher)
+        else:
+            publisher.wait(request)
+            self._early.append(lambda: MemoryLog.append(self, request, publisher))
+
+    def _keep(self, topic: Topic, event: StoredEvent) -> None:
+        self._kept.append(event)
+        del self._kept[: -topic.history]
+        self._host.trim(topic, self._kept[0].seq, 0)
+        self._host.deliver(topic, event)
+
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
+        """Append each one, for a test of what readers see."""
+        for request in requests:
+            self.append(request, NoPublisher())
+
+    def read(self, after: int, until: int, limit: int, done: Found) -> None:  # type: ignore[override]
+        page = [event for event in self._kept if after < event.seq <= until][: min(limit, PAGE)]
+        self.loop.call_soon(done, page)
+
+    def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:  # type: ignore[override]
+        self.loop.call_soon(done, not self._kept or after + 1 < self._kept[0].seq)
+
+    def purge(self, done: Purged) -> None:
+        self._kept.clear()
+        self._host.trim(self.topic, self.topic.seq + 1, 0)
+        super().purge(done)
+
+
+class SlowJournal(MemoryJournal):
+    """A journal of durable topics, which exist later than their creation was asked for."""
+
+    loop: Loop
+
+    def create(self, name: str, options: TopicOptions, done: Done) -> SlowLog:
+        log = SlowLog(name, options, self._host, self._clock)
+        log.loop = self.loop
+        self.loop.call_soon(log.begin, self._new_epoch(), done)
+        return log
+
+
 class Parts:
     """The parts of a server, without a socket."""
 
@@ -246,11 +311,14 @@ class Parts:
         self._rights = rights
         self.loop = Loop(random)
         clock = Clock(lambda: 0, self.loop.time)
-        epochs = iter(range(1_000_000))
+        epochs = (f"e{number}" for number in range(1_000_000))
+        slow = SlowJournal(clock, lambda: next(epochs))
+        slow.loop = self.loop
         self.broker = WatchedBroker(
             defer=self.loop.call_soon,
             clock=clock,
-            memory=MemoryJournal(clock, lambda: f"e{next(epochs)}"),
+            memory=MemoryJournal(clock, lambda: next(epochs)),
+            make_durable=lambda: slow,
             ring_size=RING,
             max_filters=max_filters,
             rules=TopicRules(rules),
@@ -363,7 +431,7 @@ RIGHTS = (
 )
 assert {text for rights in RIGHTS for _, text in rights.filters} == set(REQUIRED)
 RULES = (
-    TopicRule(pattern="a.c", create=True, delete_idle_sec=1.0),
+    TopicRule(pattern="a.c", create=True, delete_idle_sec=1.0, options={"durable": True, "history": 2 * RING}),
     TopicRule(pattern="c", create=True),
 )
 
@@ -374,7 +442,13 @@ class World:
     Every second seed is a plain world: topics by name. The others have patterns, filters, rights and rules too.
     """
 
-    OPTIONS: ClassVar = {"c": TopicOptions(presence=True), "a.b": TopicOptions(presence=True)}
+    PLAIN_OPTIONS: ClassVar = {"c": TopicOptions(presence=True)}
+    OPTIONS: ClassVar = {
+        "a": TopicOptions(overflow="drop_newest"),
+        "b": TopicOptions(durable=True, history=2 * RING),
+        "c": TopicOptions(presence=True, ttl_sec=3),
+        "a.b": TopicOptions(presence=True, overflow="latest"),
+    }
     NAMES = 5  # clients: some connections are of the same one, and some clients reconnect
 
     def __init__(self, seed: int) -> None:
@@ -572,10 +646,12 @@ class World:
     def _make_or_delete(self) -> None:
         topic = self._random.choice(self._topics)
         try:
-            self.parts.broker.create_topic(topic, self.OPTIONS.get(topic, DEFAULTS))
+            options = self.PLAIN_OPTIONS if self._plain else self.OPTIONS
+            self.parts.broker.create_topic(topic, options.get(topic, DEFAULTS))
         except Failure:
             if self._random.random() < 0.3:
-                self.parts.broker.delete_topic(topic)
+                with contextlib.suppress(TopicNotFound):  # its journal is still creating it
+                    self.parts.broker.delete_topic(topic)
 
     def _notice_births(self) -> None:
         for topic in self.parts.broker.born:

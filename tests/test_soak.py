@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracle import Broken, Json, Ledger, Record
+from kinds import FILTERS
+from oracle import Broken, Json, Ledger, Record, Rights
 from verdict import Verdict
 
 from tests.harness import REPOSITORY, clean_environment
@@ -93,6 +94,111 @@ def test_the_judge_finds_a_resume_that_leaves_out_something() -> None:
 def publish(ledger: Ledger, seq: int) -> None:
     ledger.ask({"type": "publish", "topic": "a", "request_id": f"p{seq}", "message": {"id": IDS[0]}})
     ledger.take({"type": "ack", "request_id": f"p{seq}", "topic": "a", "seq": seq})
+
+
+KINDS = {number: kind for number, kind in enumerate([0, 1, 2, 0, 1, 2], 1)}
+
+
+def chosen(*requests: Json, rights: Rights | None = None, tolerant: bool = False) -> Ledger:
+    """A ledger with subscriptions, where the record has messages 1 to 6 of these kinds in the topic `a.b`."""
+    record = Record()
+    for seq, kind in KINDS.items():
+        record.note("a.b", "e", seq, {"id": IDS[seq], "payload": {"kind": kind}})
+    ledger = Ledger(record, rights=rights, tolerant=tolerant)
+    for number, request in enumerate(requests):
+        seq = request.pop("seq", 0)
+        ledger.ask({"type": "subscribe", "request_id": str(number)} | request)
+        position = {"epoch": "e", "seq": seq}
+        ack = {"topics": {"a.b": position}} if "*" in request["topic"] else position
+        ledger.take({"type": "ack", "request_id": str(number), "topic": request["topic"], **ack})
+    return ledger
+
+
+def kinded(seq: int) -> Json:
+    return {"type": "event", "topic": "a.b", "seq": seq, "message": {"id": IDS[seq], "payload": {"kind": KINDS[seq]}}}
+
+
+ALL, SOME, NONE, TWO = FILTERS
+
+
+def test_the_judge_lets_through_what_filters_and_rights_leave_out() -> None:
+    ledger = chosen({"topic": "a.*", **SOME}, rights=Rights(("a.*",), (("a.*", "payload.kind < 2"),)))
+    for seq in (2, 5):
+        ledger.take(kinded(seq))
+    assert ledger.is_complete("a.b")
+
+
+@pytest.mark.parametrize("seqs", [[1], [3], [2, 2], [5, 2]], ids=["not wanted", "missing", "twice", "backwards"])
+def test_the_judge_finds_by_a_filter(seqs: list[int]) -> None:
+    ledger = chosen({"topic": "a.*", **SOME})
+    with pytest.raises(Broken):
+        list(map(ledger.take, map(kinded, seqs)))
+
+
+@pytest.mark.parametrize("seq", [1, 2, 6], ids=["not wanted", "not allowed", "missing"])
+def test_the_judge_finds_by_rights(seq: int) -> None:
+    ledger = chosen({"topic": "a.*", **SOME}, rights=Rights((">",), ((">", "payload.kind != 1"),)))
+    with pytest.raises(Broken):
+        ledger.take(kinded(seq))
+
+
+def test_the_judge_wants_each_event_once_where_subscriptions_overlap() -> None:
+    ledger = chosen({"topic": "a.*", **SOME}, {"topic": "a.b", **NONE})
+    for seq in range(1, 7):
+        ledger.take(kinded(seq))
+    with pytest.raises(Broken):
+        ledger.take(kinded(6))
+
+
+def test_the_judge_finds_what_a_replay_of_one_subscription_repeats_for_another() -> None:
+    def replaying() -> Ledger:
+        ledger = chosen({"topic": "a.*", **SOME})
+        for seq in (2, 3, 5, 6):
+            ledger.take(kinded(seq))
+        resume = {"a.b": {"epoch": "e", "seq": 0}}
+        ledger.ask({"type": "subscribe", "request_id": "r", "topic": "a.b", "resume": resume, **NONE})
+        ledger.take({"type": "ack", "request_id": "r", "topic": "a.b", "epoch": "e", "seq": 6, "recovered": True})
+        return ledger
+
+    ledger = replaying()
+    for seq in (1, 4):
+        ledger.take(kinded(seq))
+    assert ledger.is_complete("a.b")
+    with pytest.raises(Broken):
+        replaying().take(kinded(2))
+
+
+@pytest.mark.parametrize(("count", "holds"), [(2, True), (3, True), (1, False), (6, False)])
+def test_the_judge_counts_what_a_gap_must_have(count: int, holds: bool) -> None:
+    """Of the events 2 to 4, two match; one more may be gone before anything could look at it."""
+    ledger = chosen({"topic": "a.*", **SOME}, tolerant=True)
+    told = gap(2, 4, count) | {"topic": "a.b"}
+    if holds:
+        ledger.take(told)
+        ledger.take(kinded(5))
+    else:
+        with pytest.raises(Broken):
+            ledger.take(told)
+
+
+def test_the_judge_finds_an_event_after_the_end_of_its_subscription() -> None:
+    ledger = chosen({"topic": "a.*", **SOME}, {"topic": "a.b", **NONE})
+    ledger.ask({"type": "unsubscribe", "topic": "a.*", "request_id": "u"})
+    ledger.take(kinded(1))
+    with pytest.raises(Broken):
+        ledger.take(kinded(4))  # 2 and 3 were published before the request
+    ledger = chosen({"topic": "a.*", **SOME}, {"topic": "a.b", **NONE})
+    ledger.ask({"type": "unsubscribe", "topic": "a.*", "request_id": "u"})
+    ledger.take({"type": "ack", "request_id": "u", "topic": "a.*"})
+    with pytest.raises(Broken):
+        ledger.take(kinded(2))
+
+
+def test_the_judge_finds_a_topic_that_is_announced_twice_or_to_nobody() -> None:
+    created = {"type": "info", "msg": "topic_created", "topic": "a.b", "epoch": "e"}
+    for ledger in (chosen({"topic": "a.*"}), chosen()):
+        with pytest.raises(Broken):
+            ledger.take(created)
 
 
 def test_a_verdict_is_told_in_three_ways() -> None:

@@ -73,10 +73,14 @@ class Gap(Struct):
 
 
 class Newest(Struct):
-    """The one event that waits, of a topic with the policy ``latest``."""
+    """The one event that waits, of a topic with the policy ``latest``, and the gap before it.
+
+    The gap is not one of the topic's next event: a replay may wait too.
+    """
 
     topic: Source
     event: StoredEvent
+    gap: Gap | None = None
 
 
 Entry = QueuedBatch | Notice | Gap | Newest
@@ -239,7 +243,10 @@ class Backlog:
             missed.insert(0, waiting.event)
             waiting.event = newest
         if missed:
-            self._miss(batch.topic, missed[0].seq, newest.seq - 1, len(missed))
+            if waiting.gap is None:
+                waiting.gap = Gap(batch.topic, missed[0].seq, 0, 0)
+            waiting.gap.to_seq = newest.seq - 1
+            waiting.gap.count += len(missed)
             self._lose(batch.topic, missed, Loss.OVERFLOW)
 
     def _miss(self, topic: Source, from_seq: int, to_seq: int, count: int) -> None:
@@ -268,6 +275,8 @@ class Backlog:
                 return b""
             case Newest():
                 del self._newest[entry.topic]
+                if (gap := entry.gap) is not None:
+                    self._miss(entry.topic, gap.from_seq, gap.to_seq, gap.count)
                 return self._encode_unexpired(entry.topic, [entry.event])
 
     def _take_batch(self, entry: QueuedBatch) -> bytes:

@@ -293,11 +293,7 @@ class Ledger:
     # Answers
 
     def _take_answer(self, answer: Json) -> None:
-        if not self._asked:
-            raise Broken(f"no request asked for {answer}")
-        request = self._asked.popleft()
-        if answer.get("request_id") != request.get("request_id"):
-            raise Broken(f"expected the answer to {request.get('request_id')}, got {answer}")
+        request = self._answered(answer)
         if answer["type"] == "error":
             self._take_error(request, answer["error"])
             return
@@ -312,6 +308,18 @@ class Ledger:
                 self._take_publish(request, answer)
             case "history":
                 self._take_history(request, answer)
+
+    def _answered(self, answer: Json) -> Json:
+        """Remove and return the request of an answer: the first one, but for publishes that wait for a disk."""
+        for place, request in enumerate(self._asked):
+            if answer.get("request_id") == request.get("request_id"):
+                earlier = [self._asked[number]["type"] for number in range(place)]
+                is_late = request["type"] == "publish" and answer["type"] == "ack"  # a refusal need not wait
+                if earlier and (is_late or set(earlier) != {"publish"}):
+                    raise Broken(f"expected the answer to {self._asked[0].get('request_id')}, got {answer}")
+                del self._asked[place]
+                return request
+        raise Broken(f"no request asked for {answer}")
 
     def _take_error(self, request: Json, error: Json) -> None:
         self.errors.append(error["code"])

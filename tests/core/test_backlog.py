@@ -56,6 +56,14 @@ def events(first: int, last: int, name: str = "t") -> list[Any]:
     return [[name, seq] for seq in range(first, last + 1)]
 
 
+def test_row_32_the_gap_of_latest_comes_behind_a_replay_that_waits() -> None:
+    client, of = Lagging(), topic("latest")
+    client.outbox.replay(of, batch(of, 1, 2).events, after=0, until=2)
+    for seq in (3, 4, 6):
+        client.outbox.offer(batch(of, seq, seq))
+    assert client.take() == [*events(1, 2), ("t", 2, 3, 5), *events(6, 6)]
+
+
 def test_row_32_drop_newest_keeps_what_waits_and_tells_the_gap_behind_it() -> None:
     client, of = Lagging(), topic("drop_newest")
     client.outbox.offer(batch(of, 1, 3))
