@@ -226,7 +226,7 @@ class Link:
         """Subscribe as in the last connection; to a topic that is gone as soon as it is there again."""
         absent: set[str] = set()
         for pause in pauses(RESUBSCRIBE_PAUSE_SEC):
-            for topic in sorted(self._subscriptions.missing):
+            for topic in self._subscriptions.to_resume():
                 with suppress(Unreachable):
                     await self._resume(topic, absent)
             if not self._subscriptions.missing:

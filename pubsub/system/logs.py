@@ -56,7 +56,7 @@ def set_up_logs(level: str, form: str) -> None:
 
 
 class Line(logging.LogRecord):
-    """The parts that a line shows. logging's own record has names of file, thread and process too: 0.9 µs of 4 for each line."""
+    """The parts that a line shows. logging's own record has names of file, thread and process too: 0.9 µs of 4."""
 
     def __init__(
         self,

@@ -155,25 +155,81 @@ def test_a_subscription_that_the_server_ends_is_not_resumed(name: str, left: set
         assert resume_of(subscriptions, "a.*") == {}
 
 
-def test_a_position_stays_as_long_as_a_subscription_needs_it() -> None:
+def test_a_subscription_begins_anew_after_its_end() -> None:
     subscriptions = Subscriptions()
-    subscriptions.begin(asked("a.*"), ack_of(a_b=("e", 5)))
     subscriptions.begin(asked("a.b"), Ack(epoch="e", seq=5))
     subscriptions.end("a.b")
-    assert resume_of(subscriptions, "a.*") == {"a.b": Position("e", 5)}
-    subscriptions.end("a.*")
-    assert subscriptions.resume("a.*") is None
-    subscriptions.begin(asked("a.b"), Ack(epoch="e", seq=9, recovered=None))
+    assert subscriptions.resume("a.b") is None
+    subscriptions.begin(asked("a.b"), Ack(epoch="e", seq=9))
     assert resume_of(subscriptions, "a.b") == {"a.b": Position("e", 9)}
+
+
+def noted(subscriptions: Subscriptions, *seqs: int) -> list[int]:
+    """Note events of the topic a.b; return those that are new."""
+    return [seq for seq in seqs if subscriptions.note(event("a.b", seq))]
 
 
 def test_messages_that_two_resumed_subscriptions_repeat_are_old() -> None:
     subscriptions = Subscriptions()
     subscriptions.begin(asked("a.*", last_n=3), ack_of(a_b=("e", 5)))
-    assert [subscriptions.note(event("a.b", seq)) for seq in (3, 4, 5, 4, 5)] == [True] * 5, "replays were asked for"
+    subscriptions.begin(asked("a.b"), Ack(epoch="e", seq=5))
+    assert noted(subscriptions, 3, 4, 5, 4, 5) == [3, 4, 5, 4, 5], "replays were asked for"
     subscriptions.disconnect()
     subscriptions.begin(asked("a.*"), ack_of(True, a_b=("e", 7, True)))
-    assert [subscriptions.note(event("a.b", seq)) for seq in (6, 7, 6, 7, 8)] == [True, True, False, False, True]
+    assert noted(subscriptions, 6, 7, 8) == [6, 7, 8]
+    assert resume_of(subscriptions, "a.b") == {"a.b": Position("e", 5)}
+    subscriptions.begin(asked("a.b"), Ack(epoch="e", seq=9, recovered=True))
+    assert noted(subscriptions, 6, 7, 8, 9, 10, 11) == [9, 10, 11]
+    assert noted(subscriptions, 6) == [6], "nothing is remembered for longer than it is needed"
+
+
+def test_subscriptions_without_a_filter_are_resumed_first() -> None:
+    subscriptions = Subscriptions()
+    for name, more in (("a.*", {"filter": "true"}), ("b", {}), ("*", {}), ("a", {"filter": "true"})):
+        subscriptions.begin(asked(name, **more), Ack())
+    subscriptions.disconnect()
+    assert subscriptions.to_resume() == ["*", "b", "a", "a.*"]
+
+
+def test_a_filter_does_not_move_the_position_of_a_subscription_that_is_resumed_later() -> None:
+    subscriptions = Subscriptions()
+    for name in ("a.*", "a.b"):
+        subscriptions.begin(asked(name), ack_of(a_b=("e", 5)) if name == "a.*" else Ack(epoch="e", seq=5))
+    subscriptions.disconnect()
+    subscriptions.begin(asked("a.*", filter="payload == 2"), ack_of(True, a_b=("e", 9, True)))
+    assert noted(subscriptions, 7) == [7]
+    subscriptions.disconnect()
+    assert resume_of(subscriptions, "a.*") == {"a.b": Position("e", 7)}
+    assert resume_of(subscriptions, "a.b") == {"a.b": Position("e", 5)}
+    subscriptions.begin(asked("a.*"), ack_of(True, a_b=("e", 9, True)))
+    subscriptions.begin(asked("a.b"), Ack(epoch="e", seq=9, recovered=True))
+    assert noted(subscriptions, 6, 7, 8, 9, 10) == [6, 8, 9, 10]
+    assert resume_of(subscriptions, "a.*") == resume_of(subscriptions, "a.b") == {"a.b": Position("e", 10)}
+
+
+@pytest.mark.parametrize("ending", ["topic_deleted", "topic_created"])
+def test_a_topic_that_is_created_again_repeats_nothing(ending: str) -> None:
+    subscriptions = Subscriptions()
+    for name in ("a.*", "*.b"):
+        subscriptions.begin(asked(name), ack_of(a_b=("e", 5)))
+    subscriptions.disconnect()
+    for name in ("a.*", "*.b"):
+        subscriptions.begin(asked(name), ack_of(True, a_b=("e", 9, True)))
+    assert noted(subscriptions, 6) == [6]
+    subscriptions.note(Info(msg=ending, topic="a.b", epoch="f"))
+    assert noted(subscriptions, 6) == [6]
+
+
+def test_replays_that_are_asked_for_are_shown_again() -> None:
+    subscriptions = Subscriptions()
+    for name in ("a.*", "*.b"):
+        subscriptions.begin(asked(name), ack_of(a_b=("e", 5)))
+    subscriptions.disconnect()
+    for name in ("a.*", "*.b"):
+        subscriptions.begin(asked(name), ack_of(True, a_b=("e", 9, True)))
+    assert noted(subscriptions, 6, 7) == [6, 7]
+    subscriptions.begin(asked("a.b", last_n=2), Ack(epoch="e", seq=9))
+    assert noted(subscriptions, 6, 7) == [6, 7]
 
 
 def test_a_request_has_no_more_positions_than_the_server_takes() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from pubsub.core import joining
 from pubsub.http.app_keys import BROKER, STREAMS
-from pubsub.sse import opening
+from pubsub.sse import cursors, opening
 from tests.credentials import SECRET, make_token
 from tests.harness import PATIENCE, RawClient, Server, eventually, on_one_loop, run_server
 from tests.http.test_sse import refusal
@@ -172,6 +172,20 @@ async def test_a_topic_that_was_made_anew_is_read_from_its_beginning() -> None:
         again = await Stream.open(server.port, BOTH, last_id=stream.last_id)
         await infos(again, "recovered", 2)
         assert await events(again, 1) == [("orders", 1)]
+
+
+@on_one_loop
+async def test_a_cursor_outlives_its_stream_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cursors, "KEPT_SEC", 0.2)
+    async with run_server() as server:
+        await server.create("orders", "trades")
+        stream = await Stream.open(server.port, BOTH)
+        await infos(stream, "subscribed", 2)
+        assert len(server.app[STREAMS].cursors) == 1
+        stream.close()
+        await eventually(lambda: server.connections == 0)
+        assert len(server.app[STREAMS].cursors) == 1
+        await eventually(lambda: len(server.app[STREAMS].cursors) == 0)
 
 
 @on_one_loop

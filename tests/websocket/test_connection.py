@@ -171,7 +171,7 @@ async def test_row_13_a_message_that_does_not_end_is_closed_with_1008(kind: str)
 
 async def test_the_limit_is_one_of_messages_not_of_connections() -> None:
     """The client always has an incomplete message: each one begins in the piece in which the last one ends."""
-    async with run_server(read_timeout_sec=0.4) as server:
+    async with run_server(read_timeout_sec=1.5) as server:
         stuck = await RawClient.connect(server.port, path="/ws?client_id=stuck")
         await stuck.send(masked_frame(TEXT, b" "))
         closed = asyncio.ensure_future(stuck.close_code())

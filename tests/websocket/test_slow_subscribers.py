@@ -294,7 +294,7 @@ async def test_stalled_but_not_full_is_not_cut() -> None:
 async def test_slow_but_alive_is_not_cut() -> None:
     """The client reads a little at a time and its queue is always full; a client that stalled later is closed."""
     async with (
-        run_server(subscriber_queue_size=5, write_wait_sec=1, send_buffer=SMALL_BUFFER) as server,
+        run_server(subscriber_queue_size=5, write_wait_sec=2, send_buffer=SMALL_BUFFER) as server,
         server.client() as healthy,
     ):
         await server.create("orders")
