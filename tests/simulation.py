@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
 from socket import AF_INET
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from kinds import FILTERS, KINDS, REQUIRED
 from msgspec import Raw
@@ -40,6 +40,7 @@ from pubsub.websocket.connection import Connection
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.rules import ClientRules
 from pubsub.websocket.services import Services
+from pubsub.websocket.transport import ClientTransport
 from tests.doubles import NoPublisher
 from tests.harness import masked_frame, take_frame
 
@@ -110,7 +111,7 @@ class Transport(asyncio.Transport):
         self._loop = loop
         self._buffer = bytearray()
         self._blocked = False
-        self.connection: Connection | None = None
+        self.connection: Any = None  # a ClientTransport, once it is open
         self.reading = True
         self.closing = False
         self.lost = False
@@ -165,8 +166,8 @@ class Transport(asyncio.Transport):
             self.lost = True
             self._protocol().connection_lost(None)
 
-    def _protocol(self) -> Connection:
-        assert self.connection is not None, "a transport serves its connection"
+    def _protocol(self) -> ClientTransport:
+        assert isinstance(self.connection, ClientTransport), "a transport serves its connection"
         return self.connection
 
     def pause_reading(self) -> None:
@@ -188,7 +189,7 @@ class Transport(asyncio.Transport):
         pass
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, Connection)
+        assert isinstance(protocol, ClientTransport)
         self.connection = protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -340,20 +341,20 @@ class Parts:
 
     def connect(self, client_id: str, rights: int | None = None) -> Transport:
         transport = Transport(self.loop)
-        identity = None if rights is None else self._identity(client_id, rights)
+        identity = None if rights is None else self.identity(client_id, rights)
         Connection(transport, self.services, client_id=client_id, named=True, identity=identity).open()
         return transport
 
     def _identify(self, token: str, answer: Callable[[Identity | Unauthorized], None]) -> None:
         """Accept the token of a client: its name, and the number of its rights."""
         client_id, number = token.split("/")
-        identity = self._identity(client_id, int(number))
+        identity = self.identity(client_id, int(number))
         if self._random.random() < 0.5:
             answer(identity)
         else:
             self.loop.call_soon(answer, identity)
 
-    def _identity(self, client_id: str, number: int) -> Identity:
+    def identity(self, client_id: str, number: int) -> Identity:
         rights = self._rights[number]
         subscribes, publishes = make_rights(rights.patterns), make_rights((">",))
         if not rights.filters:
@@ -374,6 +375,21 @@ class Frames:
             first, payload = frame
             found.append(json.loads(payload) if first == FIN_TEXT else first)
         return found
+
+
+class Reader(Protocol):
+    """A client of either transport."""
+
+    name: str
+    transport: Transport
+    ledger: Ledger
+
+    @property
+    def is_at_rest(self) -> bool: ...
+
+    def send(self, size: int) -> None: ...
+
+    def take(self, size: int) -> None: ...
 
 
 class Client:
@@ -484,26 +500,31 @@ class World:
             action()
             self._notice_births()
 
+    @property
+    def everyone(self) -> Sequence[Reader]:
+        """All clients."""
+        return self.clients
+
     def settle(self) -> None:
         """Send and receive everything that is in flight; then every ledger must be complete."""
         for _ in range(10_000):
             self.parts.loop.run_out()
-            for client in self.clients:
+            for client in self.everyone:
                 client.send(1 << 20)
                 self._notice_births()
                 client.take(1 << 20)
             self.parts.loop.run_out()
-            if all(client.is_at_rest for client in self.clients):
+            if all(client.is_at_rest for client in self.everyone):
                 break
         else:
             raise Broken("a client is never answered")
-        for client in self.clients:
+        for client in self.everyone:
             client.ledger.settle_rights()
         self._check_all()
 
     def end(self) -> None:
         """Disconnect all clients, and check that nothing of them remains."""
-        for client in self.clients:
+        for client in self.everyone:
             client.transport.vanish()
         self.parts.loop.run_out()
         for _ in range(2):
@@ -524,7 +545,7 @@ class World:
     def _check_all(self) -> None:
         topics = {topic.name: topic for topic in self.parts.broker.topics}
         for topic in topics.values():
-            ledgers = [client.ledger for client in self.clients if topic.name in client.ledger.topics]
+            ledgers = [client.ledger for client in self.everyone if topic.name in client.ledger.topics]
             assert topic.subscribers == len(ledgers), topic.name
             for ledger in ledgers:
                 assert ledger.topics[topic.name].epoch == topic.epoch
@@ -532,12 +553,12 @@ class World:
                 assert not self._plain or ledger.topics[topic.name].next_seq == topic.seq + 1
             if topic.options.presence:
                 self._check_presence(topic.name)
-        for client in self.clients:
+        for client in self.everyone:
             self._check_reached(client.ledger, set(topics))
-        assert self.parts.broker.subscriber_count == sum(bool(each.ledger.subscriptions) for each in self.clients)
+        assert self.parts.broker.subscriber_count == sum(bool(each.ledger.subscriptions) for each in self.everyone)
 
     def _check_presence(self, topic: str) -> None:
-        connections = Counter(client.name for client in self.clients if topic in client.ledger.topics)
+        connections = Counter(client.name for client in self.everyone if topic in client.ledger.topics)
         present = {each.client_id: each.connections for each in self.parts.broker.presence(topic).clients}
         assert {name: count for name, count in present.items() if count} == connections
 
@@ -618,12 +639,13 @@ class World:
     def _rest(self) -> None:
         """Let the loop come to rest. Clients with nothing in flight have only the rights of their newest token then."""
         self.parts.loop.run_out()
-        for client in self.clients:
+        for client in self.everyone:
             if client.is_at_rest:
                 client.ledger.settle_rights()
 
     def _move_bytes(self) -> None:
-        if (client := self._client()) is not None:
+        if self.everyone:
+            client = self._random.choice(self.everyone)
             move = self._random.choice([client.send, client.take])
             move(self._random.choice([1, 7, 100, 1000, 10_000]))
 
@@ -655,6 +677,6 @@ class World:
 
     def _notice_births(self) -> None:
         for topic in self.parts.broker.born:
-            for client in self.clients:
+            for client in self.everyone:
                 client.ledger.renew(topic)
         self.parts.broker.born.clear()

@@ -136,9 +136,10 @@ class Joining:
                 break
             topic = self._waiting.popleft()
             self._found = False
-            self._history.find_start(
-                topic, self.asked.last_n, self._position_in(topic), self._matcher_of(topic), partial(self._enter, topic)
-            )
+            if self._memberships.is_current(topic):
+                self._find_start(topic)
+            else:  # it has ended while it waited
+                self._enter(topic, TopicNotFound(topic.name))
             if not self._found:
                 self._late = True
                 return
@@ -148,6 +149,10 @@ class Joining:
             self._memberships.take_turn(self._join_next)
         else:
             self._answer(self)
+
+    def _find_start(self, topic: Topic) -> None:
+        position, matcher = self._position_in(topic), self._matcher_of(topic)
+        self._history.find_start(topic, self.asked.last_n, position, matcher, partial(self._enter, topic))
 
     def _position_in(self, topic: Topic) -> Position | None:
         """The client's position in a topic. A topic of a pattern that it does not name has appeared meanwhile."""

@@ -78,7 +78,8 @@ class Memberships:
         self._placement = placement
         self._clock = clock
         self.is_current = is_current
-        self._beginning: dict[Subscriber, Beginning] = {}  # subscriptions to patterns whose topics are being entered
+        # Subscriptions to patterns of which the client does not know yet: their topics are being entered.
+        self._beginning: dict[Subscriber, list[Beginning]] = {}
         self._new: set[Topic] = set()  # topics that are not announced to all subscribers yet
         self._ending: dict[Topic, Ending] = {}  # topics that have ended, with members that are not told yet
 
@@ -93,14 +94,17 @@ class Memberships:
         if book.closed:
             return None
         replaced = book.subscriptions.get(asked.subscription.name)
-        self._beginning[subscriber] = joining
+        self._beginning.setdefault(subscriber, []).append(joining)
         self._add(asked.subscription, book, subscriber)
         return replaced
 
     def end_joining(self, subscriber: Subscriber, joining: Beginning) -> None:
         """All topics of the new subscription are entered, and the client knows of it."""
-        if self._beginning.get(subscriber) is joining:
-            del self._beginning[subscriber]
+        beginning = self._beginning.get(subscriber, [])
+        if joining in beginning:
+            beginning.remove(joining)
+        if not beginning:
+            self._beginning.pop(subscriber, None)
 
     def let_in(self, subscriber: Subscriber, topic: Topic) -> None:
         """Let a subscriber into a topic that appeared while it subscribed to a pattern."""
@@ -144,8 +148,10 @@ class Memberships:
     def _others(self, topic: Topic, subscriber: Subscriber, subscription: Subscription) -> list[Subscription]:
         """The other subscriptions that reach the topic. By them the subscriber is a member, at least from now on."""
         others = [each for each in self._placement.reaching(topic.name, subscriber) if each.name != subscription.name]
-        if others and topic.name not in subscriber.lanes:  # a new topic, which was not announced yet
-            self._announce_by(subscriber, topic, others, after=self.start_of(topic))
+        if topic.name not in subscriber.lanes:  # a new topic, which was not announced yet
+            beginning = [each.asked.subscription for each in self._beginning.get(subscriber, ())]
+            if known := [each for each in others if each not in beginning]:
+                self._announce_by(subscriber, topic, known, after=self.start_of(topic))
         return others if topic.name in subscriber.lanes else []
 
     def withdraw(
@@ -288,10 +294,10 @@ class Memberships:
         if topic.name in subscriber.lanes:
             return
         reaching = self._placement.reaching(topic.name, subscriber)
-        beginning = self._beginning.get(subscriber)
-        if beginning is not None and beginning.asked.subscription in reaching:
-            beginning.add_topic(topic)
-            reaching.remove(beginning.asked.subscription)
+        for beginning in self._beginning.get(subscriber, ()):
+            if beginning.asked.subscription in reaching:
+                beginning.add_topic(topic)
+                reaching.remove(beginning.asked.subscription)
         if reaching:
             self._announce_by(subscriber, topic, reaching, after=after)
 

@@ -864,6 +864,26 @@ def test_a_topic_that_new_rights_forbid_is_told_though_another_request_comes_bef
     assert list(client.subscriber.lanes) == ["b"]
 
 
+@pytest.mark.usefixtures("turns_of_one")
+def test_a_topic_that_ends_before_its_turn_is_not_asked_for_its_position() -> None:
+    broker, ticks, _ = make_world()
+    for topic in ("a", "b"):
+        broker.create_topic(topic)
+
+    class Positions:
+        """The positions of a cursor (Resume): those of topics that do not exist cannot be found."""
+
+        def get(self, name: str, default: Position | None) -> Position | None:
+            return Position(broker.find_topic(name).epoch, 0)
+
+    answers = Ask(broker).subscribe("*", resume=Positions())
+    broker.delete_topic("b")
+    run(ticks)
+    (joining,) = answers
+    assert isinstance(joining, Joining)
+    assert [each.topic.name for each in joining.topics] == ["a"]
+
+
 def test_nothing_is_left_of_a_subscriber_that_subscribes_after_its_end() -> None:
     broker, _, _ = make_world()
     broker.create_topic("a")
