@@ -144,8 +144,8 @@ class Opening:
         take()
         self._stream.open()
         start = [retry_line(self._streams.retry_ms())]
+        start += [self._end_block(name) for name in self._missing]  # one may live again, and a pattern have it
         start += [self._start_block(joining) for joining in self._joinings]
-        start += [self._end_block(name) for name in self._missing]
         self._transport.write(b"".join(start))
         self._stream.unblock()
         for joining in self._joinings:

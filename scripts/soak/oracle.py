@@ -339,7 +339,8 @@ class Ledger:
                 raise Broken(f"{name} does not cover {topic}: {ack}")
             self._enter(topic, request, position)
         for topic, progress in self.topics.items():
-            if covers(name, topic) and topic not in entered:  # it appeared meanwhile, by another pattern
+            # Otherwise it appeared meanwhile, by another pattern; or the rights have ended, and their review comes.
+            if covers(name, topic) and topic not in entered and self._rights[-1].cover(topic):
                 claim = Claim(wants, self._record.last(topic, progress.epoch) + 1)
                 progress.claims[name] = self._capped(name, claim)
 

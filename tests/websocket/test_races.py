@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from tests.simulated_streams import StreamWorld
 from tests.simulation import World
 from tests.turns import shrink_turns
 
@@ -25,10 +26,20 @@ def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 def test_row_39_40_and_43_hold_in_any_order_of_callbacks(block: int) -> None:
     lives = int(os.environ.get("RACES", LIVES)) // 4
     for seed in range(block * lives, (block + 1) * lives):
-        try:
-            world = World(seed)
-            world.live(STEPS)
-            world.settle()
-            world.end()
-        except Exception as error:
-            raise AssertionError(f"seed {seed}: {error!r}") from error
+        live(World, seed)
+
+
+@pytest.mark.usefixtures("slices")
+def test_row_39_40_and_43_hold_for_streams_in_any_order_of_callbacks() -> None:
+    for seed in range(int(os.environ.get("RACES", LIVES)) // 3):
+        live(StreamWorld, seed)
+
+
+def live(kind: type[World], seed: int) -> None:
+    try:
+        world = kind(seed)
+        world.live(STEPS)
+        world.settle()
+        world.end()
+    except Exception as error:
+        raise AssertionError(f"seed {seed}: {error!r}") from error
