@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from pubsub.core.broker import Broker
-from pubsub.core.filters import Filter
 from pubsub.core.joining import Joining
 from pubsub.core.lane import Subscriber
 from pubsub.core.log import Done, Found, Placed, Publisher, Purged
 from pubsub.core.subscription import Asked, Grant, Subscription
+from pubsub.filters.filters import Filter
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Position, Publish
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from pubsub.auth.tokens import secret_keys, sign
-from pubsub.core.filters import Filters
+from pubsub.filters.filters import Filters
 from pubsub.settings import listed
 from pubsub.settings_reader import read_settings
 

@@ -13,7 +13,6 @@ from pubsub.core.clock import Clock
 from pubsub.core.creation import Creations
 from pubsub.core.event import StoredEvent
 from pubsub.core.filtered_lane import ROOM, Evaluator
-from pubsub.core.filters import Filters, Matcher
 from pubsub.core.history import HistoryReader, KeptEvents
 from pubsub.core.idle import IdleTopics
 from pubsub.core.joining import Joining
@@ -29,6 +28,7 @@ from pubsub.core.ring import release
 from pubsub.core.topic import Topic
 from pubsub.core.topic_rules import TopicRules
 from pubsub.core.turns import Turns
+from pubsub.filters.filters import Filters, Matcher
 from pubsub.protocol.errors import BadRequest, Failure, TopicNotFound
 from pubsub.protocol.patterns import check_pattern, check_topic, has_wildcard
 from pubsub.protocol.requests import Publish, TopicOptions

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 
 from pubsub.core.backlog import Backlog, Gap, OutboxOptions
 from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batches
-from pubsub.core.filters import Matcher, Subject
 from pubsub.core.losses import Loss
+from pubsub.filters.filters import Matcher, Subject
 
 
 class Outbox:

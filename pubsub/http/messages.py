@@ -13,9 +13,9 @@ from aiohttp import web
 from msgspec import UNSET, Raw, UnsetType
 
 from pubsub.core.broker import Broker
-from pubsub.core.filters import Matcher
 from pubsub.core.history import KeptEvents
 from pubsub.core.log import Placement
+from pubsub.filters.filters import Matcher
 from pubsub.http.app_keys import BROKER
 from pubsub.http.grants import grant_of
 from pubsub.http.identities import IDENTITIES, IDENTITY
