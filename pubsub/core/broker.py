@@ -36,7 +36,7 @@ from pubsub.protocol.requests import Publish, TopicOptions
 if TYPE_CHECKING:
     from pubsub.core.journal import Journal, StoredTopic
     from pubsub.core.lane import Subscriber
-    from pubsub.core.log import Done, Placed, Publisher, Purged
+    from pubsub.core.log import Assigned, Done, Publisher, Purged
     from pubsub.core.subscription import Asked, Grant
 
 log = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ class Broker:
         log = self._creations.log_for_use(request.topic, [request]) if topic is None else topic.log
         log.append(request, publisher)
 
-    def publish_all(self, name: str, requests: Sequence[Publish], client_id: str, answer: Placed) -> None:
+    def publish_all(self, name: str, requests: Sequence[Publish], client_id: str, answer: Assigned) -> None:
         """Publish messages to one topic, all of them or none. Raises TopicNotFound, BadRequest, LimitExceeded.
 
         ``client_id``: the publisher's, empty if it has none. ``answer`` gets the outcome of each message, or a failure.
