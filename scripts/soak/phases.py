@@ -179,7 +179,8 @@ async def connects(stage: Stage) -> Figures:
         grown <= FLAT_BYTES,
         f"{grown / KIB:+,.0f} KiB",
     )
-    stage.check("connects", "descriptors as before", after.descriptors == before.descriptors, after.descriptors)
+    counts = f"{after.descriptors}, {before.descriptors} before"
+    stage.check("connects", "descriptors as before", after.descriptors == before.descriptors, counts)
     await check_counts(stage, "connects")
     stage.check_findings("connects")
     figures = {"connects": count, "a_second": count / seconds, "grown_kib": grown / KIB}
