@@ -279,10 +279,14 @@ class Ledger:
         return [name for name in self.subscriptions if covers(name, topic)]
 
     def _cap(self, name: str) -> None:
-        """A subscription is about to end: events that are not published yet need not come by it."""
+        """A subscription is about to end: events that are not published yet need not come by it.
+
+        To a client that lags, events of its replay need not come either.
+        """
         for topic, progress in self.topics.items():
             if (claim := progress.claims.get(name)) is not None:
-                claim.last = min(claim.last, self._record.last(topic, progress.epoch))
+                known = progress.next_seq - 1 if self._tolerant else self._record.last(topic, progress.epoch)
+                claim.last = min(claim.last, known)
 
     def _capped(self, name: str, claim: Claim) -> Claim:
         """The claim of a subscription, which may have ended already if the client has asked for that."""
