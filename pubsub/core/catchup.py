@@ -196,7 +196,7 @@ class CatchUp:
         """
         if self._told is None:
             self._told = max(self.after, self._topic.oldest - 1)
-        self._subscriber.call_when_ready(partial(self._subscriber.take_turn, self.advance))
+        self._subscriber.take_turn_when_ready(self.advance)
 
 
 def _fitting(page: Page) -> Page:

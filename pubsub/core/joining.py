@@ -113,10 +113,15 @@ class Joining:
         self._waiting.clear()
 
     def _advance_some(self, catch_ups: list[CatchUp]) -> None:
+        """Advance some, as long as the socket takes what they send. The others have one turn, not one each."""
+        done = 0
         for catch_up in catch_ups[:ENTERED]:
+            if self._subscriber.lagging:
+                break
             catch_up.advance()
-        if rest := catch_ups[ENTERED:]:
-            self._memberships.take_turn(partial(self._advance_some, rest))
+            done += 1
+        if rest := catch_ups[done:]:
+            self._subscriber.take_turn_when_ready(partial(self._advance_some, rest))
 
     def _let_in(self, topics: list[Topic]) -> None:
         for topic in topics[:ENTERED]:

@@ -178,10 +178,6 @@ class Subscriber(Outbox):
         """True as long as a topic may write to the subscriber."""
         return bool(self.lanes)
 
-    def take_turn(self, work: Callable[[], None]) -> None:
-        """Call ``work`` after other clients have been served."""
-        self._options.take_turn(work)
-
     def _lagging_changed(self) -> None:
         """Tell the lanes, in turns if they are many. A lane that is not told yet writes to the socket, which queues, or
         offers a batch, which is then written at once: each topic's events keep their order.

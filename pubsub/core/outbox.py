@@ -5,7 +5,11 @@ It does no I/O itself: it writes through the function that it was given.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
+
+from msgspec import Struct, field
 
 from pubsub.core.backlog import Backlog, Gap, OutboxOptions
 from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batches
@@ -13,10 +17,18 @@ from pubsub.core.losses import Loss
 from pubsub.filters.filters import Matcher, Subject
 
 
+class Waiting(Struct):
+    """Calls that wait until a subscriber has taken all: ``callbacks`` at once, then ``works``, one in a turn."""
+
+    callbacks: list[Callable[[], None]] = []
+    works: deque[Callable[[], None]] = field(default_factory=deque)
+    has_turn: bool = False
+
+
 class Outbox:
     """See the module. A subscriber that keeps up has no backlog: its lanes write to its socket directly."""
 
-    __slots__ = ("_backlog", "_dropped", "_options", "_when_ready", "blocked", "write")
+    __slots__ = ("_backlog", "_dropped", "_options", "_waiting", "blocked", "write")
 
     def __init__(self, write: Callable[[bytes], None], options: OutboxOptions) -> None:
         self.write = write
@@ -24,12 +36,12 @@ class Outbox:
         self._options = options
         self._backlog: Backlog | None = None
         self._dropped = 0  # events of earlier backlogs
-        self._when_ready: list[Callable[[], None]] | None = None
+        self._waiting: Waiting | None = None
 
     @property
     def awaited(self) -> bool:
-        """True if a callback waits until the subscriber has taken all."""
-        return bool(self._when_ready)
+        """True if something waits until the subscriber has taken all."""
+        return self._waiting is not None and self.lagging
 
     @property
     def lagging(self) -> bool:
@@ -79,9 +91,16 @@ class Outbox:
         if not self.lagging:
             callback()
             return
-        if self._when_ready is None:
-            self._when_ready = []
-        self._when_ready.append(callback)
+        self._ensure_waiting().callbacks.append(callback)
+
+    def take_turn_when_ready(self, work: Callable[[], None]) -> None:
+        """Call ``work`` in a turn, as soon as nothing waits, and after other clients have been served.
+
+        However many works wait, the subscriber has one turn at a time: others need not wait for all of them.
+        """
+        waiting = self._ensure_waiting()
+        waiting.works.append(work)
+        self._take_turn(waiting)
 
     @property
     def encoding(self) -> Encoding:
@@ -134,7 +153,7 @@ class Outbox:
         if self._backlog is not None:
             self._backlog.give_up(reason)
         self._dropped, self._backlog = self.dropped, None
-        self._when_ready = None
+        self._waiting = None
 
     def _tell_missing(self, topic: Source, after: int | None, until: int) -> None:
         if after is None or after >= until:
@@ -149,9 +168,36 @@ class Outbox:
         """Called when the subscriber begins to lag, and when it no longer does."""
 
     def _call_waiting(self) -> None:
-        waiting, self._when_ready = self._when_ready, None
-        for callback in waiting or ():
+        waiting = self._waiting
+        if waiting is None:
+            return
+        callbacks, waiting.callbacks = waiting.callbacks, []
+        for callback in callbacks:
             self.call_when_ready(callback)
+        self._take_turn(waiting)
+
+    def _take_turn(self, waiting: Waiting) -> None:
+        if waiting.has_turn or self.lagging:
+            return
+        if waiting.works:
+            waiting.has_turn = True
+            self._options.take_turn(partial(self._work, waiting))
+        elif self._waiting is waiting:
+            self._waiting = None
+
+    def _work(self, waiting: Waiting) -> None:
+        waiting.has_turn = False
+        if self._waiting is not waiting or self.lagging:  # cleared, or it has to wait for the socket first
+            return
+        try:
+            waiting.works.popleft()()
+        finally:
+            self._take_turn(waiting)
+
+    def _ensure_waiting(self) -> Waiting:
+        if self._waiting is None:
+            self._waiting = Waiting()
+        return self._waiting
 
     def _ensure_backlog(self) -> Backlog:
         if self._backlog is None:

@@ -570,6 +570,27 @@ def test_an_answer_waits_for_older_events_that_the_socket_does_not_take(kind: st
     assert [message["type"] for message in client.take()] == ["event", "ack"]
 
 
+def test_the_replays_of_one_slow_client_take_one_turn_at_a_time() -> None:
+    broker, ticks = make_broker()
+    client, publisher = Client(broker, "c"), Client(broker, "p")
+    names = [f"t.{number}" for number in range(250)]
+    for name in names:
+        broker.create_topic(name)
+        publisher.send(type="publish", topic=name, message={"id": ID, "payload": 1})
+    run(ticks)
+    client.send(type="subscribe", topic="t.*", last_n=1)
+    client.blocks_at_events = True
+    turns = 0
+    for _ in names:
+        while ticks.deferred:
+            assert len(ticks.deferred) == 1
+            ticks.end()
+            turns += 1
+        client.outbox.unblock()
+    assert turns <= 2 * len(names)
+    assert {message["topic"] for message in client.take()[1:]} == set(names)
+
+
 def test_a_subscription_that_the_limit_of_filters_ends_is_none_any_more() -> None:
     broker, _, _ = make_world(max_filters=1)
     broker.create_topic("a")
