@@ -20,8 +20,8 @@ from pubsub.auth.rates import Rates
 from pubsub.auth.tokens import Tokens, pem_keys, secret_keys
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
-from pubsub.core.filters import Filters
 from pubsub.core.topic_rules import TopicRules
+from pubsub.filters.filters import Filters
 from pubsub.http.access import check_access
 from pubsub.http.addresses import add_proxies
 from pubsub.http.app_keys import BROKER, CONNECTIONS, SERVICES, STREAMS

@@ -74,7 +74,7 @@ class Settings:
     )
     max_connections: int = _quota("WebSockets and streams in all; 0 is as many as open files allow")
     max_connections_per_client: int = _quota("WebSockets and streams of one client; 0 is no limit")
-    max_subscriptions_per_connection: int = _quota("topics that one connection may be subscribed to; 0 is no limit")
+    max_subscriptions_per_connection: int = _quota("subscriptions of one connection, a pattern is one; 0 is no limit")
     max_topics: int = _quota("topics in all; 0 is no limit")
     max_filters_per_topic: int = _setting(
         256, "filters of subscriptions that differ, for one topic; 0 is no limit", ge=0, le=1_000_000_000

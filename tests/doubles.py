@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from pubsub.core.broker import Broker
-from pubsub.core.filters import Filter
 from pubsub.core.joining import Joining
 from pubsub.core.lane import Subscriber
-from pubsub.core.log import Done, Found, Placed, Publisher, Purged
+from pubsub.core.log import Assigned, Done, Found, Publisher, Purged
 from pubsub.core.subscription import Asked, Grant, Subscription
+from pubsub.filters.filters import Filter
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Position, Publish
 
@@ -77,7 +77,7 @@ class NoLog:
     def append(self, request: Publish, publisher: Publisher) -> NoReturn:
         raise AssertionError("nothing is appended here")
 
-    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> NoReturn:
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> NoReturn:
         raise AssertionError("nothing is appended here")
 
     def purge(self, done: Purged) -> NoReturn:

@@ -26,7 +26,7 @@ from pubsub.core.broker import DEFAULTS, Broker
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
 from pubsub.core.journal import Host, StoredTopic
-from pubsub.core.log import Done, Found, Placed, Publisher, Purged
+from pubsub.core.log import Assigned, Done, Found, Publisher, Purged
 from pubsub.core.presence import AWAY
 from pubsub.core.topic import Topic
 from pubsub.core.topic_rules import TopicRules
@@ -266,7 +266,7 @@ class SlowLog(MemoryLog):
         self._host.trim(topic, self._kept[0].seq, 0)
         self._host.deliver(topic, event)
 
-    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> None:
         """Append each one, for a test of what readers see."""
         for request in requests:
             self.append(request, NoPublisher())

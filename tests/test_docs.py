@@ -23,10 +23,10 @@ from msgspec.structs import FieldInfo
 from pubsub.__main__ import COMMANDS
 from pubsub.app import create_app
 from pubsub.client.credentials import API_KEY_VARIABLE, TOKEN_VARIABLE
-from pubsub.core import cel, views
-from pubsub.core.expressions import MAX_COSTLY
-from pubsub.core.filters import MAX_PARAMS, Filters, Subject
-from pubsub.core.regexes import MAX_SIZE
+from pubsub.filters import cel, views
+from pubsub.filters.expressions import MAX_COSTLY
+from pubsub.filters.filters import MAX_PARAMS, Filters, Subject
+from pubsub.filters.regexes import MAX_SIZE
 from pubsub.protocol.calls import MAX_PAGE
 from pubsub.protocol.errors import ClientNotFound, CloseReason, Draining, Failure, TopicExists
 from pubsub.protocol.replies import Event, HistoryReply, Info, Reply, encode

@@ -13,20 +13,21 @@ import pubsub
 ROOT = Path(pubsub.__file__).parent
 
 # Each folder, and the folders below it that it may import; each module at the top has its own line.
-# `system` is beside the layers: all folders except core, protocol and auth may import it.
+# `system` is beside the layers: all folders except filters, core, protocol and auth may import it.
 BELOW = {
     "pubsub.protocol": set[str](),
-    "pubsub.core": {"pubsub.protocol"},
+    "pubsub.filters": {"pubsub.protocol"},
+    "pubsub.core": {"pubsub.filters", "pubsub.protocol"},
     "pubsub.auth": {"pubsub.protocol"},
     "pubsub.system": set[str](),
     "pubsub.journals": {"pubsub.core", "pubsub.protocol", "pubsub.system"},
-    "pubsub.websocket": {"pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
-    "pubsub.sse": {"pubsub.websocket", "pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
-    "pubsub.http": {"pubsub.sse", "pubsub.websocket", "pubsub.core", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
+    "pubsub.websocket": {"pubsub.core", "pubsub.filters", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
     "pubsub.settings": set[str](),
     "pubsub.rules_reader": {"pubsub.core", "pubsub.protocol"},
     "pubsub.settings_reader": {"pubsub.settings", "pubsub.rules_reader", "pubsub.auth", "pubsub.http", "pubsub.system"},
 }
+BELOW["pubsub.sse"] = {"pubsub.websocket", *BELOW["pubsub.websocket"]}
+BELOW["pubsub.http"] = {"pubsub.sse", *BELOW["pubsub.sse"]}
 BELOW["pubsub.lifecycle"] = {"pubsub.settings", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.app"] = {"pubsub.lifecycle", "pubsub.rules_reader", "pubsub.journals", *BELOW["pubsub.lifecycle"]}
 BELOW["pubsub.cli"] = {"pubsub.settings", "pubsub.settings_reader", "pubsub.auth", *BELOW["pubsub.app"]}
@@ -44,7 +45,7 @@ BELOW["pubsub.__main__"] = {
 }
 BELOW["pubsub"] = set()
 
-RULES = {"pubsub.protocol", "pubsub.core", "pubsub.auth"}  # the folders without I/O
+RULES = {"pubsub.protocol", "pubsub.filters", "pubsub.core", "pubsub.auth"}  # the folders without I/O
 WITHOUT_IO = {
     "pubsub.websocket.session",
     "pubsub.websocket.publisher",

@@ -6,12 +6,12 @@ import argparse
 import sys
 
 from pubsub.auth.tokens import secret_keys, sign
-from pubsub.core.filters import Filters
+from pubsub.filters.filters import Filters
 from pubsub.settings import listed
 from pubsub.settings_reader import read_settings
 
 
-def run_token(flags: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("pubsub token", description="Make a token, signed with the first JWT_SECRET.")
     parser.add_argument("--sub", required=True, help="the client's id")
     parser.add_argument("--subscribe", action="append", default=[], metavar="PATTERN", help="may be given again")
@@ -21,7 +21,11 @@ def run_token(flags: list[str]) -> int:
         "--filter", action="append", default=[], metavar="PATTERN=CEL", help="only these events; may be given again"
     )
     parser.add_argument("--ttl", type=float, default=3600, metavar="SECONDS", help="default: %(default)s")
-    chosen = parser.parse_args(flags)
+    return parser
+
+
+def run_token(flags: list[str]) -> int:
+    chosen = make_parser().parse_args(flags)
     settings = read_settings([])
     if not settings.jwt_secret:
         print("pubsub token: JWT_SECRET is not set, expected a secret of at least 32 bytes", file=sys.stderr)

@@ -8,8 +8,8 @@ from functools import partial
 from pubsub.core.catchup import filtered_page
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
-from pubsub.core.filters import Matcher, Subject
 from pubsub.core.topic import Topic
+from pubsub.filters.filters import Matcher, Subject
 from pubsub.protocol.errors import Failure, TopicNotFound
 
 

@@ -13,7 +13,6 @@ from pubsub.core.clock import Clock
 from pubsub.core.creation import Creations
 from pubsub.core.event import StoredEvent
 from pubsub.core.filtered_lane import ROOM, Evaluator
-from pubsub.core.filters import Filters, Matcher
 from pubsub.core.history import HistoryReader, KeptEvents
 from pubsub.core.idle import IdleTopics
 from pubsub.core.joining import Joining
@@ -29,6 +28,7 @@ from pubsub.core.ring import release
 from pubsub.core.topic import Topic
 from pubsub.core.topic_rules import TopicRules
 from pubsub.core.turns import Turns
+from pubsub.filters.filters import Filters, Matcher
 from pubsub.protocol.errors import BadRequest, Failure, TopicNotFound
 from pubsub.protocol.patterns import check_pattern, check_topic, has_wildcard
 from pubsub.protocol.requests import Publish, TopicOptions
@@ -36,10 +36,12 @@ from pubsub.protocol.requests import Publish, TopicOptions
 if TYPE_CHECKING:
     from pubsub.core.journal import Journal, StoredTopic
     from pubsub.core.lane import Subscriber
-    from pubsub.core.log import Done, Placed, Publisher, Purged
+    from pubsub.core.log import Assigned, Done, Publisher, Purged
     from pubsub.core.subscription import Asked, Grant
 
 log = logging.getLogger(__name__)
+
+Kept = Callable[[KeptEvents | Failure], None]
 
 DEFAULTS: Final = TopicOptions()
 MAX_FILTERS: Final = 256  # that differ, for one topic
@@ -94,13 +96,19 @@ class Broker:
         self._presence = Presence(clock, defer=defer, take_turn=self.turns.take, call_later=call_later)
         placement = Placement(clock, self._evaluator, self.filters, max_filters, self._presence)
         self._memberships = Memberships(placement, clock, self.turns.take, self._is_current)
-        self.rules = rules or TopicRules()
+        self._obey(rules or TopicRules(), max_topics, call_later)
+
+    def _obey(
+        self, rules: TopicRules, max_topics: int, call_later: Callable[[float, Callable[[], None]], object]
+    ) -> None:
+        """Create and delete topics as the rules say."""
+        self.rules = rules
         self._creations = Creations(
-            self._topics, self._journals.of, self.rules, ring_size=ring_size, max_topics=max_topics
+            self._topics, self._journals.of, rules, ring_size=self._ring_size, max_topics=max_topics
         )
         self.idle = IdleTopics(
-            self.rules,
-            now=clock.monotonic,
+            rules,
+            now=self._clock.monotonic,
             call_later=call_later,
             take_turn=self.turns.take,
             remove=self.remove_topic,
@@ -176,7 +184,7 @@ class Broker:
         log = self._creations.log_for_use(request.topic, [request]) if topic is None else topic.log
         log.append(request, publisher)
 
-    def publish_all(self, name: str, requests: Sequence[Publish], client_id: str, answer: Placed) -> None:
+    def publish_all(self, name: str, requests: Sequence[Publish], client_id: str, answer: Assigned) -> None:
         """Publish messages to one topic, all of them or none. Raises TopicNotFound, BadRequest, LimitExceeded.
 
         ``client_id``: the publisher's, empty if it has none. ``answer`` gets the outcome of each message, or a failure.
@@ -189,20 +197,11 @@ class Broker:
         """Forget the messages that a topic keeps; ``done`` gets their number. Raises TopicNotFound."""
         self.find_topic(name).log.purge(done)
 
-    def history_after(
-        self,
-        name: str,
-        seq: int,
-        limit: int,
-        answer: Callable[[KeptEvents | Failure], None],
-        matcher: Matcher | None = None,
-    ) -> None:
+    def history_after(self, name: str, seq: int, limit: int, answer: Kept, matcher: Matcher | None = None) -> None:
         """Read up to ``limit`` kept events that follow ``seq`` and match. Raises TopicNotFound, BadRequest."""
         self._history.read_after(self.topic(name), seq, limit, matcher, answer)
 
-    def history_last(
-        self, name: str, count: int, answer: Callable[[KeptEvents | Failure], None], matcher: Matcher | None = None
-    ) -> None:
+    def history_last(self, name: str, count: int, answer: Kept, matcher: Matcher | None = None) -> None:
         """Read those of the newest ``count`` events that match and are kept. Raises TopicNotFound, BadRequest."""
         self._history.read_last(self.topic(name), count, matcher, answer)
 

@@ -21,11 +21,11 @@ from pubsub.protocol.errors import Failure
 
 if TYPE_CHECKING:
     from pubsub.core.event import StoredEvent
-    from pubsub.core.filters import Matcher
     from pubsub.core.lane import Lane, Subscriber
     from pubsub.core.spans import Span
     from pubsub.core.subscription import Grant, Subscription
     from pubsub.core.topic import Topic
+    from pubsub.filters.filters import Matcher
 
     Join = Callable[[Sequence[Subscription], Grant, str], "Matcher | None"]
 

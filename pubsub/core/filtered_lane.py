@@ -14,8 +14,8 @@ from typing import Final
 from msgspec import Struct
 
 from pubsub.core.event import Encoding, Source, StoredEvent
-from pubsub.core.filters import Matcher, Subject
 from pubsub.core.lane import Lane, Subscriber
+from pubsub.filters.filters import Matcher, Subject
 
 log = logging.getLogger(__name__)
 

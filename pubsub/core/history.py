@@ -13,8 +13,8 @@ from pubsub.core.backward_search import BackwardSearch
 from pubsub.core.catchup import ReplayStart, filtered_page
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
-from pubsub.core.filters import Matcher, Subject
 from pubsub.core.topic import Topic
+from pubsub.filters.filters import Matcher, Subject
 from pubsub.protocol.errors import Failure, LimitExceeded, TopicNotFound
 from pubsub.protocol.requests import Position
 

@@ -20,12 +20,12 @@ from pubsub.protocol.patterns import matcher
 from pubsub.protocol.requests import Position
 
 if TYPE_CHECKING:
-    from pubsub.core.filters import Matcher
     from pubsub.core.history import HistoryReader
     from pubsub.core.lane import Subscriber
     from pubsub.core.memberships import Joined, Memberships
     from pubsub.core.subscription import Asked, Subscription
     from pubsub.core.topic import Topic
+    from pubsub.filters.filters import Matcher
 
 COMPARED: Final = 10_000  # names that are compared with a pattern in one turn: 2 ms
 ENTERED: Final = 100  # topics that are entered, or whose catch-ups advance, in one turn: 10 to 20 µs each

@@ -11,9 +11,9 @@ from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batch
 from pubsub.core.outbox import Outbox
 
 if TYPE_CHECKING:
-    from pubsub.core.filters import Matcher
     from pubsub.core.spans import Span
     from pubsub.core.subscription import Book, Subscription
+    from pubsub.filters.filters import Matcher
 
 log = logging.getLogger(__name__)
 

@@ -20,14 +20,14 @@ Found = Callable[["Sequence[StoredEvent] | Failure"], None]
 Purged = Callable[["int | Failure"], None]
 
 
-class Placement(Struct, frozen=True, gc=False):
+class Assignment(Struct, frozen=True, gc=False):
     """The outcome of one publish of a list. ``duplicate``: its id was seen before, as that of ``seq``."""
 
     seq: int
     duplicate: bool
 
 
-Placed = Callable[["Sequence[Placement] | Failure"], None]
+Assigned = Callable[["Sequence[Assignment] | Failure"], None]
 
 
 def ignore(_: Failure | None) -> None:
@@ -75,7 +75,7 @@ class TopicLog(Protocol):
         """
         ...
 
-    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> None:
         """Append messages as :meth:`append` would, one after the other, but all of them or none.
 
         ``done`` gets the outcome of each, or the one failure for which none was appended.

@@ -13,13 +13,13 @@ from msgspec import UNSET, Struct, UnsetType
 
 from pubsub.core.catchup import CatchUp, ReplayStart
 from pubsub.core.clock import Clock
-from pubsub.core.filters import Matcher
 from pubsub.core.lane import LANES_IN_A_TURN
 from pubsub.core.log import Done, ignore
 from pubsub.core.placement import Placement, topic_of
 from pubsub.core.spans import Span
 from pubsub.core.subscription import GONE, Asked, Book, Subscription
 from pubsub.core.topic import Topic
+from pubsub.filters.filters import Matcher
 from pubsub.protocol.errors import LimitExceeded, TopicNotFound
 from pubsub.protocol.patterns import covers
 from pubsub.protocol.replies import Info, encode

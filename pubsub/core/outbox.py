@@ -13,8 +13,8 @@ from msgspec import Struct, field
 
 from pubsub.core.backlog import Backlog, Gap, OutboxOptions
 from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batches
-from pubsub.core.filters import Matcher, Subject
 from pubsub.core.losses import Loss
+from pubsub.filters.filters import Matcher, Subject
 
 
 class Waiting(Struct):

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from pubsub.core.catchup import CatchUp, ReplayStart
 from pubsub.core.clock import Clock
 from pubsub.core.filtered_lane import Evaluator, FilteredLane
-from pubsub.core.filters import Filters, Matcher
 from pubsub.core.lane import Lane
 from pubsub.core.pattern_index import PatternIndex
 from pubsub.core.presence import Presence
 from pubsub.core.spans import Span, overlay
 from pubsub.core.topic import Topic
+from pubsub.filters.filters import Filters, Matcher
 from pubsub.protocol.errors import LimitExceeded
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pubsub.protocol.patterns import has_wildcard
 from pubsub.protocol.requests import Position
 
 if TYPE_CHECKING:
-    from pubsub.core.filters import Filter
+    from pubsub.filters.filters import Filter
 
 
 class Grant(Protocol):

@@ -14,8 +14,8 @@ from pubsub.core.ring import Ring
 from pubsub.protocol.requests import TopicOptions
 
 if TYPE_CHECKING:
-    from pubsub.core.filters import Matcher
     from pubsub.core.log import TopicLog
+    from pubsub.filters.filters import Matcher
 
 REMOVED_AT_ONCE: Final = 200  # expired events that one publish removes: it adds only one, so all are soon gone
 # Events that may wait for their delivery piece by piece. Beyond it, each new event has one piece delivered.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from pubsub.auth.identity import Identity
-from pubsub.core.filters import Filters
+from pubsub.filters.filters import Filters
 from pubsub.http.app_keys import BROKER
 from pubsub.http.identities import IDENTITY
 from pubsub.websocket.grants import IdentityGrant

@@ -13,9 +13,9 @@ from aiohttp import web
 from msgspec import UNSET, Raw, UnsetType
 
 from pubsub.core.broker import Broker
-from pubsub.core.filters import Matcher
 from pubsub.core.history import KeptEvents
-from pubsub.core.log import Placement
+from pubsub.core.log import Assignment
+from pubsub.filters.filters import Matcher
 from pubsub.http.app_keys import BROKER
 from pubsub.http.grants import grant_of
 from pubsub.http.identities import IDENTITIES, IDENTITY
@@ -42,10 +42,10 @@ async def publish_messages(request: web.Request) -> web.Response:
         request.app[IDENTITIES].count_list(request, identity, len(posted))
         publishes = await make_publishes(topic, posted)
     await writable(broker, topic)
-    placements = await answered(partial(broker.publish_all, topic, publishes, identity.client_id))
+    assignments = await answered(partial(broker.publish_all, topic, publishes, identity.client_id))
     log_published(broker, publishes)
     answer = describe_one if isinstance(posted, NewMessage) else describe_all
-    return render(answer(topic, publishes, placements))
+    return render(answer(topic, publishes, assignments))
 
 
 async def make_publishes(topic: str, messages: Sequence[NewMessage]) -> list[Publish]:
@@ -90,16 +90,16 @@ def log_published(broker: Broker, publishes: Sequence[Publish]) -> None:
             )
 
 
-def describe_one(topic: str, publishes: Sequence[Publish], placements: Sequence[Placement]) -> Published:
-    (publish,), (place,) = publishes, placements
+def describe_one(topic: str, publishes: Sequence[Publish], assignments: Sequence[Assignment]) -> Published:
+    (publish,), (place,) = publishes, assignments
     return Published(topic=topic, seq=place.seq, id=publish.message.id, duplicate=place.duplicate or UNSET)
 
 
-def describe_all(topic: str, publishes: Sequence[Publish], placements: Sequence[Placement]) -> Published:
-    repeated = [place.duplicate for place in placements]
+def describe_all(topic: str, publishes: Sequence[Publish], assignments: Sequence[Assignment]) -> Published:
+    repeated = [place.duplicate for place in assignments]
     return Published(
         topic=topic,
-        seq=[place.seq for place in placements],
+        seq=[place.seq for place in assignments],
         id=[publish.message.id for publish in publishes],
         duplicate=repeated if any(repeated) else UNSET,
     )

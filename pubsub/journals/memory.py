@@ -18,7 +18,7 @@ from pubsub.protocol.errors import Conflict
 if TYPE_CHECKING:
     from pubsub.core.event import StoredEvent
     from pubsub.core.journal import Host
-    from pubsub.core.log import Done, Placed, Publisher, Purged
+    from pubsub.core.log import Assigned, Done, Publisher, Purged
     from pubsub.core.topic import Topic
     from pubsub.protocol.requests import Publish, TopicOptions
 
@@ -70,7 +70,7 @@ class MemoryLog:
         self._deliver(self.topic, event)
         publisher.published(request, seq, ts)
 
-    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> None:
         ts, now = self._clock.timestamp(), self._clock.monotonic()
         try:
             places = place_all(requests, self._seq, self._seen, now)
@@ -86,7 +86,7 @@ class MemoryLog:
             for request, seq in places.new(requests)
         ]
         self._host.deliver_all(self.topic, events)
-        done(places.placements)
+        done(places.assignments)
 
     def _limit(self, event: StoredEvent, request: Publish, now: float) -> StoredEvent:
         """The event with the time to live of its topic or its publish, if there is one."""

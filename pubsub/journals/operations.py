@@ -12,7 +12,7 @@ from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Publish, TopicOptions
 
 if TYPE_CHECKING:
-    from pubsub.core.log import Done, Placed, Placement, Publisher, Purged
+    from pubsub.core.log import Assigned, Assignment, Done, Publisher, Purged
 
 
 class TopicHandle:
@@ -53,14 +53,14 @@ class Append(Struct, gc=False):
 
 
 class AppendAll(Struct):
-    """A list of publishes, all or nothing. Its outcome is ``placements`` and ``events``, or ``failure``."""
+    """A list of publishes, all or nothing. Its outcome is ``assignments`` and ``events``, or ``failure``."""
 
     log: TopicHandle
     requests: Sequence[Publish]
-    done: Placed
+    done: Assigned
     ts: str
     sender: str | UnsetType = UNSET
-    placements: Sequence[Placement] = ()
+    assignments: Sequence[Assignment] = ()
     events: Sequence[StoredEvent] = ()
     failure: Failure | None = None
 

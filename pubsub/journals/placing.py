@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import UNSET, Struct
 
-from pubsub.core.log import Placement
+from pubsub.core.log import Assignment
 from pubsub.journals.dedup import RecentIds, id_key
 from pubsub.protocol.errors import Conflict
 from pubsub.protocol.requests import Publish
@@ -15,15 +15,15 @@ from pubsub.protocol.requests import Publish
 class Places(Struct):
     """The places of a list of publishes. ``seq``: the topic's after them. ``ids``: the new ones, with their ``seq``."""
 
-    placements: list[Placement]
+    assignments: list[Assignment]
     seq: int
     ids: dict[bytes, int]
 
     def new(self, requests: Sequence[Publish]) -> Iterator[tuple[Publish, int]]:
         """The publishes that are no duplicates, with their ``seq``."""
-        for request, placement in zip(requests, self.placements, strict=True):
-            if not placement.duplicate:
-                yield request, placement.seq
+        for request, assignment in zip(requests, self.assignments, strict=True):
+            if not assignment.duplicate:
+                yield request, assignment.seq
 
 
 def place_all(requests: Sequence[Publish], seq: int, seen: RecentIds | None, now: float) -> Places:
@@ -37,12 +37,12 @@ def place_all(requests: Sequence[Publish], seq: int, seen: RecentIds | None, now
             key = id_key(request.message.id)
             first = places.ids.get(key) or seen.find(key, now)
             if first is not None:
-                places.placements.append(Placement(first, duplicate=True))
+                places.assignments.append(Assignment(first, duplicate=True))
                 continue
         if request.expect_seq is not UNSET and request.expect_seq != places.seq:
             raise Conflict(request.expect_seq, places.seq, item=item if len(requests) > 1 else None)
         places.seq += 1
-        places.placements.append(Placement(places.seq, duplicate=False))
+        places.assignments.append(Assignment(places.seq, duplicate=False))
         if seen is not None:
             places.ids[key] = places.seq
     return places

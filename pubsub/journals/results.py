@@ -112,7 +112,7 @@ class Results:
         if any([event.expires < inf for event in result.events]):
             self.host.begin_to_expire(topic)
         self.host.deliver_all(topic, result.events)
-        result.done(result.placements)
+        result.done(result.assignments)
 
     def _tell_create(self, result: Create) -> None:
         if result.failure is None:

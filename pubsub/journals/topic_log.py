@@ -16,7 +16,7 @@ from pubsub.journals.store import Store
 from pubsub.protocol.errors import Failure
 
 if TYPE_CHECKING:
-    from pubsub.core.log import Done, Found, Placed, Publisher, Purged
+    from pubsub.core.log import Assigned, Done, Found, Publisher, Purged
     from pubsub.core.topic import Topic
     from pubsub.protocol.requests import Publish, TopicOptions
 
@@ -57,7 +57,7 @@ class SqliteLog(TopicHandle):
         self.unsettled += 1
         publisher.wait(request)
 
-    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> None:
         sender = sender_of(self.options, client_id)
         operation = AppendAll(self, requests, done, self._parts.clock.timestamp(), sender)
         self._parts.add(operation, sum(map(size_of, requests)))

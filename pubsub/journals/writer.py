@@ -193,7 +193,7 @@ class Writer:
         except Conflict as failure:
             operation.failure = failure
             return
-        operation.placements = places.placements
+        operation.assignments = places.assignments
         operation.events = [self._add_event(operation, request, state) for request, _ in places.new(operation.requests)]
         if state.seen is not None:
             self._ids += [(event_key(log.number, seq), key, end) for key, seq, end in remember(places, state.seen, now)]

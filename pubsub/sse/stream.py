@@ -15,9 +15,9 @@ from msgspec import UNSET
 from pubsub.auth.identity import Identity
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.event import Source
-from pubsub.core.filters import Filters
 from pubsub.core.lane import Subscriber, Write
 from pubsub.core.placement import topic_of
+from pubsub.filters.filters import Filters
 from pubsub.protocol.errors import CloseReason, Unauthorized
 from pubsub.protocol.replies import Info, encode, error_reply
 from pubsub.sse.encoding import TOPIC_EVENTS, heartbeat, info_block, retry_line

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from msgspec import Raw, UnsetType
 
 from pubsub.auth.permissions import allows_some
-from pubsub.core.filters import Filter, Filters, Matcher
 from pubsub.core.subscription import Subscription
+from pubsub.filters.filters import Filter, Filters, Matcher
 from pubsub.protocol.errors import BadRequest, Forbidden
 from pubsub.protocol.patterns import check_pattern, has_wildcard
 

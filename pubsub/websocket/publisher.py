@@ -6,7 +6,7 @@ import logging
 
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
-from pubsub.core.filters import Filters
+from pubsub.filters.filters import Filters
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.replies import PublishAck, encode, error_reply
 from pubsub.protocol.requests import Publish

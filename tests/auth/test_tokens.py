@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from pubsub.auth.identity import FilteredIdentity, Identity
 from pubsub.auth.tokens import ALGORITHMS, MAX_TOKEN_BYTES, Tokens, TrustedKey, jwks_keys, pem_keys, secret_keys, sign
-from pubsub.core.filters import Filters
+from pubsub.filters.filters import Filters
 from pubsub.protocol.errors import Unauthorized
 from tests.credentials import SECRET, claims, make_token, part
 

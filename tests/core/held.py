@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from pubsub.core.event import make_event
 from pubsub.core.journal import Host, StoredTopic
-from pubsub.core.log import Done, Found, Placed, Placement, Publisher, Purged
+from pubsub.core.log import Assigned, Assignment, Done, Found, Publisher, Purged
 from pubsub.core.topic import Topic
 from pubsub.protocol.errors import Failure, NotStored, TopicNotFound
 from pubsub.protocol.requests import Publish, TopicOptions
@@ -45,16 +45,16 @@ class HeldLog:
         self._journal.host.deliver(self.topic, make_event(self._name, request.message, self._seq, "now"))
         publisher.published(request, self._seq, "now")
 
-    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> None:
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> None:
         self._unsettled += 1
         self._journal.add(lambda failure: self._end_append_all(requests, done, failure))
 
-    def _end_append_all(self, requests: Sequence[Publish], done: Placed, failure: Failure | None) -> None:
+    def _end_append_all(self, requests: Sequence[Publish], done: Assigned, failure: Failure | None) -> None:
         self._unsettled -= 1
         if self.topic is None or failure is not None:
             done(failure or self.failure)
             return
-        placements = [Placement(self._seq + number, False) for number in range(1, len(requests) + 1)]
+        placements = [Assignment(self._seq + number, False) for number in range(1, len(requests) + 1)]
         for request in requests:
             self._seq += 1
             self._journal.host.deliver(self.topic, make_event(self._name, request.message, self._seq, "now"))

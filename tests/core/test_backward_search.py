@@ -12,13 +12,13 @@ from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
-from pubsub.core.filters import Filter, Filters
 from pubsub.core.history import KeptEvents
 from pubsub.core.joining import Joining
 from pubsub.core.journal import Host, StoredTopic
 from pubsub.core.lane import Subscriber
 from pubsub.core.log import Done, Found
 from pubsub.core.subscription import Asked, Subscription
+from pubsub.filters.filters import Filter, Filters
 from pubsub.journals.memory import MemoryJournal, MemoryLog
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions

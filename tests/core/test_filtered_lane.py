@@ -14,9 +14,9 @@ from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.event import WEBSOCKET_TEXT, StoredEvent
 from pubsub.core.filtered_lane import BUSY, BYTES_OF_UNIT, ROOM, Evaluator, FilteredLane
-from pubsub.core.filters import Filter, Subject
 from pubsub.core.lane import Subscriber
 from pubsub.core.topic import Topic
+from pubsub.filters.filters import Filter, Subject
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from tests.core.test_broker import ID, Ticks, make_broker
 from tests.doubles import NoLog, NoPublisher, join

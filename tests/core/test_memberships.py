@@ -17,10 +17,10 @@ from pubsub.auth.permissions import allows_some, make_rights
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
-from pubsub.core.filters import Filter, Filters
 from pubsub.core.joining import Joining
 from pubsub.core.lane import Subscriber
 from pubsub.core.subscription import GONE, Asked, Subscription
+from pubsub.filters.filters import Filter, Filters
 from pubsub.protocol.errors import Failure, LimitExceeded, TopicNotFound
 from pubsub.protocol.frames import text_frame
 from pubsub.protocol.patterns import covers, has_wildcard, overlap

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pubsub.core.log import Placement
+from pubsub.core.log import Assignment
 from pubsub.core.topic import Topic
 from pubsub.protocol.errors import Conflict, TopicNotFound
 from pubsub.protocol.requests import Publish
@@ -29,10 +29,10 @@ def seqs(events: list[Any]) -> list[int]:
     return [event["seq"] for event in events]
 
 
-def placed(*outcomes: int | tuple[int]) -> list[Placement]:
+def placed(*outcomes: int | tuple[int]) -> list[Assignment]:
     """The outcomes of a list: a ``seq``, or ``(seq,)`` of a duplicate."""
     return [
-        Placement(outcome, duplicate=False) if isinstance(outcome, int) else Placement(outcome[0], duplicate=True)
+        Assignment(outcome, duplicate=False) if isinstance(outcome, int) else Assignment(outcome[0], duplicate=True)
         for outcome in outcomes
     ]
 
@@ -319,15 +319,15 @@ def test_a_topic_that_is_not_there_is_not_purged(world: World) -> None:
 
 
 def test_messages_behind_the_creation_of_their_topic_are_in_it(world: World) -> None:
-    outcomes, placements = Outcomes(""), list[Any]()
+    outcomes, assignments = Outcomes(""), list[Any]()
     world.broker.publish(message("a", topic="used.1"), outcomes)
     requests = [message(payload, topic="used.1") for payload in "bc"]
-    world.broker.publish_all("used.1", requests, "", placements.append)
+    world.broker.publish_all("used.1", requests, "", assignments.append)
     world.broker.publish(message("d", topic="used.1", expect_seq=3), outcomes)
     world.broker.publish(message("e", topic="used.1", expect_seq=3), outcomes)
     world.settle()
     first, second, refused = outcomes.given
-    assert (first, placements, second, type(refused)) == (1, [placed(2, 3)], 4, Conflict)
+    assert (first, assignments, second, type(refused)) == (1, [placed(2, 3)], 4, Conflict)
     topic = world.broker.topic("used.1")
     kept = topic.ring.after(0, 10)
     assert [json.loads(event.text)["message"]["payload"] for event in kept] == ["a", "b", "c", "d"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pubsub.core.log import Placement
+from pubsub.core.log import Assignment
 from pubsub.journals.cleaning import TRIM_ROWS
 from pubsub.journals.store import Store
 from tests.journals.test_writer import append, append_all, create, make_topic, make_writer, purge, unsynced, write
@@ -37,7 +37,7 @@ def rows(directory: Path, table: str = "events") -> int:
     return int(count)
 
 
-def publish_list(world: World, count: int) -> list[Placement]:
+def publish_list(world: World, count: int) -> list[Assignment]:
     outcome = world.publish_all(*[message() for _ in range(count)])
     assert isinstance(outcome, list)
     return outcome

@@ -50,7 +50,7 @@ def test_a_list_takes_a_turn_of_its_own_and_counts_with_all_its_messages(world: 
     world.take_turn()
     assert len(given) == 2
     world.settle()
-    assert [placements[-1].seq for placements in given] == [TOLD_AT_ONCE, 2 * TOLD_AT_ONCE, 3 * TOLD_AT_ONCE]
+    assert [assignments[-1].seq for assignments in given] == [TOLD_AT_ONCE, 2 * TOLD_AT_ONCE, 3 * TOLD_AT_ONCE]
 
 
 def test_a_topic_that_begins_or_ends_counts_as_much_as_some_messages(world: World) -> None:

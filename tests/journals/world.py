@@ -16,7 +16,7 @@ from pubsub.core.clock import Clock
 from pubsub.core.history import KeptEvents
 from pubsub.core.joining import Joining
 from pubsub.core.lane import Subscriber
-from pubsub.core.log import Placement
+from pubsub.core.log import Assignment
 from pubsub.core.subscription import Asked, Subscription
 from pubsub.core.topic_rules import TopicRules
 from pubsub.journals.memory import MemoryJournal
@@ -152,9 +152,9 @@ class World:
         self.settle()
         return outcomes.given
 
-    def publish_all(self, *requests: Publish, client_id: str = "") -> list[Placement] | Failure:
+    def publish_all(self, *requests: Publish, client_id: str = "") -> list[Assignment] | Failure:
         """Publish a list, and return its outcome."""
-        given: list[Sequence[Placement] | Failure] = []
+        given: list[Sequence[Assignment] | Failure] = []
         self.broker.publish_all("t", requests, client_id, given.append)
         self.settle()
         (outcome,) = given

@@ -20,7 +20,7 @@ from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent, make_event
 from pubsub.core.journal import Host, StoredTopic
 from pubsub.core.lane import Subscriber
-from pubsub.core.log import Done, Found, Placed, Publisher, Purged
+from pubsub.core.log import Assigned, Done, Found, Publisher, Purged
 from pubsub.core.topic import Topic
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import CloseReason, Failure, NotStored, Unauthorized
@@ -53,7 +53,7 @@ class SlowLog:
         self._publishes.append((request, publisher))
         publisher.wait(request)
 
-    def append_all(self, requests: Sequence[Publish], client_id: str, done: Placed) -> NoReturn:
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> NoReturn:
         raise AssertionError("a session publishes one message at a time")
 
     def purge(self, done: Purged) -> NoReturn:

@@ -14,8 +14,8 @@ from weakref import WeakValueDictionary
 import msgspec
 from msgspec import Raw
 
-from pubsub.core.cel import ENGINE_ERRORS, Engine, Program
-from pubsub.core.views import Envelope, Unreadable, View, check_integers, open_envelope
+from pubsub.filters.cel import ENGINE_ERRORS, Engine, Program
+from pubsub.filters.views import Envelope, Unreadable, View, check_integers, open_envelope
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.mistakes import shown
 

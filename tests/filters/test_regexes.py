@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pubsub.core.regexes import Unfit, size_of
+from pubsub.filters.regexes import Unfit, size_of
 
 
 @pytest.mark.parametrize(

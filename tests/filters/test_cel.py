@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pubsub.core import cel
-from pubsub.core.cel import MAX_TEXT, Engine, explained
+from pubsub.filters import cel
+from pubsub.filters.cel import MAX_TEXT, Engine, explained
 from pubsub.protocol.errors import BadRequest
 
 ENGINE = Engine()
@@ -261,7 +261,7 @@ def test_any_text_is_a_filter_or_refused(text: str) -> None:
 
 def test_a_server_without_filters_does_not_import_the_engine() -> None:
     code = (
-        "import sys; from pubsub.app import create_app; from pubsub.core.filters import Filters; Filters();"
+        "import sys; from pubsub.app import create_app; from pubsub.filters.filters import Filters; Filters();"
         "sys.exit('cel_expr_python' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

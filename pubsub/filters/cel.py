@@ -9,8 +9,8 @@ import re
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from pubsub.core.expressions import VARIABLES, Expression, Refused
-from pubsub.core.views import View, limit_of
+from pubsub.filters.expressions import VARIABLES, Expression, Refused
+from pubsub.filters.views import View, limit_of
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.mistakes import shown
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from pubsub.core.filters import KEPT_PROGRAMS, MAX_PARAMS, Filter, Filters, Subject
+from pubsub.filters.filters import KEPT_PROGRAMS, MAX_PARAMS, Filter, Filters, Subject
 from pubsub.protocol.errors import BadRequest
 
 FILTERS = Filters()
@@ -153,7 +153,7 @@ def test_a_text_in_use_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None
     first = filters.compile("payload.a == params.n", Raw(b'{"n":1}'))
     for number in range(KEPT_PROGRAMS + 1):
         filters.compile(f"payload.a == {number}")
-    monkeypatch.setattr("pubsub.core.cel.Engine.compile", None)
+    monkeypatch.setattr("pubsub.filters.cel.Engine.compile", None)
     again = filters.compile("payload.a == params.n", Raw(b'{"n":2}'))
     assert first.matches(subject({"a": 1}))
     assert again.matches(subject({"a": 2}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cel_expr_python import cel  # type: ignore[import-untyped]
 
-from pubsub.core.expressions import VARIABLES, Expression, Path, Refused
+from pubsub.filters.expressions import VARIABLES, Expression, Path, Refused
 
 ENV = cel.NewEnv(
     config=cel.NewEnvConfigFromYaml('name: "t"\nstdlib:\n  include_macros: ["has"]'),

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from pubsub.core.expressions import Path
-from pubsub.core.views import MAX_BYTES, MAX_VALUES, SMALL, Limit, Unreadable, View, open_envelope
+from pubsub.filters.expressions import Path
+from pubsub.filters.views import MAX_BYTES, MAX_VALUES, SMALL, Limit, Unreadable, View, open_envelope
 
 
 def event(payload: bytes, more: bytes = b"") -> bytes:

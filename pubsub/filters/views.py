@@ -12,7 +12,7 @@ from typing import Any, Final, TypedDict
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from pubsub.core.expressions import Expression, Path
+from pubsub.filters.expressions import Expression, Path
 
 # The most that a filter reads of a payload, in bytes of JSON. A filter with an expensive call reads less.
 MAX_BYTES: Final = 32768

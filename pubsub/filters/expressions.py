@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from pubsub.core.regexes import MAX_SIZE, Unfit, size_of
+from pubsub.filters.regexes import MAX_SIZE, Unfit, size_of
 
 VARIABLES: Final = ("payload", "id", "topic", "from", "params")
 # `matches` costs up to 1 µs for a byte, and `contains` compares both texts at each byte: such calls are few, and the
