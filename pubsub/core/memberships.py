@@ -168,10 +168,9 @@ class Memberships:
             if name in subscriber.lanes:
                 self._placement.end_lane(name, subscriber)
         elif (subscription := book.subscriptions.pop(name, None)) is not None:
-            reached = [name] if name in subscriber.lanes else []
             if subscription.is_pattern:
                 self._placement.index.remove(subscriber, name)
-                reached = [topic for topic in subscriber.lanes if covers(name, topic)]
+            reached = list(subscriber.lanes) if subscription.is_pattern else [name]
         self._recount(subscriber, before)
         if earlier is not None and book is not None and not book.closed:
             self._add(earlier, book, subscriber)
@@ -180,7 +179,7 @@ class Memberships:
     def _place_all(self, ended: str, names: list[str], subscriber: Subscriber, done: Callable[[], None]) -> None:
         """Place a member in topics after the end of a subscription."""
         for name in names[:PLACED]:
-            if (lane := subscriber.lanes.get(name)) is not None:
+            if (lane := subscriber.lanes.get(name)) is not None and covers(ended, name):
                 if (running := lane.catch_up_of(subscriber)) is not None:
                     running.forget(ended)
                 self.place(name, subscriber)
