@@ -386,6 +386,7 @@ class Machine(RuleBasedStateMachine):
         client, model = self.connected[name], self.models[name]
         if not client.outbox.blocked:
             client.outbox.block()
+            self.run()  # a lane that does not know it yet writes directly
             return
         before = len(client.told)
         self.flush_arrivals(model)
