@@ -537,7 +537,7 @@ class World:
         assert broker.subscriber_count == 0
         assert [topic.lanes for topic in broker.topics] == [()] * broker.topic_count
         memberships = broker._memberships
-        assert memberships._placement.index._root.is_empty
+        assert memberships._placement.index.is_empty
         assert not (memberships._beginning)
         assert not (memberships._ending)
         assert not (memberships._new)

@@ -167,7 +167,7 @@ class Machine(RuleBasedStateMachine):
         for name in list(self.connected):
             self.connect_or_leave(name)
         memberships = self.broker._memberships
-        assert memberships._placement.index._root.is_empty
+        assert memberships._placement.index.is_empty
         assert not memberships._beginning
         assert not memberships._ending
         assert self.broker.subscriber_count == 0

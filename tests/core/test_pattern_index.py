@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import hypothesis.strategies as st
 from hypothesis import given
 
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
 from pubsub.core.lane import Subscriber
-from pubsub.core.pattern_index import PatternIndex
+from pubsub.core.pattern_index import Node, PatternIndex
 from pubsub.core.subscription import Subscription
 from pubsub.protocol.patterns import covers
 
@@ -42,9 +44,29 @@ def test_a_name_finds_what_a_scan_finds(
         pairs = [(each, subscription.name) for entry in found for each, subscription in entry.items()]
         assert len(pairs) == len(set(pairs))
         assert set(pairs) == {(each, pattern) for each, pattern in left if covers(pattern, name)}
+    check_nodes(index._root)
     for subscriber, pattern in left:
         index.remove(subscriber, pattern)
-    assert index._root.is_empty
+    assert index.is_empty
+
+
+def check_nodes(node: Node) -> None:
+    """Check that no node could be left out."""
+    for first, child in (node.children or {}).items():
+        assert child.label.split(".")[0] == first
+        assert child.is_subscribed or len(child.children or ()) > 1
+        check_nodes(child)
+
+
+def test_a_long_pattern_takes_little_memory_whatever_it_shares_with_others() -> None:
+    index = PatternIndex()
+    tracemalloc.start()
+    for number in range(500):
+        for last in ("*", ">"):
+            index.add(SUBSCRIBERS[0], Subscription(".".join([f"{number:03}", *["x"] * 123, last])))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken / 1000 < 2500
 
 
 def test_a_subscription_replaces_the_one_of_the_same_subscriber_to_the_same_pattern() -> None:
