@@ -144,8 +144,10 @@ class Opening:
         take()
         self._stream.open()
         start = [retry_line(self._streams.retry_ms())]
-        start += [self._end_block(name) for name in self._missing]  # one may live again, and a pattern have it
+        again = self._recreated()
+        start += [self._end_block(name) for name in again]
         start += [self._start_block(joining) for joining in self._joinings]
+        start += [self._end_block(name) for name in self._missing if name not in again]
         self._transport.write(b"".join(start))
         self._stream.unblock()
         for joining in self._joinings:
@@ -156,6 +158,13 @@ class Opening:
         self._broker.leave(self._stream.subscriber)
         if self._cursor is not None:
             self._streams.cursors.discard(self._cursor)
+
+    def _recreated(self) -> set[str]:
+        """The missing topics that live again, and that a pattern has: the client must learn of their end before that."""
+        missing = set(self._missing)
+        return missing and {
+            each.topic.name for joining in self._joinings for each in joining.topics if each.topic.name in missing
+        }
 
     def _start_block(self, joining: Joining) -> bytes:
         """Tell where a subscription starts, with an id: a client that is cut off now misses nothing."""
