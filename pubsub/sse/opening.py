@@ -160,7 +160,7 @@ class Opening:
             self._streams.cursors.discard(self._cursor)
 
     def _recreated(self) -> set[str]:
-        """The missing topics that live again, and that a pattern has: the client must learn of their end before that."""
+        """The missing topics that a pattern has again: the client must learn of their end before that."""
         missing = set(self._missing)
         return missing and {
             each.topic.name for joining in self._joinings for each in joining.topics if each.topic.name in missing
