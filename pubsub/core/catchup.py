@@ -120,7 +120,7 @@ class CatchUp:
         if self._subscriber.lagging or not self._grant.may_subscribe(topic.name):  # the review of its rights comes
             self._wait()
             return
-        self._end_spans()
+        self._end_spans(gone=topic.oldest - 1)
         if self.after == topic.seq and self._told in (None, topic.seq):  # nothing is replayed to most
             topic.flush()
             self.lane.join(self._subscriber)
@@ -149,9 +149,8 @@ class CatchUp:
     def _page(self) -> int:
         return REPLAY_PAGE if self._filter is None else filtered_page(self._filter)
 
-    def _end_spans(self) -> None:
-        """End spans whose events are done or gone, and skip those that nothing wants any more."""
-        gone = self._topic.oldest - 1
+    def _end_spans(self, gone: int = 0) -> None:
+        """End spans whose events are done, or ``gone``, and skip those that nothing wants any more."""
         while self.spans and (not self.spans[0].wanted or self.spans[0].until <= max(self.after, gone)):
             span = self.spans.pop(0)
             if not span.wanted and self._told is not None:
@@ -195,7 +194,7 @@ class CatchUp:
         Events that are removed meanwhile become a gap, also for a subscriber that started with whatever is kept.
         """
         if self._told is None:
-            self._told = max(self.after, self._topic.oldest - 1)
+            self._told = self.known
         self._subscriber.take_turn_when_ready(self.advance)
 
 

@@ -50,6 +50,7 @@ class Joining:
         self._answer = answer
         self._waiting: deque[Topic] = deque()
         self._seen: set[Topic] = set()  # all that were waiting
+        self._appeared: list[Topic] = []  # since the subscription began
         self._found = False  # the start in the present topic
         self._late = False  # it comes later
         self._replaced: Subscription | None = None  # the earlier subscription to the same pattern
@@ -91,6 +92,7 @@ class Joining:
         """Join a topic that has just appeared too. After the answer it waits until the client knows that."""
         if topic not in self._seen:
             self._seen.add(topic)
+            self._appeared.append(topic)
             self._waiting.append(topic)
 
     def confirm(self) -> None:
@@ -190,6 +192,8 @@ class Joining:
         self._memberships.withdraw(name, self._subscriber, end, self._replaced)
 
     def _end_failed(self, failure: Failure) -> None:
-        """Answer. Where other subscriptions have led to the topics, the subscriber stays there."""
+        """Answer. Where other subscriptions lead to the topics, the subscriber stays there, or enters now."""
+        for topic in self._appeared:
+            self._memberships.readmit(self._subscriber, topic)
         self._advance_some([each.catch_up for each in self.topics if each.catch_up is not None])
         self._answer(failure)

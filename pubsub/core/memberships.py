@@ -78,8 +78,7 @@ class Memberships:
         self._placement = placement
         self._clock = clock
         self.is_current = is_current
-        # Subscriptions to patterns of which the client does not know yet: their topics are being entered.
-        self._beginning: dict[Subscriber, list[Beginning]] = {}
+        self._beginning: dict[Subscriber, list[Beginning]] = {}  # patterns of which the client does not know yet
         self._new: set[Topic] = set()  # topics that are not announced to all subscribers yet
         self._ending: dict[Topic, Ending] = {}  # topics that have ended, with members that are not told yet
 
@@ -100,11 +99,8 @@ class Memberships:
 
     def end_joining(self, subscriber: Subscriber, joining: Beginning) -> None:
         """All topics of the new subscription are entered, and the client knows of it."""
-        beginning = self._beginning.get(subscriber, [])
-        if joining in beginning:
-            beginning.remove(joining)
-        if not beginning:
-            self._beginning.pop(subscriber, None)
+        if others := [each for each in self._beginning.pop(subscriber, ()) if each is not joining]:
+            self._beginning[subscriber] = others
 
     def let_in(self, subscriber: Subscriber, topic: Topic) -> None:
         """Let a subscriber into a topic that appeared while it subscribed to a pattern."""
@@ -113,6 +109,11 @@ class Memberships:
             self.place(topic.name, subscriber)
         else:
             self.announce(subscriber, topic, after=0)
+
+    def readmit(self, subscriber: Subscriber, topic: Topic) -> None:
+        """Let a subscriber into a topic that appeared during a subscription which has failed."""
+        self._placement.drop_unknown(topic, subscriber)
+        self.announce(subscriber, topic, after=0)
 
     def matcher_of(self, asked: Asked, topic: Topic) -> Matcher | None:
         """The filter of one request for a topic, with those of the rights."""

@@ -149,6 +149,13 @@ class Placement:
         lane.settle()
         self.drop_lane(name, subscriber)
 
+    def drop_unknown(self, topic: Topic, subscriber: Subscriber) -> None:
+        """End a membership in this topic of which the client was not told."""
+        lane = subscriber.lanes.get(topic.name)
+        arrival = None if lane is None or lane.topic is not topic else lane.catch_up_of(subscriber)
+        if arrival is not None and not arrival.begun:
+            self.drop_lane(topic.name, subscriber)
+
     def drop_lane(self, name: str, subscriber: Subscriber) -> None:
         """End a membership at once: the subscriber is gone, or has everything."""
         lane = subscriber.lanes.pop(name)

@@ -339,10 +339,20 @@ class Ledger:
                 raise Broken(f"{name} does not cover {topic}: {ack}")
             self._enter(topic, request, position)
         for topic, progress in self.topics.items():
-            # Otherwise it appeared meanwhile, by another pattern; or the rights have ended, and their review comes.
-            if covers(name, topic) and topic not in entered and self._rights[-1].cover(topic):
-                claim = Claim(wants, self._record.last(topic, progress.epoch) + 1)
-                progress.claims[name] = self._capped(name, claim)
+            if covers(name, topic) and topic not in entered:
+                self._begin_elsewhere(topic, progress, name, wants)
+
+    def _begin_elsewhere(self, topic: str, progress: Progress, name: str, wants: Predicate) -> None:
+        """Begin a subscription in a topic that is not in its ack.
+
+        It appeared meanwhile, by another pattern; or the rights have ended, and their review comes.
+        """
+        claim = self._capped(name, Claim(wants, self._record.last(topic, progress.epoch) + 1))
+        before = progress.claims.get(name)
+        if before is not None and not all(rights.cover(topic) for rights in self._rights):
+            earlier = before.wants
+            claim = Claim(lambda kind: wants(kind) or earlier(kind), claim.first, claim.first - 1)
+        progress.claims[name] = claim
 
     def _enter(self, topic: str, request: Json, position: Json) -> None:
         """A subscription has led to a topic. The others keep their place there; a replay comes before it."""

@@ -206,3 +206,15 @@ def test_history_with_a_filter_is_complete_if_nothing_that_was_asked_for_is_gone
     assert isinstance(kept, KeptEvents)
     assert [event.seq for event in kept.events] == wanted
     assert kept.complete is bench.log.expired.isdisjoint(range(first, end + 1))
+
+
+def test_what_goes_while_an_empty_page_is_read_is_a_gap_also_for_who_starts_with_what_is_kept() -> None:
+    bench = Bench(2, [2] * 10, frozenset())
+    bench.log.expired = frozenset(range(1, 11))
+    (joining,) = bench.subscribe(None, 10, None)
+    assert isinstance(joining, Joining)
+    joining.advance()
+    bench.publish([2] * 10)
+    bench.topic.trim(16, 0)
+    bench.run()
+    assert bench.told == [*(("gone", seq) for seq in range(8, 16)), *(("event", seq) for seq in range(16, 21))]

@@ -824,6 +824,37 @@ def test_a_subscription_that_fails_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.usefixtures("turns_of_one")
+@pytest.mark.parametrize("entered", [True, False])
+def test_a_topic_that_appears_during_a_subscription_that_fails_comes_by_the_earlier_one(entered: bool) -> None:
+    broker, ticks, publish = make_world(max_filters=1)
+    for topic in ("a", "b"):
+        broker.create_topic(topic)
+    other, client = Ask(broker), Ask(broker)
+    answers = client.subscribe(">", "payload == 2")
+    run(ticks)
+    (joining,) = answers
+    assert isinstance(joining, Joining)
+    joining.advance()
+    run(ticks)
+    if not entered:
+        other.join("b", "payload == 2")
+    failed = client.subscribe(">", "payload == 1")
+    broker.create_topic("c")
+    publish("c", 1, 2)
+    if entered:  # it is entered before the topic that has its filters
+        broker.create_topic("d")
+        other.join("d", "payload == 2")
+    run(ticks)
+    (failure,) = failed
+    assert isinstance(failure, LimitExceeded)
+    publish("c", 1, 2)
+    run(ticks)
+    told = [message for message in client.told if message["topic"] == "c"]
+    assert [message.get("seq", message.get("msg")) for message in told] == ["topic_created", 2, 4]
+    assert sorted(client.subscriber.lanes) == [topic.name for topic in broker.topics]
+
+
+@pytest.mark.usefixtures("turns_of_one")
 def test_a_pattern_that_new_rights_forbid_is_told_once() -> None:
     broker, ticks, _ = make_world()
     for topic in ("a.a", "a.b", "a.c", "b"):
