@@ -70,8 +70,8 @@ class CatchUp:
     not all that lead to the lane. ``join`` makes the filter of subscriptions, by ``grant``, the rights.
     """
 
-    __slots__ = ("_clock", "_grant", "_join", "_oldest", "_start", "_subscriber", "_told", "_topic", "after", "begun",
-                 "lane", "spans")  # fmt: skip
+    __slots__ = ("_began", "_clock", "_grant", "_join", "_oldest", "_start", "_subscriber", "_told", "_topic", "after",
+                 "begun", "lane", "spans")  # fmt: skip
 
     def __init__(
         self,
@@ -89,6 +89,7 @@ class CatchUp:
         self.spans = spans
         self._start = start
         self._topic = start.topic
+        self._began = start.topic.seq
         self._oldest = start.topic.oldest
         self._told = start.told
         self._subscriber = subscriber
@@ -139,7 +140,13 @@ class CatchUp:
     @property
     def known(self) -> int:
         """The last ``seq`` up to which the subscriber has all that it asked for, or knows of a gap."""
-        return max(self.after, self._oldest - 1) if self._told is None else self._told
+        return max(min(self.after, self._began), self._oldest - 1) if self._told is None else self._told
+
+    def _known_before(self, events: Sequence[StoredEvent]) -> int | None:
+        """The position of a gap before ``events``. None if there is none: they are the first of those that are kept."""
+        if self._told is None and (not events or events[0].seq > self._began):
+            return self._began
+        return self._told
 
     @property
     def _filter(self) -> Matcher | None:
@@ -166,7 +173,8 @@ class CatchUp:
             self._wait()
         else:
             topic.flush()
-            self._subscriber.replay(topic, page.events, after=self._told, until=topic.seq, matcher=self._filter)
+            known = self._known_before(page.events)
+            self._subscriber.replay(topic, page.events, after=known, until=topic.seq, matcher=self._filter)
             self.lane.join(self._subscriber)
 
     def _take(self, asked_to: int, page: Sequence[StoredEvent] | Failure) -> None:
@@ -184,7 +192,8 @@ class CatchUp:
         """Send events, and gaps before and between them. The next page starts after ``end``."""
         if events:
             until = events[-1].seq
-            self._subscriber.replay(self._topic, events, after=self._told, until=until, matcher=self._filter)
+            known = self._known_before(events)
+            self._subscriber.replay(self._topic, events, after=known, until=until, matcher=self._filter)
             self._told = until
         self.after = max(self.after, end)
 

@@ -18,7 +18,7 @@ from pubsub.journals.memory import MemoryJournal, MemoryLog
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
 from tests.doubles import NoPublisher, join
-from tests.harness import new_id
+from tests.harness import messages_in, new_id
 
 RING = 10
 
@@ -114,3 +114,29 @@ def test_what_leaves_the_ring_while_an_empty_page_is_read_is_in_the_history_all_
     assert isinstance(kept, KeptEvents)
     assert [event.seq for event in kept.events] == list(range(41, 81))
     assert not kept.complete
+
+
+def test_what_expires_between_the_subscribe_and_its_first_events_is_a_gap() -> None:
+    now = [0.0]
+    clock = Clock(lambda: 0, lambda: now[0])
+    broker = Broker(defer=lambda callback: None, clock=clock, memory=MemoryJournal(clock), ring_size=RING)
+    broker.create_topic("t", TopicOptions(ttl_sec=1))
+    told: list[str] = []
+
+    def write(frames: bytes) -> None:
+        told.extend(
+            str(message.get("seq", (message.get("from_seq"), message.get("to_seq")))) for message in messages_in(frames)
+        )
+
+    def publish() -> None:
+        broker.publish(Publish(topic="t", message=Message(new_id(), Raw(b"1"))), NoPublisher())
+
+    publish()
+    joining = join(broker, "t", Subscriber(write, OutboxOptions(100, clock)))
+    publish()
+    publish()
+    now[0] = 2.0
+    joining.advance()
+    publish()
+    broker.flush()
+    assert told == ["(2, 3)", "4"]
