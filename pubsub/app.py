@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import time
 from collections.abc import Sequence
@@ -47,8 +46,6 @@ from pubsub.websocket.services import Services
 
 if TYPE_CHECKING:
     from pubsub.journals.sqlite import SqliteJournal
-
-log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings) -> web.Application:

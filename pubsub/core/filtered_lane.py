@@ -6,7 +6,6 @@ over the room of a tick waits for a turn. A lane evaluates its events in their o
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -16,8 +15,6 @@ from msgspec import Struct
 from pubsub.core.event import Encoding, Source, StoredEvent
 from pubsub.core.lane import Lane, Subscriber
 from pubsub.filters.filters import Matcher, Subject
-
-log = logging.getLogger(__name__)
 
 # What is evaluated in one turn. A unit is one evaluation of most filters, 3.5 to 5 µs; see Matcher.
 ROOM: Final = 300
@@ -51,19 +48,8 @@ class Evaluator:
     ``room``: the units that need not wait any more in this tick. The Broker sets it for each one.
     """
 
-    __slots__ = (
-        "_busy_changed",
-        "_bytes",
-        "_events",
-        "_measured",
-        "_queue",
-        "_subjects",
-        "_take_turn",
-        "_waiting",
-        "_when_idle",
-        "busy",
-        "room",
-    )  # fmt: skip
+    __slots__ = ("_busy_changed", "_bytes", "_events", "_measured", "_queue", "_subjects", "_take_turn", "_waiting",
+                 "_when_idle", "busy", "room")  # fmt: skip
 
     def __init__(self, take_turn: Callable[[Callable[[], None]], None], busy_changed: Callable[[], None]) -> None:
         self._take_turn = take_turn
