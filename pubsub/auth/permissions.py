@@ -7,9 +7,9 @@ by blanks: that takes the least memory, and is the key of the two caches that ma
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
-from pubsub.protocol.patterns import check_topic, covers, is_pattern, overlap
+from pubsub.protocol.patterns import PatternTree, check_topic, covers, is_pattern, overlap
 
 MAX_PATTERNS: Final = 1000  # in one list
 MAX_FILTERS: Final = 100
@@ -18,9 +18,6 @@ NOTHING: Final = ""
 
 Rights = str
 RightFilters = tuple[tuple[str, str], ...]  # names and patterns, each with the text of a filter
-_Tree = dict[str, Any]
-
-_END: Final = "."  # a key that no segment can be: a pattern ends here
 
 
 @lru_cache(maxsize=256)
@@ -44,15 +41,7 @@ def allows(rights: Rights, topic: str) -> bool:
     Raises BadRequest for an invalid topic name.
     """
     check_topic(topic)
-    nodes = [_tree(rights)]
-    for segment in topic.split("."):
-        following: list[_Tree] = []
-        for node in nodes:
-            if ">" in node:
-                return True
-            following += (node[key] for key in (segment, "*") if key in node)
-        nodes = following
-    return any(_END in node for node in nodes)
+    return next(_tree(rights).find(topic), None) is not None
 
 
 @lru_cache(maxsize=2048)
@@ -62,15 +51,8 @@ def allows_some(rights: Rights, pattern: str) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _tree(rights: Rights) -> _Tree:
-    """The patterns as a tree of segments, so that a thousand of them cost no more than one."""
-    root: _Tree = {}
-    for pattern in rights.split():
-        node = root
-        for segment in pattern.split("."):
-            node = node.setdefault(segment, {})
-        node[_END] = {}
-    return root
+def _tree(rights: Rights) -> PatternTree:
+    return PatternTree(rights.split())
 
 
 @lru_cache(maxsize=256)

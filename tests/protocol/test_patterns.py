@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsub.protocol.errors import BadRequest
-from pubsub.protocol.patterns import check_pattern, check_topic, covers, has_wildcard, is_pattern, overlap
+from pubsub.protocol.patterns import PatternTree, check_pattern, check_topic, covers, has_wildcard, is_pattern, overlap
 
 
 @pytest.mark.parametrize("name", ["a", "orders", "orders.eu-1", "A_b:c~9.x", "x" * 255, "-", "1.2.3"])
@@ -71,6 +71,12 @@ def test_patterns_that_cover_the_same_name_overlap(one: str, other: str, name: s
     if covers(one, name) and covers(other, name):
         assert overlap(one, other)
         assert overlap(other, one)
+
+
+@given(st.lists(patterns, max_size=8), names)
+def test_a_tree_finds_the_patterns_that_cover_a_name(listed: list[str], name: str) -> None:
+    expected = {listed.index(pattern) for pattern in listed if covers(pattern, name)}
+    assert set(PatternTree(listed).find(name)) == expected
 
 
 def all_names(length: int) -> list[str]:
