@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv6Address, IPv6Network
 from typing import Final, NoReturn
 
@@ -20,6 +21,7 @@ from pubsub.auth.permissions import EVERYTHING
 from pubsub.auth.rates import Rates, TokenBuckets
 from pubsub.auth.tokens import Outcome, Tokens
 from pubsub.http.addresses import address_of
+from pubsub.http.waiting import answered
 from pubsub.protocol.errors import RateLimited, Unauthorized
 
 log = logging.getLogger(__name__)
@@ -72,12 +74,7 @@ class Identities:
         token = bearer_token(request)
         if token is None:
             token = request.query.get("token")
-        if token is None:
-            return None
-        try:
-            return await self._identify_token(token)
-        except Unauthorized as failure:
-            await self._refuse(request, failure)
+        return None if token is None else await self._identify_or_refuse(request, token)
 
     async def identify_reader(self, request: web.Request) -> Identity:
         """The client of a stream of events: by key or token, as over REST, or by a token in the URL.
@@ -86,10 +83,7 @@ class Identities:
         """
         token = request.query.get("token")
         if token is not None and self.tokens is not None and not has_credentials(request):
-            try:
-                return await self._identify_token(token)
-            except Unauthorized as failure:
-                await self._refuse(request, failure)
+            return await self._identify_or_refuse(request, token)
         identity = await self.identify(request)
         if identity is ANYONE and self.tokens is not None:
             raise Unauthorized("expected a token in Authorization: Bearer, or in the query as token")
@@ -98,12 +92,13 @@ class Identities:
     async def _identify_token(self, token: str) -> Identity:
         if self.tokens is None:
             raise Unauthorized("token: none is accepted here")
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.tokens.identify(token, lambda outcome: None if answer.done() else answer.set_result(outcome))
-        outcome = await answer
-        if isinstance(outcome, Unauthorized):
-            raise outcome
-        return outcome
+        return await answered(partial(self.tokens.identify, token))
+
+    async def _identify_or_refuse(self, request: web.Request, token: str) -> Identity:
+        try:
+            return await self._identify_token(token)
+        except Unauthorized as failure:
+            await self._refuse(request, failure)
 
     async def _refuse(self, request: web.Request, failure: Unauthorized) -> NoReturn:
         if wait := self._count_failure(network_of(address_of(request)), failure):
