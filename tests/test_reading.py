@@ -34,8 +34,15 @@ def positions(**places: tuple[str, int]) -> Step:
     return lambda reading: reading.check_positions(places)
 
 
-def begun(*, name: str = "a", seq: int = 0, published: int = 9, kinds: tuple[int, ...] = (0,), chosen: Json = FILTERS[0],
-          kept: range = range(0)) -> Reading:  # fmt: skip
+def begun(
+    *,
+    name: str = "a",
+    seq: int = 0,
+    published: int = 9,
+    kinds: tuple[int, ...] = (0,),
+    chosen: Json = FILTERS[0],
+    kept: range = range(0),
+) -> Reading:
     """A reading after ``seq`` of the topic `a`, of which the record has ``published`` messages of these kinds."""
     record = Record()
     for number in range(1, published + 1):
