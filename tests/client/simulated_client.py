@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 Positions = Mapping[str, tuple[str, int]]
 
-UNCERTAIN = frozenset({"AnswerTimeout", "Disconnected", "Unreachable"})  # the message may be in its topic all the same
-OVER = frozenset(
-    {"TopicNotFound", "Disconnected", "Unreachable", "AnswerTimeout", "RateLimited"}
-)  # of a first subscribe
+# Errors after which a message may be in its topic all the same.
+UNCERTAIN = frozenset({"AnswerTimeout", "Disconnected", "Unreachable"})
+# Errors that may be the answer to a first subscribe.
+REFUSALS = frozenset({"TopicNotFound", "Disconnected", "Unreachable", "AnswerTimeout", "RateLimited"})
 
 
 class Driver(Protocol):
