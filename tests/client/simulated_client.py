@@ -32,6 +32,9 @@ REFUSALS = frozenset({"TopicNotFound", "Disconnected", "Unreachable", "AnswerTim
 class Driver(Protocol):
     """A client library in the simulated world. Sockets, subscriptions and publishes have numbers."""
 
+    def start(self) -> None:
+        """Begin to connect."""
+
     def opened(self, socket: int) -> None: ...
 
     def received(self, socket: int, text: str) -> None: ...
@@ -40,9 +43,6 @@ class Driver(Protocol):
 
     def refused(self, socket: int, status: int) -> None:
         """The handshake failed with this HTTP status; 0 if nobody answered."""
-
-    def tick(self) -> None:
-        """Notice that time has passed."""
 
     def reads(self, socket: int) -> bool:
         """Return False if the library does not read from this socket now."""
@@ -105,8 +105,9 @@ class SimulatedClient:
         self._numbers += 1
         wants = predicate_of(chosen) if chosen else None
         leaves_out = self._is_own if options.get("echo") is False else lambda _: False
+        truth = self.world.truth
         fresh = Reading(
-            self.world.truth.record, topic, wants=wants, leaves_out=leaves_out, keeps=self.world.truth.keeps
+            truth.record, topic, wants=wants, leaves_out=leaves_out, keeps=truth.keeps, deleted=truth.is_deleted
         )
         if reading is not None:
             fresh.cursors = reading.cursors
@@ -181,7 +182,8 @@ class SimulatedClient:
         for socket, link in list(self.links.items()):
             if self.driver.reads(socket):
                 for text in link.move_down(size):
-                    self._note(f"{socket} < {text}")
+                    if '"msg":"ping"' not in text:
+                        self._note(f"{socket} < {text}")
                     self._note_ack(text)
                     self.driver.received(socket, text)
                 self._notice_end(socket, link)

@@ -131,6 +131,9 @@ class PythonDriver:
         self._interests: dict[int, tuple[Line, Interest]] = {}
         self._questions: dict[int, Question] = {}
         self._numbers = 0
+        self._lines: list[Line] = []
+
+    def start(self) -> None:
         self._lines = [Line(self)]
 
     def new_socket(self, line: Line) -> int:
@@ -165,9 +168,6 @@ class PythonDriver:
     def lost(self, socket: int, reason: str) -> None:
         if (line := self._sockets.pop(socket, None)) is not None:
             line.ended(partial(line.conversation.lost, Unreachable(reason)))
-
-    def tick(self) -> None:
-        pass
 
     def reads(self, socket: int) -> bool:
         line = self._sockets.get(socket)

@@ -119,9 +119,12 @@ class Life:
         return list(self.services.connections._open)
 
     def accept(self, client_id: str, token: str) -> Transport | None:
-        """Take a connection whose handshake is done; None for one that is refused with 401."""
+        """Take a connection whose handshake is done; None for one that is refused with 401.
+
+        Without a token, an ``auth`` message has to come first.
+        """
         identity = None
-        if self.services.rules is not None and self.services.rules.identify is not None:
+        if token and self.services.rules is not None and self.services.rules.identify is not None:
             identity = self.identity(token)
             if identity is None or identity.client_id != client_id:
                 return None

@@ -108,7 +108,7 @@ class World:
             self._run_out()
             if not (behind := self._behind()):
                 break
-            self.loop.pass_time(STEP_SEC * self.random.choice([0.2, 1, 1]))
+            self._pass(STEP_SEC * self.random.choice([0.2, 1, 1]))
         else:
             raise Broken(f"never came: {behind[:3]}")
         for client in self.clients:
@@ -120,7 +120,7 @@ class World:
             client.close()
         for _ in range(10):
             self._run_out()
-            self.loop.pass_time(2)
+            self._pass(2)
         for client in self.clients:
             client.check_end()
         for link in self.gone:
@@ -181,6 +181,7 @@ class World:
         self._born += 1
         client = SimulatedClient(self, f"client-{self._born}", self._start_driver)
         self.clients.append(client)
+        client.driver.start()
         return client
 
     def _subscribe(self) -> None:
@@ -350,6 +351,7 @@ class World:
             match self.random.randrange(5):
                 case 0:
                     self.note("server", f"deletes {topic}")
+                    self.truth.deleted.add((topic, self.life.broker.topic(topic).epoch))
                     self.life.broker.delete_topic(topic)
                 case 1:
                     self.note("server", f"purges {topic}")
@@ -358,7 +360,14 @@ class World:
                     self._create(topic)
 
     def _pass_time(self) -> None:
-        self.loop.pass_time(self.random.choice([0.01, 0.1, 0.1, 0.5, 2, 5]))
+        self._pass(self.random.choice([0.01, 0.1, 0.1, 0.5, 2, 5]))
+
+    def _pass(self, seconds: float) -> None:
+        self.loop.pass_time(seconds)
+        self._tick()
+
+    def _tick(self) -> None:
+        """Let clients notice that time has passed, whose clock is another one."""
 
 
 def _encoded(payload: Json) -> bytes:

@@ -1,4 +1,4 @@
-"""The client's rules in random orders of bytes, cuts and restarts, by a seed.
+"""The client libraries in random orders of bytes, cuts and restarts, by a seed.
 
 A failure names the seed and the fewest steps that lead to it, and tells what happened in them.
 """
@@ -7,31 +7,53 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from tests.client.shrinking import shrink
+from tests.client.simulated_javascript import JavaScriptWorld, Node
 from tests.client.simulated_world import World
 
-LIVES = 120  # seeds of the test below; CLIENTS=5000 tries more
+LIVES = 120  # seeds of the first test below, and of the second a quarter; CLIENTS=5000 tries more
 STEPS = 1000
 TOLD = 60  # lines of a failure
 
+Trace = Callable[[str], None]
+Maker = Callable[[int, Trace | None], World]
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """The server logs each slow consumer."""
+    caplog.set_level(logging.CRITICAL)
+
 
 @pytest.mark.parametrize("block", range(4))
-def test_everything_comes_once_in_order_or_is_told_as_a_gap(block: int, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL)  # the server logs its slow consumers
-    lives = int(os.environ.get("CLIENTS", LIVES)) // 4
-    for seed in range(block * lives, (block + 1) * lives):
-        if live(seed, range(STEPS)):
-            pytest.fail(explain(seed))
+def test_python_hands_on_everything_once_in_order_or_tells_a_gap(block: int) -> None:
+    try_lives(World, lives()[block::4])
 
 
-def live(seed: int, steps: Sequence[int], told: list[str] | None = None) -> str:
+@pytest.mark.parametrize("block", range(2))
+def test_javascript_hands_on_everything_once_in_order_or_tells_a_gap(block: int) -> None:
+    with Node() as node:
+        try_lives(lambda seed, trace: JavaScriptWorld(node, seed, trace), lives()[block::8])
+
+
+def lives() -> range:
+    return range(int(os.environ.get("CLIENTS", LIVES)))
+
+
+def try_lives(make: Maker, seeds: Sequence[int]) -> None:
+    for seed in seeds:
+        if live(make, seed, range(STEPS)):
+            pytest.fail(explain(make, seed))
+
+
+def live(make: Maker, seed: int, steps: Sequence[int], trace: Trace | None = None) -> str:
     """Return what breaks in a life of these steps; empty if nothing does."""
     try:
-        world = World(seed, None if told is None else told.append)
+        world = make(seed, trace)
         world.live(steps)
         world.settle()
         world.end()
@@ -40,9 +62,9 @@ def live(seed: int, steps: Sequence[int], told: list[str] | None = None) -> str:
     return ""
 
 
-def explain(seed: int) -> str:
+def explain(make: Maker, seed: int) -> str:
     """Find the fewest steps that break something, and tell what happens in them."""
-    steps = shrink(range(STEPS), lambda fewer: bool(live(seed, fewer)))
+    steps = shrink(range(STEPS), lambda fewer: bool(live(make, seed, fewer)))
     told: list[str] = []
-    broken = live(seed, steps, told)
+    broken = live(make, seed, steps, told.append)
     return "\n".join([f"seed {seed}, steps {list(steps)}:", *told[-TOLD:], broken])

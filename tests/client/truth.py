@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 
 class Truth:
-    """See the module. ``keeps``: asks the server or its disk. ``ids``: the places of each message's id."""
+    """See the module. ``keeps``: asks the server or its disk. ``ids``: the places of each message's id.
+
+    ``deleted``: topics and epochs that were deleted on purpose.
+    """
 
     def __init__(self, keeps: Callable[[Place], bool]) -> None:
         self.record = Record()
         self.lives: dict[str, list[str]] = {}  # epochs by topic, in order
         self.ids: dict[str, list[Place]] = {}
+        self.deleted: set[tuple[str, str]] = set()
         self.keeps = keeps
 
     def begin(self, topic: str, epoch: str) -> None:
@@ -28,6 +32,9 @@ class Truth:
         lives = self.lives.setdefault(topic, [])
         if epoch not in lives:
             lives.append(epoch)
+
+    def is_deleted(self, topic: str, epoch: str) -> bool:
+        return (topic, epoch) in self.deleted
 
     def note(self, topic: str, epoch: str, event: StoredEvent) -> None:
         """A message exists from now on."""
