@@ -24,6 +24,7 @@ from pubsub.filters.filters import Filters
 from pubsub.http.access import check_access
 from pubsub.http.addresses import add_proxies
 from pubsub.http.app_keys import BROKER, CONNECTIONS, SERVICES, STREAMS
+from pubsub.http.compression import compress_answers
 from pubsub.http.cors import add_cors
 from pubsub.http.health import STATE, ServerState
 from pubsub.http.identities import IDENTITIES, Identities
@@ -63,10 +64,20 @@ def create_app(settings: Settings) -> web.Application:
     app[ORIGINS] = Origins(listed(settings.allowed_origins))
     app[IDENTITIES] = Identities(api_keys=ApiKeys(settings.api_keys), tokens=tokens, rates=rates)
     rules = make_rules(settings, app[IDENTITIES], rates, quotas)
-    services = app[SERVICES] = Services(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
+    services = app[SERVICES] = Services(
+        broker,
+        make_limits(settings),
+        clock,
+        loop,
+        rules=rules,
+        quotas=quotas,
+        compresses_from=compresses_from(settings),
+    )
     connections = app[CONNECTIONS] = services.connections
     app[STREAMS] = Streams(services, spread=settings.reconnect_spread_sec)
     app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
+    if services.compression is not None:
+        app.middlewares.append(compress_answers(settings.compression_min_bytes))
     set_up_http(app, Proxies(listed(settings.trusted_proxies)))
     app.on_shutdown.append(close_clients)
     app.on_cleanup.append(close_journal)
@@ -144,6 +155,11 @@ def make_quotas(settings: Settings) -> Quotas:
     """No more connections than there are descriptors for, whatever the settings say."""
     in_all = min(filter(None, (settings.max_connections, connections_of_machine())), default=0)
     return Quotas(in_all=in_all, per_client=settings.max_connections_per_client)
+
+
+def compresses_from(settings: Settings) -> int | None:
+    """The bytes of the shortest text that is compressed; None is no compression."""
+    return settings.compression_min_bytes if settings.compression == "on" else None
 
 
 def make_rates(settings: Settings) -> Rates | None:

@@ -72,6 +72,12 @@ class Settings:
     max_message_bytes: int = _setting(
         1_048_576, "the largest message and the largest request body", ge=1024, le=1 << 30
     )
+    compression: Literal["off", "on"] = _setting(
+        "off", "on compresses events for WebSocket clients that offer it, and answers over HTTP"
+    )
+    compression_min_bytes: int = _setting(
+        256, "the shortest event, and the shortest answer, that is compressed", ge=0, le=1 << 30
+    )
     max_connections: int = _quota("WebSockets and streams in all; 0 is as many as open files allow")
     max_connections_per_client: int = _quota("WebSockets and streams of one client; 0 is no limit")
     max_subscriptions_per_connection: int = _quota("subscriptions of one connection, a pattern is one; 0 is no limit")

@@ -38,6 +38,8 @@ DEFAULTS: dict[str, Any] = {
     "DRAIN_SEC": 0,
     "RECONNECT_SPREAD_SEC": 5,
     "MAX_MESSAGE_BYTES": 1_048_576,
+    "COMPRESSION": "off",
+    "COMPRESSION_MIN_BYTES": 256,
     "MAX_CONNECTIONS": 0,
     "MAX_CONNECTIONS_PER_CLIENT": 0,
     "MAX_SUBSCRIPTIONS_PER_CONNECTION": 0,
@@ -131,6 +133,8 @@ OTHERS = {
     "DRAIN_SEC": "6",
     "RECONNECT_SPREAD_SEC": "0",
     "MAX_MESSAGE_BYTES": "65536",
+    "COMPRESSION": "on",
+    "COMPRESSION_MIN_BYTES": "1000",
     "MAX_CONNECTIONS": "1",
     "MAX_CONNECTIONS_PER_CLIENT": "2",
     "MAX_SUBSCRIPTIONS_PER_CONNECTION": "3",
@@ -204,6 +208,7 @@ CHOICES = {
     "MODE": ["release", "debug"],
     "LOG_LEVEL": ["debug", "info", "warning", "warn", "error", "critical"],
     "LOG_FORMAT": ["text", "json"],
+    "COMPRESSION": ["off", "on"],
 }
 
 
