@@ -85,6 +85,9 @@ class Settings:
     max_filters_per_topic: int = _setting(
         256, "filters of subscriptions that differ, for one topic; 0 is no limit", ge=0, le=1_000_000_000
     )
+    dead_letters_per_sec: int = _setting(
+        100, "dead letters that a topic writes in a second; the other losses are counted in one more", ge=1, le=10_000
+    )
     rate_limit_msgs_per_sec: float = _setting(
         0, "requests that a client may make in a second; 0 is no limit", ge=0, le=1_000_000
     )

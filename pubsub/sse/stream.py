@@ -57,9 +57,7 @@ class EventStream(ClientTransport, IdentityGrant):
     end.
     """
 
-    client_id: str
-
-    __slots__ = ("_gzip", "_on_end", "client_id", "identity")
+    __slots__ = ("_gzip", "_on_end", "identity")
 
     def __init__(
         self,
@@ -77,9 +75,13 @@ class EventStream(ClientTransport, IdentityGrant):
         write = plainly if marking is None else marking(transport.write, gzip)
         super().__init__(transport, services, StreamSubscriber(write, options))
         self._gzip = gzip
-        self.client_id = client_id
+        self.subscriber.client_id = client_id
         self._on_end = on_end
         self.identity = identity
+
+    @property
+    def client_id(self) -> str:
+        return self.subscriber.client_id
 
     @property
     def filters(self) -> Filters:
