@@ -125,7 +125,7 @@ class Session(SessionPublisher):
         try:
             self._broker.publish(run, self)
         except Exception:
-            log.exception("Internal error at publishes of client %(client_id)s", {"client_id": self.client_id})
+            log.exception("Internal error at a request of client %(client_id)s", {"client_id": self.client_id})
             for request in run:
                 self.refused(request, Internal())
         return count

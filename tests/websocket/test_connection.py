@@ -94,7 +94,7 @@ async def test_pings_are_spread_over_the_period() -> None:
 
 
 async def test_who_sends_no_whole_frame_for_pong_wait_is_dropped_and_who_answers_stays() -> None:
-    async with run_server(ping_period_sec=0.1, pong_wait_sec=0.6, read_timeout_sec=60) as server:
+    async with run_server(ping_period_sec=0.1, pong_wait_sec=1.2, read_timeout_sec=60) as server:
         silent = await RawClient.connect(server.port, path="/ws?client_id=silent")
         partial = await RawClient.connect(server.port, path="/ws?client_id=partial")
         answering = await RawClient.connect(server.port, path="/ws?client_id=answering")
