@@ -49,7 +49,7 @@ class Outgoing:
 
         def note(outcome: asyncio.Future[Published]) -> None:
             nonlocal failed
-            failed = failed or outcome.cancelled() or outcome.exception() is not None
+            failed = outcome.cancelled() or outcome.exception() is not None or failed  # each has to be asked for its own
 
         for request in requests:
             if failed:
