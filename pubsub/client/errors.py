@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AnswerTimeout", "BadRequest", "Conflict", "Disconnected", "Forbidden", "Internal", "LimitExceeded",
            "OutgoingFull", "PartlyPublished", "PayloadError", "PubsubError", "RateLimited", "Refused", "ServerFault",
-           "TokenError", "TooBig", "TopicExists", "TopicNotFound", "Unauthorized", "Unreachable", "UntrustedCertificate",
-           "error_for"]  # fmt: skip
+           "TokenError", "TooBig", "TopicExists", "TopicNotFound", "Unauthorized", "Unreachable",
+           "UntrustedCertificate", "error_for"]  # fmt: skip
 
 
 class PubsubError(Exception):
