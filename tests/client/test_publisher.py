@@ -316,6 +316,28 @@ def test_a_conflict_with_the_message_of_another(server: LocalServer, topic: str,
     assert payloads(server, topic) == ["other"]
 
 
+def test_a_conflict_in_a_topic_that_keeps_nothing(server: LocalServer, pauses: list[float]) -> None:
+    topic = f"topic.{new_id()}"
+    server.create_topic(topic, history=0)
+    with (
+        ScriptedServer(loses_answer_of(server.url), passes_on(server.url)) as proxy,
+        Publisher(proxy.url) as publisher,
+        pytest.raises(
+            errors.AnswerTimeout, match="may be the one with seq 1, or not be published: the topic no longer"
+        ),
+    ):
+        publisher.publish(topic, 1, expect_seq=0)
+
+
+def test_a_conflict_with_a_topic_that_was_created_again(server: LocalServer, topic: str, pauses: list[float]) -> None:
+    with (
+        ScriptedServer(resets, passes_on(server.url)) as proxy,
+        Publisher(proxy.url) as publisher,
+        pytest.raises(errors.Conflict),
+    ):
+        publisher.publish(topic, 1, expect_seq=5)
+
+
 def test_a_conflict_that_cannot_be_looked_into(server: LocalServer, topic: str, pauses: list[float]) -> None:
     def forbids(connection: Connection) -> None:
         connection.send(ask(server.url, connection.read()))
@@ -325,7 +347,7 @@ def test_a_conflict_that_cannot_be_looked_into(server: LocalServer, topic: str, 
     with (
         ScriptedServer(loses_answer_of(server.url), forbids) as proxy,
         Publisher(proxy.url) as publisher,
-        pytest.raises(errors.Conflict),
+        pytest.raises(errors.AnswerTimeout, match="may be the one with seq 1, or not be published: not allowed"),
     ):
         publisher.publish(topic, 1, expect_seq=0)
 
