@@ -40,6 +40,9 @@ class LoopThread:
 
         Raises RuntimeError after :meth:`close`.
         """
+        if self.loop.is_closed():
+            coroutine.close()
+            raise RuntimeError("closed already")
         called = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         try:
             return called.result()
