@@ -545,8 +545,9 @@ def test_tls_with_a_ca_of_ones_own(tmp_path: Path, pauses: list[float]) -> None:
     assert pauses == []
 
 
-def test_a_unix_socket(tmp_path: Path) -> None:
-    with running_server(host=f"unix:{tmp_path}/s") as server, Publisher(server.url) as publisher:
+@pytest.mark.parametrize("host", ["unix:{folder}/s", "::1", "localhost"])
+def test_other_addresses(host: str, tmp_path: Path) -> None:
+    with running_server(host=host.format(folder=tmp_path)) as server, Publisher(server.url) as publisher:
         server.create_topic("orders")
         assert publisher.publish("orders", 1).seq == 1
 
