@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         Unreachable,
         UntrustedCertificate,
     )
-    from pubsub.client.events import Event, Gap, Notice, Position
+    from pubsub.client.events import Event, Gap, Item, Notice, Position
     from pubsub.client.outcomes import History, Presence, PresentClient, Published, TopicDetails, TopicSummary
     from pubsub.client.states import State, StateChange
     from pubsub.client.subscription import Subscription
@@ -47,6 +47,7 @@ __all__ = [
     "Gap",
     "History",
     "Internal",
+    "Item",
     "LimitExceeded",
     "Notice",
     "OutgoingFull",
