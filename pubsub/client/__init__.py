@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Internal,
         LimitExceeded,
         OutgoingFull,
+        PartlyPublished,
         PayloadError,
         PubsubError,
         RateLimited,
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
         Unreachable,
         UntrustedCertificate,
     )
-    from pubsub.client.events import Event, Gap, Notice, Position
+    from pubsub.client.events import Event, Gap, Item, Notice, Position
     from pubsub.client.outcomes import History, Presence, PresentClient, Published, TopicDetails, TopicSummary
+    from pubsub.client.publisher import Publisher
     from pubsub.client.states import State, StateChange
+    from pubsub.client.subscriber import Subscriber
     from pubsub.client.subscription import Subscription
 
 __all__ = [
@@ -47,20 +50,24 @@ __all__ = [
     "Gap",
     "History",
     "Internal",
+    "Item",
     "LimitExceeded",
     "Notice",
     "OutgoingFull",
+    "PartlyPublished",
     "PayloadError",
     "Position",
     "Presence",
     "PresentClient",
     "Published",
+    "Publisher",
     "PubsubError",
     "RateLimited",
     "Refused",
     "ServerFault",
     "State",
     "StateChange",
+    "Subscriber",
     "Subscription",
     "TokenError",
     "TooBig",
@@ -73,7 +80,7 @@ __all__ = [
     "UntrustedCertificate",
 ]
 
-_MODULES = ("errors", "events", "outcomes", "states", "subscription", "client")
+_MODULES = ("errors", "events", "outcomes", "publisher", "states", "subscription", "client", "subscriber")
 
 
 def __getattr__(name: str) -> object:
