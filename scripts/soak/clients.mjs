@@ -11,6 +11,8 @@ const { Client } = await import(module);
 const TOKEN_SEC = 20;
 const IN_FLIGHT = 20;
 const descriptors = () => readdirSync("/proc/self/fd").length;
+const OWN = ["PipeWrap", "TTYWrap", "FSReqCallback", "Timeout"]; // of this program: standard input and output, a pause
+const resources = () => process.getActiveResourcesInfo().filter((each) => !OWN.includes(each));
 const tell = (told) => process.stdout.write(JSON.stringify(told) + "\n");
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const choice = (values) => values[Math.floor(Math.random() * values.length)];
@@ -148,9 +150,8 @@ async function obey(order) {
   } else if (order.do === "leave") {
     reading = false;
     await Promise.all(readers);
-    for (let tries = 0; tries < 40 && descriptors() > before; tries++) await pause(50);
-    const left = process.getActiveResourcesInfo().filter((each) => !["PipeWrap", "TTYWrap", "FSReqCallback"].includes(each));
-    tell({ kind: "left", descriptors: descriptors() - before, resources: left });
+    for (let tries = 0; tries < 60 && (descriptors() > before || resources().length); tries++) await pause(100);
+    tell({ kind: "left", descriptors: Math.max(0, descriptors() - before), resources: resources() });
     orders.close();
     process.stdin.destroy();
   }
