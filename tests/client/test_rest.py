@@ -79,7 +79,7 @@ async def test_credentials_go_with_every_request() -> None:
         assert request.headers["X-API-Key"] == "key"
         return web.json_response({"topics": []})
 
-    async with serving(answer) as url, client_of(url, Credentials({"X-API-Key": "key"})) as rest:
+    async with serving(answer) as url, client_of(url, Credentials(api_key="key")) as rest:
         assert await rest.list_topics() == {}
 
 
