@@ -30,10 +30,17 @@ BELOW["pubsub.sse"] = {"pubsub.websocket", *BELOW["pubsub.websocket"]}
 BELOW["pubsub.http"] = {"pubsub.sse", *BELOW["pubsub.sse"]}
 BELOW["pubsub.lifecycle"] = {"pubsub.settings", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.app"] = {"pubsub.lifecycle", "pubsub.rules_reader", "pubsub.journals", *BELOW["pubsub.lifecycle"]}
-BELOW["pubsub.cli"] = {"pubsub.settings", "pubsub.settings_reader", "pubsub.auth", *BELOW["pubsub.app"]}
 BELOW["pubsub.client"] = {"pubsub.protocol"}
 BELOW["pubsub.console"] = {"pubsub.client"}
 BELOW["pubsub.bench"] = {"pubsub.client"}
+BELOW["pubsub.cli"] = {
+    "pubsub.client",
+    "pubsub.console",
+    "pubsub.settings",
+    "pubsub.settings_reader",
+    "pubsub.auth",
+    *BELOW["pubsub.app"],
+}
 BELOW["pubsub.__main__"] = {
     "pubsub",
     "pubsub.app",
