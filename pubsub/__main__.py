@@ -100,19 +100,19 @@ def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def run_client(flags: list[str]) -> int:
-    from pubsub.client.credentials import add_credential_flags, read_credentials
+    from pubsub.client.credentials import read_credentials
+    from pubsub.client.flags import add_server_flags
 
     parser = argparse.ArgumentParser("pubsub client", description="Talk to a server. Type help for the commands.")
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the server (default: %(default)s)")
     parser.add_argument("--client", help="your client id (default: that of the token, or a random one)")
-    add_credential_flags(parser)
+    add_server_flags(parser)
     chosen = parser.parse_args(flags)
     credentials = read_credentials(parser, chosen)
     if chosen.client and credentials.client_id not in ("", chosen.client):
         parser.error(f"--client: got {chosen.client!r}, but the token is that of {credentials.client_id!r}")
     from pubsub.console import run_console  # which imports aiohttp: --help and a wrong flag do without
 
-    return run_console(url=chosen.url, client_id=chosen.client, credentials=credentials)
+    return run_console(base=chosen.url, client_id=chosen.client, credentials=credentials)
 
 
 def run_health(flags: list[str]) -> int:
