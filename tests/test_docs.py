@@ -44,7 +44,8 @@ from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_env
 
 PACKAGE = REPOSITORY / "pubsub"
 SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench", "client"} & set(path.parts)]
-DOCS = [str(path.relative_to(REPOSITORY)) for place in ("*.md", "docs/*.md") for path in sorted(REPOSITORY.glob(place))]
+PLACES = ("*.md", "docs/**/*.md", "examples/README.md")
+DOCS = [str(path.relative_to(REPOSITORY)) for place in PLACES for path in sorted(REPOSITORY.glob(place))]
 # Only REST creates topics and lists clients, and during a shutdown a new client is refused before the handshake.
 NEVER_ON_A_WEBSOCKET = {TopicExists, ClientNotFound, Draining}
 LOOPS = {"uvloop", "asyncio"}  # the ends of the names of tests that run on both

@@ -1,0 +1,40 @@
+"""What the tests of several pages do: wait for texts and for the state of the connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+PHONE = {"width": 360, "height": 640}
+
+
+def wait_for_texts(page: Page, selector: str, *texts: str) -> None:
+    """Wait until the elements have exactly these texts, in this order."""
+    page.wait_for_function(
+        "([selector, texts]) => JSON.stringify([...document.querySelectorAll(selector)].map(each => each.textContent))"
+        " === JSON.stringify(texts)",
+        arg=[selector, list(texts)],
+    )
+
+
+def wait_for_state(page: Page, state: str) -> None:
+    """Wait until the page shows this state, as a word."""
+    page.wait_for_function(
+        "state => document.getElementById('state').textContent === state"
+        " && document.getElementById('state').dataset.state === state",
+        arg=state,
+    )
+
+
+def check_looks(page: Page) -> None:
+    """Check that nothing sticks out of a phone's screen, that light and dark differ, and that each field has a name."""
+    page.set_viewport_size(PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    colours = set()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        colours.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert len(colours) == 2
+    assert page.evaluate("[...document.querySelectorAll('input, button')].every(each => each.ariaLabel || each.innerText)")

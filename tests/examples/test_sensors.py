@@ -1,0 +1,44 @@
+"""The page of the sensors: a plot for each topic, which goes on after a restart of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.examples.pages import check_looks, wait_for_state, wait_for_texts
+from tests.examples.programs import Program, start_server
+from tests.harness import ServerProcess
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+DRAWN = """() => [...document.querySelectorAll("canvas")].every(canvas => canvas.width > 0
+    && canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some(value => value > 0))"""
+
+
+@pytest.fixture(autouse=True)
+def programs(server: ServerProcess, site_port: int) -> Iterator[None]:
+    with (
+        Program("http.server 8000", "Serving HTTP", port=site_port),
+        Program("sensor.py", PUBSUB_URL=server.url),
+    ):
+        yield
+
+
+def test_the_plots_go_on_after_a_restart(
+    open_page: Callable[[str], Page], server: ServerProcess, tmp_path: Path
+) -> None:
+    page = open_page("/sensors/")
+    page.wait_for_function(DRAWN)
+    page.wait_for_function("document.querySelectorAll('.value').length === 3")
+    assert server.stop() == 0
+    wait_for_state(page, "connecting")
+    with start_server(tmp_path, "--port", str(server.port)):
+        wait_for_state(page, "open")
+        shown = page.inner_text(".value")
+        page.wait_for_function("shown => document.querySelector('.value').textContent !== shown", arg=shown)
+        wait_for_texts(page, "h2", "sensors.boiler", "sensors.cellar", "sensors.wind")
+        check_looks(page)

@@ -1,0 +1,39 @@
+"""The worker: each job takes effect once, although the worker is killed again and again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from pathlib import Path
+
+from tests.examples.programs import Program, post, wait_until
+from tests.harness import ServerProcess
+
+BATCH = 100
+
+
+def balance(path: Path, name: str = "alice") -> int:
+    """Return what the worker has booked so far."""
+    with contextlib.closing(sqlite3.connect(path)) as db, contextlib.suppress(sqlite3.OperationalError):
+        if row := db.execute("SELECT balance FROM accounts WHERE name = ?", (name,)).fetchone():
+            return int(row[0])
+    return 0  # perhaps the worker has not made its tables yet
+
+
+def test_each_job_takes_effect_once_over_kills(server: ServerProcess, tmp_path: Path) -> None:
+    results = tmp_path / "results.db"
+    for number in range(3):
+        publish(server, *["alice"] * BATCH)
+        with Program("worker.py", PUBSUB_URL=server.url, RESULTS_DB=str(results)):
+            wait_until(lambda done=number * BATCH: balance(results) > done)
+        # It was killed while it worked.
+    with Program("worker.py", PUBSUB_URL=server.url, RESULTS_DB=str(results)):
+        publish(server, "bob")
+        wait_until(lambda: balance(results, "bob") == 1)  # so all jobs before are done
+    assert balance(results) == 3 * BATCH
+
+
+def publish(server: ServerProcess, *names: str) -> None:
+    jobs = [{"payload": {"name": name, "amount": 1}} for name in names]
+    post(f"{server.url}/topics/jobs/messages", json.dumps(jobs))
