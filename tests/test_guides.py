@@ -1,7 +1,7 @@
 """The pages for users of the clients: each block of code on them runs, and prints what the page shows.
 
 The words after the language of a block say how it is checked. Without any it is run. ``blocking``: run without a loop;
-``pytest``: run as a test; ``socketio``: code for another library, only compiled; a path: lines of that file of examples/.
+``pytest``: run as a test; ``socketio``: code for another library, only compiled; a path: lines of a file of examples/.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def test_two_pages_show_each_change(
 
 
 def test_a_change_is_published_once_over_kills(tmp_path: Path) -> None:
-    """Orders change while the server is away. Then the application is killed again and again, as soon as it publishes."""
+    """Orders change while the server is away. Then the application is killed again and again, once it has published."""
     port, board_port = free_port(), free_port()
     with start_board(f"http://127.0.0.1:{port}", board_port, tmp_path):
         for what in ("tea", "cups"):
