@@ -49,7 +49,7 @@ async def publish_changes(_: web.Application) -> AsyncIterator[None]:
 
 
 async def empty_outbox() -> None:
-    """Publish each change, oldest first. After a crash one may be published again, with its id: the topic has it once."""
+    """Publish each change, oldest first. After a crash it is published again with its id: the topic has it once."""
     async with Client(SERVER, client_id="order-board", connect_timeout=None) as client:
         while True:
             changed.clear()
