@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Internal,
         LimitExceeded,
         OutgoingFull,
+        PartlyPublished,
         PayloadError,
         PubsubError,
         RateLimited,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     )
     from pubsub.client.events import Event, Gap, Notice, Position
     from pubsub.client.outcomes import History, Presence, PresentClient, Published, TopicDetails, TopicSummary
+    from pubsub.client.publisher import Publisher
     from pubsub.client.states import State, StateChange
     from pubsub.client.subscription import Subscription
 
@@ -49,11 +51,13 @@ __all__ = [
     "LimitExceeded",
     "Notice",
     "OutgoingFull",
+    "PartlyPublished",
     "PayloadError",
     "Position",
     "Presence",
     "PresentClient",
     "Published",
+    "Publisher",
     "PubsubError",
     "RateLimited",
     "Refused",
@@ -71,7 +75,7 @@ __all__ = [
     "Unreachable",
 ]
 
-_MODULES = ("errors", "events", "outcomes", "states", "subscription", "client")
+_MODULES = ("errors", "events", "outcomes", "publisher", "states", "subscription", "client")
 
 
 def __getattr__(name: str) -> object:
