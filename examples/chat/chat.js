@@ -1,5 +1,5 @@
 // A chat room: its last 50 messages, those that come, and the people who are in it.
-import { Client, Gap, Notice } from "http://localhost:8080/client.js";
+import { Client } from "http://localhost:8080/client.js";
 import { SERVER, byId, element, showState } from "../page.js";
 
 const ROOM = "chat.lobby";
@@ -16,13 +16,13 @@ async function chat(name) {
   const client = new Client(SERVER, { clientId: name, onState });
   const events = client.subscribe(ROOM, { lastN: 50, notices: true });
 
-  async function onState(change) {
+  function onState(change) {
     showState(change);
-    if (change.state === "open") await showPeople(); // after each reconnect too: notices are not repeated
+    if (change.state === "open") showPeople(); // after each reconnect too: what happened meanwhile is not told
   }
 
   async function showPeople() {
-    const { clients } = await client.presence(ROOM);
+    const { clients } = await client.presence(ROOM).catch(() => ({ clients: [] })); // the next notice asks again
     byId("people").replaceChildren(...clients.map((each) => element("li", each.clientId)));
   }
 
@@ -34,8 +34,8 @@ async function chat(name) {
   };
 
   for await (const event of events) {
-    if (event instanceof Notice) await showPeople();
-    else if (event instanceof Gap) show("", `${event.count ?? "Some"} messages are no longer kept.`);
+    if (event.type === "notice") showPeople();
+    else if (event.type === "gap") show("", `${event.count ?? "Some"} messages are no longer kept.`);
     else show(event.sender, event.payload);
   }
 }

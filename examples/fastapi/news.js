@@ -1,5 +1,5 @@
 // The same page for FastAPI and Django: it posts to the application, and gets the news from the pubsub server.
-import { Client, Gap } from "http://localhost:8080/client.js";
+import { Client } from "http://localhost:8080/client.js";
 import { SERVER, byId, element, showState } from "../page.js";
 
 byId("tell").onsubmit = async (submitted) => {
@@ -10,7 +10,7 @@ byId("tell").onsubmit = async (submitted) => {
 
 const client = new Client(SERVER, { onState: showState });
 for await (const event of client.subscribe("news", { lastN: 20 })) {
-  if (event instanceof Gap) continue;
+  if (event.type === "gap") continue;
   const line = element("li", "", "card");
   line.append(element("span", event.payload.text), element("span", `worker ${event.payload.worker}`, "faint"));
   byId("news").prepend(line);

@@ -1,5 +1,5 @@
 // A live board: its state comes from the application's own API, then each change as it is published.
-import { Client, Gap } from "http://localhost:8080/client.js";
+import { Client } from "http://localhost:8080/client.js";
 import { SERVER, byId, element, showState } from "../page.js";
 
 const STEPS = ["new", "paid", "packed", "sent"];
@@ -38,6 +38,6 @@ await events.ready;
 events.state.forEach(show);
 
 for await (const event of events) {
-  if (event instanceof Gap) (await events.reload()).forEach(show);
+  if (event.type === "gap") (await events.reload()).forEach(show);
   else show(event.payload);
 }

@@ -1,5 +1,5 @@
 // A plot of each sensor. The server keeps only the latest reading for a page that lags or was away; a gap breaks the line.
-import { Client, Gap } from "http://localhost:8080/client.js";
+import { Client } from "http://localhost:8080/client.js";
 import { SERVER, byId, element, showState } from "../page.js";
 
 const WIDTH = 200; // readings in a plot
@@ -11,7 +11,7 @@ requestAnimationFrame(draw);
 
 for await (const event of events) {
   const { readings } = plots.get(event.topic) ?? addPlot(event.topic);
-  readings.push(event instanceof Gap ? null : event.payload.value);
+  readings.push(event.type === "gap" ? null : event.payload.value);
   if (readings.length > WIDTH) readings.shift();
 }
 

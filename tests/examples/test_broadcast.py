@@ -27,7 +27,7 @@ def test_news_of_any_worker_reaches_each_page(
     open_page: Callable[[str], Page], server: ServerProcess, site_port: int, program: str, ready: str
 ) -> None:
     with Program(program, ready, port=site_port, count=WORKERS, PUBSUB_URL=server.url):
-        pages = [open_page("/fastapi/") for _ in range(3)]
+        pages = [open_page("/fastapi/index.html") for _ in range(3)]
         for page in pages:
             wait_for_state(page, "open")
         with ThreadPoolExecutor(8) as threads:

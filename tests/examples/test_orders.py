@@ -25,7 +25,7 @@ def test_two_pages_show_each_change(
 ) -> None:
     with start_board(server.url, site_port, tmp_path):
         add(site_port, "tea")
-        first, second = open_page("/orders/"), open_page("/orders/")
+        first, second = open_page("/orders/index.html"), open_page("/orders/index.html")
         for page in (first, second):
             wait_for_texts(page, "#orders span", "tea")  # the loaded state
         first.focus("#what")
