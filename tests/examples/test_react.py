@@ -1,0 +1,1 @@
+"""The hook for React, with the real client and a stand-in for React that has useState and useEffect."""
