@@ -296,6 +296,7 @@ class Broker:
         topic.flush()
         del self._topics[topic.name]
         self._names.remove(topic.name)
+        self._creations.ended(topic)
         self.idle.forget(topic)
         self._presence.end(topic)
         log.info("Topic deleted: %(topic)s", {"topic": topic.name})
@@ -330,6 +331,7 @@ class Broker:
     def _add(self, topic: Topic) -> None:
         self._topics[topic.name] = topic
         self._names.add(topic.name)
+        self._creations.began(topic)
         self.idle.watch(topic)
         self._memberships.begin(topic)
 
