@@ -220,7 +220,7 @@ def anchors(file: Path) -> set[str]:
 
 def test_names_in_capitals_exist() -> None:
     known = {each.name.upper() for each in fields(Settings)} | {each.code for each in Failure.__subclasses__()}
-    known |= {"GIN_MODE", "LISTEN_FDS", "LISTEN_PID", "SSL_CERT_FILE", TOKEN_VARIABLE, API_KEY_VARIABLE}
+    known |= {"GIN_MODE", "PUBSUB_URL", "LISTEN_FDS", "LISTEN_PID", "SSL_CERT_FILE", TOKEN_VARIABLE, API_KEY_VARIABLE}
     for name in DOCS:
         assert set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", read(name))) <= known, name
 

@@ -1,4 +1,4 @@
-"""What the tests of several pages do: wait for texts and for the state of the connection."""
+"""Steps of the tests of several pages: wait for texts and for the state of the connection, check the looks."""
 
 from __future__ import annotations
 
