@@ -56,6 +56,17 @@ WITHOUT_IO = {
     "pubsub.journals.dedup",
     "pubsub.journals.placing",
     "pubsub.journals.state",
+    "pubsub.client.conversation",
+    "pubsub.client.exchange",
+    "pubsub.client.feed",
+    "pubsub.client.heartbeat",
+    "pubsub.client.inbox",
+    "pubsub.client.interest",
+    "pubsub.client.mending",
+    "pubsub.client.pacing",
+    "pubsub.client.publishes",
+    "pubsub.client.reconnects",
+    "pubsub.client.subscriptions",
 }  # beside them
 WITH_IO = {"pubsub.auth.jwks"}  # in them
 WITH_AIOHTTP = {"pubsub.app", "pubsub.lifecycle", "pubsub.http", "pubsub.auth.jwks", "pubsub.websocket.upgrade",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         TopicNotFound,
         Unauthorized,
         Unreachable,
+        UntrustedCertificate,
     )
     from pubsub.client.events import Event, Gap, Notice, Position
     from pubsub.client.outcomes import History, Presence, PresentClient, Published, TopicDetails, TopicSummary
@@ -73,6 +74,7 @@ __all__ = [
     "TopicSummary",
     "Unauthorized",
     "Unreachable",
+    "UntrustedCertificate",
 ]
 
 _MODULES = ("errors", "events", "outcomes", "publisher", "states", "subscription", "client")

@@ -51,7 +51,7 @@ def cause_of(error: Exception) -> str:
     """Describe a failure to connect or to send in the words of the operating system, without aiohttp's own."""
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {cause.verify_message} (--ca names other certificates to trust)"
+        return f"its certificate is not trusted: {cause.verify_message} (--ca or tls= name others to trust)"
     if isinstance(cause, ssl.SSLError):
         return f"TLS failed: {getattr(cause, 'reason', None) or cause}"
     if not isinstance(cause, OSError):

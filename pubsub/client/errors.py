@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["AnswerTimeout", "BadRequest", "Conflict", "Disconnected", "Forbidden", "Internal", "LimitExceeded",
            "OutgoingFull", "PartlyPublished", "PayloadError", "PubsubError", "RateLimited", "Refused", "ServerFault",
            "TokenError", "TooBig", "TopicExists", "TopicNotFound", "Unauthorized", "Unreachable",
-           "error_for"]  # fmt: skip
+           "UntrustedCertificate", "error_for"]  # fmt: skip
 
 
 class PubsubError(Exception):
@@ -23,6 +23,10 @@ class PubsubError(Exception):
 
 class Unreachable(PubsubError):
     """There is no connection, or no answer came; the text gives the reason."""
+
+
+class UntrustedCertificate(Unreachable):
+    """The server's certificate does not fit its name, or nobody who is trusted has signed it."""
 
 
 class AnswerTimeout(Unreachable):
@@ -124,14 +128,20 @@ class RateLimited(Refused):
     """The client sends more than its rate allows. ``retry_after_ms``: the time until the next request may come."""
 
     code = "RATE_LIMITED"
-    retry_after_ms: int = 0
+
+    def __init__(self, text: str, *, code: str = "", status: int = 0, retry_after_ms: int = 0) -> None:
+        super().__init__(text, code=code, status=status)
+        self.retry_after_ms = retry_after_ms
 
 
 class Conflict(Refused):
     """The topic has another ``seq`` than ``expect_seq``; nothing was published. ``seq``: that of the topic."""
 
     code = "CONFLICT"
-    seq: int = 0
+
+    def __init__(self, text: str, *, code: str = "", status: int = 0, seq: int = 0) -> None:
+        super().__init__(text, code=code, status=status)
+        self.seq = seq
 
 
 class LimitExceeded(Refused):

@@ -6,6 +6,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 from msgspec import Struct
 
+from pubsub.client.requests import Position as WirePosition
+
 __all__ = ["Event", "Gap", "GapReason", "Item", "Notice", "NoticeKind", "Position"]
 
 T = TypeVar("T")
@@ -14,14 +16,11 @@ GapReason = Literal["dropped", "lost", "created_again"]
 NoticeKind = Literal["topic_created", "topic_deleted", "unsubscribed", "joined", "left"]
 
 
-class Position(Struct, frozen=True):
+class Position(WirePosition, frozen=True):
     """The position of a subscription in one topic: the ``seq`` of its last message there, and the topic's ``epoch``.
 
     ``seq`` is 0 before the first message.
     """
-
-    epoch: str
-    seq: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that JSON and the protocol have for it: ``{"epoch": "k3f9", "seq": 41}``."""

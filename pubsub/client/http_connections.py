@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pubsub.client.address import cause_of
-from pubsub.client.errors import ServerFault, Unreachable
+from pubsub.client.errors import ServerFault, UntrustedCertificate
 from pubsub.client.origin import Origin
 from pubsub.client.timed_socket import Deadline
 
@@ -50,6 +50,7 @@ class Reply:
     """An answer of any status, whole."""
 
     status: int
+    reason: str
     headers: http.client.HTTPMessage
     body: bytes
 
@@ -64,7 +65,7 @@ class HttpConnections:
     def exchange(self, request: Request, headers: Mapping[str, str], deadline: Deadline) -> Reply:
         """Send a request and read its answer. Raises ExchangeFailed if it may help to try again.
 
-        Raises Unreachable if the certificate is not trusted, ServerFault if the answer is not HTTP.
+        Raises UntrustedCertificate, ServerFault if the answer is not HTTP.
         """
         connection = self._take() or self._open(deadline)
         try:
@@ -104,7 +105,7 @@ class HttpConnections:
         except OSError as error:
             reason = f"cannot reach {self._origin.name}: {cause_of(error)}"
             if isinstance(error, ssl.SSLCertVerificationError):
-                raise Unreachable(reason) from error
+                raise UntrustedCertificate(reason) from error
             raise ExchangeFailed(reason, may_be_served=False, was_kept=False) from error
 
 
@@ -134,7 +135,7 @@ class _Connection:
         refused = self._send(request, headers)
         try:
             with self._http.getresponse() as response:
-                reply = Reply(response.status, response.headers, _read_body(response))
+                reply = Reply(response.status, response.reason, response.headers, _read_body(response))
                 self.ends = response.will_close or refused is not None
         except (OSError, http.client.IncompleteRead) as error:
             raise self._failure(refused or error, may_be_served=refused is None) from error

@@ -46,6 +46,7 @@ class Info(msgspec.Struct, frozen=True, tag_field="type", tag="info", kw_only=Tr
 class HistoryReply(msgspec.Struct, frozen=True, tag_field="type", tag="history", kw_only=True):
     request_id: str = ""
     topic: str
+    epoch: str = ""
     messages: list[Event]
     complete: bool = True
 
@@ -64,11 +65,11 @@ _decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(
 )
 
 
-def decode(text: str) -> Reply:
+def decode(text: str | bytes) -> Reply:
     try:
         return _decoder.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return Unknown(text)
+        return Unknown(text if isinstance(text, str) else text.decode(errors="replace"))
 
 
 def request_id_of(reply: Reply) -> str:

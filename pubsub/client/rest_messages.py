@@ -10,11 +10,12 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
-from pubsub.client.errors import PayloadError, ServerFault
+from pubsub.client.errors import ServerFault
 from pubsub.client.http_connections import Reply, Request
 from pubsub.client.outcomes import Published
+from pubsub.client.payloads import encode_payload
 from pubsub.client.rest_replies import error_of
 from pubsub.protocol import answers
 from pubsub.protocol.calls import NewMessage
@@ -30,13 +31,9 @@ def make_message(
     payload: Any, *, id: str | None = None, ttl_sec: float | None = None, expect_seq: int | None = None
 ) -> NewMessage:
     """Make a message with an id. Raises PayloadError."""
-    try:
-        text = Raw(msgspec.json.encode(payload))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise PayloadError(f"expected a payload that can be written as JSON: {error}") from error
     return NewMessage(
         id=str(id or uuid.uuid4()),
-        payload=text,
+        payload=encode_payload(payload),
         ttl_sec=UNSET if ttl_sec is None else ttl_sec,
         expect_seq=UNSET if expect_seq is None else expect_seq,
     )
@@ -105,7 +102,7 @@ def _path_of(topic: str) -> str:
 
 def _decode(reply: Reply, kind: type[Answer]) -> Answer:
     if reply.status != HTTPStatus.OK:
-        raise error_of(reply.status, reply.headers, reply.body)
+        raise error_of(reply)
     try:
         return msgspec.json.decode(reply.body, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:

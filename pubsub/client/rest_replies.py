@@ -8,67 +8,34 @@ from http import HTTPStatus
 from http.client import HTTPMessage
 from typing import Final
 
-import msgspec
+from pubsub.client.errors import PubsubError, RateLimited, Refused, ServerFault, TooBig
+from pubsub.client.http_connections import Reply
+from pubsub.client.refusals import refusal_over_http, text_of
 
-from pubsub.client.errors import (
-    BadRequest,
-    Conflict,
-    Forbidden,
-    Internal,
-    LimitExceeded,
-    PubsubError,
-    RateLimited,
-    Refused,
-    ServerFault,
-    TooBig,
-    TopicNotFound,
-    Unauthorized,
-)
-from pubsub.protocol.answers import ErrorAnswer
-
-_REFUSALS: Final[dict[int, type[Refused]]] = {
-    HTTPStatus.BAD_REQUEST: BadRequest,
-    HTTPStatus.UNAUTHORIZED: Unauthorized,
-    HTTPStatus.FORBIDDEN: Forbidden,
-    HTTPStatus.NOT_FOUND: TopicNotFound,
-    HTTPStatus.CONFLICT: Conflict,
-    HTTPStatus.TOO_MANY_REQUESTS: LimitExceeded,
-    HTTPStatus.INTERNAL_SERVER_ERROR: Internal,
-    HTTPStatus.SERVICE_UNAVAILABLE: Internal,
-}
 # A proxy answers so while its server restarts, and does not tell if that had the request.
 UNKNOWN_OUTCOME: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 _TEMPORARY: Final = UNKNOWN_OUTCOME | {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.SERVICE_UNAVAILABLE}
 
 
 def may_pass(error: PubsubError) -> bool:
-    """Return True if the same request may succeed later without anybody's doing."""
+    """Return True if the same request may succeed later, though nobody does anything."""
     return isinstance(error, RateLimited) or (isinstance(error, Refused) and error.status in _TEMPORARY)
 
 
-def error_of(status: int, headers: HTTPMessage, body: bytes) -> PubsubError:
+def error_of(reply: Reply) -> PubsubError:
     """Make the error of an answer with a status other than 2xx."""
+    status, text = reply.status, text_of(reply.body)
     if status < HTTPStatus.BAD_REQUEST:
-        return ServerFault(f"expected an answer, got status {status}: the server is at {headers.get('Location')!r}")
-    answer = _read(body)
-    if answer is None and status == HTTPStatus.NOT_FOUND:
+        place = reply.headers.get("Location")
+        return ServerFault(f"expected an answer, got status {status}: use the URL of the server itself, maybe {place}")
+    if status == HTTPStatus.NOT_FOUND and not text:
         return ServerFault(f"expected a server of this protocol at the URL, got status {status} from another one")
-    text = answer.error if answer is not None else f"status {int(status)}, without a reason"
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return TooBig(text)
-    if status == HTTPStatus.TOO_MANY_REQUESTS and (answer is None or "Retry-After" in headers):
-        return _rate_limited(text, headers)
-    kind = _REFUSALS.get(status, Refused)
-    error = kind(text, status=status)
-    if isinstance(error, Conflict) and answer is not None and isinstance(answer.seq, int):
-        error.seq = answer.seq
-    return error
-
-
-def _rate_limited(text: str, headers: HTTPMessage) -> RateLimited:
-    error = RateLimited(text, status=HTTPStatus.TOO_MANY_REQUESTS)
-    error.retry_after_ms = int(1000 * retry_after(headers))
-    return error
+        return TooBig(text or reply.reason)
+    if status == HTTPStatus.TOO_MANY_REQUESTS and not text:  # of a proxy, where it is always a rate
+        return RateLimited(reply.reason, status=status, retry_after_ms=int(1000 * retry_after(reply.headers)))
+    seconds = str(int(retry_after(reply.headers))) if "Retry-After" in reply.headers else None
+    return refusal_over_http(status, reply.body, reason=reply.reason, retry_after=seconds)
 
 
 def retry_after(headers: HTTPMessage) -> float:
@@ -80,10 +47,3 @@ def retry_after(headers: HTTPMessage) -> float:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, OverflowError):
         return 0.0
-
-
-def _read(body: bytes) -> ErrorAnswer | None:
-    try:
-        return msgspec.json.decode(body, type=ErrorAnswer)
-    except (msgspec.DecodeError, RecursionError):
-        return None

@@ -74,7 +74,7 @@ class Retries:
             reply = self._connections.exchange(request, self._headers(), deadline)
         except ExchangeFailed as failure:
             return _Failed(Unreachable(str(failure)), failure.may_be_served, was_kept=failure.was_kept)
-        if reply.status in range(200, 300) or not may_pass(error := error_of(reply.status, reply.headers, reply.body)):
+        if reply.status in range(200, 300) or not may_pass(error := error_of(reply)):
             return reply
         return _Failed(error, reply.status in UNKNOWN_OUTCOME, wait=retry_after(reply.headers))
 

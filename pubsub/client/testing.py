@@ -39,8 +39,8 @@ from pubsub.websocket.ending import Ending
 
 PAGE: Final = 7  # messages read at once: as many of the largest fit into one answer
 
-# Clients reconnect at once, and one that does not take its last messages is soon cut off.
-DEFAULTS: Final = {"host": "127.0.0.1", "port": 0, "reconnect_spread_sec": 0, "shutdown_timeout_sec": 2}
+# Clients reconnect at once. A client whose loop waits for the end of stop() can't answer, and is soon cut off.
+DEFAULTS: Final = {"host": "127.0.0.1", "port": 0, "reconnect_spread_sec": 0, "shutdown_timeout_sec": 0.5}
 
 
 @contextmanager
@@ -61,7 +61,11 @@ def running_server(**settings: Any) -> Iterator[LocalServer]:
 
 
 class LocalServer:
-    """A server that :func:`running_server` runs. Every method may be called from any thread."""
+    """A server that :func:`running_server` runs. Every method may be called from any thread.
+
+    The methods block, so a test with a loop of its own calls those that clients notice beside it: ``await
+    asyncio.to_thread(server.restart)``.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._port = None if settings.unix_path else _ReservedPort(settings)

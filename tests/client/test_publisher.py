@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import socket
 import ssl
@@ -423,6 +424,34 @@ def test_a_kept_connection_that_fails_is_replaced_at_once(pauses: list[float]) -
     assert pauses == [0.0]
 
 
+def test_after_one_dead_connection_no_kept_one_is_trusted() -> None:
+    """A router has lost two connections: the first one tells it, the second one would be silent."""
+    kept = response(200, connection="keep-alive")
+    left_open: list[socket.socket] = []
+
+    def waits(connection: Connection) -> None:
+        connection.read()
+        left_open.append(connection.socket.dup())
+
+    def answers_both(connection: Connection) -> None:
+        waits(connection)
+        for each in left_open:
+            each.sendall(kept)
+        published.wait(PATIENCE)
+        readable, _, _ = select.select(left_open, [], [], PATIENCE)
+        Connection(readable[0], []).reset()
+
+    published = threading.Barrier(2)
+    scripts = (waits, answers_both, answers(response(200)))
+    with ScriptedServer(*scripts) as server, Publisher(server.url, retries=1) as publisher:
+        with ThreadPoolExecutor(2) as pool:
+            assert len(list(pool.map(lambda number: publisher.publish("orders", number), range(2)))) == 2
+        published.wait(PATIENCE)
+        publisher.publish("orders", 2)
+    for each in left_open:
+        each.close()
+
+
 def test_an_answer_that_comes_before_the_request_is_whole_is_read() -> None:
     def refuses(connection: Connection) -> None:
         connection.socket.recv(10)
@@ -489,7 +518,7 @@ def test_tls_with_a_ca_of_ones_own(tmp_path: Path, pauses: list[float]) -> None:
         server.create_topic("orders")
         with Publisher(server.url, tls=ssl.create_default_context(cafile=cert_file)) as publisher:
             assert [publisher.publish("orders", number).seq for number in range(2)] == [1, 2]
-        with Publisher(server.url) as publisher, pytest.raises(errors.Unreachable, match="is not trusted"):
+        with Publisher(server.url) as publisher, pytest.raises(errors.UntrustedCertificate, match="is not trusted"):
             publisher.publish("orders", 1)
     assert pauses == []
 
