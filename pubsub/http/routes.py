@@ -11,7 +11,18 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import clients, dead_letters, handshake, health, messages, presence, rules, sse, topics
+from pubsub.http import (
+    clients,
+    dead_letters,
+    handshake,
+    health,
+    messages,
+    presence,
+    rules,
+    sse,
+    static_files,
+    topics,
+)
 from pubsub.protocol import answers
 from pubsub.protocol.calls import HistoryQuery, NewMessages, Redrive, StreamQuery, TopicsQuery, TopicStreamQuery
 from pubsub.protocol.requests import NewTopic
@@ -31,7 +42,7 @@ class RouteRole(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """``request`` and ``response`` are the types of the bodies, ``query`` is that of the parameters; None is none.
+    """``request`` and ``response`` are the types of the bodies, ``query`` is that of the parameters; None is no JSON.
 
     A union of types: one of them, as the client chooses.
     """
@@ -83,6 +94,12 @@ ROUTES: Final = (
           response=answers.ClientPage),
     Route(method="DELETE", path="/clients/{client_id}", handler=clients.disconnect_client, role=RouteRole.ADMIN,
           response=answers.ClientDisconnected),
+    Route(method="GET", path="/client.js", handler=static_files.serve_file, role=RouteRole.NONE,
+          response=None),
+    Route(method="GET", path="/client-http.js", handler=static_files.serve_file, role=RouteRole.NONE,
+          response=None),
+    Route(method="GET", path="/client.d.ts", handler=static_files.serve_file, role=RouteRole.NONE,
+          response=None),
     Route(method="GET", path="/ws", handler=handshake.open_websocket, role=RouteRole.HANDSHAKE,
           response=None),
 )  # fmt: skip

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def start_board(server: str, port: int, folder: Path) -> Program:
-    return Program("board.py", "Running on", port=port, PUBSUB_URL=server, ORDERS_DB=str(folder / "orders.db"))
+    return Program("orders.board", "Running on", port=port, PUBSUB_URL=server, ORDERS_DB=str(folder / "orders.db"))
 
 
 def test_two_pages_show_each_change(

@@ -23,7 +23,7 @@ DRAWN = """() => [...document.querySelectorAll("canvas")].every(canvas => canvas
 def programs(server: ServerProcess, site_port: int) -> Iterator[None]:
     with (
         Program("http.server 8000", "Serving HTTP", port=site_port),
-        Program("sensor.py", PUBSUB_URL=server.url),
+        Program("sensors.sensor", PUBSUB_URL=server.url),
     ):
         yield
 

@@ -25,10 +25,10 @@ def test_each_job_takes_effect_once_over_kills(server: ServerProcess, tmp_path: 
     results = tmp_path / "results.db"
     for number in range(3):
         publish(server, *["alice"] * BATCH)
-        with Program("worker.py", PUBSUB_URL=server.url, RESULTS_DB=str(results)):
+        with Program("worker.worker", PUBSUB_URL=server.url, RESULTS_DB=str(results)):
             wait_until(lambda: balance(results) > number * BATCH)  # noqa: B023 - it is called in this turn
         # Here it has been killed while it worked.
-    with Program("worker.py", PUBSUB_URL=server.url, RESULTS_DB=str(results)):
+    with Program("worker.worker", PUBSUB_URL=server.url, RESULTS_DB=str(results)):
         publish(server, "bob")
         wait_until(lambda: balance(results, "bob") == 1)  # so all jobs before are done
     assert balance(results) == 3 * BATCH
