@@ -13,16 +13,19 @@ import io
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from pubsub.client import Client
 from tests.harness import PATIENCE, REPOSITORY, ServerProcess
+from tests.javascript.node import NODE
 from tests.test_docs import Block, blocks
 
 STATIC = REPOSITORY / "pubsub" / "http" / "static"
@@ -40,7 +43,10 @@ NEXT_BLOCK = "-- the next block --"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with ServerProcess("--data-dir", str(tmp_path)) as running:
+    """A server with a rule that creates chat rooms, and nothing else."""
+    rules = tmp_path / "rules.json"
+    rules.write_text('[{"pattern":"chat.*","create":true}]')
+    with ServerProcess("--data-dir", str(tmp_path), "--topic-rules-file", str(rules)) as running:
         yield running
 
 
@@ -84,9 +90,9 @@ def shown(name: str, language: str) -> list[Shown]:
 
 
 @pytest.mark.parametrize("name", [name for name in GUIDES if shown(name, "python")])
-def test_python_does_what_is_shown(name: str, server: ServerProcess) -> None:
-    namespace: dict[str, Any] = {"__name__": "guide"}
-    asyncio.run(run_blocks(shown(name, "python"), namespace, server))
+def test_python_does_what_is_shown(name: str, server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "guide", module := ModuleType("guide"))
+    asyncio.run(run_blocks(shown(name, "python"), vars(module), server))
 
 
 async def run_blocks(found: list[Shown], namespace: dict[str, Any], server: ServerProcess) -> None:
@@ -116,7 +122,10 @@ async def run_block(block: Block, namespace: dict[str, Any], server: ServerProce
 
 
 def on_server(source: str, server: ServerProcess) -> str:
-    return source.replace("http://localhost:8080", server.url)
+    """Have the code use the server of the test, and Node the package of the client: it imports from no URL."""
+    return source.replace("http://localhost:8080/client.js", "pubsub-client").replace(
+        "http://localhost:8080", server.url
+    )
 
 
 # JavaScript
@@ -126,7 +135,7 @@ def on_server(source: str, server: ServerProcess) -> str:
 def test_javascript_does_what_is_shown(name: str, server: ServerProcess, tmp_path: Path) -> None:
     found = shown(name, "js")
     separator = f'\nconsole.log("{NEXT_BLOCK}");\n'
-    source = separator.join("\n".join(each.code.lines) for each in found)
+    source = separator.join("\n".join(each.code.lines) for each in found) + "\nprocess.exit();"
     printed = run_node(on_server(source, server), tmp_path).split(f"{NEXT_BLOCK}\n")
     for each, came in zip(found, printed, strict=True):
         if each.output is not None:
@@ -141,7 +150,7 @@ def run_node(source: str, folder: Path, *flags: str) -> str:
         (folder / "node_modules" / package).symlink_to(STATIC)
     (folder / "guide.mjs").write_text(source, encoding="utf-8")
     done = subprocess.run(
-        ["node", *flags, "guide.mjs"], cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
+        [NODE, *flags, "guide.mjs"], cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
