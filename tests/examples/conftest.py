@@ -1,4 +1,7 @@
-"""Fixtures of the examples: one server, and one browser to which localhost:8080 and localhost:8000 are free ports."""
+"""Fixtures of the examples: one server, and one browser to which localhost:8080 and localhost:8000 are free ports.
+
+They are those of all tests of this folder in a process, because a browser takes a second to start.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.examples.programs import SITE, start_server
-from tests.harness import PATIENCE, ServerProcess, free_port
+from tests.examples.programs import SITE, ExampleServer
+from tests.harness import PATIENCE, free_port
 from tests.http.test_chromium import CHROMIUM, FLAGS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def site_port() -> int:
     return free_port()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with start_server(tmp_path_factory.mktemp("data")) as running:
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExampleServer]:
+    with ExampleServer(tmp_path_factory.mktemp("data")) as running:
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser(server: ServerProcess, site_port: int) -> Iterator[Browser]:
+@pytest.fixture(scope="package")
+def browser(server: ExampleServer, site_port: int) -> Iterator[Browser]:
     if CHROMIUM is None:
         assert os.environ.get("CI") != "true", "needs chromium: apt-get install chromium"
         pytest.skip("needs chromium: apt-get install chromium")

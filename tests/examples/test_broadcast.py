@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.examples.pages import check_looks, wait_for_state
-from tests.examples.programs import Program, post
-from tests.harness import ServerProcess
+from tests.examples.programs import ExampleServer, Program, post
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -24,7 +23,7 @@ NEWS = 40
     ("program", "ready"), [("fastapi_app", "Application startup complete"), ("gunicorn", "Booting worker")]
 )
 def test_news_of_any_worker_reaches_each_page(
-    open_page: Callable[[str], Page], server: ServerProcess, site_port: int, program: str, ready: str
+    open_page: Callable[[str], Page], server: ExampleServer, site_port: int, program: str, ready: str
 ) -> None:
     with Program(program, ready, port=site_port, count=WORKERS, PUBSUB_URL=server.url):
         pages = [open_page("/fastapi/index.html") for _ in range(3)]

@@ -7,19 +7,20 @@ import asyncio
 import contextlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.examples.programs import EXAMPLES
-from tests.harness import ServerProcess
+from tests.examples.programs import EXAMPLES, ExampleServer
 
 CELLS = json.loads((EXAMPLES / "notebook" / "pubsub.ipynb").read_text(encoding="utf-8"))["cells"]
 
 
-def test_cells_give_the_outputs_that_are_shown(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_give_the_outputs_that_are_shown(server: ExampleServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PUBSUB_URL", server.url)
-    asyncio.run(run_cells([cell for cell in CELLS if cell["cell_type"] == "code"]))
+    with ThreadPoolExecutor() as threads:  # this thread has the loop of the browser
+        threads.submit(asyncio.run, run_cells([cell for cell in CELLS if cell["cell_type"] == "code"])).result()
 
 
 async def run_cells(cells: list[dict[str, Any]]) -> None:

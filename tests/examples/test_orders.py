@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.examples.pages import check_looks, wait_for_texts
-from tests.examples.programs import Program, get, post, start_server
-from tests.harness import PATIENCE, ServerProcess, free_port
+from tests.examples.programs import ExampleServer, Program, get, post
+from tests.harness import PATIENCE, free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -21,7 +21,7 @@ def start_board(server: str, port: int, folder: Path) -> Program:
 
 
 def test_two_pages_show_each_change(
-    open_page: Callable[[str], Page], server: ServerProcess, site_port: int, tmp_path: Path
+    open_page: Callable[[str], Page], server: ExampleServer, site_port: int, tmp_path: Path
 ) -> None:
     with start_board(server.url, site_port, tmp_path):
         add(site_port, "tea")
@@ -47,7 +47,7 @@ def test_a_change_is_published_once_over_kills(tmp_path: Path) -> None:
     with start_board(f"http://127.0.0.1:{port}", board_port, tmp_path):
         for what in ("tea", "cups"):
             add(board_port, what)
-    with start_server(tmp_path, "--port", str(port)) as server:
+    with ExampleServer(tmp_path, port) as server:
         for count in (3, 4, 5):
             with start_board(server.url, board_port, tmp_path):
                 add(board_port, "more")
@@ -59,7 +59,7 @@ def add(port: int, what: str) -> None:
     post(f"http://127.0.0.1:{port}/api/orders", json.dumps({"what": what}))
 
 
-def published(server: ServerProcess, count: int) -> list[tuple[int, int]]:
+def published(server: ExampleServer, count: int) -> list[tuple[int, int]]:
     """Wait for so many messages of the topic; return the number and the version of each order."""
     found = []
     with urllib.request.urlopen(f"{server.url}/topics/orders/events?last_n=1000", timeout=PATIENCE) as stream:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.examples.pages import check_looks, wait_for_state, wait_for_texts
-from tests.examples.programs import Program, start_server
-from tests.harness import ServerProcess
+from tests.examples.pages import check_looks, wait_for_state
+from tests.examples.programs import ExampleServer, Program
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -20,7 +18,7 @@ DRAWN = """() => [...document.querySelectorAll("canvas")].every(canvas => canvas
 
 
 @pytest.fixture(autouse=True)
-def programs(server: ServerProcess, site_port: int) -> Iterator[None]:
+def programs(server: ExampleServer, site_port: int) -> Iterator[None]:
     with (
         Program("http.server 8000", "Serving HTTP", port=site_port),
         Program("sensors.sensor", PUBSUB_URL=server.url),
@@ -28,17 +26,15 @@ def programs(server: ServerProcess, site_port: int) -> Iterator[None]:
         yield
 
 
-def test_the_plots_go_on_after_a_restart(
-    open_page: Callable[[str], Page], server: ServerProcess, tmp_path: Path
-) -> None:
+def test_the_plots_go_on_after_a_restart(open_page: Callable[[str], Page], server: ExampleServer) -> None:
     page = open_page("/sensors/")
-    page.wait_for_function(DRAWN)
     page.wait_for_function("document.querySelectorAll('.value').length === 3")
-    assert server.stop() == 0
+    page.wait_for_function(DRAWN)
+    server.stop()
     wait_for_state(page, "connecting")
-    with start_server(tmp_path, "--port", str(server.port)):
-        wait_for_state(page, "open")
-        shown = page.inner_text(".value")
-        page.wait_for_function("shown => document.querySelector('.value').textContent !== shown", arg=shown)
-        wait_for_texts(page, "h2", "sensors.boiler", "sensors.cellar", "sensors.wind")
-        check_looks(page)
+    server.start()
+    wait_for_state(page, "open")
+    shown = page.inner_text(".value")
+    page.wait_for_function("shown => document.querySelector('.value').textContent !== shown", arg=shown)
+    assert sorted(page.locator("h2").all_inner_texts()) == ["sensors.boiler", "sensors.cellar", "sensors.wind"]
+    check_looks(page)

@@ -7,8 +7,7 @@ import json
 import sqlite3
 from pathlib import Path
 
-from tests.examples.programs import Program, post, wait_until
-from tests.harness import ServerProcess
+from tests.examples.programs import ExampleServer, Program, post, wait_until
 
 BATCH = 100
 
@@ -21,7 +20,7 @@ def balance(path: Path, name: str = "alice") -> int:
     return 0  # perhaps the worker has not made its tables yet
 
 
-def test_each_job_takes_effect_once_over_kills(server: ServerProcess, tmp_path: Path) -> None:
+def test_each_job_takes_effect_once_over_kills(server: ExampleServer, tmp_path: Path) -> None:
     results = tmp_path / "results.db"
     for number in range(3):
         publish(server, *["alice"] * BATCH)
@@ -34,6 +33,6 @@ def test_each_job_takes_effect_once_over_kills(server: ServerProcess, tmp_path: 
     assert balance(results) == 3 * BATCH
 
 
-def publish(server: ServerProcess, *names: str) -> None:
+def publish(server: ExampleServer, *names: str) -> None:
     jobs = [{"payload": {"name": name, "amount": 1}} for name in names]
     post(f"{server.url}/topics/jobs/messages", json.dumps(jobs))
