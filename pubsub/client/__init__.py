@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pubsub.client.outcomes import History, Presence, PresentClient, Published, TopicDetails, TopicSummary
     from pubsub.client.publisher import Publisher
     from pubsub.client.states import State, StateChange
+    from pubsub.client.subscriber import Subscriber
     from pubsub.client.subscription import Subscription
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "ServerFault",
     "State",
     "StateChange",
+    "Subscriber",
     "Subscription",
     "TokenError",
     "TooBig",
@@ -77,7 +79,7 @@ __all__ = [
     "UntrustedCertificate",
 ]
 
-_MODULES = ("errors", "events", "outcomes", "publisher", "states", "subscription", "client")
+_MODULES = ("errors", "events", "outcomes", "publisher", "states", "subscription", "client", "subscriber")
 
 
 def __getattr__(name: str) -> object:

@@ -21,9 +21,14 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         started: Future[asyncio.AbstractEventLoop] = Future()
         # A daemon: others are joined at the exit of the interpreter before anything could stop this one.
-        self._thread = threading.Thread(target=asyncio.run, args=(self._stay(started),), name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(started,), name=name, daemon=True)
         self._thread.start()
         self.loop = started.result()
+
+    def _run(self, started: Future[asyncio.AbstractEventLoop]) -> None:
+        # At the exit of the interpreter, Python 3.12 can't start the thread by which asyncio ends its executor.
+        with contextlib.suppress(RuntimeError):
+            asyncio.run(self._stay(started))
 
     async def _stay(self, started: Future[asyncio.AbstractEventLoop]) -> None:
         self._closed = asyncio.Event()
@@ -31,7 +36,10 @@ class LoopThread:
         await self._closed.wait()
 
     def call(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """Run a coroutine to its end and return its result. An interrupt of the caller (Ctrl-C) cancels it."""
+        """Run a coroutine to its end and return its result. An interrupt of the caller (Ctrl-C) cancels it.
+
+        Raises RuntimeError after :meth:`close`.
+        """
         called = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         try:
             return called.result()
@@ -43,4 +51,5 @@ class LoopThread:
         """Cancel what still runs, and wait for the end of the thread. A second call does nothing."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(self._closed.set)
-        self._thread.join()
+        if self._thread is not threading.current_thread():  # where the collector of cycles may have called this
+            self._thread.join()
