@@ -10,7 +10,7 @@ const load = async () => (await fetch("/api/orders")).json();
 function show(order) {
   const row = byId(`order-${order.no}`) ?? addRow(order);
   if (row.version >= order.version) return;
-  if (row.version > 0) row.animate({ backgroundColor: ["var(--accent)", "var(--card)"] }, 1500);
+  if (row.version > 0) row.animate({ backgroundColor: ["var(--changed)", "var(--card)"] }, 1500);
   row.version = order.version;
   row.querySelector("em").textContent = STEPS[order.step];
   row.querySelector("button").disabled = order.step === STEPS.length - 1;

@@ -3,6 +3,7 @@ import { Client } from "http://localhost:8080/client.js";
 import { SERVER, byId, element, showState } from "../page.js";
 
 const WIDTH = 200; // readings in a plot
+const BREAK = Array(10).fill(null); // what a gap looks like
 const plots = new Map();
 
 const client = new Client(SERVER, { onState: showState });
@@ -11,8 +12,8 @@ requestAnimationFrame(draw);
 
 for await (const event of events) {
   const { readings } = plots.get(event.topic) ?? addPlot(event.topic);
-  readings.push(event.type === "gap" ? null : event.payload.value);
-  if (readings.length > WIDTH) readings.shift();
+  readings.push(...(event.type === "gap" ? BREAK : [event.payload.value]));
+  readings.splice(0, readings.length - WIDTH);
 }
 
 function addPlot(topic) {
