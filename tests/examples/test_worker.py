@@ -7,6 +7,10 @@ import json
 import sqlite3
 from pathlib import Path
 
+import pytest
+
+from examples.worker.worker import do, open_results
+from pubsub.client import Event
 from tests.examples.programs import ExampleServer, Program, post, wait_until
 
 BATCH = 100
@@ -31,6 +35,14 @@ def test_each_job_takes_effect_once_over_kills(server: ExampleServer, tmp_path: 
         publish(server, "bob")
         wait_until(lambda: balance(results, "bob") == 1)  # so all jobs before are done
     assert balance(results) == 3 * BATCH
+
+
+def test_a_result_without_its_position_is_not_saved(tmp_path: Path) -> None:
+    with contextlib.closing(open_results(str(tmp_path / "results.db"))) as db:
+        db.execute("DROP TABLE positions")
+        with pytest.raises(sqlite3.OperationalError):
+            do(db, Event("jobs", 1, "epoch", "id", {"name": "alice", "amount": 1}, "ts"))
+    assert balance(tmp_path / "results.db") == 0
 
 
 def publish(server: ExampleServer, *names: str) -> None:
