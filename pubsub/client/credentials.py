@@ -40,18 +40,17 @@ def read_credentials(parser: argparse.ArgumentParser, chosen: argparse.Namespace
     try:
         client_id = _sub_of(chosen.token) if chosen.token else ""
         if chosen.token:
-            headers["Authorization"] = f"Bearer {check_secret('--token', chosen.token)}"
+            headers["Authorization"] = f"Bearer {_sendable('--token', chosen.token)}"
         if chosen.api_key:
-            headers["X-API-Key"] = check_secret("--api-key", chosen.api_key)
+            headers["X-API-Key"] = _sendable("--api-key", chosen.api_key)
         return Credentials(headers, client_id, _tls_of(chosen.ca))
     except ValueError as error:
         parser.error(str(error))
 
 
-def check_secret(name: str, secret: str) -> str:
-    """Return a token or key that can be sent in a header. Raises ValueError, which does not show it."""
+def _sendable(flag: str, secret: str) -> str:
     if not secret.isascii() or not secret.isprintable() or " " in secret:
-        raise ValueError(f"{name}: expected printable ASCII characters without blanks")
+        raise ValueError(f"{flag}: expected printable ASCII characters without blanks")
     return secret
 
 

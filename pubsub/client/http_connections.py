@@ -63,9 +63,10 @@ class HttpConnections:
         self._idle: deque[_Connection] = deque()
 
     def exchange(self, request: Request, headers: Mapping[str, str], deadline: Deadline) -> Reply:
-        """Send a request and read its answer. Raises ExchangeFailed if it may help to try again.
+        """Send a request and read its answer.
 
-        Raises UntrustedCertificate, ServerFault if the answer is not HTTP.
+        Raises ExchangeFailed, after which it may help to try again; UntrustedCertificate; ServerFault if the answer is
+        not HTTP.
         """
         connection = self._take() or self._open(deadline)
         try:
@@ -116,7 +117,7 @@ class _Connection:
         """Connect. Raises OSError."""
         self._origin = origin
         self._socket = origin.connect(deadline)
-        self._http = http.client.HTTPConnection(origin.host)
+        self._http = http.client.HTTPConnection("unused")  # the socket is there, and each request names the host
         self._http.sock = self._socket
         self._http.auto_open = 0
         self._process = os.getpid()

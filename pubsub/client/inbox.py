@@ -104,8 +104,9 @@ class Inbox:
 
     def take(self) -> Item[Any] | None:
         """Return the next item, None if there is none. Raises PayloadError for an event that can't be decoded."""
-        while self._queue:
-            feed, item = self._queue.popleft()
+        queue = self._queue
+        while queue:
+            feed, item = queue.popleft()
             if self.full or self._behind:
                 self._ease()
             if isinstance(item, Received):
@@ -163,5 +164,6 @@ def event_of(event: Received, epoch: str, decode: Callable[[Raw], Any]) -> Event
 
 def _reached(feed: Feed, item: Gap | Notice) -> int:
     """Return the position in a feed after ``item``."""
-    reached = feed.start if feed.handed is None else feed.handed
-    return max(reached, item.to_seq or 0) if isinstance(item, Gap) else reached
+    if isinstance(item, Gap) and item.to_seq is not None:
+        return item.to_seq
+    return feed.start if feed.handed is None else feed.handed

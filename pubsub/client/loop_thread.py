@@ -40,11 +40,13 @@ class LoopThread:
 
         Raises RuntimeError after :meth:`close`.
         """
-        called = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        if self.loop.is_closed():
+            coroutine.close()
+            raise RuntimeError("closed already")
         try:
-            return called.result()
-        except BaseException:
-            called.cancel()
+            return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+        except KeyboardInterrupt:  # maybe before the future was here
+            self.loop.call_soon_threadsafe(_cancel, coroutine)
             raise
 
     def close(self) -> None:
@@ -53,3 +55,9 @@ class LoopThread:
             self.loop.call_soon_threadsafe(self._closed.set)
         if self._thread is not threading.current_thread():  # where the collector of cycles may have called this
             self._thread.join()
+
+
+def _cancel(coroutine: Coroutine[Any, Any, object]) -> None:
+    for task in asyncio.all_tasks():
+        if task.get_coro() is coroutine:
+            task.cancel()

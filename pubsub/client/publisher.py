@@ -1,7 +1,7 @@
 """Publishes over REST, from code without an event loop: Django, Flask, Celery, scripts.
 
-It must never leave an outcome open without saying so: ``AnswerTimeout`` is the only error after which a message may be
-in its topic.
+It must never leave an outcome open without saying so: after AnswerTimeout a message may be in its topic (and after
+ServerFault, where the answer was not to be read); after every other error it is not.
 """
 
 from __future__ import annotations
@@ -11,12 +11,19 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-from pubsub.client.credentials import check_secret
-from pubsub.client.errors import Conflict, PartlyPublished, PubsubError, TokenError
+from pubsub.client.errors import AnswerTimeout, Conflict, PartlyPublished, PubsubError, TokenError
 from pubsub.client.http_connections import HttpConnections
 from pubsub.client.origin import read_origin
 from pubsub.client.outcomes import Published
-from pubsub.client.rest_messages import Chunk, get_next, has_message, make_message, post_to, read_published, split
+from pubsub.client.rest_messages import (
+    Chunk,
+    find_id,
+    get_message,
+    make_message,
+    post_to,
+    read_published,
+    split,
+)
 from pubsub.client.retries import Retries
 from pubsub.client.timed_socket import Deadline
 from pubsub.protocol.calls import NewMessage
@@ -77,12 +84,10 @@ class Publisher:
         answer = self._retries.send(post_to(topic, encode(message)), deadline)
         try:
             return read_published(answer.reply, topic, [message])[0]
-        except Conflict:
-            if expect_seq is None or not answer.after_unknown:
-                raise
-            if not self._has_message(topic, message, expect_seq, deadline):
-                raise
-            return Published(topic, str(message.id), expect_seq + 1, duplicate=True)
+        except Conflict as conflict:
+            if answer.after_unknown and expect_seq is not None and conflict.seq > expect_seq:
+                return self._find_own(topic, message, expect_seq + 1, conflict, deadline)
+            raise
 
     def publish_many(self, topic: str, payloads: Iterable[Any], *, ttl_sec: float | None = None) -> list[Published]:
         """Publish messages in this order, all of them or none.
@@ -116,13 +121,18 @@ class Publisher:
         answer = self._retries.send(post_to(topic, chunk.body), deadline)
         return read_published(answer.reply, topic, chunk.messages)
 
-    def _has_message(self, topic: str, message: NewMessage, after: int, deadline: Deadline) -> bool:
-        """Return True if an earlier attempt has published the message: it is the one after ``after``."""
+    def _find_own(self, topic: str, message: NewMessage, seq: int, conflict: Conflict, deadline: Deadline) -> Published:
+        """Return the outcome of an earlier attempt, if that has taken this ``seq``.
+
+        Raises ``conflict`` if another message has it, and AnswerTimeout if the history does not tell.
+        """
         try:
-            reply = self._retries.send(get_next(topic, after), deadline).reply
-            return has_message(reply, message, after + 1)
-        except PubsubError:  # it can't be known; the conflict says more than this error
-            return False
+            found = find_id(self._retries.send(get_message(topic, seq), deadline).reply, seq)
+        except PubsubError as error:
+            raise AnswerTimeout(f"the message may be the one with seq {seq}, or not be published: {error}") from error
+        if found != message.id:
+            raise conflict
+        return Published(topic, found, seq, duplicate=True)
 
 
 class _Credentials:
@@ -132,16 +142,22 @@ class _Credentials:
         """Raises ValueError."""
         self._fixed = {"Content-Type": "application/json"}
         if api_key:
-            self._fixed["X-API-Key"] = check_secret("api_key", api_key)
+            self._fixed["X-API-Key"] = _checked("api_key", api_key)
         self._token = token if callable(token) else None
         if isinstance(token, str):
-            self._fixed["Authorization"] = f"Bearer {check_secret('token', token)}"
+            self._fixed["Authorization"] = f"Bearer {_checked('token', token)}"
 
     def headers(self) -> Mapping[str, str]:
         """Return the headers for one attempt. Raises TokenError."""
         if self._token is None:
             return self._fixed
         try:
-            return self._fixed | {"Authorization": f"Bearer {check_secret('token', self._token())}"}
+            return self._fixed | {"Authorization": f"Bearer {_checked('token', self._token())}"}
         except Exception as error:
             raise TokenError(f"the token function raised {type(error).__name__}, or returned no token") from error
+
+
+def _checked(name: str, secret: str) -> str:
+    if not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise ValueError(f"{name}: expected printable ASCII characters without blanks")
+    return secret

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import UNSET
 
-from pubsub.client.errors import ServerFault
+from pubsub.client.errors import ServerFault, Unreachable
 from pubsub.client.http_connections import Reply, Request
 from pubsub.client.outcomes import Published
 from pubsub.client.payloads import encode_payload
@@ -81,19 +81,21 @@ def read_published(reply: Reply, topic: str, messages: Sequence[NewMessage]) -> 
     ]
 
 
-def get_next(topic: str, seq: int) -> Request:
-    """Make the request for the message that follows ``seq``."""
-    return Request("GET", f"{_path_of(topic)}?after={seq}&limit=1")
+def get_message(topic: str, seq: int) -> Request:
+    """Make the request for the message that has this ``seq``, or for the next one that is kept."""
+    return Request("GET", f"{_path_of(topic)}?after={seq - 1}&limit=1")
 
 
 class _Kept(msgspec.Struct):
     messages: list[Event]
 
 
-def has_message(reply: Reply, message: NewMessage, seq: int) -> bool:
-    """Return True if ``message`` is the one that has this ``seq``. Raises Refused, ServerFault."""
-    kept = _decode(reply, _Kept).messages
-    return any(each.seq == seq and each.message.id.lower() == str(message.id).lower() for each in kept)
+def find_id(reply: Reply, seq: int) -> str:
+    """Return the id of the message that has this ``seq``. Raises Refused, ServerFault; Unreachable if it is gone."""
+    for event in _decode(reply, _Kept).messages:
+        if event.seq == seq:
+            return event.message.id
+    raise Unreachable("the topic no longer keeps it")
 
 
 def _path_of(topic: str) -> str:

@@ -27,7 +27,9 @@ def error_of(reply: Reply) -> PubsubError:
     status, text = reply.status, text_of(reply.body)
     if status < HTTPStatus.BAD_REQUEST:
         place = reply.headers.get("Location")
-        return ServerFault(f"expected an answer, got status {status}: use the URL of the server itself, maybe {place}")
+        return ServerFault(
+            f"expected an answer, got status {status}: use the URL of the server itself, maybe {place!r}"
+        )
     if status == HTTPStatus.NOT_FOUND and not text:
         return ServerFault(f"expected a server of this protocol at the URL, got status {status} from another one")
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:

@@ -11,18 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import (
-    clients,
-    dead_letters,
-    handshake,
-    health,
-    messages,
-    presence,
-    rules,
-    sse,
-    static_files,
-    topics,
-)
+from pubsub.http import clients, dead_letters, handshake, health, messages, presence, rules, sse, static_files, topics
 from pubsub.protocol import answers
 from pubsub.protocol.calls import HistoryQuery, NewMessages, Redrive, StreamQuery, TopicsQuery, TopicStreamQuery
 from pubsub.protocol.requests import NewTopic

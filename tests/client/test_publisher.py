@@ -316,6 +316,28 @@ def test_a_conflict_with_the_message_of_another(server: LocalServer, topic: str,
     assert payloads(server, topic) == ["other"]
 
 
+def test_a_conflict_in_a_topic_that_keeps_nothing(server: LocalServer, pauses: list[float]) -> None:
+    topic = f"topic.{new_id()}"
+    server.create_topic(topic, history=0)
+    with (
+        ScriptedServer(loses_answer_of(server.url), passes_on(server.url)) as proxy,
+        Publisher(proxy.url) as publisher,
+        pytest.raises(
+            errors.AnswerTimeout, match="may be the one with seq 1, or not be published: the topic no longer"
+        ),
+    ):
+        publisher.publish(topic, 1, expect_seq=0)
+
+
+def test_a_conflict_with_a_topic_that_was_created_again(server: LocalServer, topic: str, pauses: list[float]) -> None:
+    with (
+        ScriptedServer(resets, passes_on(server.url)) as proxy,
+        Publisher(proxy.url) as publisher,
+        pytest.raises(errors.Conflict),
+    ):
+        publisher.publish(topic, 1, expect_seq=5)
+
+
 def test_a_conflict_that_cannot_be_looked_into(server: LocalServer, topic: str, pauses: list[float]) -> None:
     def forbids(connection: Connection) -> None:
         connection.send(ask(server.url, connection.read()))
@@ -325,7 +347,7 @@ def test_a_conflict_that_cannot_be_looked_into(server: LocalServer, topic: str, 
     with (
         ScriptedServer(loses_answer_of(server.url), forbids) as proxy,
         Publisher(proxy.url) as publisher,
-        pytest.raises(errors.Conflict),
+        pytest.raises(errors.AnswerTimeout, match="may be the one with seq 1, or not be published: not allowed"),
     ):
         publisher.publish(topic, 1, expect_seq=0)
 
@@ -523,8 +545,9 @@ def test_tls_with_a_ca_of_ones_own(tmp_path: Path, pauses: list[float]) -> None:
     assert pauses == []
 
 
-def test_a_unix_socket(tmp_path: Path) -> None:
-    with running_server(host=f"unix:{tmp_path}/s") as server, Publisher(server.url) as publisher:
+@pytest.mark.parametrize("host", ["unix:{folder}/s", "::1", "localhost"])
+def test_other_addresses(host: str, tmp_path: Path) -> None:
+    with running_server(host=host.format(folder=tmp_path)) as server, Publisher(server.url) as publisher:
         server.create_topic("orders")
         assert publisher.publish("orders", 1).seq == 1
 

@@ -108,7 +108,7 @@ class WscatWire(ProgramWire):
                 async with asyncio.timeout(0.05):
                     answered = await self.receive()
                     break
-        while json.loads(answered)["request_id"] != str(number):
+        while json.loads(answered).get("request_id") != str(number):
             answered = await self.receive()
 
     async def receive(self) -> str:
