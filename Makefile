@@ -44,7 +44,7 @@ soak: $(dev)  ## run good clients and every attack, and check all invariants: ma
 	$(python) scripts/soak/soak.py --minutes $(MINUTES) $(ARGS)
 
 docs: $(dev)  ## compare the documents with the code, and run their examples
-	$(python) -m pytest tests/test_docs.py tests/test_reliability.py $(ARGS)
+	$(python) -m pytest tests/test_docs.py tests/test_guides.py tests/test_guarantees.py tests/test_reliability.py $(ARGS)
 
 docker:  ## build the image
 	docker build --tag pubsub .
