@@ -38,7 +38,7 @@ from pubsub.protocol.requests import (
     AnyRequest,
     decode_request,
 )
-from pubsub.settings import Settings
+from pubsub.settings import LIVE, Settings
 from pubsub.settings_reader import read_settings
 from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_environment, make_settings, on_one_loop
 
@@ -379,7 +379,8 @@ SCENARIOS = dict(zip(_named[::2], _named[1::2], strict=True))
 def test_env_example_has_every_setting_with_its_default() -> None:
     explained = re.findall(r"^# .+\n#([A-Z_]+)=(.*)$", ALL_SETTINGS, re.MULTILINE)
     assert explained == SETTING.findall(ALL_SETTINGS)
-    assert explained == [(each.name.upper(), str(each.default)) for each in fields(Settings)]
+    others = [each for each in fields(Settings) if each.name != "env_file"]  # the name of the file itself
+    assert explained == [(each.name.upper(), str(each.default)) for each in others]
 
 
 def test_env_example_changes_nothing_as_it_is() -> None:
@@ -400,6 +401,12 @@ def test_scenario_is_accepted(block: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 def str_of(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def test_live_settings_are_those_of_the_code() -> None:
+    rows = table(section("docs/operation.md", "Changing settings without a restart"), "Setting", "Effect")
+    told = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert told == {name.upper() for name in LIVE}
 
 
 def test_scenarios_are_explained() -> None:

@@ -28,8 +28,10 @@ BELOW = {
 }
 BELOW["pubsub.sse"] = {"pubsub.websocket", *BELOW["pubsub.websocket"]}
 BELOW["pubsub.http"] = {"pubsub.sse", *BELOW["pubsub.sse"]}
-BELOW["pubsub.lifecycle"] = {"pubsub.settings", "pubsub.http", *BELOW["pubsub.http"]}
-BELOW["pubsub.app"] = {"pubsub.lifecycle", "pubsub.rules_reader", "pubsub.journals", *BELOW["pubsub.lifecycle"]}
+BELOW["pubsub.live"] = {"pubsub.settings", "pubsub.rules_reader", "pubsub.http", *BELOW["pubsub.http"]}
+BELOW["pubsub.reloading"] = {"pubsub.live", *BELOW["pubsub.live"]}
+BELOW["pubsub.lifecycle"] = {"pubsub.reloading", *BELOW["pubsub.reloading"]}
+BELOW["pubsub.app"] = {"pubsub.lifecycle", "pubsub.journals", *BELOW["pubsub.lifecycle"]}
 BELOW["pubsub.cli"] = {"pubsub.settings", "pubsub.settings_reader", "pubsub.auth", *BELOW["pubsub.app"]}
 BELOW["pubsub.client"] = {"pubsub.protocol"}
 BELOW["pubsub.console"] = {"pubsub.client"}
@@ -56,7 +58,8 @@ WITHOUT_IO = {
     "pubsub.journals.state",
 }  # beside them
 WITH_IO = {"pubsub.auth.jwks"}  # in them
-WITH_AIOHTTP = {"pubsub.app", "pubsub.lifecycle", "pubsub.http", "pubsub.auth.jwks", "pubsub.websocket.upgrade",
+WITH_AIOHTTP = {"pubsub.app", "pubsub.lifecycle", "pubsub.live", "pubsub.reloading", "pubsub.http",
+                "pubsub.auth.jwks", "pubsub.websocket.upgrade",
                 "pubsub.client", "pubsub.console", "pubsub.bench"}  # fmt: skip
 IO = {"aiohttp", "asyncio", "concurrent", "multiprocessing", "os", "pathlib", "selectors", "shutil", "socket",
       "sqlite3", "ssl", "subprocess", "tempfile", "threading", "uvloop"}  # fmt: skip

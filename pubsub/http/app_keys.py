@@ -7,11 +7,13 @@ from typing import Final
 from aiohttp import web
 
 from pubsub.core.broker import Broker
+from pubsub.http.tls import Certificate
 from pubsub.sse.streams import Streams
 from pubsub.websocket.connections import Connections
 from pubsub.websocket.services import Services
 
 BROKER: Final = web.AppKey("broker", Broker)
+CERTIFICATE: Final = web.AppKey("certificate", Certificate)
 CONNECTIONS: Final = web.AppKey("connections", Connections)
 SERVICES: Final = web.AppKey("services", Services)
 STREAMS: Final = web.AppKey("streams", Streams)

@@ -18,14 +18,14 @@ from msgspec import UNSET, Raw, UnsetType
 from pubsub.auth.identity import Identity
 from pubsub.http.app_keys import STREAMS
 from pubsub.http.handshake import check_room, read_client_id
-from pubsub.http.identities import ANYONE, IDENTITIES
+from pubsub.http.identities import ANYONE, IDENTITIES, Identities
 from pubsub.http.origins import ORIGINS
 from pubsub.http.query import read_query
 from pubsub.http.server_header import SERVER
 from pubsub.http.sharing import sharing_headers
 from pubsub.http.waiting import answered
 from pubsub.protocol.calls import StreamQuery, TopicStreamQuery
-from pubsub.protocol.errors import BadRequest, Draining, TopicNotFound
+from pubsub.protocol.errors import BadRequest, Draining, TopicNotFound, Unauthorized
 from pubsub.sse.opening import Opening, Wanted
 from pubsub.sse.positions import DISCONNECTED
 from pubsub.websocket.upgrade import TakenOver, detach
@@ -79,6 +79,7 @@ async def open_stream(
     opening = Opening(request.app[STREAMS], request.transport, wanted, client_id=name, identity=identity)
     try:
         await subscribe(opening)
+        check_credentials(request.app[IDENTITIES], identity)
         check_room(request.app, name, is_stranger=False)
         return begin(request, opening, HEAD if asked_name else HEAD | {"X-Client-Id": name})
     except BaseException as failure:
@@ -86,6 +87,14 @@ async def open_stream(
         if isinstance(failure, Draining):
             return answer_whole(HEAD, request.app[STREAMS].draining_block())
         raise
+
+
+def check_credentials(identities: Identities, identity: Identity | None) -> None:
+    """Raise Unauthorized for a client that would not be let in any more: the settings may have changed meanwhile."""
+    if identity is not None:
+        identities.check_proof(identity)
+    elif not identities.streams_are_open:
+        raise Unauthorized("key or token: required now")
 
 
 async def subscribe(opening: Opening) -> None:

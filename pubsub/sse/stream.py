@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import UNSET
 
@@ -56,6 +56,8 @@ class EventStream(ClientTransport, IdentityGrant):
     """
 
     client_id: str
+    identity: Identity | None
+    by_rest: ClassVar[bool] = True
 
     __slots__ = ("_on_end", "client_id", "identity")
 
@@ -147,8 +149,15 @@ class EventStream(ClientTransport, IdentityGrant):
     def expire(self) -> None:
         if self._end is not None:
             self.abort(Ending.UNAUTHORIZED, "token expired")
-            return
-        error = error_reply(Unauthorized("token: expired"), UNSET, self._services.clock.timestamp())
+        else:
+            self._refuse(Unauthorized("token: expired"))
+
+    def revoke(self) -> None:
+        if self._end is None:
+            self._refuse(Unauthorized("key or token: no longer accepted"))
+
+    def _refuse(self, failure: Unauthorized) -> None:
+        error = error_reply(failure, UNSET, self._services.clock.timestamp())
         self._transport.write(self.subscriber.encoding.message(encode(error)))
         self.close(CloseReason.UNAUTHORIZED)
 

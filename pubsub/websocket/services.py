@@ -14,13 +14,13 @@ from pubsub.core.lane import Subscriber
 from pubsub.websocket.connections import Connections
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.replies import Replies
-from pubsub.websocket.rules import ClientRules
+from pubsub.websocket.rules import NO_RULES, ClientRules
 from pubsub.websocket.session import Session
 from pubsub.websocket.timers import Timers
 
 
 class Services:
-    """See the module. ``rules`` is None if nothing is asked of clients. ``session_type`` serves their messages."""
+    """See the module. ``session_type`` serves the messages of clients."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Services:
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
         *,
-        rules: ClientRules | None = None,
+        rules: ClientRules = NO_RULES,
         quotas: Quotas | None = None,
         session_type: type[Session] = Session,
     ) -> None:
