@@ -15,12 +15,15 @@ from pubsub.auth.quotas import Quotas
 from pubsub.auth.tokens import Tokens
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
+from pubsub.core.dead_letters import DeadLetters
 from pubsub.http.access import check_access
 from pubsub.http.addresses import add_proxies
-from pubsub.http.app_keys import BROKER, CERTIFICATE, CONNECTIONS, SERVICES, STREAMS
+from pubsub.http.app_keys import BROKER, CERTIFICATE, CONNECTIONS, DEAD_LETTERS, SERVICES, STREAMS
+from pubsub.http.compression import compress_answers
 from pubsub.http.cors import add_cors
 from pubsub.http.health import STATE, ServerState
 from pubsub.http.identities import IDENTITIES, Identities
+from pubsub.http.messages import make_id
 from pubsub.http.origins import ORIGINS, Origins
 from pubsub.http.proxies import Proxies
 from pubsub.http.rendering import errors_as_json
@@ -52,30 +55,37 @@ def create_app(settings: Settings) -> web.Application:
     app[IN_FORCE] = InForce(settings, parts)
     app[STATE] = ServerState()
     broker = app[BROKER] = make_broker(settings, clock, loop)
-    tokens = Tokens(parts.trust, check_filter=broker.filters.compile)
-    quotas = make_quotas(settings)
+    app[DEAD_LETTERS] = make_dead_letters(settings, broker, loop)
     app[ORIGINS] = Origins()
     app[CERTIFICATE] = Certificate()
+    tokens = Tokens(parts.trust, check_filter=broker.filters.compile)
     app[IDENTITIES] = Identities(api_keys=parts.api_keys, tokens=tokens, rates=parts.rates)
-    rules = ClientRules(None, None, quotas, settings.max_subscriptions_per_connection)
-    services = app[SERVICES] = Services(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
-    connections = app[CONNECTIONS] = services.connections
+    services = app[SERVICES] = make_services(settings, broker, clock, loop)
+    app[CONNECTIONS] = services.connections
     app[STREAMS] = Streams(services, spread=settings.reconnect_spread_sec)
     put_in_force(app, parts)
     restore_topics(broker, settings)
-    app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
-    app.cleanup_ctx.append(keep_keys)
-    set_up_http(app, Proxies(listed(settings.trusted_proxies)))
-    app.on_shutdown.append(close_clients)
-    app.on_cleanup.append(close_journal)
+    set_up_http(app, settings)
+    set_up_end(app)
     return app
 
 
-def set_up_http(app: web.Application, proxies: Proxies) -> None:
+def set_up_end(app: web.Application) -> None:
+    """Whatever ends with the Application."""
+    connections = app[CONNECTIONS]
+    app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
+    app.cleanup_ctx.append(keep_keys)
+    app.on_shutdown.append(close_clients)
+    app.on_cleanup.append(close_journal)
+
+
+def set_up_http(app: web.Application, settings: Settings) -> None:
     """The routes, and what stands between them and a client."""
+    if app[SERVICES].compression is not None:
+        app.middlewares.append(compress_answers(settings.compression_min_bytes))
     add_routes(app)
     add_cors(app)
-    if proxies:
+    if proxies := Proxies(listed(settings.trusted_proxies)):
         add_proxies(app, proxies)
 
 
@@ -100,6 +110,18 @@ def restore_topics(broker: Broker, settings: Settings) -> None:
         broker.restore_topics()
 
 
+def make_dead_letters(settings: Settings, broker: Broker, loop: asyncio.AbstractEventLoop) -> DeadLetters:
+    letters = DeadLetters(
+        broker,
+        per_second=settings.dead_letters_per_sec,
+        new_id=make_id,
+        call_later=loop.call_later,
+        take_turn=broker.turns.take,
+    )
+    broker.losses.write = letters.lose
+    return letters
+
+
 def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop, core: SharedCore) -> SqliteJournal:
     from pubsub.journals.sqlite import SqliteJournal  # 1 MiB that a server without durable topics need not have
 
@@ -122,10 +144,28 @@ async def keep_keys(app: web.Application) -> AsyncIterator[None]:
         await source.stop()
 
 
+def make_services(settings: Settings, broker: Broker, clock: Clock, loop: asyncio.AbstractEventLoop) -> Services:
+    quotas = make_quotas(settings)
+    return Services(
+        broker,
+        make_limits(settings),
+        clock,
+        loop,
+        rules=ClientRules(None, None, quotas, settings.max_subscriptions_per_connection),
+        quotas=quotas,
+        compresses_from=compresses_from(settings),
+    )
+
+
 def make_quotas(settings: Settings) -> Quotas:
     """No more connections than there are descriptors for, whatever the settings say."""
     in_all = min(filter(None, (settings.max_connections, connections_of_machine())), default=0)
     return Quotas(in_all=in_all, per_client=settings.max_connections_per_client)
+
+
+def compresses_from(settings: Settings) -> int | None:
+    """The bytes of the shortest text that is compressed; None is no compression."""
+    return settings.compression_min_bytes if settings.compression == "on" else None
 
 
 def make_limits(settings: Settings) -> Limits:
