@@ -28,7 +28,7 @@ from pubsub.filters.expressions import MAX_COSTLY
 from pubsub.filters.filters import MAX_PARAMS, Filters, Subject
 from pubsub.filters.regexes import MAX_SIZE
 from pubsub.protocol.calls import MAX_PAGE
-from pubsub.protocol.errors import ClientNotFound, CloseReason, Draining, Failure, TopicExists
+from pubsub.protocol.errors import CloseReason, Failure
 from pubsub.protocol.replies import Event, HistoryReply, Info, Reply, encode
 from pubsub.protocol.requests import (
     MAX_CLIENT_ID,
@@ -45,8 +45,6 @@ from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_env
 PACKAGE = REPOSITORY / "pubsub"
 SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench", "client"} & set(path.parts)]
 DOCS = [str(path.relative_to(REPOSITORY)) for place in ("*.md", "docs/*.md") for path in sorted(REPOSITORY.glob(place))]
-# Only REST creates topics and lists clients, and during a shutdown a new client is refused before the handshake.
-NEVER_ON_A_WEBSOCKET = {TopicExists, ClientNotFound, Draining}
 LOOPS = {"uvloop", "asyncio"}  # the ends of the names of tests that run on both
 
 
@@ -233,7 +231,7 @@ def test_changelog_has_a_section_for_what_comes() -> None:
 
 def test_errors_are_those_of_the_code() -> None:
     told = [(code.strip("`"), fate) for code, _, fate in table(section("docs/protocol.md", "Errors"), "Code", "When")]
-    seen = {each.code for each in Failure.__subclasses__() if each not in NEVER_ON_A_WEBSOCKET}
+    seen = {each.code for each in Failure.__subclasses__() if each.by_websocket}
     assert sorted(code for code, _ in told) == sorted(seen)
     ends = {each.code: each.close_reason.code for each in failures() if each.close_reason is not None}
     assert {code for code, fate in told if fate != "stays"} == set(ends)

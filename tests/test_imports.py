@@ -28,10 +28,11 @@ BELOW = {
 }
 BELOW["pubsub.sse"] = {"pubsub.websocket", *BELOW["pubsub.websocket"]}
 BELOW["pubsub.http"] = {"pubsub.sse", *BELOW["pubsub.sse"]}
+BELOW["pubsub.documents"] = {"pubsub", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.live"] = {"pubsub.settings", "pubsub.rules_reader", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.reloading"] = {"pubsub.live", *BELOW["pubsub.live"]}
 BELOW["pubsub.lifecycle"] = {"pubsub.reloading", *BELOW["pubsub.reloading"]}
-BELOW["pubsub.app"] = {"pubsub.lifecycle", "pubsub.journals", *BELOW["pubsub.lifecycle"]}
+BELOW["pubsub.app"] = {"pubsub.lifecycle", "pubsub.documents", "pubsub.journals", *BELOW["pubsub.lifecycle"]}
 BELOW["pubsub.cli"] = {"pubsub.settings", "pubsub.settings_reader", "pubsub.auth", *BELOW["pubsub.app"]}
 BELOW["pubsub.client"] = {"pubsub.protocol"}
 BELOW["pubsub.console"] = {"pubsub.client"}
