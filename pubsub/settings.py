@@ -142,8 +142,9 @@ class Settings:
         """The URL of a server with these settings on its own machine, in the form that ``pubsub health`` takes."""
         if self.unix_path:
             return f"https+{self.host}" if self.tls_cert_file else self.host
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
-        return f"{'https' if self.tls_cert_file else 'http'}://{host}:{self.port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        authority = f"[{host}]" if ":" in host else host
+        return f"{'https' if self.tls_cert_file else 'http'}://{authority}:{self.port}"
 
 
 LIVE: Final = frozenset(each.name for each in fields(Settings) if each.metadata["live"])

@@ -6,12 +6,11 @@ for something that is done once.
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,10 +22,11 @@ from msgspec import Struct
 
 from pubsub.auth.api_keys import ApiKeys
 from pubsub.auth.keys import ALGORITHMS, pem_keys, secret_keys
+from pubsub.env_file import check_env_file, env_file_of
 from pubsub.http.proxies import Proxies
 from pubsub.http.tls import load_certificate
 from pubsub.rules_reader import RulesError, read_rules
-from pubsub.settings import ENV_FILE, SECRETS, UNIX, Settings, SettingsError, listed
+from pubsub.settings import SECRETS, UNIX, Settings, SettingsError, listed
 from pubsub.system.unix_socket import check_path
 
 
@@ -75,7 +75,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     from pydantic import ValidationError
     from pydantic_settings import CliApp
 
-    path = env_file_of(arguments)
+    path = env_file_of(with_dashes(arguments))
     check_env_file(path)
     try:
         found = CliApp.run(make_model(path), cli_args=with_dashes(arguments))
@@ -87,32 +87,20 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     return settings
 
 
-def env_file_of(arguments: Sequence[str]) -> str:
-    """The file with settings: its own name must be known before it is read."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--env-file")
-    flag = parser.parse_known_args(with_dashes(arguments))[0].env_file
-    variables = {name.upper(): value for name, value in os.environ.items()}
-    return flag or variables.get("ENV_FILE") or ENV_FILE
+def check_settings(values: Mapping[str, object]) -> Settings:
+    """Make settings of ``values`` and defaults alone. Raises ValueError, which has a line for each mistake."""
+    from pydantic import BaseModel, ValidationError, create_model
 
-
-def check_env_file(path: str) -> None:
-    """Raise SettingsError for a file that cannot be read whole. None is fine, if it is not named."""
-    from dotenv.parser import parse_stream
-
+    if unknown := sorted(values.keys() - {each.name for each in fields(Settings)}):
+        raise ValueError(f"expected names of settings, such as ring_buffer_size, got {', '.join(unknown)}")
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = list(parse_stream(file))
-    except FileNotFoundError as error:
-        if path != ENV_FILE:
-            raise SettingsError([f"ENV_FILE: got {path!r}, {error}"]) from None
-        return
-    except (OSError, ValueError) as error:
-        raise SettingsError([f"ENV_FILE: got {path!r}, {error}"]) from None
-    # A file that was cut off may end in half a name.
-    faulty = [each.original.line for each in lines if each.error or (each.key is not None and each.value is None)]
-    if faulty:
-        raise SettingsError([f"ENV_FILE: got {path!r}, line {line}: expected NAME=value" for line in faulty])
+        found = create_model("Settings", __base__=BaseModel, **model_fields())(**values)
+    except ValidationError as error:
+        raise ValueError("\n".join(explain(error.errors()))) from None
+    settings = Settings(**found.model_dump())
+    if mistakes := find_mistakes(settings):
+        raise ValueError("\n".join(mistakes))
+    return settings
 
 
 def find_mistakes(settings: Settings) -> list[str]:
@@ -207,7 +195,7 @@ _CHECKS: dict[str, Callable[[Settings], object]] = {
 
 def make_model(env_file: str) -> Any:
     """Make a class of pydantic-settings with the fields of Settings."""
-    from pydantic import AliasChoices, Field, create_model, field_validator
+    from pydantic import create_model, field_validator
     from pydantic_settings import BaseSettings, SettingsConfigDict
 
     class Base(BaseSettings):
@@ -225,16 +213,23 @@ def make_model(env_file: str) -> Any:
         def fold_case(cls, value: Any) -> Any:
             return value.strip().lower() if isinstance(value, str) else value
 
+    return create_model("Settings", __base__=Base, __doc__=Settings.__doc__, **model_fields())
+
+
+def model_fields() -> dict[str, Any]:
+    """Return the fields of Settings as pydantic wants them."""
+    from pydantic import AliasChoices, Field
+
     types = get_type_hints(Settings)
-    model_fields: dict[str, Any] = {}
+    made: dict[str, Any] = {}
     for each in fields(Settings):
         rules = dict(each.metadata["rules"])
         if alias := rules.pop("alias", None):
             rules["validation_alias"] = AliasChoices(each.name, alias)
         if types[each.name] is float:
             rules["allow_inf_nan"] = False
-        model_fields[each.name] = (types[each.name], Field(each.default, description=each.metadata["meaning"], **rules))
-    return create_model("Settings", __base__=Base, __doc__=Settings.__doc__, **model_fields)
+        made[each.name] = (types[each.name], Field(each.default, description=each.metadata["meaning"], **rules))
+    return made
 
 
 def with_dashes(arguments: Sequence[str]) -> list[str]:

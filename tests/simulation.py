@@ -103,9 +103,14 @@ class Timer:
     def cancel(self) -> None:
         self._callback = None
 
+    @property
+    def is_waiting(self) -> bool:
+        return self._callback is not None
+
     def fire(self) -> None:
-        if self._callback is not None:
-            self._callback()
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
 
 
 class Transport(asyncio.Transport):

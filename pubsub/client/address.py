@@ -7,13 +7,14 @@ from typing import Final
 
 from yarl import URL
 
+from pubsub.client.errors import Unreachable
+
+__all__ = ["ANSWER_WAIT_SEC", "Unreachable", "cause_of", "connect_error", "events_url", "server_url", "websocket_url",
+           "without_password"]  # fmt: skip
+
 ANSWER_WAIT_SEC: Final = 10.0
 """A server that has not answered a request or a handshake within this time counts as unreachable."""
 _SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
-
-
-class Unreachable(Exception):
-    """There is no connection, or no answer came; the text gives the reason."""
 
 
 def server_url(text: str) -> URL:
@@ -50,7 +51,7 @@ def cause_of(error: Exception) -> str:
     """Describe a failure to connect or to send in the words of the operating system, without aiohttp's own."""
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {cause.verify_message} (--ca names other certificates to trust)"
+        return f"its certificate is not trusted: {cause.verify_message} (--ca or tls= name others to trust)"
     if isinstance(cause, ssl.SSLError):
         return f"TLS failed: {getattr(cause, 'reason', None) or cause}"
     if not isinstance(cause, OSError):

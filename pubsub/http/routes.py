@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import clients, dead_letters, handshake, health, messages, presence, rules, sse, topics
+from pubsub.http import clients, dead_letters, handshake, health, messages, presence, rules, sse, static_files, topics
 from pubsub.protocol import answers
 from pubsub.protocol.calls import (
     ClientsQuery,
@@ -50,7 +50,7 @@ class RouteRole(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """``request`` and ``response`` are the types of the bodies, ``query`` is that of the parameters; None is none.
+    """``request`` and ``response`` are the types of the bodies, ``query`` is that of the parameters; None is no JSON.
 
     A union of types: one of them, as the client chooses. ``statuses``: those with the response, the first one that of
     success; ``media``: the type of its content. ``failures``: the route's own; its role has some too.
@@ -74,6 +74,7 @@ class Route:
 
 
 EVENT_STREAM: Final = "text/event-stream"
+JAVASCRIPT: Final = "text/javascript"
 
 ROUTES: Final = (
     Route(method="POST", path="/topics", handler=topics.create_topic, role=RouteRole.ADMIN,
@@ -120,6 +121,12 @@ ROUTES: Final = (
     Route(method="DELETE", path="/clients/{client_id}", handler=clients.disconnect_client, role=RouteRole.ADMIN,
           response=answers.ClientDisconnected,
           failures=(ClientNotFound,)),
+    Route(method="GET", path="/client.js", handler=static_files.serve_file, role=RouteRole.NONE,
+          response=None, media=JAVASCRIPT),
+    Route(method="GET", path="/client-http.js", handler=static_files.serve_file, role=RouteRole.NONE,
+          response=None, media=JAVASCRIPT),
+    Route(method="GET", path="/client.d.ts", handler=static_files.serve_file, role=RouteRole.NONE,
+          response=None, media="application/typescript"),
     Route(method="GET", path="/ws", handler=handshake.open_websocket, role=RouteRole.HANDSHAKE,
           response=None,
           statuses=(101,), failures=(LimitExceeded, ServerFull, Draining)),
