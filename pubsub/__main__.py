@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import pubsub
@@ -48,6 +49,7 @@ def run_serve(flags: list[str]) -> int:
         from pubsub.app import serve
     from pubsub.core.journal import JournalError
     from pubsub.rules_reader import RulesError
+    from pubsub.settings import SettingsError
     from pubsub.system.activation import ActivationError, take_sockets
     from pubsub.system.logs import hold_standard_streams, set_up_logs
     from pubsub.system.malloc import keep_freed
@@ -59,11 +61,15 @@ def run_serve(flags: list[str]) -> int:
     except ActivationError as error:
         print(f"pubsub: {error}", file=sys.stderr)
         return 2
-    settings = read_settings_apart(flags)
+    try:
+        settings = read_settings_apart(flags)
+    except SettingsError as error:
+        print(*error.mistakes, sep="\n", file=sys.stderr)
+        return 2
     set_up_logs(settings.least_level, settings.log_format)
     try:
         with asyncio.Runner(loop_factory=fastest_loop()) as runner:
-            runner.run(serve(settings, handed_over))
+            runner.run(serve(settings, handed_over, partial(read_settings_apart, flags)))
     except (JournalError, RulesError, OSError) as error:
         print(f"pubsub: {error}", file=sys.stderr)
         return 1

@@ -29,7 +29,7 @@ from pubsub.filters.expressions import MAX_COSTLY
 from pubsub.filters.filters import MAX_PARAMS, Filters, Subject
 from pubsub.filters.regexes import MAX_SIZE
 from pubsub.protocol.calls import MAX_PAGE
-from pubsub.protocol.errors import ClientNotFound, CloseReason, Draining, Failure, TopicExists
+from pubsub.protocol.errors import CloseReason, Failure
 from pubsub.protocol.replies import Event, HistoryReply, Info, Reply, encode
 from pubsub.protocol.requests import (
     MAX_CLIENT_ID,
@@ -39,7 +39,7 @@ from pubsub.protocol.requests import (
     AnyRequest,
     decode_request,
 )
-from pubsub.settings import Settings
+from pubsub.settings import LIVE, Settings
 from pubsub.settings_reader import read_settings
 from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_environment, make_settings, on_one_loop
 
@@ -47,8 +47,6 @@ PACKAGE = REPOSITORY / "pubsub"
 SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench", "client"} & set(path.parts)]
 PLACES = ("*.md", "docs/**/*.md", "examples/README.md")
 DOCS = [str(path.relative_to(REPOSITORY)) for place in PLACES for path in sorted(REPOSITORY.glob(place))]
-# Only REST creates topics and lists clients, and during a shutdown a new client is refused before the handshake.
-NEVER_ON_A_WEBSOCKET = {TopicExists, ClientNotFound, Draining}
 LOOPS = {"uvloop", "asyncio"}  # the ends of the names of tests that run on both
 
 
@@ -236,7 +234,7 @@ def test_changelog_has_a_section_for_what_comes() -> None:
 
 def test_errors_are_those_of_the_code() -> None:
     told = [(code.strip("`"), fate) for code, _, fate in table(section("docs/protocol.md", "Errors"), "Code", "When")]
-    seen = {each.code for each in Failure.__subclasses__() if each not in NEVER_ON_A_WEBSOCKET}
+    seen = {each.code for each in Failure.__subclasses__() if each.by_websocket}
     assert sorted(code for code, _ in told) == sorted(seen)
     ends = {each.code: each.close_reason.code for each in failures() if each.close_reason is not None}
     assert {code for code, fate in told if fate != "stays"} == set(ends)
@@ -382,7 +380,8 @@ SCENARIOS = dict(zip(_named[::2], _named[1::2], strict=True))
 def test_env_example_has_every_setting_with_its_default() -> None:
     explained = re.findall(r"^# .+\n#([A-Z_]+)=(.*)$", ALL_SETTINGS, re.MULTILINE)
     assert explained == SETTING.findall(ALL_SETTINGS)
-    assert explained == [(each.name.upper(), str(each.default)) for each in fields(Settings)]
+    others = [each for each in fields(Settings) if each.name != "env_file"]  # the name of the file itself
+    assert explained == [(each.name.upper(), str(each.default)) for each in others]
 
 
 def test_env_example_changes_nothing_as_it_is() -> None:
@@ -403,6 +402,12 @@ def test_scenario_is_accepted(block: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 def str_of(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def test_live_settings_are_those_of_the_code() -> None:
+    rows = table(section("docs/operation.md", "Changing settings without a restart"), "Setting", "Effect")
+    told = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert told == {name.upper() for name in LIVE}
 
 
 def test_scenarios_are_explained() -> None:

@@ -88,10 +88,9 @@ class Broker:
         self.losses = Losses()
         self.filters = Filters()
         self.yield_core = yield_core
-        self.logs_publishes = log.isEnabledFor(logging.DEBUG)
-        self.heeds_publishes = self.logs_publishes  # one flag, since a look at it is a part of each publish
         self.turns = Turns(defer, yield_core)
         self._evaluator = Evaluator(self.turns.take, self._heed_filters)
+        self.heed_log_level()
         self._history = HistoryReader(clock, self.turns.take, self._is_current)
         self._presence = Presence(clock, defer=defer, take_turn=self.turns.take, call_later=call_later)
         placement = Placement(clock, self._evaluator, self.filters, max_filters, self._presence)
@@ -257,7 +256,13 @@ class Broker:
         self._evaluator.call_when_idle(callback)
 
     def _heed_filters(self) -> None:
+        # One flag, since a look at it is a part of each publish.
         self.heeds_publishes = self.filters_busy or self.logs_publishes
+
+    def heed_log_level(self) -> None:
+        """Log each publish, or none, as the level of the log now says."""
+        self.logs_publishes = log.isEnabledFor(logging.DEBUG)
+        self._heed_filters()
 
     def flush(self) -> None:
         """Deliver all events that wait."""

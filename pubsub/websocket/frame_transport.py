@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
@@ -42,6 +42,8 @@ class FrameTransport(ClientTransport):
 
     __slots__ = ("_pauses", "_replies", "_reply_bytes", "session")
 
+    by_rest: ClassVar[bool] = False
+
     def __init__(
         self,
         transport: asyncio.Transport,
@@ -63,6 +65,10 @@ class FrameTransport(ClientTransport):
     @property
     def client_id(self) -> str:
         return self.session.client_id
+
+    @property
+    def identity(self) -> Identity | None:
+        return self.session.identity
 
     @property
     def deadline(self) -> float:
@@ -165,6 +171,9 @@ class FrameTransport(ClientTransport):
 
     def expire(self) -> None:
         self.session.expire()
+
+    def revoke(self) -> None:
+        self.session.revoke()
 
     def time_out_message(self) -> None:
         """Close: a message was not complete in time."""

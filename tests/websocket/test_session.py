@@ -27,7 +27,7 @@ from pubsub.protocol.errors import CloseReason, Failure, NotStored, Unauthorized
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from pubsub.websocket import outcomes
 from pubsub.websocket.replies import PauseReason
-from pubsub.websocket.rules import ClientRules
+from pubsub.websocket.rules import NO_RULES, ClientRules
 from pubsub.websocket.session import Session
 from tests.harness import messages_in, new_id
 
@@ -118,7 +118,7 @@ class Client:
     """A session and all that it does to its connection (Replies). ``told``: replies and events, as they are sent."""
 
     def __init__(
-        self, world: World, *, client_id: str = "alice", named: bool = True, rules: ClientRules | None = None
+        self, world: World, *, client_id: str = "alice", named: bool = True, rules: ClientRules = NO_RULES
     ) -> None:
         self.told: list[Any] = []
         self.paused: list[PauseReason] = []
