@@ -21,6 +21,7 @@ from tests.harness import REPOSITORY, clean_environment
 
 # The rows of the contract's table that are implemented.
 DEFAULTS: dict[str, Any] = {
+    "ENV_FILE": ".env",
     "HOST": "0.0.0.0",
     "PORT": 8080,
     "SOCKET_MODE": "0660",
@@ -38,11 +39,14 @@ DEFAULTS: dict[str, Any] = {
     "DRAIN_SEC": 0,
     "RECONNECT_SPREAD_SEC": 5,
     "MAX_MESSAGE_BYTES": 1_048_576,
+    "COMPRESSION": "off",
+    "COMPRESSION_MIN_BYTES": 256,
     "MAX_CONNECTIONS": 0,
     "MAX_CONNECTIONS_PER_CLIENT": 0,
     "MAX_SUBSCRIPTIONS_PER_CONNECTION": 0,
     "MAX_TOPICS": 0,
     "MAX_FILTERS_PER_TOPIC": 256,
+    "DEAD_LETTERS_PER_SEC": 100,
     "RATE_LIMIT_MSGS_PER_SEC": 0,
     "RATE_LIMIT_BURST": 0,
     "TOPIC_RULES_FILE": "",
@@ -131,11 +135,14 @@ OTHERS = {
     "DRAIN_SEC": "6",
     "RECONNECT_SPREAD_SEC": "0",
     "MAX_MESSAGE_BYTES": "65536",
+    "COMPRESSION": "on",
+    "COMPRESSION_MIN_BYTES": "1000",
     "MAX_CONNECTIONS": "1",
     "MAX_CONNECTIONS_PER_CLIENT": "2",
     "MAX_SUBSCRIPTIONS_PER_CONNECTION": "3",
     "MAX_TOPICS": "4",
     "MAX_FILTERS_PER_TOPIC": "7",
+    "DEAD_LETTERS_PER_SEC": "5",
     "RATE_LIMIT_MSGS_PER_SEC": "0.5",
     "RATE_LIMIT_BURST": "6",
     "API_KEYS": "ops:admin:k1,shop:publish:k2",
@@ -148,8 +155,8 @@ OTHERS = {
     "ALLOWED_ORIGINS": "https://a.example,http://b:8080",
     "TRUSTED_PROXIES": "127.0.0.1,10.0.0.0/8,unix",
 }
-# They name files that must exist: tests/test_access_settings.py, tests/test_rules_reader.py.
-FILES = {"TOPIC_RULES_FILE", "JWT_PUBLIC_KEY_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"}
+# They name files that must exist: below, tests/test_access_settings.py, tests/test_rules_reader.py.
+FILES = {"ENV_FILE", "TOPIC_RULES_FILE", "JWT_PUBLIC_KEY_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"}
 
 
 def as_written(settings: Settings, name: str) -> str:
@@ -204,6 +211,7 @@ CHOICES = {
     "MODE": ["release", "debug"],
     "LOG_LEVEL": ["debug", "info", "warning", "warn", "error", "critical"],
     "LOG_FORMAT": ["text", "json"],
+    "COMPRESSION": ["off", "on"],
 }
 
 

@@ -46,7 +46,7 @@ def _as_json(value: Any) -> Any:
     """Turn a value that msgspec does not know into one that it knows (its hook)."""
     if _is_model(type(value)):
         return value.model_dump(mode="json")
-    raise NotImplementedError
+    raise TypeError(f"{type(value).__name__} is no type of JSON")
 
 
 _check = msgspec.json.Decoder(Raw).decode

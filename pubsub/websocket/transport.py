@@ -9,10 +9,11 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from msgspec import UNSET
 
+from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
 from pubsub.core.losses import Loss
 from pubsub.protocol.errors import CloseReason, SlowConsumer
@@ -37,6 +38,8 @@ NOTHING_TAKEN: Final = Uptake(0, behind=False)  # all idle connections share it
 class ClientTransport(asyncio.Protocol, ABC):
     """See the module. It is a Peer. :meth:`open` takes over a transport whose handshake is done."""
 
+    by_rest: ClassVar[bool]
+
     __slots__ = ("_claimed", "_end", "_opened", "_seen", "_services", "_transport", "_uptake", "next_ping", "number",
                  "slot", "subscriber")  # fmt: skip
 
@@ -58,6 +61,10 @@ class ClientTransport(asyncio.Protocol, ABC):
 
     @property
     @abstractmethod
+    def identity(self) -> Identity | None: ...
+
+    @property
+    @abstractmethod
     def deadline(self) -> float:
         """The moment at which the client's token expires; infinite without one."""
 
@@ -73,12 +80,20 @@ class ClientTransport(asyncio.Protocol, ABC):
         self._services.connections.add(self)
         log.info("Client connected: %(client_id)s", {"client_id": self.client_id})
 
+    def write(self, encoded: bytes) -> None:
+        """Write what is for this client alone, beside its events."""
+        self._transport.write(encoded)
+
     @abstractmethod
     def send_heartbeat(self, ts: str) -> None: ...
 
     @abstractmethod
     def expire(self) -> None:
         """Close: the deadline is over."""
+
+    @abstractmethod
+    def revoke(self) -> None:
+        """Close: the credentials are no longer accepted."""
 
     @abstractmethod
     def time_out_message(self) -> None:
@@ -161,7 +176,7 @@ class ClientTransport(asyncio.Protocol, ABC):
         self.subscriber.clear(Loss.SLOW_CONSUMER)
         self._begin_end(Ending.SLOW_CONSUMER, "slow consumer")
         error = error_reply(SlowConsumer(), UNSET, self._services.clock.timestamp())
-        self._transport.write(self.subscriber.encoding.message(encode(error)))
+        self.write(self.subscriber.encoding.message(encode(error)))
         self._send_close(CloseReason.SLOW_CONSUMER)
 
     def _close_after_queue(self, kind: Ending, reason: CloseReason, text: str) -> None:
@@ -196,7 +211,7 @@ class ClientTransport(asyncio.Protocol, ABC):
             self._services.take_turn(partial(self._close_transport, answer))
             return
         if answer:
-            self._transport.write(answer)
+            self.write(answer)
         self._transport.close()
 
     def _begin_end(self, kind: Ending, text: str) -> End:
