@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 from msgspec import Struct, field
 
 from pubsub.core.clock import Clock
+from pubsub.core.counts import MessageCount
 from pubsub.core.event import WEBSOCKET_TEXT, Batch, Encoding, Source, StoredEvent, make_batch
 from pubsub.core.losses import Loss, Losses
 from pubsub.protocol.replies import Info, encode
@@ -31,6 +33,7 @@ class OutboxOptions(Struct, frozen=True):
     take_turn: Callable[[Callable[[], None]], None] = at_once
     encoding: Encoding = WEBSOCKET_TEXT
     losses: Losses = field(default_factory=Losses)
+    delivered: MessageCount = field(default_factory=MessageCount)
 
 
 class QueuedBatch(Struct):
@@ -260,7 +263,10 @@ class Backlog:
 
     def _take_gap(self, topic: Source | None) -> bytes:
         gap = None if topic is None else self._gaps.pop(topic, None)
-        return b"" if gap is None else self._options.encoding.message(gap.text(self._options.clock))
+        if gap is None:
+            return b""
+        self._options.losses.gaps += 1
+        return self._options.encoding.message(gap.text(self._options.clock))
 
     def _take(self, entry: Entry) -> bytes:
         """Encode an entry. A gap is empty here: it is sent before the next event of its topic."""
@@ -294,25 +300,24 @@ class Backlog:
         self._queued -= len(events)
         if topic.expiring:
             return self._encode_unexpired(topic, events)
-        return self._take_gap(topic) + (encoded or self._options.encoding.events(topic, events))
+        return self._take_gap(topic) + self._encode(topic, events, encoded)
+
+    def _encode(self, topic: Source, events: Sequence[StoredEvent], encoded: bytes = b"") -> bytes:
+        encoded = encoded or self._options.encoding.events(topic, events)
+        self._options.delivered.add(len(events), len(encoded))
+        return encoded
 
     def _encode_unexpired(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
         """Encode the events that have not expired, each gap before the event that follows it."""
         now = self._options.clock.monotonic()
-        parts, run, expired = list[bytes](), list[StoredEvent](), list[StoredEvent]()
-        for event in events:
-            if event.expires > now:
-                run.append(event)
-                continue
-            if run:
-                parts += [self._take_gap(topic), self._options.encoding.events(topic, run)]
-                run = []
-            self._miss(topic, event.seq, event.seq, 1)
-            expired.append(event)
-        if run:
-            parts += [self._take_gap(topic), self._options.encoding.events(topic, run)]
-        if expired:
-            self._lose(topic, expired, Loss.EXPIRED)
+        parts: list[bytes] = []
+        for expired, group in groupby(events, lambda event: event.expires <= now):
+            run = list(group)
+            if expired:
+                self._miss(topic, run[0].seq, run[-1].seq, len(run))
+                self._lose(topic, run, Loss.EXPIRED)
+            else:
+                parts += [self._take_gap(topic), self._encode(topic, run)]
         return b"".join(parts)
 
     def _lose(self, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from pubsub.core.counts import MessageCount
 from pubsub.core.event import Encoding, Source, StoredEvent
 from pubsub.core.lane import Lane, Subscriber
 from pubsub.filters.filters import Matcher, Subject
@@ -142,8 +143,10 @@ class FilteredLane(Lane):
 
     __slots__ = ("_evaluator", "_matches", "_waiting", "matcher", "weight")
 
-    def __init__(self, topic: Source, encoding: Encoding, matcher: Matcher, evaluator: Evaluator) -> None:
-        super().__init__(topic, encoding)
+    def __init__(
+        self, topic: Source, encoding: Encoding, delivered: MessageCount, matcher: Matcher, evaluator: Evaluator
+    ) -> None:
+        super().__init__(topic, encoding, delivered)
         self.matcher = matcher
         self.weight = matcher.weight
         self._matches = matcher.matches

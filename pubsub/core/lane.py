@@ -11,6 +11,7 @@ from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batch
 from pubsub.core.outbox import Outbox
 
 if TYPE_CHECKING:
+    from pubsub.core.counts import MessageCount
     from pubsub.core.spans import Span
     from pubsub.core.subscription import Book, Subscription
     from pubsub.filters.filters import Matcher
@@ -47,16 +48,17 @@ class Lane:
 
     A blocked subscriber's batches go to its Outbox, and it is back among the ready once its queue is empty. A
     subscriber that still replays older events gets nothing here until its CatchUp lets it join. ``matcher`` is None
-    here: all events match (see ``filtered_lane``).
+    here: all events match (see ``filtered_lane``). ``delivered`` counts the events that were written.
     """
 
     matcher: Matcher | None = None
 
-    __slots__ = ("_arriving", "_lagging", "_ready", "_writes", "encoding", "size", "topic")
+    __slots__ = ("_arriving", "_delivered", "_lagging", "_ready", "_writes", "encoding", "size", "topic")
 
-    def __init__(self, topic: Source, encoding: Encoding) -> None:
+    def __init__(self, topic: Source, encoding: Encoding, delivered: MessageCount) -> None:
         self.topic = topic
         self.encoding = encoding
+        self._delivered = delivered
         self._ready: dict[Subscriber, Write] = {}
         self._lagging: dict[Subscriber, None] = {}
         self._arriving: dict[Subscriber, Arrival] | None = None
@@ -118,13 +120,18 @@ class Lane:
         self._writes = None
 
     def deliver(self, events: Sequence[StoredEvent]) -> None:
-        if self._writes is None:
-            self._writes = tuple(self._ready.values())
+        writes = self._writes
+        if writes is None:
+            writes = self._writes = tuple(self._ready.values())
         encoded = self.encoding.events(self.topic, events)
-        writes, lagging = iter(self._writes), list(self._lagging)  # a member that blocks at this batch has it already
+        delivered = self._delivered
+        delivered.messages += len(writes) * len(events)  # here, because a call costs 0.05 µs
+        delivered.bytes += len(writes) * len(encoded)
+        lagging = list(self._lagging) if self._lagging else ()  # a member that blocks at this batch has it already
+        remaining = iter(writes)
         while True:
             try:
-                for write in writes:
+                for write in remaining:
                     write(encoded)
                 break
             except Exception:  # the other members still get the batch
@@ -132,7 +139,7 @@ class Lane:
         if lagging:
             self._offer(make_batch(self.topic, events, encoded), lagging)
 
-    def _offer(self, batch: Batch, lagging: list[Subscriber]) -> None:
+    def _offer(self, batch: Batch, lagging: Sequence[Subscriber]) -> None:
         for member in lagging:
             try:
                 member.offer(batch)

@@ -18,10 +18,11 @@ class Loss(enum.Enum):
 
 
 class Losses:
-    """``counts``: events by reason, since the start of the server."""
+    """``counts``: events by reason, since the start of the server. ``gaps``: those that subscribers were told of."""
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(Loss, 0)
+        self.gaps = 0
 
     def lose(self, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:
         """Count events of one topic that one subscriber does not get."""

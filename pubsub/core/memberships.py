@@ -75,6 +75,7 @@ class Memberships:
     ) -> None:
         self.take_turn = take_turn
         self.subscriber_count = 0  # clients with a subscription
+        self.resumes = {True: 0, False: 0}  # subscriptions that resumed, by ``recovered``
         self._placement = placement
         self._clock = clock
         self.is_current = is_current

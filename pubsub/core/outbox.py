@@ -139,13 +139,16 @@ class Outbox:
         if self.lagging:
             self._ensure_backlog().replay(batch)
         else:
-            self.write(self.encoding.events(batch.topic, batch.events))
+            encoded = self.encoding.events(batch.topic, batch.events)
+            self._options.delivered.add(len(batch.events), len(encoded))
+            self.write(encoded)
 
     def offer(self, batch: Batch) -> None:
         """Queue new events, by the overflow policy of their topic. Write them if nothing waits."""
         if self.lagging:
             self._ensure_backlog().offer(batch)
         else:
+            self._options.delivered.add(len(batch.events), len(batch.encoded))
             self.write(batch.encoded)
 
     def clear(self, reason: Loss) -> None:
@@ -162,6 +165,7 @@ class Outbox:
         if self.lagging:
             self._ensure_backlog().tell(gap)
         else:
+            self._options.losses.gaps += 1
             self.write(self.encoding.message(gap.text(self._options.clock)))
 
     def _lagging_changed(self) -> None:

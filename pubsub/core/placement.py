@@ -21,6 +21,7 @@ from pubsub.filters.filters import Filters, Matcher
 from pubsub.protocol.errors import LimitExceeded
 
 if TYPE_CHECKING:
+    from pubsub.core.counts import MessageCount
     from pubsub.core.event import Encoding
     from pubsub.core.lane import Subscriber
     from pubsub.core.subscription import Asked, Grant, Subscription
@@ -30,11 +31,17 @@ class Placement:
     """See the module. ``index`` has all patterns.
 
     ``max_filters``: the most filters of one topic that differ; 0 is no limit.
-    ``presence`` learns who enters and leaves a topic with that option.
+    ``presence`` learns who enters and leaves a topic with that option. ``delivered`` counts what the lanes write.
     """
 
     def __init__(
-        self, clock: Clock, evaluator: Evaluator, filters: Filters, max_filters: int, presence: Presence
+        self,
+        clock: Clock,
+        evaluator: Evaluator,
+        filters: Filters,
+        max_filters: int,
+        presence: Presence,
+        delivered: MessageCount,
     ) -> None:
         self.index = PatternIndex()
         self._clock = clock
@@ -42,6 +49,7 @@ class Placement:
         self._filters = filters
         self._max_filters = max_filters
         self._presence = presence
+        self._delivered = delivered
 
     def reaching(self, name: str, subscriber: Subscriber) -> list[Subscription]:
         """The subscriptions of a subscriber with a book that reach a topic."""
@@ -68,11 +76,11 @@ class Placement:
         if (lane := topic.find_lane(encoding, matcher)) is not None:
             return lane
         if matcher is None:
-            lane = Lane(topic, encoding)
+            lane = Lane(topic, encoding, self._delivered)
         else:
             if not self._has_room(topic, matcher, leaving):
                 raise LimitExceeded(f"topic '{topic.name}' has its {self._max_filters} filters (MAX_FILTERS_PER_TOPIC)")
-            lane = FilteredLane(topic, encoding, matcher, self._evaluator)
+            lane = FilteredLane(topic, encoding, self._delivered, matcher, self._evaluator)
         topic.add_lane(lane)
         return lane
 

@@ -34,10 +34,11 @@ class Topic:
 
     ``ring`` has the newest events, without a missing ``seq``: all that are kept in memory. ``first`` is the oldest
     that the journal holds, 0 if it holds none itself. ``stored_bytes``: what it holds of the topic. ``expiring``: some
-    events have a time to live. ``uses`` changes with each subscription that may be the only one.
+    events have a time to live. ``uses`` changes with each subscription that may be the only one. ``bytes``: those of
+    all events that were added.
     """
 
-    __slots__ = ("_flush_at", "_pending", "_pending_bytes", "epoch", "expiring", "first", "history", "lanes", "log",
+    __slots__ = ("_flush_at", "_flushed", "_pending", "bytes", "epoch", "expiring", "first", "history", "lanes", "log",
                  "name", "options", "ring", "seq", "stored_bytes", "uses")  # fmt: skip
 
     def __init__(self, name: str, epoch: str, options: TopicOptions, log: TopicLog, *, ring_size: int) -> None:
@@ -54,9 +55,10 @@ class Topic:
         self.ring = Ring(ring_size)
         self.lanes: tuple[Lane, ...] = ()
         self.uses = 0
+        self.bytes = 0
         self._pending: list[StoredEvent] = []
-        self._pending_bytes = 0
-        self._flush_at = BATCH_BYTES
+        self._flushed = 0  # bytes of those that no longer wait
+        self._flush_at = BATCH_BYTES  # bytes of all events, at which some are delivered within the tick
 
     def restore(self, *, seq: int, newest: Sequence[StoredEvent], expiring: bool) -> None:
         """Continue from the state in the journal."""
@@ -94,11 +96,11 @@ class Topic:
             ring.slots[(seq - ring.base) % ring.capacity] = event
         else:
             ring.append(event)
+        self.bytes += len(event.text)
         if not self.lanes:
             return False
         self._pending.append(event)
-        self._pending_bytes += len(event.text)
-        if self._pending_bytes >= self._flush_at:
+        if self.bytes >= self._flush_at:
             self.flush_piece()
             return False
         return len(self._pending) == 1
@@ -106,7 +108,7 @@ class Topic:
     def add_all(self, events: Sequence[StoredEvent]) -> bool:
         """Add events that were published together, like :meth:`add`; they wait for :meth:`flush_piece`."""
         if self.lanes:
-            self._flush_at = PENDING_BYTES
+            self._flush_at = self._flushed + PENDING_BYTES
         return any([self.add(event) for event in events])
 
     def flush_piece(self) -> bool:
@@ -114,14 +116,15 @@ class Topic:
 
         To write a list of 1 MiB to 500 subscribers takes 50 ms.
         """
-        more = self._flush_at > BATCH_BYTES and (count := self._count_batch()) < len(self._pending)
+        more = self._flush_at - self._flushed > BATCH_BYTES and (count := self._count_batch()) < len(self._pending)
         if more:
             pending, self._pending = self._pending[:count], self._pending[count:]
-            self._pending_bytes -= sum(len(event.text) for event in pending)
+            self._flushed += sum(len(event.text) for event in pending)
+            self._flush_at = self._flushed + PENDING_BYTES
         else:
             pending, self._pending = self._pending, []
-            self._pending_bytes = 0
-            self._flush_at = BATCH_BYTES
+            self._flushed = self.bytes
+            self._flush_at = self.bytes + BATCH_BYTES
         if pending:
             for lane in self.lanes:
                 lane.deliver(pending)
@@ -129,7 +132,7 @@ class Topic:
 
     def flush(self) -> None:
         """Deliver all pending events. Must be called before a change of membership, to keep the order."""
-        self._flush_at = BATCH_BYTES
+        self._flush_at = self._flushed + BATCH_BYTES
         self.flush_piece()
 
     def _count_batch(self) -> int:
@@ -151,6 +154,9 @@ class Topic:
     def add_lane(self, lane: Lane) -> None:
         """Add a lane. Lanes without a filter come first: they need not wait for evaluations."""
         self.uses += 1
+        if not self.lanes:  # earlier events waited for nobody
+            self._flushed = self.bytes
+            self._flush_at = self.bytes + BATCH_BYTES
         self.lanes = (lane, *self.lanes) if lane.matcher is None else (*self.lanes, lane)
 
     def end_empty_lanes(self) -> None:

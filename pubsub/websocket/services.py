@@ -43,7 +43,9 @@ class Services:
         self.defer: Callable[[Callable[[], None]], object] = loop.call_soon
         self.call_later = loop.call_later
         self.take_turn = broker.turns.take
-        self.outbox_options = OutboxOptions(limits.queue_size, clock, self.take_turn, losses=broker.losses)
+        self.outbox_options = OutboxOptions(
+            limits.queue_size, clock, self.take_turn, losses=broker.losses, delivered=broker.delivered
+        )
         self.timers = Timers(limits, clock, loop)
         self.connections = Connections(self.timers, self.now)
 

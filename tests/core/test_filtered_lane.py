@@ -12,6 +12,7 @@ from msgspec import Raw
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
+from pubsub.core.counts import MessageCount
 from pubsub.core.event import WEBSOCKET_TEXT, StoredEvent
 from pubsub.core.filtered_lane import BUSY, BYTES_OF_UNIT, ROOM, Evaluator, FilteredLane
 from pubsub.core.lane import Subscriber
@@ -202,7 +203,7 @@ class Lanes:
         self.changes += 1
 
     def lane(self, matcher: Even) -> FilteredLane:
-        return FilteredLane(self.topic, WEBSOCKET_TEXT, matcher, self.evaluator)
+        return FilteredLane(self.topic, WEBSOCKET_TEXT, MessageCount(), matcher, self.evaluator)
 
     def take_turn(self) -> None:
         turns, self.turns[:] = list(self.turns), []

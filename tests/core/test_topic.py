@@ -7,6 +7,7 @@ from typing import Any
 
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
+from pubsub.core.counts import MessageCount
 from pubsub.core.event import BATCH_BYTES, WEBSOCKET_TEXT, Encoding, StoredEvent, WebSocketText
 from pubsub.core.lane import Lane, Subscriber
 from pubsub.core.topic import PENDING_BYTES, REMOVED_AT_ONCE, Topic
@@ -35,7 +36,7 @@ def kept(topic: Topic) -> list[int]:
 
 def lane_for(topic: Topic, encoding: Encoding) -> Lane:
     if (lane := topic.find_lane(encoding, None)) is None:
-        topic.add_lane(lane := Lane(topic, encoding))
+        topic.add_lane(lane := Lane(topic, encoding, MessageCount()))
     return lane
 
 
