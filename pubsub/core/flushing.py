@@ -30,7 +30,7 @@ class Flushes:
         self._waiting: list[Topic] = []
         self._defer = defer
         self._begin_plain: Callable[[], object] = partial(defer, self._flush_tick)
-        self._begin = self._begin_plain
+        self._begin: Callable[[], object] = self._begin_plain
 
     def add(self, topic: Topic) -> None:
         """Deliver the pending events of a topic at the end of the tick."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
 
@@ -58,6 +58,8 @@ class EventStream(ClientTransport, IdentityGrant):
     client_id: str
 
     __slots__ = ("_on_end", "client_id", "identity")
+
+    transport_name: Final = "sse"
 
     def __init__(
         self,
@@ -120,7 +122,9 @@ class EventStream(ClientTransport, IdentityGrant):
         if not self._transport.is_reading():
             self._transport.resume_reading()
         if not self.subscriber.blocked:
-            self._transport.write(heartbeat(self._position()))
+            block = heartbeat(self._position())
+            self._services.meter.answered += len(block)
+            self._transport.write(block)
 
     def _position(self) -> bytes:
         """A new id for a client of one topic whose filter may have let nothing through for long; otherwise empty.

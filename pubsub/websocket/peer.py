@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pubsub.core.lane import Subscriber
 from pubsub.system.tcp_info import Traffic
 from pubsub.websocket.ending import Ending
+
+TransportName = Literal["websocket", "sse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,17 @@ class Peer(Protocol):
     subscriber: Subscriber
 
     @property
+    def transport_name(self) -> TransportName:
+        """The protocol that the client speaks."""
+        ...
+
+    @property
     def client_id(self) -> str: ...
+
+    @property
+    def round_trip(self) -> int | None:
+        """Milliseconds from the last ping to its pong; None if they are not known."""
+        ...
 
     @property
     def age(self) -> float:

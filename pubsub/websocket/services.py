@@ -12,6 +12,8 @@ from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.lane import Subscriber
 from pubsub.websocket.connections import Connections
+from pubsub.websocket.departures import Departures
+from pubsub.websocket.meter import Meter
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.replies import Replies
 from pubsub.websocket.rules import ClientRules
@@ -20,7 +22,10 @@ from pubsub.websocket.timers import Timers
 
 
 class Services:
-    """See the module. ``rules`` is None if nothing is asked of clients. ``session_type`` serves their messages."""
+    """See the module. ``rules`` is None if nothing is asked of clients. ``session_type`` serves their messages.
+
+    ``departed_keep``: the seconds for which connections that have ended are remembered.
+    """
 
     def __init__(
         self,
@@ -31,6 +36,7 @@ class Services:
         *,
         rules: ClientRules | None = None,
         quotas: Quotas | None = None,
+        departed_keep: float = 600.0,
         session_type: type[Session] = Session,
     ) -> None:
         self.broker = broker
@@ -48,6 +54,9 @@ class Services:
         )
         self.timers = Timers(limits, clock, loop)
         self.connections = Connections(self.timers, self.now)
+        self.departures = Departures(self.now, departed_keep)
+        self.meter = Meter()
+        self.started = clock.monotonic()
 
     def new_session(
         self, subscriber: Subscriber, replies: Replies, client_id: str, named: bool, identity: Identity | None

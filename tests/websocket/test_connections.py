@@ -14,7 +14,7 @@ from pubsub.core.lane import Subscriber
 from pubsub.system.tcp_info import Traffic
 from pubsub.websocket.connections import Connections
 from pubsub.websocket.ending import Ending
-from pubsub.websocket.peer import Limits
+from pubsub.websocket.peer import Limits, TransportName
 from pubsub.websocket.timers import STALL_TICKS, TICK, Timers
 
 LIMITS = Limits(
@@ -49,6 +49,8 @@ class Recorder:
     """A Peer that records all calls with their time. Its end removes it, as that of a connection does."""
 
     number = slot = 0
+    transport_name: TransportName = "websocket"
+    round_trip = None
     next_ping = 0.0
     age = 0.0
     is_behind = False
