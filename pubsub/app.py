@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from pubsub import __version__
 from pubsub.auth.api_keys import ApiKeys
 from pubsub.auth.jwks import KeySet
 from pubsub.auth.quotas import Quotas
@@ -19,6 +20,7 @@ from pubsub.auth.rates import Rates
 from pubsub.auth.tokens import Tokens, pem_keys, secret_keys
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
+from pubsub.core.histogram import Histogram
 from pubsub.core.topic_rules import TopicRules
 from pubsub.filters.filters import Filters
 from pubsub.http.access import check_access
@@ -27,6 +29,7 @@ from pubsub.http.app_keys import BROKER, CONNECTIONS, SERVICES, STREAMS
 from pubsub.http.cors import add_cors
 from pubsub.http.health import STATE, ServerState
 from pubsub.http.identities import IDENTITIES, Identities
+from pubsub.http.metrics import SOURCES
 from pubsub.http.origins import ORIGINS, Origins
 from pubsub.http.proxies import Proxies
 from pubsub.http.rendering import errors_as_json
@@ -34,11 +37,13 @@ from pubsub.http.routes import add_routes
 from pubsub.journals import DATABASE
 from pubsub.journals.memory import MemoryJournal
 from pubsub.lifecycle import SETTINGS, close_clients, close_journal, run
+from pubsub.metrics.sources import LAGS, Sources
 from pubsub.rules_reader import read_rules
 from pubsub.settings import Settings, listed
 from pubsub.sse.streams import Streams
 from pubsub.system.cores import SharedCore
 from pubsub.system.descriptors import connections_of_machine
+from pubsub.system.loop_lag import measured_lag
 from pubsub.system.malloc import given_back
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.rules import ClientRules
@@ -63,10 +68,19 @@ def create_app(settings: Settings) -> web.Application:
     app[ORIGINS] = Origins(listed(settings.allowed_origins))
     app[IDENTITIES] = Identities(api_keys=ApiKeys(settings.api_keys), tokens=tokens, rates=rates)
     rules = make_rules(settings, app[IDENTITIES], rates, quotas)
-    services = app[SERVICES] = Services(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
+    services = app[SERVICES] = Services(
+        broker,
+        make_limits(settings),
+        clock,
+        loop,
+        rules=rules,
+        quotas=quotas,
+        departed_keep=settings.trace_keep_sec,
+    )
     connections = app[CONNECTIONS] = services.connections
     app[STREAMS] = Streams(services, spread=settings.reconnect_spread_sec)
     app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
+    set_up_metrics(app, settings)
     set_up_http(app, Proxies(listed(settings.trusted_proxies)))
     app.on_shutdown.append(close_clients)
     app.on_cleanup.append(close_journal)
@@ -80,6 +94,26 @@ def set_up_http(app: web.Application, proxies: Proxies) -> None:
         add_cors(app)
     if proxies:
         add_proxies(app, proxies)
+
+
+def set_up_metrics(app: web.Application, settings: Settings) -> None:
+    """The counts for ``GET /metrics``, and the two times that are measured for it ten times a second."""
+    broker, identities, lag = app[BROKER], app[IDENTITIES], Histogram(LAGS)
+
+    def note(seconds: float) -> None:
+        lag.observe(seconds)
+        broker.flushes.measure_next()
+
+    app.cleanup_ctx.append(lambda _: measured_lag(note))
+    app[SOURCES] = Sources(
+        broker=broker,
+        services=app[SERVICES],
+        loop_lag=lag,
+        version=__version__,
+        topic_limit=settings.metrics_topics,
+        authentication_failures=lambda: identities.failures,
+        rate_limited=lambda: 0 if identities.rates is None else identities.rates.refused,
+    )
 
 
 def make_broker(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop) -> Broker:

@@ -27,15 +27,22 @@ BELOW = {
     "pubsub.settings_reader": {"pubsub.settings", "pubsub.rules_reader", "pubsub.auth", "pubsub.http", "pubsub.system"},
 }
 BELOW["pubsub.sse"] = {"pubsub.websocket", *BELOW["pubsub.websocket"]}
-BELOW["pubsub.http"] = {"pubsub.sse", *BELOW["pubsub.sse"]}
+BELOW["pubsub.metrics"] = {"pubsub.websocket", *BELOW["pubsub.websocket"]}
+BELOW["pubsub.http"] = {"pubsub.sse", "pubsub.metrics", *BELOW["pubsub.sse"]}
 BELOW["pubsub.lifecycle"] = {"pubsub.settings", "pubsub.http", *BELOW["pubsub.http"]}
-BELOW["pubsub.app"] = {"pubsub.lifecycle", "pubsub.rules_reader", "pubsub.journals", *BELOW["pubsub.lifecycle"]}
+BELOW["pubsub"] = set()
+BELOW["pubsub.app"] = {
+    "pubsub",
+    "pubsub.lifecycle",
+    "pubsub.rules_reader",
+    "pubsub.journals",
+    *BELOW["pubsub.lifecycle"],
+}
 BELOW["pubsub.cli"] = {"pubsub.settings", "pubsub.settings_reader", "pubsub.auth", *BELOW["pubsub.app"]}
 BELOW["pubsub.client"] = {"pubsub.protocol"}
 BELOW["pubsub.console"] = {"pubsub.client"}
 BELOW["pubsub.bench"] = {"pubsub.client"}
 BELOW["pubsub.__main__"] = {
-    "pubsub",
     "pubsub.app",
     "pubsub.client",
     "pubsub.console",
@@ -43,7 +50,6 @@ BELOW["pubsub.__main__"] = {
     "pubsub.cli",
     *BELOW["pubsub.cli"],
 }
-BELOW["pubsub"] = set()
 
 RULES = {"pubsub.protocol", "pubsub.filters", "pubsub.core", "pubsub.auth"}  # the folders without I/O
 WITHOUT_IO = {

@@ -38,13 +38,17 @@ IDENTITY: Final = web.RequestKey("identity", Identity)
 
 
 class Identities:
-    """Identifies clients by what their requests bring. ``tokens`` is None where the server takes none."""
+    """Identifies clients by what their requests bring. ``tokens`` is None where the server takes none.
+
+    ``failures``: wrong keys and tokens. ``rates`` is None if there is no limit of requests.
+    """
 
     def __init__(self, *, api_keys: ApiKeys, tokens: Tokens | None, rates: Rates | None) -> None:
         self.tokens = tokens
         self._api_keys = api_keys
-        self._rates = rates
+        self.rates = rates
         self._failures = TokenBuckets(FAILURES_PER_SEC, FAILURE_BURST, time.monotonic)
+        self.failures = 0
 
     @property
     def rest_is_open(self) -> bool:
@@ -120,6 +124,7 @@ class Identities:
 
     def _count_failure(self, source: str, failure: Unauthorized) -> float:
         """0, or the seconds until the source may fail again."""
+        self.failures += 1
         wait = self._failures.take(source)
         if not wait:
             log.warning("Not authenticated: %(source)s: %(reason)s", {"source": source, "reason": str(failure)})
@@ -127,13 +132,13 @@ class Identities:
 
     def count(self, request: web.Request, identity: Identity, client_id: str = "") -> None:
         """Count a request. Raises RateLimited for a client over its rate. ``client_id``: the name that it claims."""
-        if self._rates is not None:
-            self._rates.count(client_id or _owner_of(request, identity))
+        if self.rates is not None:
+            self.rates.count(client_id or _owner_of(request, identity))
 
     def count_list(self, request: web.Request, identity: Identity, size: int) -> None:
         """Count the messages of a list. Raises RateLimited, LimitExceeded."""
-        if self._rates is not None:
-            self._rates.count_list(_owner_of(request, identity), size)
+        if self.rates is not None:
+            self.rates.count_list(_owner_of(request, identity), size)
 
 
 IDENTITIES: Final = web.AppKey("identities", Identities)

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import clients, handshake, health, messages, presence, rules, sse, topics
+from pubsub.http import clients, handshake, health, messages, metrics, presence, rules, sse, topics
 from pubsub.protocol import answers
 from pubsub.protocol.calls import HistoryQuery, NewMessages, StreamQuery, TopicsQuery, TopicStreamQuery
 from pubsub.protocol.requests import NewTopic
@@ -77,6 +77,8 @@ ROUTES: Final = (
           response=answers.Health),
     Route(method="GET", path="/stats", handler=health.stats, role=RouteRole.IDENTIFIED,
           response=answers.Stats),
+    Route(method="GET", path="/metrics", handler=metrics.show_metrics, role=RouteRole.READ,
+          response=None),
     Route(method="GET", path="/clients", handler=clients.list_clients, role=RouteRole.READ,
           response=answers.ClientPage),
     Route(method="DELETE", path="/clients/{client_id}", handler=clients.disconnect_client, role=RouteRole.ADMIN,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol, get_args
 
 from pubsub.core.lane import Subscriber
 from pubsub.system.tcp_info import Traffic
 from pubsub.websocket.ending import Ending
 
 TransportName = Literal["websocket", "sse"]
+TRANSPORTS: Final[tuple[TransportName, ...]] = get_args(TransportName)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ class Peer(Protocol):
     @property
     def is_behind(self) -> bool:
         """True if the client has not taken all that was sent or is queued."""
+        ...
+
+    @property
+    def last_progress(self) -> float:
+        """The moment at which the client was last seen to take data that it had not taken before."""
         ...
 
     def last_activity(self, now: float) -> float:

@@ -130,6 +130,11 @@ class ClientTransport(asyncio.Protocol, ABC):
         else:
             self._read_on()
 
+    @property
+    def last_progress(self) -> float:
+        """The moment at which the client was last seen to take data that it had not taken before."""
+        return self._uptake.at
+
     def last_activity(self, now: float) -> float:
         """The moment of the last sign of life: bytes that came, or progress in taking data."""
         return max(self._seen, self._last_progress(now))

@@ -51,6 +51,7 @@ class Recorder:
     number = slot = 0
     transport_name: TransportName = "websocket"
     round_trip = None
+    last_progress = 0.0
     next_ping = 0.0
     age = 0.0
     is_behind = False
