@@ -293,6 +293,7 @@ class Broker:
         del self._topics[topic.name]
         self.ended_topics.add(topic.seq, topic.bytes)
         self._names.remove(topic.name)
+        self._creations.ended(topic)
         self.idle.forget(topic)
         self._presence.end(topic)
         log.info("Topic deleted: %(topic)s", {"topic": topic.name})
@@ -326,6 +327,7 @@ class Broker:
         self._topics[topic.name] = topic
         self.ended_topics.add(-topic.seq, -topic.bytes)  # those of an earlier run, or of a topic that ends again
         self._names.add(topic.name)
+        self._creations.began(topic)
         self.idle.watch(topic)
         self._memberships.begin(topic)
 

@@ -51,7 +51,11 @@ class Encoding(Protocol):
     """The form of events and messages on a transport. All members of a lane have the same."""
 
     def events(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
-        """Encode events of one topic, joined."""
+        """Encode events of one topic, joined, for one subscriber."""
+        ...
+
+    def shared_events(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
+        """Encode events of one topic, joined, for all members of a lane. More effort pays here."""
         ...
 
     def message(self, text: bytes) -> bytes:
@@ -66,6 +70,8 @@ class WebSocketText:
         if len(events) == 1:
             return text_frame(events[0].text)
         return text_frames([event.text for event in events])
+
+    shared_events = events
 
     def message(self, text: bytes) -> bytes:
         return text_frame(text)

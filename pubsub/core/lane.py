@@ -123,7 +123,7 @@ class Lane:
         writes = self._writes
         if writes is None:
             writes = self._writes = tuple(self._ready.values())
-        encoded = self.encoding.events(self.topic, events)
+        encoded = self.encoding.shared_events(self.topic, events)
         delivered = self._delivered
         delivered.messages += len(writes) * len(events)  # here, because a call costs 0.05 µs
         delivered.bytes += len(writes) * len(encoded)

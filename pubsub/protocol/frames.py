@@ -286,14 +286,15 @@ class Reader:
                 message.payload += payload
         if first & FIN:
             self._message = None
-            return _whole(message)
+            return whole_message(message)
         self._message = message
         if message.opcode == TEXT:
             message.check_text()
         return Fragment(len(payload))
 
 
-def _whole(message: BegunMessage) -> str | LongText | Binary:
+def whole_message(message: BegunMessage) -> str | LongText | Binary:
+    """The message that has come whole. Raises ProtocolFault."""
     if message.opcode == BINARY:
         return Binary(message.payload)
     return LongText(message.payload) if len(message.payload) > LONG_TEXT else _decode(message.payload)

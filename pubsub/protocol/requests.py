@@ -116,6 +116,7 @@ class TopicOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """The options of a topic. None is the server's default for ``history``, and no limit for the others.
 
     ``sender``: events name the client that published them. ``presence``: the topic shows its clients.
+    ``dead_letter``: the topic that gets what subscribers lose.
     """
 
     history: Annotated[int, Meta(ge=0, le=MAX_KEPT)] | None = None
@@ -125,6 +126,7 @@ class TopicOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     overflow: Overflow = "drop_oldest"
     sender: bool = False
     presence: bool = False
+    dead_letter: str | None = None
 
 
 class NewTopic(TopicOptions, frozen=True, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from pubsub.auth.identity import Identity
+from pubsub.protocol.deflate import Agreement, DeflateReader
 from pubsub.protocol.errors import CloseReason
 from pubsub.protocol.frames import (
     CLOSE,
@@ -60,9 +61,11 @@ class Connection(FrameTransport):
         client_id: str,
         named: bool,
         identity: Identity | None = None,
+        agreement: Agreement | None = None,
     ) -> None:
-        super().__init__(transport, services, client_id=client_id, named=named, identity=identity)
-        self._reader: Reader | None = Reader(services.limits.max_message_bytes, websocket_mask)
+        super().__init__(transport, services, client_id=client_id, named=named, identity=identity, agreement=agreement)
+        reads = Reader if agreement is None else DeflateReader
+        self._reader: Reader | None = reads(services.limits.max_message_bytes, websocket_mask)
 
     def _stop_reading(self) -> None:
         self._reader = None

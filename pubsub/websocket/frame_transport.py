@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
 from pubsub.core.losses import Loss
+from pubsub.protocol.deflate import Agreement
 from pubsub.protocol.errors import CloseReason
 from pubsub.protocol.frames import PING, close_frame, control_frame, text_frame
 from pubsub.protocol.replies import Info, encode
@@ -54,8 +55,9 @@ class FrameTransport(ClientTransport):
         client_id: str,
         named: bool,
         identity: Identity | None = None,
+        agreement: Agreement | None = None,
     ) -> None:
-        super().__init__(transport, services, Subscriber(transport.write, services.outbox_options))
+        super().__init__(transport, services, Subscriber(transport.write, services.options_for(agreement)))
         self._replies: list[bytes] | None = None  # answers of this tick
         self._reply_bytes = 0
         self._pauses = 0  # the reasons for which the session waits, one bit of PauseReason each

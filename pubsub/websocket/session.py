@@ -55,7 +55,7 @@ class Session(SessionPublisher):
     ``identity``: the client's rights, once they are known. ``rules`` is None if there are none: that saves time.
     """
 
-    __slots__ = ("_drawn", "_named", "_rules", "_subscriber", "client_id", "identity")
+    __slots__ = ("_drawn", "_named", "_rules", "_subscriber", "identity")
 
     def __init__(
         self,
@@ -76,6 +76,14 @@ class Session(SessionPublisher):
         self._drawn = 0  # later requests that are counted already
         self.client_id = client_id
         self.identity = identity
+
+    @property
+    def client_id(self) -> str:
+        return self._subscriber.client_id
+
+    @client_id.setter
+    def client_id(self, client_id: str) -> None:
+        self._subscriber.client_id = client_id
 
     @property
     def lacks_identity(self) -> bool:

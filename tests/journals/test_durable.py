@@ -86,7 +86,7 @@ async def test_a_topic_its_messages_and_its_numbers_survive_a_restart(data_dir: 
         assert await server.get("/topics/t") == before
         assert before["options"] == {
             "history": 1000, "ttl_sec": 3600, "durable": True, "dedup_sec": 60, "overflow": "latest",
-            "sender": False, "presence": False,
+            "sender": False, "presence": False, "dead_letter": None,
         }  # fmt: skip
         assert await kept(server) == events
         async with server.client() as client:
@@ -100,7 +100,7 @@ async def test_a_database_of_the_first_version_gets_the_options_that_came_later(
         disk.execute("INSERT INTO topics VALUES (1, 't', 'e', ?, 0, 1, 0)", (json.dumps(options),))
     async with run_server(data_dir=str(tmp_path)) as server:
         shown = (await server.get("/topics/t"))["options"]
-    assert shown == options | {"sender": False, "presence": False}
+    assert shown == options | {"sender": False, "presence": False, "dead_letter": None}
 
 
 async def test_nothing_is_made_on_disk_without_a_durable_topic(data_dir: str) -> None:
