@@ -114,6 +114,7 @@ def set_up_metrics(app: web.Application, settings: Settings) -> None:
     app.cleanup_ctx.append(lambda _: measured_lag(note))
     app[SOURCES] = Sources(
         broker=broker,
+        dead_letters=app[DEAD_LETTERS],
         services=app[SERVICES],
         loop_lag=lag,
         version=__version__,

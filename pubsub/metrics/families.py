@@ -61,6 +61,10 @@ def _messages(sources: Sources, snapshot: Snapshot) -> Iterator[Metric]:
     yield _counter("pubsub_delivered_bytes", "Bytes of these events as they were written.", delivered.bytes)
     yield _counter("pubsub_lost_messages", "Events that a subscriber was to get and does not get, by reason.",
                    {(reason.value,): count for reason, count in losses.counts.items()}, "reason")  # fmt: skip
+    letters = sources.dead_letters
+    yield _counter("pubsub_dead_letters", "Dead letters that were published.", letters.written)
+    yield _counter("pubsub_dead_letters_failed_messages", "Lost events whose dead letters could not be published.",
+                   letters.failed)  # fmt: skip
     yield _counter("pubsub_gaps", "Gaps that subscribers were told of.", losses.gaps)
     yield _counter("pubsub_resumes", "Subscriptions that resumed, by success.",
                    {(str(each).lower(),): count for each, count in broker.resumes.items()}, "recovered")  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pubsub.core.broker import Broker
+from pubsub.core.dead_letters import DeadLetters
 from pubsub.core.histogram import Histogram
 from pubsub.websocket.services import Services
 
@@ -21,6 +22,7 @@ class Sources:
     """
 
     broker: Broker
+    dead_letters: DeadLetters
     services: Services
     loop_lag: Histogram
     version: str
