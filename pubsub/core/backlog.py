@@ -13,9 +13,10 @@ from msgspec import Struct, field
 
 from pubsub.core.clock import Clock
 from pubsub.core.counts import MessageCount
+from pubsub.core.entries import Entry, Gap, Newest, Notice, QueuedBatch, is_empty, nothing_of
 from pubsub.core.event import WEBSOCKET_TEXT, Batch, Encoding, Source, StoredEvent, make_batch
 from pubsub.core.losses import Loss, Losses
-from pubsub.protocol.replies import Info, encode
+from pubsub.core.trail import Trail
 
 
 def at_once(work: Callable[[], None]) -> None:
@@ -36,59 +37,6 @@ class OutboxOptions(Struct, frozen=True):
     delivered: MessageCount = field(default_factory=MessageCount)
 
 
-class QueuedBatch(Struct):
-    """A batch without its first ``skipped`` events, which were dropped. ``replayed``: it does not count to the limit.
-
-    A batch that was dropped as a whole is empty, and keeps its place until it is removed.
-    """
-
-    batch: Batch
-    skipped: int
-    replayed: bool
-
-
-class Notice(Struct, frozen=True):
-    """A message, behind the events that wait, and the gap, of its topic if it has one. It is never dropped."""
-
-    topic: Source | None
-    text: bytes
-
-
-class Gap(Struct):
-    """Messages of one topic that a subscriber does not get: ``count`` of those from the first ``seq`` to the last."""
-
-    topic: Source
-    from_seq: int
-    to_seq: int
-    count: int
-
-    def text(self, clock: Clock) -> bytes:
-        """The info ``dropped`` as JSON."""
-        info = Info(
-            topic=self.topic.name,
-            msg="dropped",
-            count=self.count,
-            from_seq=self.from_seq,
-            to_seq=self.to_seq,
-            ts=clock.timestamp(),
-        )
-        return encode(info)
-
-
-class Newest(Struct):
-    """The one event that waits, of a topic with the policy ``latest``, and the gap before it.
-
-    The gap is not one of the topic's next event: a replay may wait too.
-    """
-
-    topic: Source
-    event: StoredEvent
-    gap: Gap | None = None
-
-
-Entry = QueuedBatch | Notice | Gap | Newest
-
-
 class Backlog:
     """See the module. A topic's ``overflow`` says which of its events are dropped when the queue is full.
 
@@ -96,26 +44,15 @@ class Backlog:
     when a topic with the policy ``disconnect`` had an event.
     """
 
-    __slots__ = (
-        "_client_id",
-        "_droppable",
-        "_emptied",
-        "_gaps",
-        "_newest",
-        "_options",
-        "_queue",
-        "_queued",
-        "_replayed",
-        "_tails",
-        "dropped",
-        "overflowed",
-    )  # fmt: skip
+    __slots__ = ("_client_id", "_droppable", "_emptied", "_gaps", "_newest", "_options", "_queue", "_queued",
+                 "_replayed", "_tails", "_trail", "dropped", "overflowed")  # fmt: skip
 
-    def __init__(self, options: OutboxOptions, client_id: str) -> None:
+    def __init__(self, options: OutboxOptions, client_id: str, trail: Trail) -> None:
         self.dropped = 0
         self.overflowed = False
         self._options = options
         self._client_id = client_id
+        self._trail = trail
         self._queue: deque[Entry] = deque()
         self._droppable: deque[QueuedBatch] = deque()  # batches in the queue that may be dropped
         self._emptied = 0  # batches in the queue that are empty
@@ -151,7 +88,7 @@ class Backlog:
             case "disconnect":
                 self.overflowed = self.overflowed or self._excess + len(batch.events) > 0
                 if self.overflowed:
-                    self._options.losses.lose(self._client_id, batch.topic, batch.events, Loss.SLOW_CONSUMER)
+                    self._give_up(batch.topic, batch.events, Loss.SLOW_CONSUMER)
                 else:
                     self._append(batch)
 
@@ -165,6 +102,8 @@ class Backlog:
 
     def tell(self, gap: Gap) -> None:
         """Queue a gap of messages that are no longer kept."""
+        self._trail.lose(gap.topic, gap.from_seq, gap.to_seq, gap.count, None)
+        gap.explained = gap.count
         self._queue.append(gap)
 
     def take(self) -> bytes:
@@ -176,14 +115,39 @@ class Backlog:
 
     def give_up(self, reason: Loss) -> None:
         """Lose all events that wait. The subscriber gets no gap for them, so they do not count as dropped."""
-        for entry in self._queue:
+        for entry in (*self._gaps.values(), *self._queue):
             match entry:
-                case QueuedBatch() if not _is_empty(entry):
-                    self._options.losses.lose(
-                        self._client_id, entry.batch.topic, entry.batch.events[entry.skipped :], reason
-                    )
+                case QueuedBatch() if not is_empty(entry):
+                    self._give_up(entry.batch.topic, entry.batch.events[entry.skipped :], reason)
                 case Newest():
-                    self._options.losses.lose(self._client_id, entry.topic, [entry.event], reason)
+                    self._give_up(entry.topic, [entry.event], reason)
+                    if entry.gap is not None:
+                        self._remember(entry.gap)
+                case Gap():
+                    self._remember(entry)
+
+    def _give_up(self, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:
+        self._options.losses.lose(self._client_id, topic, events, reason)
+        self._trail.lose(topic, events[0].seq, events[-1].seq, len(events), reason)
+
+    def _remember(self, gap: Gap) -> None:
+        """Remember the messages of a gap for which there was no room."""
+        if gap.count > gap.explained:
+            self._trail.lose(gap.topic, gap.from_seq, gap.to_seq, gap.count - gap.explained, Loss.OVERFLOW)
+
+    def find(self, topic: Source, seq: int) -> StoredEvent | Gap | None:
+        """The event if it waits, or the gap that has it and was not told yet."""
+        for entry in (*self._gaps.values(), *self._queue):
+            match entry:
+                case QueuedBatch() if entry.batch.topic is topic:
+                    waiting = [event for event in entry.batch.events[entry.skipped :] if event.seq == seq]
+                    if waiting:
+                        return waiting[0]
+                case Newest() if entry.topic is topic and entry.event.seq == seq:
+                    return entry.event
+                case (Gap() as gap) | Newest(gap=Gap() as gap) if gap.topic is topic and gap.covers(seq):
+                    return gap
+        return None
 
     @property
     def _excess(self) -> int:
@@ -220,17 +184,17 @@ class Backlog:
         entry.skipped = end
         if end == len(events):
             self._droppable.popleft()
-            entry.batch, entry.skipped = _nothing_of(topic), 0
+            entry.batch, entry.skipped = nothing_of(topic), 0
             self._emptied += 1
         return count
 
     def _remove_empty(self) -> None:
         """Remove empty batches: at the front at once, elsewhere when more than half of the queue is empty."""
-        while self._queue and _is_empty(self._queue[0]):
+        while self._queue and is_empty(self._queue[0]):
             self._queue.popleft()
             self._emptied -= 1
         if 2 * self._emptied > len(self._queue):
-            self._queue = deque(entry for entry in self._queue if not _is_empty(entry))
+            self._queue = deque(entry for entry in self._queue if not is_empty(entry))
             self._emptied = 0
 
     def _append_what_fits(self, batch: Batch) -> None:
@@ -267,20 +231,22 @@ class Backlog:
             waiting.gap.count += len(missed)
             self._lose(batch.topic, missed, Loss.OVERFLOW)
 
-    def _miss(self, topic: Source, from_seq: int, to_seq: int, count: int) -> None:
+    def _miss(self, topic: Source, from_seq: int, to_seq: int, count: int, explained: int = 0) -> None:
         """Widen the topic's gap, or begin one. All messages missed before its next event become one gap."""
         gap = self._gaps.get(topic)
         if gap is None:
-            self._gaps[topic] = Gap(topic, from_seq, to_seq, count)
+            self._gaps[topic] = Gap(topic, from_seq, to_seq, count, explained)
         else:
             gap.from_seq, gap.to_seq = min(gap.from_seq, from_seq), max(gap.to_seq, to_seq)
             gap.count += count
+            gap.explained += explained
 
     def _take_gap(self, topic: Source | None) -> bytes:
         gap = None if topic is None else self._gaps.pop(topic, None)
         if gap is None:
             return b""
         self._options.losses.gaps += 1
+        self._remember(gap)
         return self._options.encoding.message(gap.text(self._options.clock))
 
     def _take(self, entry: Entry) -> bytes:
@@ -292,7 +258,7 @@ class Backlog:
                 return self._take_gap(entry.topic) + self._options.encoding.message(entry.text)
             case Gap():
                 self._tails.pop(entry.topic, None)
-                self._miss(entry.topic, entry.from_seq, entry.to_seq, entry.count)
+                self._miss(entry.topic, entry.from_seq, entry.to_seq, entry.count, entry.explained)
                 return b""
             case Newest():
                 del self._newest[entry.topic]
@@ -301,7 +267,7 @@ class Backlog:
                 return self._encode_unexpired(entry.topic, [entry.event])
 
     def _take_batch(self, entry: QueuedBatch) -> bytes:
-        if _is_empty(entry):
+        if is_empty(entry):
             self._emptied -= 1
             return b""
         if self._droppable and self._droppable[0] is entry:
@@ -329,8 +295,9 @@ class Backlog:
         for expired, group in groupby(events, lambda event: event.expires <= now):
             run = list(group)
             if expired:
-                self._miss(topic, run[0].seq, run[-1].seq, len(run))
+                self._miss(topic, run[0].seq, run[-1].seq, len(run), explained=len(run))
                 self._lose(topic, run, Loss.EXPIRED)
+                self._trail.lose(topic, run[0].seq, run[-1].seq, len(run), Loss.EXPIRED)
             else:
                 parts += [self._take_gap(topic), self._encode(topic, run)]
         return b"".join(parts)
@@ -338,11 +305,3 @@ class Backlog:
     def _lose(self, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:
         self.dropped += len(events)
         self._options.losses.lose(self._client_id, topic, events, reason)
-
-
-def _nothing_of(topic: Source) -> Batch:
-    return Batch(topic, (), b"", 0, 0)
-
-
-def _is_empty(entry: Entry) -> bool:
-    return isinstance(entry, QueuedBatch) and not entry.batch.events

@@ -68,4 +68,5 @@ class Flushes:
         for topic in topics:
             if topic.flush_piece():
                 self.add(topic)
-        self._evaluator.end_tick()
+        if self._evaluator.measured:  # else no lane has a filter, and a call costs 0.04 µs
+            self._evaluator.end_tick()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
+from weakref import ref
 
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batch
 from pubsub.core.outbox import Outbox
+from pubsub.core.trail import Since, Stay, life_of
 
 if TYPE_CHECKING:
     from pubsub.core.counts import MessageCount
@@ -28,9 +30,12 @@ class Arrival(Protocol):
 
     ``after``: the last ``seq`` that is done. ``known``: the last one up to which the member has all, or knows of a gap.
     ``begun``: the member was told that it is subscribed. ``spans``: the subscriptions that want the events that follow.
+    ``certain`` is False if several of them have filters of their own.
     """
 
     lane: Lane
+    since: Since
+    certain: bool
     after: int
     begun: bool
     spans: list[Span]
@@ -59,8 +64,8 @@ class Lane:
         self.topic = topic
         self.encoding = encoding
         self._delivered = delivered
-        self._ready: dict[Subscriber, Write] = {}
-        self._lagging: dict[Subscriber, None] = {}
+        self._ready: dict[Subscriber, Since] = {}
+        self._lagging: dict[Subscriber, Since] = {}
         self._arriving: dict[Subscriber, Arrival] | None = None
         self._writes: tuple[Write, ...] | None = ()
         self.size = 0
@@ -69,11 +74,11 @@ class Lane:
     def members(self) -> list[Subscriber]:
         return [*self._ready, *self._lagging, *(self._arriving or ())]
 
-    def join(self, member: Subscriber) -> None:
-        """Add ``member`` to the ready or the lagging. A second call changes nothing."""
+    def join(self, member: Subscriber, since: Since) -> None:
+        """Add ``member`` to the ready or the lagging. ``since``: the beginning of its membership."""
         if self._arriving:
             self._arriving.pop(member, None)
-        self._place(member)
+        self._place(member, since)
 
     def arrive(self, member: Subscriber, catch_up: Arrival) -> None:
         """Add ``member`` while it catches up; its earlier catch-up ends."""
@@ -87,6 +92,29 @@ class Lane:
         """The catch-up of a member that arrives; None if it has joined."""
         return self._arriving.get(member) if self._arriving else None
 
+    def since_of(self, member: Subscriber) -> Since:
+        """The beginning of a membership."""
+        if (catch_up := self.catch_up_of(member)) is not None:
+            return catch_up.since
+        return self._ready[member] if member in self._ready else self._lagging[member]
+
+    def stay_of(self, member: Subscriber, *, left: bool = False) -> Stay:
+        """A membership that ends now. ``left``: with the connection."""
+        catch_up = self.catch_up_of(member)
+        return Stay(
+            topic=life_of(self.topic),
+            since=self.since_of(member),
+            until=self.passed if catch_up is None else catch_up.after,
+            filter=None if self.matcher is None else ref(self.matcher),
+            certain=catch_up is None or catch_up.certain,
+            left=left,
+        )
+
+    @property
+    def passed(self) -> int:
+        """The last ``seq`` that the lane has passed on to those who have joined."""
+        return self.topic.delivered
+
     def settle(self) -> None:
         """Write what waits in the lane itself. Nothing does where nothing is filtered."""
 
@@ -97,7 +125,7 @@ class Lane:
     def move(self, member: Subscriber) -> None:
         """Move ``member`` between the ready and the lagging, if it is one of them."""
         if member in self._ready or member in self._lagging:
-            self._place(member)
+            self._place(member, self.since_of(member))
 
     def leave(self, member: Subscriber) -> None:
         self._ready.pop(member, None)
@@ -106,12 +134,12 @@ class Lane:
             self._arriving.pop(member, None)
         self._changed()
 
-    def _place(self, member: Subscriber) -> None:
+    def _place(self, member: Subscriber, since: Since) -> None:
         if member.lagging:
-            self._lagging[member] = None
+            self._lagging[member] = since
             self._ready.pop(member, None)
         else:
-            self._ready[member] = member.write
+            self._ready[member] = since
             self._lagging.pop(member, None)
         self._changed()
 
@@ -122,7 +150,7 @@ class Lane:
     def deliver(self, events: Sequence[StoredEvent]) -> None:
         writes = self._writes
         if writes is None:
-            writes = self._writes = tuple(self._ready.values())
+            writes = self._writes = tuple([member.write for member in self._ready])
         encoded = self.encoding.shared_events(self.topic, events)
         delivered = self._delivered
         delivered.messages += len(writes) * len(events)  # here, because a call costs 0.05 µs

@@ -242,8 +242,7 @@ class Memberships:
             for name in list(islice(book.subscriptions, LANES_IN_A_TURN)):
                 if book.subscriptions.pop(name).is_pattern:
                     self._placement.index.remove(subscriber, name)
-        for name in list(islice(subscriber.lanes, LANES_IN_A_TURN)):
-            self._placement.drop_lane(name, subscriber)
+        self._placement.leave_lanes(subscriber)
         self._recount(subscriber, before)
         if subscriber.lanes or (book is not None and book.subscriptions):
             self.take_turn(partial(self.leave, subscriber))
