@@ -19,14 +19,17 @@ from pubsub.auth.rates import Rates
 from pubsub.auth.tokens import Tokens, pem_keys, secret_keys
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
+from pubsub.core.dead_letters import DeadLetters
 from pubsub.core.topic_rules import TopicRules
 from pubsub.filters.filters import Filters
 from pubsub.http.access import check_access
 from pubsub.http.addresses import add_proxies
-from pubsub.http.app_keys import BROKER, CONNECTIONS, SERVICES, STREAMS
+from pubsub.http.app_keys import BROKER, CONNECTIONS, DEAD_LETTERS, SERVICES, STREAMS
+from pubsub.http.compression import compress_answers
 from pubsub.http.cors import add_cors
 from pubsub.http.health import STATE, ServerState
 from pubsub.http.identities import IDENTITIES, Identities
+from pubsub.http.messages import make_id
 from pubsub.http.origins import ORIGINS, Origins
 from pubsub.http.proxies import Proxies
 from pubsub.http.rendering import errors_as_json
@@ -57,16 +60,27 @@ def create_app(settings: Settings) -> web.Application:
     app[SETTINGS] = settings
     app[STATE] = ServerState()
     app[BROKER] = broker
+    app[DEAD_LETTERS] = make_dead_letters(settings, broker, loop)
     tokens = make_tokens(app, settings, broker.filters)
     rates = make_rates(settings)
     quotas = make_quotas(settings)
     app[ORIGINS] = Origins(listed(settings.allowed_origins))
     app[IDENTITIES] = Identities(api_keys=ApiKeys(settings.api_keys), tokens=tokens, rates=rates)
     rules = make_rules(settings, app[IDENTITIES], rates, quotas)
-    services = app[SERVICES] = Services(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
+    services = app[SERVICES] = Services(
+        broker,
+        make_limits(settings),
+        clock,
+        loop,
+        rules=rules,
+        quotas=quotas,
+        compresses_from=compresses_from(settings),
+    )
     connections = app[CONNECTIONS] = services.connections
     app[STREAMS] = Streams(services, spread=settings.reconnect_spread_sec)
     app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
+    if services.compression is not None:
+        app.middlewares.append(compress_answers(settings.compression_min_bytes))
     set_up_http(app, Proxies(listed(settings.trusted_proxies)))
     app.on_shutdown.append(close_clients)
     app.on_cleanup.append(close_journal)
@@ -100,6 +114,18 @@ def make_broker(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoo
     if (Path(settings.data_dir) / DATABASE).exists():
         broker.restore_topics()
     return broker
+
+
+def make_dead_letters(settings: Settings, broker: Broker, loop: asyncio.AbstractEventLoop) -> DeadLetters:
+    letters = DeadLetters(
+        broker,
+        per_second=settings.dead_letters_per_sec,
+        new_id=make_id,
+        call_later=loop.call_later,
+        take_turn=broker.turns.take,
+    )
+    broker.losses.write = letters.lose
+    return letters
 
 
 def make_topic_rules(settings: Settings) -> TopicRules:
@@ -144,6 +170,11 @@ def make_quotas(settings: Settings) -> Quotas:
     """No more connections than there are descriptors for, whatever the settings say."""
     in_all = min(filter(None, (settings.max_connections, connections_of_machine())), default=0)
     return Quotas(in_all=in_all, per_client=settings.max_connections_per_client)
+
+
+def compresses_from(settings: Settings) -> int | None:
+    """The bytes of the shortest text that is compressed; None is no compression."""
+    return settings.compression_min_bytes if settings.compression == "on" else None
 
 
 def make_rates(settings: Settings) -> Rates | None:

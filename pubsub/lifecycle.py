@@ -17,7 +17,7 @@ from typing import Final
 
 from aiohttp import web
 
-from pubsub.http.app_keys import BROKER, CONNECTIONS
+from pubsub.http.app_keys import BROKER, CONNECTIONS, DEAD_LETTERS
 from pubsub.http.health import STATE
 from pubsub.http.identities import IDENTITIES
 from pubsub.http.idle_connections import IdleConnections
@@ -194,6 +194,8 @@ async def close_clients(app: web.Application) -> None:
     await end_publishes(app, within=settings.shutdown_timeout_sec * 0.4)
     app[BROKER].settle()
     late = await app[CONNECTIONS].close_all(within=end - time.monotonic(), spread=settings.reconnect_spread_sec)
+    app[DEAD_LETTERS].close_all()
+    app[BROKER].settle()
     if late:
         log.warning("Cut off at shutdown: %(count)d clients that had not taken all they were sent", {"count": late})
 

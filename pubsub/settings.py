@@ -72,12 +72,21 @@ class Settings:
     max_message_bytes: int = _setting(
         1_048_576, "the largest message and the largest request body", ge=1024, le=1 << 30
     )
+    compression: Literal["off", "on"] = _setting(
+        "off", "on compresses events for WebSocket clients that offer it, and answers over HTTP"
+    )
+    compression_min_bytes: int = _setting(
+        256, "the shortest event, and the shortest answer, that is compressed", ge=0, le=1 << 30
+    )
     max_connections: int = _quota("WebSockets and streams in all; 0 is as many as open files allow")
     max_connections_per_client: int = _quota("WebSockets and streams of one client; 0 is no limit")
     max_subscriptions_per_connection: int = _quota("subscriptions of one connection, a pattern is one; 0 is no limit")
     max_topics: int = _quota("topics in all; 0 is no limit")
     max_filters_per_topic: int = _setting(
         256, "filters of subscriptions that differ, for one topic; 0 is no limit", ge=0, le=1_000_000_000
+    )
+    dead_letters_per_sec: int = _setting(
+        100, "dead letters that a topic writes in a second; the other losses are counted in one more", ge=1, le=10_000
     )
     rate_limit_msgs_per_sec: float = _setting(
         0, "requests that a client may make in a second; 0 is no limit", ge=0, le=1_000_000
@@ -119,8 +128,9 @@ class Settings:
         """The URL of a server with these settings on its own machine, in the form that ``pubsub health`` takes."""
         if self.unix_path:
             return f"https+{self.host}" if self.tls_cert_file else self.host
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
-        return f"{'https' if self.tls_cert_file else 'http'}://{host}:{self.port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        authority = f"[{host}]" if ":" in host else host
+        return f"{'https' if self.tls_cert_file else 'http'}://{authority}:{self.port}"
 
 
 def listed(text: str) -> list[str]:

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,6 +56,22 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     if mistakes := find_mistakes(settings):
         print(*mistakes, sep="\n", file=sys.stderr)
         raise SystemExit(2)
+    return settings
+
+
+def check_settings(values: Mapping[str, object]) -> Settings:
+    """Make settings of ``values`` and defaults alone. Raises ValueError, which has a line for each mistake."""
+    from pydantic import BaseModel, ValidationError, create_model
+
+    if unknown := sorted(values.keys() - {each.name for each in fields(Settings)}):
+        raise ValueError(f"expected names of settings, such as ring_buffer_size, got {', '.join(unknown)}")
+    try:
+        found = create_model("Settings", __base__=BaseModel, **model_fields())(**values)
+    except ValidationError as error:
+        raise ValueError("\n".join(explain(error.errors()))) from None
+    settings = Settings(**found.model_dump())
+    if mistakes := find_mistakes(settings):
+        raise ValueError("\n".join(mistakes))
     return settings
 
 
@@ -152,7 +168,7 @@ _CHECKS: dict[str, Callable[[Settings], object]] = {
 
 def make_model() -> Any:
     """Make a class of pydantic-settings with the fields of Settings."""
-    from pydantic import AliasChoices, Field, create_model, field_validator
+    from pydantic import create_model, field_validator
     from pydantic_settings import BaseSettings, SettingsConfigDict
 
     class Base(BaseSettings):
@@ -170,16 +186,23 @@ def make_model() -> Any:
         def fold_case(cls, value: Any) -> Any:
             return value.strip().lower() if isinstance(value, str) else value
 
+    return create_model("Settings", __base__=Base, __doc__=Settings.__doc__, **model_fields())
+
+
+def model_fields() -> dict[str, Any]:
+    """Return the fields of Settings as pydantic wants them."""
+    from pydantic import AliasChoices, Field
+
     types = get_type_hints(Settings)
-    model_fields: dict[str, Any] = {}
+    made: dict[str, Any] = {}
     for each in fields(Settings):
         rules = dict(each.metadata["rules"])
         if alias := rules.pop("alias", None):
             rules["validation_alias"] = AliasChoices(each.name, alias)
         if types[each.name] is float:
             rules["allow_inf_nan"] = False
-        model_fields[each.name] = (types[each.name], Field(each.default, description=each.metadata["meaning"], **rules))
-    return create_model("Settings", __base__=Base, __doc__=Settings.__doc__, **model_fields)
+        made[each.name] = (types[each.name], Field(each.default, description=each.metadata["meaning"], **rules))
+    return made
 
 
 def with_dashes(arguments: Sequence[str]) -> list[str]:

@@ -89,7 +89,7 @@ class Server:
                 json.dumps({"type": "publish", "topic": topic, "message": {"id": new_id(), "payload": payload}})
             )
             assert isinstance(request, Publish)
-            self.app[BROKER].publish(request, NoPublisher())
+            self.app[BROKER].publish([request], NoPublisher())
 
     async def create(self, *topics: str, **options: Any) -> None:
         for topic in topics:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Internal,
         LimitExceeded,
         OutgoingFull,
+        PartlyPublished,
         PayloadError,
         PubsubError,
         RateLimited,
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
     )
     from pubsub.client.events import Event, Gap, Notice, Position
     from pubsub.client.outcomes import History, Presence, PresentClient, Published, TopicDetails, TopicSummary
+    from pubsub.client.publisher import Publisher
     from pubsub.client.states import State, StateChange
+    from pubsub.client.subscriber import Subscriber
     from pubsub.client.subscription import Subscription
 
 __all__ = [
@@ -50,17 +53,20 @@ __all__ = [
     "LimitExceeded",
     "Notice",
     "OutgoingFull",
+    "PartlyPublished",
     "PayloadError",
     "Position",
     "Presence",
     "PresentClient",
     "Published",
+    "Publisher",
     "PubsubError",
     "RateLimited",
     "Refused",
     "ServerFault",
     "State",
     "StateChange",
+    "Subscriber",
     "Subscription",
     "TokenError",
     "TooBig",
@@ -73,7 +79,7 @@ __all__ = [
     "UntrustedCertificate",
 ]
 
-_MODULES = ("errors", "events", "outcomes", "states", "subscription", "client")
+_MODULES = ("errors", "events", "outcomes", "publisher", "states", "subscription", "client", "subscriber")
 
 
 def __getattr__(name: str) -> object:

@@ -17,7 +17,7 @@ from pubsub.client.address import server_url
 from pubsub.client.events import Position
 from pubsub.client.inbox import InboxRules
 from pubsub.client.interest import Wish
-from pubsub.client.link import Peer, Socket
+from pubsub.client.link import Peer
 from pubsub.client.links import Links
 from pubsub.client.outcomes import History, Presence, Published, TopicDetails, TopicSummary
 from pubsub.client.outgoing import Outgoing
@@ -28,6 +28,7 @@ from pubsub.client.questions import Questions
 from pubsub.client.requests import History as HistoryRequest
 from pubsub.client.requests import Message, Publish
 from pubsub.client.rest import RestClient
+from pubsub.client.socket import Socket
 from pubsub.client.states import State, StateChange
 from pubsub.client.subscription import Subscription
 from pubsub.client.tokens import Tokens
@@ -196,12 +197,14 @@ class Client:
         for what was dropped, rather than to fetch it from the history. ``notices``: yield Notice too. ``load``: is
         called when the subscription has begun; what it returns is ``state``, and the items are those after it.
         """
+        if load is not None and (resume or last_n):
+            raise ValueError("load: what it returns is the state up to now, so resume and last_n have no effect")
         wish = Wish(
             topic=topic,
             last_n=last_n,
             filter=_or_unset(filter),
             params=_params(params),
-            resume=None if resume is None else read_positions(topic, resume),
+            resume=read_positions(topic, resume or {}),
             notices=notices,
         )
         parts = self._entered
@@ -305,6 +308,7 @@ class Client:
             url=self._url,
             tokens=self._tokens,
             own_ids=OwnIds(),
+            asked_id=self._client_id,
             client_id=self._client_id,
             answer_timeout=self._answer_timeout,
             heartbeat=self._heartbeat,
@@ -340,7 +344,7 @@ class _Parts:
 def _publish(topic: str, payload: Any, id: str | None, ttl_sec: float | None, expect_seq: int | None) -> Publish:
     return Publish(
         topic=topic,
-        message=Message(id or str(uuid.uuid4()), encode_payload(payload)),
+        message=Message(str(uuid.uuid4()) if id is None else id, encode_payload(payload)),
         ttl_sec=_or_unset(ttl_sec),
         expect_seq=_or_unset(expect_seq),
     )

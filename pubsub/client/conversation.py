@@ -18,7 +18,7 @@ from pubsub.client.interest import Interest, Wish
 from pubsub.client.outcomes import Published
 from pubsub.client.publishes import OwnIds, Publishes
 from pubsub.client.reconnects import Reconnects, Retry
-from pubsub.client.replies import Event, Info, Reply, Unknown, decode, request_id_of
+from pubsub.client.replies import UNDECODABLE, Event, Info, Known, decode_known, request_id_of
 from pubsub.client.requests import Auth, Publish, Request
 from pubsub.client.subscriptions import Subscriptions
 from pubsub.protocol.errors import CloseReason
@@ -44,7 +44,6 @@ class Conversation:
         self._subscriptions = Subscriptions(host, self._exchange)
         self._reconnects = Reconnects(host, renewable=renewable)
         self._heartbeat = Heartbeat(host, heartbeat, lambda: self.paused)
-        self._clock = host.clock
         self._feeds = self._subscriptions.feeds
         self._reported = False
         self.full = self._subscriptions.full
@@ -67,8 +66,12 @@ class Conversation:
 
     def received(self, text: str | bytes) -> None:
         """A text message has come."""
-        self._heartbeat.heard_at = self._clock()
-        reply = decode(text)
+        self._heartbeat.heard = True
+        try:
+            reply = decode_known(text)  # here, because a call of decode would cost each event 0.06 µs
+        except UNDECODABLE:
+            self._report(ServerFault(f"the server sent {len(text)} bytes that are no message of this protocol"))
+            return
         if type(reply) is Event:
             feed = self._feeds.get(reply.topic) or self._subscriptions.find_feed(reply)
             if feed is not None:
@@ -140,15 +143,13 @@ class Conversation:
     def unsubscribe(self, interest: Interest) -> None:
         self._subscriptions.remove(interest)
 
-    def _take(self, reply: Reply) -> None:
+    def _take(self, reply: Known) -> None:
         match reply:
             case Info(msg="draining"):
                 self._reconnects.drain(reply.reconnect_after_ms)
                 self._exchange.suspend()
             case Info():
                 self._subscriptions.take(reply)
-            case Unknown():
-                self._report(ServerFault("the server sent a message that is none of this protocol"))
             case _:
                 self._exchange.take(request_id_of(reply), reply)
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from pubsub.client.events import Event
+    from pubsub.client.outcomes import Published
 
 __all__ = ["AnswerTimeout", "BadRequest", "Conflict", "Disconnected", "Forbidden", "Internal", "LimitExceeded",
-           "OutgoingFull", "PayloadError", "PubsubError", "RateLimited", "Refused", "ServerFault", "TokenError",
-           "TooBig", "TopicExists", "TopicNotFound", "Unauthorized", "Unreachable", "UntrustedCertificate",
-           "error_for"]  # fmt: skip
+           "OutgoingFull", "PartlyPublished", "PayloadError", "PubsubError", "RateLimited", "Refused", "ServerFault",
+           "TokenError", "TooBig", "TopicExists", "TopicNotFound", "Unauthorized", "Unreachable",
+           "UntrustedCertificate", "error_for"]  # fmt: skip
 
 
 class PubsubError(Exception):
@@ -67,6 +68,17 @@ class OutgoingFull(PubsubError):
 
 class TooBig(PubsubError):
     """The server closed the connection because this message has more than its ``MAX_MESSAGE_BYTES``."""
+
+
+class PartlyPublished(PubsubError):
+    """A list took several requests, and a later one failed; ``__cause__`` is its error.
+
+    ``published``: the outcomes of the first messages, which are in the topic.
+    """
+
+    def __init__(self, published: list[Published], error: PubsubError) -> None:
+        super().__init__(f"the first {len(published):,} messages are published, then came an error: {error}")
+        self.published = published
 
 
 class ServerFault(PubsubError):

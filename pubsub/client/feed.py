@@ -104,13 +104,10 @@ class Feed:
             return
         self.seq = seq
         inbox = self._inbox
-        item = event if inbox.own is None or event.message.id not in inbox.own else Own(seq)
         if self.line is None and not inbox.overfull:
-            inbox.put(self, item)
-        elif inbox.overfull:
-            self._leave_out(seq - 1, seq, 1)
+            inbox.put(self, event if inbox.own is None else self._shown(event))
         else:
-            self._hold(item)
+            self._take_late(event)
 
     def tell(self, news: Gap | Notice) -> None:
         """Put in news behind what has come."""
@@ -134,20 +131,17 @@ class Feed:
             return
         while line:
             head = line[0]
-            if isinstance(head, Missing):
-                if not self._end_missing(head):
-                    return
-            else:
+            if not isinstance(head, Missing):
                 self._inbox.put_held(self, head)
+            elif head.after < head.until and not self._end_missing(head):
+                return
             line.popleft()
         self.line = None
         self._inbox.catch_up(self)
 
     def hand_on(self, event: Event) -> None:
         """Hand on an event of the history."""
-        inbox = self._inbox
-        is_own = inbox.own is not None and event.message.id in inbox.own
-        inbox.put(self, Own(event.seq) if is_own else event)
+        self._inbox.put(self, self._shown(event))
 
     def end(self) -> None:
         """Hand on all that waits: the topic has ended, and what is missing can't be had any more."""
@@ -192,6 +186,17 @@ class Feed:
             return False
         self.tell_gap(part.after, part.until, part.count, "lost" if part.until <= self.lost_until else "dropped")
         return True
+
+    def _take_late(self, event: Event) -> None:
+        """Keep back an event, or leave it out if there is no room."""
+        if self._inbox.overfull:
+            self._leave_out(event.seq - 1, event.seq, 1)
+        else:
+            self._hold(self._shown(event))
+
+    def _shown(self, event: Event) -> Event | Own:
+        own = self._inbox.own
+        return event if own is None or event.message.id not in own else Own(event.seq)
 
     def _hold(self, item: Event | Own | Gap | Notice) -> None:
         assert self.line is not None, "only what comes behind a missing part waits"

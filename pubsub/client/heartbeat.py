@@ -11,14 +11,19 @@ from pubsub.client.requests import Ping, encode
 _PING: Final = encode(Ping())
 
 
+CHECKS: Final = 4
+"""Checks in a period. The clock is not asked for each message, because that would cost more than to take it in."""
+
+
 class Heartbeat:
-    """See the module. ``heard_at`` is set with each message that comes.
+    """See the module. ``heard`` is set with each message that comes.
 
     ``is_paused``: nothing is read at the moment, so silence means nothing.
     """
 
     def __init__(self, host: Host, period: float, is_paused: Callable[[], bool]) -> None:
-        self.heard_at = 0.0
+        self.heard = False
+        self._silent = 0  # checks without a message
         self._host = host
         self._period = period
         self._is_paused = is_paused
@@ -26,8 +31,8 @@ class Heartbeat:
 
     def start(self) -> None:
         self.stop()
-        self.heard_at = self._host.clock()
-        self._timer = self._host.call_later(self._period, self._check)
+        self._silent = 0
+        self._timer = self._host.call_later(self._period / CHECKS, self._check)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -35,15 +40,12 @@ class Heartbeat:
             self._timer = None
 
     def _check(self) -> None:
-        now = self._host.clock()
-        if self._is_paused():
-            self.heard_at = now
-        silent = now - self.heard_at
-        if silent >= 2 * self._period:
+        self._silent = 0 if self.heard or self._is_paused() else self._silent + 1
+        self.heard = False
+        if self._silent == 2 * CHECKS:
             self._timer = None
-            self._host.drop(f"nothing came for {silent:.0f} s")
+            self._host.drop(f"nothing came for {2 * self._period:g} s")
             return
-        if silent >= self._period:
+        if self._silent == CHECKS:
             self._host.send(_PING)
-        due = self.heard_at + (2 if silent >= self._period else 1) * self._period
-        self._timer = self._host.call_later(due - now, self._check)
+        self._timer = self._host.call_later(self._period / CHECKS, self._check)

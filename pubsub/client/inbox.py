@@ -104,8 +104,9 @@ class Inbox:
 
     def take(self) -> Item[Any] | None:
         """Return the next item, None if there is none. Raises PayloadError for an event that can't be decoded."""
-        while self._queue:
-            feed, item = self._queue.popleft()
+        queue = self._queue
+        while queue:
+            feed, item = queue.popleft()
             if self.full or self._behind:
                 self._ease()
             if isinstance(item, Received):

@@ -24,13 +24,13 @@ __all__ = ["Interest", "Status", "Wish"]
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """A subscription as a user asked for it. ``resume``: positions of an earlier one; None without such."""
+    """A subscription as a user asked for it. ``resume``: positions of an earlier one."""
 
     topic: str
     last_n: int = 0
     filter: str | UnsetType = UNSET
     params: Raw | UnsetType = UNSET
-    resume: Mapping[str, Position] | None = None
+    resume: Mapping[str, Position] = {}
     notices: bool = False
 
 
@@ -65,7 +65,7 @@ class Interest:
         self.status = Status.IDLE
         self.begun = False
         self.error: PubsubError | None = None
-        for topic, position in (wish.resume or {}).items():
+        for topic, position in wish.resume.items():
             self.feeds[topic] = Feed(self.inbox, topic, position.epoch, seq=position.seq, start=position.seq)
 
     @property
@@ -80,7 +80,7 @@ class Interest:
     def request(self, client_id: str) -> Subscribe:
         """Return the request that begins the subscription, or continues it where the last connection ended."""
         wish = self.wish
-        resumes = self.begun or wish.resume is not None
+        resumes = self.begun or bool(wish.resume)
         return Subscribe(
             topic=wish.topic,
             client_id=client_id,
@@ -144,6 +144,8 @@ class Interest:
         feed = self.feeds.get(topic)
         if feed is None:
             self.feeds[topic] = self._new_feed(topic, now)
+        elif not feed.epoch:
+            feed.epoch = now.epoch
         elif feed.epoch != now.epoch or now.seq < feed.seq:
             feed.end()
             again = self.feeds[topic] = Feed(self.inbox, topic, now.epoch, previous=feed)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 from aiohttp import WSMsgType
@@ -32,10 +32,11 @@ from pubsub.client.frames import MAX_FRAME_BYTES
 from pubsub.client.pauses import Pauses
 from pubsub.client.publishes import OwnIds
 from pubsub.client.reconnects import LONGEST_PAUSE_SEC, Retry
+from pubsub.client.socket import Socket
 from pubsub.client.states import State, StateChange
 from pubsub.client.tokens import Tokens
 
-__all__ = ["Link", "Peer", "Socket"]
+__all__ = ["Link", "Peer"]
 
 log = logging.getLogger("pubsub.client")
 
@@ -43,36 +44,31 @@ CLOSE_WAIT_SEC: Final = 2.0
 """A server that does not answer a close frame within this time is left."""
 
 
-class Socket(aiohttp.ClientWebSocketResponse[Any]):
-    """A WebSocket that can be aborted, and that knows the headers of its handshake."""
-
-    @property
-    def client_id(self) -> str:
-        """The name that the server has given to a client without one; empty for any other."""
-        return self._response.headers.get("X-Client-Id", "")
-
-    def abort(self) -> None:
-        """End at once: what is still to be sent is thrown away."""
-        connection = self._response.connection
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
-
-
 @dataclass(slots=True, kw_only=True)
 class Peer:
-    """The server and this client's name there, for all its links. ``named``: the user has chosen the name."""
+    """The server and this client's name there, for all its links.
+
+    ``client_id``: the user's choice, then what the server says. ``asked_id``: the name to ask for.
+    """
 
     http: aiohttp.ClientSession
     url: URL
     tokens: Tokens
     own_ids: OwnIds
+    asked_id: str
     client_id: str
     answer_timeout: float
     heartbeat: float
 
     def websocket_url(self) -> URL:
         url = self.url / "ws"
-        return url.with_query(client_id=self.client_id) if self.client_id else url
+        return url.with_query(client_id=self.asked_id) if self.asked_id else url
+
+    def take_name(self, given: str) -> None:
+        """Take the name that the server has given; empty if it was asked for one."""
+        self.client_id = given or self.client_id
+        if not self.tokens.used:  # with a token, its name may be another one the next time
+            self.asked_id = self.client_id
 
 
 class Link:
@@ -191,7 +187,7 @@ class Link:
     async def _serve(self, socket: Socket) -> Retry | Disconnected:
         self._unsent.clear()
         self._dropped = ""
-        self._peer.client_id = socket.client_id or self._peer.client_id
+        self._peer.take_name(socket.client_id)
         self.conversation.opened(self._peer.client_id)
         self._was_open = True
         self._change(State.OPEN, "connected")
@@ -206,22 +202,18 @@ class Link:
             await self._close(socket)
 
     async def _read(self, socket: Socket) -> Retry | Disconnected:
-        """Read until the connection ends. Each message costs a turn of this loop."""
-        conversation, receive = self.conversation, socket.receive
+        """Read until the connection ends."""
+        conversation = self.conversation
         try:
             async with asyncio.timeout(None) as self._serving:
                 if self._dropped:
                     self.drop(self._dropped)
-                while True:
-                    frame = await receive()
-                    if frame.type is WSMsgType.TEXT:
-                        conversation.received(frame.data)
-                        if conversation.full:
-                            await self._wait_for_room()
-                    elif frame.type is WSMsgType.BINARY:
-                        conversation.received(b"")  # no message of the protocol is binary
-                    else:
-                        return self._decide(frame)
+                while (frame := await socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    # No message of the protocol is binary: it is none that can be decoded.
+                    conversation.received(frame.data if frame.type is WSMsgType.TEXT else b"")
+                    await socket.read_batch(conversation.received, conversation.full)
+                    await self._wait_for_room()
+                return self._decide(frame)
         except TimeoutError:
             socket.abort()
             return conversation.lost(Unreachable(f"the connection was lost: {self._dropped}"))

@@ -25,6 +25,7 @@ class Links:
         self._peer = peer
         self._connect_timeout = connect_timeout
         self._others: dict[Link, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self.first = Link(peer, told, persistent=connect_timeout != 0)
         self._task = asyncio.create_task(self.first.run())
 
@@ -47,21 +48,23 @@ class Links:
 
     def release(self, conversation: Conversation) -> None:
         """End a link beside the first one that has no subscription any more."""
-        for link, task in self._others.items():
+        for link in list(self._others):
             if link.conversation is conversation and not conversation.has_subscriptions:
+                task = self._others.pop(link)  # at once: no later subscription may begin there
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
                 task.cancel()
 
     async def close(self) -> None:
         """End all links."""
-        tasks = [self._task, *self._others.values()]
+        tasks = [self._task, *self._others.values(), *self._ending]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _add(self) -> Link:
         link = Link(self._peer, lambda change: None)
-        self._others[link] = task = asyncio.create_task(link.run())
-        task.add_done_callback(lambda ended: self._others.pop(link))
+        self._others[link] = asyncio.create_task(link.run())
         return link
 
     async def _wait(self, link: Link) -> None:

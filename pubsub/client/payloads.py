@@ -15,11 +15,13 @@ __all__ = ["decoder_of", "encode_payload"]
 
 
 def encode_payload(payload: Any) -> Raw:
-    """Write a payload as JSON; a Raw is JSON already. Raises PayloadError."""
+    """Write a payload as JSON; a Raw has to be JSON already. Raises PayloadError."""
     try:
+        if isinstance(payload, Raw):
+            return _check(payload)
         if _is_model(type(payload)):
             return Raw(payload.model_dump_json().encode())
-        return payload if isinstance(payload, Raw) else Raw(_encode(payload))
+        return Raw(_encode(payload))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise PayloadError(f"payload: expected what can be written as JSON: {error}") from error
 
@@ -44,7 +46,8 @@ def _as_json(value: Any) -> Any:
     """Turn a value that msgspec does not know into one that it knows (its hook)."""
     if _is_model(type(value)):
         return value.model_dump(mode="json")
-    raise NotImplementedError
+    raise TypeError(f"{type(value).__name__} is no type of JSON")
 
 
+_check = msgspec.json.Decoder(Raw).decode
 _encode = msgspec.json.Encoder(enc_hook=_as_json).encode

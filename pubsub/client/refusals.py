@@ -64,5 +64,5 @@ def text_of(body: bytes) -> str:
 def _decode(body: bytes) -> _Body:
     try:
         return msgspec.json.decode(body, type=_Body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return _Body("")

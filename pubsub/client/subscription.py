@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from pubsub.client.conversation import Conversation
 from pubsub.client.errors import PubsubError
-from pubsub.client.events import Event, Gap, Notice, Position
+from pubsub.client.events import Event, Gap, Item, Notice, Position
 from pubsub.client.inbox import InboxRules
 from pubsub.client.interest import Interest, Status, Wish
 
@@ -57,6 +57,7 @@ class Subscription(Generic[T]):
         self._load = load
         self._conversation: Conversation | None = None
         self._interest: Interest | None = None
+        self._take: Callable[[], Item[T] | None] = lambda: None
 
     async def __aenter__(self) -> Self:
         if self._interest is not None:
@@ -80,9 +81,8 @@ class Subscription(Generic[T]):
         return self
 
     async def __anext__(self) -> Event[T] | Gap | Notice:
-        interest = self._entered
-        while (item := interest.inbox.take()) is None:
-            await self._wait(interest)
+        while (item := self._take()) is None:
+            await self._wait(self._entered)
         return item
 
     @property
@@ -122,6 +122,7 @@ class Subscription(Generic[T]):
                 begun.set_exception(error)
 
         self._interest = conversation.subscribe(self._wish, self._rules, answered)
+        self._take = self._interest.inbox.take
         await self._conversations.wait_open(conversation)
         await begun
 

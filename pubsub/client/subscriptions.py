@@ -115,9 +115,9 @@ class Subscriptions:
         interest = self._covering(event.topic)
         if interest is None or interest.status is not Status.ACTIVE:  # it is of an earlier subscription
             return None
-        # Its epoch is not known: then a resume tells that the topic is another one, rather than to lose events.
-        interest.feeds[event.topic] = self.feeds[event.topic] = Feed(interest.inbox, event.topic, "")
-        return self.feeds[event.topic]
+        feed = interest.feeds.setdefault(event.topic, Feed(interest.inbox, event.topic, ""))  # its epoch is not known
+        self.feeds[event.topic] = feed
+        return feed
 
     def take(self, info: Info) -> None:
         """Take a message that is no answer."""

@@ -33,6 +33,11 @@ class Tokens:
         self._timeout = timeout
 
     @property
+    def used(self) -> bool:
+        """True if connections have a token at all."""
+        return self.renewable or self._latest is not None
+
+    @property
     def renewable(self) -> bool:
         """True if a function gives another token each time."""
         return self._function is not None

@@ -93,13 +93,26 @@ class Backlog:
     when a topic with the policy ``disconnect`` had an event.
     """
 
-    __slots__ = ("_droppable", "_emptied", "_gaps", "_newest", "_options", "_queue", "_queued", "_replayed",
-                 "_tails", "dropped", "overflowed")  # fmt: skip
+    __slots__ = (
+        "_client_id",
+        "_droppable",
+        "_emptied",
+        "_gaps",
+        "_newest",
+        "_options",
+        "_queue",
+        "_queued",
+        "_replayed",
+        "_tails",
+        "dropped",
+        "overflowed",
+    )  # fmt: skip
 
-    def __init__(self, options: OutboxOptions) -> None:
+    def __init__(self, options: OutboxOptions, client_id: str) -> None:
         self.dropped = 0
         self.overflowed = False
         self._options = options
+        self._client_id = client_id
         self._queue: deque[Entry] = deque()
         self._droppable: deque[QueuedBatch] = deque()  # batches in the queue that may be dropped
         self._emptied = 0  # batches in the queue that are empty
@@ -135,7 +148,7 @@ class Backlog:
             case "disconnect":
                 self.overflowed = self.overflowed or self._excess + len(batch.events) > 0
                 if self.overflowed:
-                    self._options.losses.lose(batch.topic, batch.events, Loss.SLOW_CONSUMER)
+                    self._options.losses.lose(self._client_id, batch.topic, batch.events, Loss.SLOW_CONSUMER)
                 else:
                     self._append(batch)
 
@@ -163,9 +176,11 @@ class Backlog:
         for entry in self._queue:
             match entry:
                 case QueuedBatch() if not _is_empty(entry):
-                    self._options.losses.lose(entry.batch.topic, entry.batch.events[entry.skipped :], reason)
+                    self._options.losses.lose(
+                        self._client_id, entry.batch.topic, entry.batch.events[entry.skipped :], reason
+                    )
                 case Newest():
-                    self._options.losses.lose(entry.topic, [entry.event], reason)
+                    self._options.losses.lose(self._client_id, entry.topic, [entry.event], reason)
 
     @property
     def _excess(self) -> int:
@@ -317,7 +332,7 @@ class Backlog:
 
     def _lose(self, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:
         self.dropped += len(events)
-        self._options.losses.lose(topic, events, reason)
+        self._options.losses.lose(self._client_id, topic, events, reason)
 
 
 def _nothing_of(topic: Source) -> Batch:

@@ -178,11 +178,18 @@ class Broker:
         topic = self.find_topic(name)
         topic.log.delete(lambda failure: self._end_deletion(topic, failure, done))
 
-    def publish(self, request: Publish, publisher: Publisher) -> None:
-        """Publish a message; ``publisher`` learns the outcome. Raises TopicNotFound, BadRequest, LimitExceeded."""
-        topic = self._topics.get(request.topic)
-        log = self._creations.log_for_use(request.topic, [request]) if topic is None else topic.log
-        log.append(request, publisher)
+    def publish(self, requests: Sequence[Publish], publisher: Publisher) -> None:
+        """Publish messages to one topic; ``publisher`` learns the outcome of each.
+
+        Raises TopicNotFound, BadRequest, LimitExceeded; then none is published.
+        """
+        name = requests[0].topic
+        topic = self._topics.get(name)
+        log = self._creations.log_for_use(name, requests) if topic is None else topic.log
+        log.append(requests, publisher)
+
+    def exists(self, name: str) -> bool:
+        return name in self._topics
 
     def publish_all(self, name: str, requests: Sequence[Publish], client_id: str, answer: Assigned) -> None:
         """Publish messages to one topic, all of them or none. Raises TopicNotFound, BadRequest, LimitExceeded.
@@ -296,16 +303,17 @@ class Broker:
         topic.flush()
         del self._topics[topic.name]
         self._names.remove(topic.name)
+        self._creations.ended(topic)
         self.idle.forget(topic)
         self._presence.end(topic)
         log.info("Topic deleted: %(topic)s", {"topic": topic.name})
         self._memberships.end(topic)
         self.forget(topic, lambda _: None)  # in turns: a million events at once take 100 ms
 
-    def deliver(self, topic: Topic, event: StoredEvent) -> None:
+    def deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if topic.expiring:
-            topic.remove_expired(self._clock.monotonic())
-        if topic.add(event):
+            topic.remove_expired(self._clock.monotonic(), len(events))
+        if topic.add(events):
             if not self._unflushed:
                 self._defer(self._flush_tick)
             self._unflushed.append(topic)
@@ -313,7 +321,7 @@ class Broker:
     def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if topic.expiring:
             topic.remove_expired(self._clock.monotonic(), len(events))
-        if topic.add_all(events):
+        if topic.add_list(events):
             self._flush_later(topic)
 
     def forget(self, topic: Topic, done: Callable[[int], None]) -> None:
@@ -330,6 +338,7 @@ class Broker:
     def _add(self, topic: Topic) -> None:
         self._topics[topic.name] = topic
         self._names.add(topic.name)
+        self._creations.began(topic)
         self.idle.watch(topic)
         self._memberships.begin(topic)
 

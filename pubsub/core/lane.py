@@ -120,7 +120,7 @@ class Lane:
     def deliver(self, events: Sequence[StoredEvent]) -> None:
         if self._writes is None:
             self._writes = tuple(self._ready.values())
-        encoded = self.encoding.events(self.topic, events)
+        encoded = self.encoding.shared_events(self.topic, events)
         writes, lagging = iter(self._writes), list(self._lagging)  # a member that blocks at this batch has it already
         while True:
             try:

@@ -26,13 +26,17 @@ class Waiting(Struct):
 
 
 class Outbox:
-    """See the module. A subscriber that keeps up has no backlog: its lanes write to its socket directly."""
+    """See the module. A subscriber that keeps up has no backlog: its lanes write to its socket directly.
 
-    __slots__ = ("_backlog", "_dropped", "_options", "_waiting", "blocked", "write")
+    ``client_id`` is the name of the client for those who ask about its losses.
+    """
+
+    __slots__ = ("_backlog", "_dropped", "_options", "_waiting", "blocked", "client_id", "write")
 
     def __init__(self, write: Callable[[bytes], None], options: OutboxOptions) -> None:
         self.write = write
         self.blocked = False
+        self.client_id = ""
         self._options = options
         self._backlog: Backlog | None = None
         self._dropped = 0  # events of earlier backlogs
@@ -201,7 +205,7 @@ class Outbox:
 
     def _ensure_backlog(self) -> Backlog:
         if self._backlog is None:
-            self._backlog = Backlog(self._options)
+            self._backlog = Backlog(self._options, self.client_id)
         return self._backlog
 
 

@@ -45,10 +45,13 @@ async def open_websocket(request: web.Request) -> web.StreamResponse:
     handshake.headers["Server"] = SERVER
     if not asked_name:
         handshake.headers["X-Client-Id"] = name
+    agreement = services.agree(",".join(request.headers.getall("Sec-WebSocket-Extensions", ())))
+    if agreement is not None:
+        handshake.headers["Sec-WebSocket-Extensions"] = agreement.answer
     await handshake.prepare(request)
     transport = detach(request)
     named = bool(asked_name) or identity is not None
-    Connection(transport, services, client_id=name, named=named, identity=identity).open()
+    Connection(transport, services, client_id=name, named=named, identity=identity, agreement=agreement).open()
     return handshake
 
 

@@ -11,9 +11,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import clients, handshake, health, messages, presence, rules, sse, static_files, topics
+from pubsub.http import clients, dead_letters, handshake, health, messages, presence, rules, sse, static_files, topics
 from pubsub.protocol import answers
-from pubsub.protocol.calls import HistoryQuery, NewMessages, StreamQuery, TopicsQuery, TopicStreamQuery
+from pubsub.protocol.calls import HistoryQuery, NewMessages, Redrive, StreamQuery, TopicsQuery, TopicStreamQuery
 from pubsub.protocol.requests import NewTopic
 
 
@@ -65,6 +65,8 @@ ROUTES: Final = (
           query=HistoryQuery, response=answers.KeptMessages),
     Route(method="DELETE", path="/topics/{name}/messages", handler=messages.purge_messages, role=RouteRole.ADMIN,
           response=answers.Purged),
+    Route(method="POST", path="/topics/{name}/redrive", handler=dead_letters.redrive_letters, role=RouteRole.ADMIN,
+          request=Redrive, response=answers.Redriven),
     Route(method="GET", path="/topics/{name}/events", handler=sse.open_topic_stream, role=RouteRole.STREAM,
           query=TopicStreamQuery, response=None),
     Route(method="GET", path="/events", handler=sse.open_stream_of_query, role=RouteRole.STREAM,

@@ -156,3 +156,28 @@ class ErrorAnswer(Struct, frozen=True, gc=False):
 
     error: str
     seq: int | UnsetType = UNSET
+
+
+class DeadLetter(Struct, frozen=True, gc=False, kw_only=True):
+    """The payload of a message in a dead-letter topic: what one client lost in another topic.
+
+    ``client_id`` is None for the losses of several clients, which were over the limit of letters. ``count`` is exact;
+    ``messages`` are complete events, as far as they are kept.
+    """
+
+    reason: str
+    topic: str
+    client_id: str | None
+    from_seq: int
+    to_seq: int
+    count: int
+    messages: list[Raw]
+
+
+class Redriven(Struct, frozen=True, gc=False, kw_only=True):
+    """``skipped``: messages whose content is no longer kept, or whose topic is gone."""
+
+    status: Literal["redriven"] = "redriven"
+    letters: int
+    messages: int
+    skipped: int

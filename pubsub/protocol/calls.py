@@ -72,6 +72,13 @@ class StreamQuery(TopicStreamQuery, frozen=True, forbid_unknown_fields=True, kw_
     topic: Annotated[list[str], Meta(min_length=1, max_length=MAX_STREAM_TOPICS)]
 
 
+class Redrive(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """The letters whose messages are published again: ``limit`` of those after ``after``."""
+
+    after: Count = 0
+    limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_LIMIT)] = 100
+
+
 class NewMessage(Struct, frozen=True, gc=False, kw_only=True):
     """A message to publish. The server makes an ``id`` where there is none. Unknown fields are ignored."""
 

@@ -5,7 +5,7 @@ The names and shapes are the contract's (docs/protocol.md). No I/O, and no decis
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Final, Literal, get_args
 
 import msgspec
@@ -115,6 +115,7 @@ class TopicOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """The options of a topic. None is the server's default for ``history``, and no limit for the others.
 
     ``sender``: events name the client that published them. ``presence``: the topic shows its clients.
+    ``dead_letter``: the topic that gets what subscribers lose.
     """
 
     history: Annotated[int, Meta(ge=0, le=MAX_KEPT)] | None = None
@@ -124,6 +125,7 @@ class TopicOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     overflow: Overflow = "drop_oldest"
     sender: bool = False
     presence: bool = False
+    dead_letter: str | None = None
 
 
 class NewTopic(TopicOptions, frozen=True, forbid_unknown_fields=True):
@@ -153,6 +155,21 @@ def decode_request(text: str) -> AnyRequest:
     elif type(request) is History and (request.after is UNSET) == (request.last_n is UNSET):
         raise BadRequest("after or last_n: expected one of them")
     return request
+
+
+def decode_publishes(texts: Iterable[str]) -> list[Publish]:
+    """Decode the first texts, as many as are valid publishes. The next one is for :func:`decode_request`."""
+    found: list[Publish] = []
+    try:
+        for text in texts:
+            request = _decode(text)
+            if type(request) is not Publish:
+                break
+            check_message(request.message)
+            found.append(request)
+    except (msgspec.MsgspecError, RecursionError, BadRequest):
+        pass
+    return found
 
 
 def check_message(message: Message) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
 from pubsub.core.losses import Loss
+from pubsub.protocol.deflate import Agreement
 from pubsub.protocol.errors import CloseReason
-from pubsub.protocol.frames import PING, close_frame, control_frame, text_frame
+from pubsub.protocol.frames import PING, close_frame, control_frame, text_frame, text_frames
 from pubsub.protocol.replies import Info, encode
 from pubsub.websocket.ending import Ending
 from pubsub.websocket.replies import PauseReason
@@ -48,8 +50,9 @@ class FrameTransport(ClientTransport):
         client_id: str,
         named: bool,
         identity: Identity | None = None,
+        agreement: Agreement | None = None,
     ) -> None:
-        super().__init__(transport, services, Subscriber(transport.write, services.outbox_options))
+        super().__init__(transport, services, Subscriber(transport.write, services.options_for(agreement)))
         self._replies: list[bytes] | None = None  # answers of this tick
         self._reply_bytes = 0
         self._pauses = 0  # the reasons for which the session waits, one bit of PauseReason each
@@ -103,6 +106,10 @@ class FrameTransport(ClientTransport):
     def reply(self, text: bytes) -> None:
         """Send the text of an answer with others of this tick (Replies)."""
         self._reply_frame(text_frame(text))
+
+    def reply_all(self, texts: Sequence[bytes]) -> None:
+        """Send the texts of several answers likewise (Replies)."""
+        self._reply_frame(text_frames(texts) if len(texts) > 1 else text_frame(texts[0]))
 
     def _reply_frame(self, frame: bytes) -> None:
         if self._replies is None:

@@ -11,6 +11,8 @@ from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.lane import Subscriber
+from pubsub.protocol.deflate import Agreement, agree
+from pubsub.websocket.compression import Compression
 from pubsub.websocket.connections import Connections
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.replies import Replies
@@ -20,7 +22,10 @@ from pubsub.websocket.timers import Timers
 
 
 class Services:
-    """See the module. ``rules`` is None if nothing is asked of clients. ``session_type`` serves their messages."""
+    """See the module. ``rules`` is None if nothing is asked of clients. ``session_type`` serves their messages.
+
+    ``compresses_from``: the bytes of the shortest text that is compressed; None is no compression at all.
+    """
 
     def __init__(
         self,
@@ -31,6 +36,7 @@ class Services:
         *,
         rules: ClientRules | None = None,
         quotas: Quotas | None = None,
+        compresses_from: int | None = None,
         session_type: type[Session] = Session,
     ) -> None:
         self.broker = broker
@@ -44,8 +50,20 @@ class Services:
         self.call_later = loop.call_later
         self.take_turn = broker.turns.take
         self.outbox_options = OutboxOptions(limits.queue_size, clock, self.take_turn, losses=broker.losses)
+        self.compression = None if compresses_from is None else Compression(self.outbox_options, compresses_from)
         self.timers = Timers(limits, clock, loop)
         self.connections = Connections(self.timers, self.now)
+
+    def agree(self, offers: str) -> Agreement | None:
+        """Agree on the compression of a connection, by the extensions that its client offers."""
+        return agree(offers) if self.compression is not None else None
+
+    def options_for(self, agreement: Agreement | None) -> OutboxOptions:
+        """The options of the outbox of a connection."""
+        if agreement is None:
+            return self.outbox_options
+        assert self.compression is not None, "without it nothing is agreed"
+        return self.compression.options(agreement.window)
 
     def new_session(
         self, subscriber: Subscriber, replies: Replies, client_id: str, named: bool, identity: Identity | None

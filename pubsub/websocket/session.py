@@ -6,7 +6,7 @@ No message of a client makes :meth:`Session.receive` raise.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,6 +32,7 @@ from pubsub.protocol.requests import (
     Publish,
     Subscribe,
     Unsubscribe,
+    decode_publishes,
     decode_request,  # fmt: skip
 )
 from pubsub.websocket.acknowledgements import acknowledge_subscribe, answer_history, answer_presence
@@ -55,7 +56,7 @@ class Session(SessionPublisher):
     ``identity``: the client's rights, once they are known. ``rules`` is None if there are none: that saves time.
     """
 
-    __slots__ = ("_drawn", "_named", "_rules", "_subscriber", "client_id", "identity")
+    __slots__ = ("_drawn", "_named", "_rules", "_subscriber", "identity")
 
     def __init__(
         self,
@@ -78,9 +79,56 @@ class Session(SessionPublisher):
         self.identity = identity
 
     @property
+    def client_id(self) -> str:
+        return self._subscriber.client_id
+
+    @client_id.setter
+    def client_id(self, client_id: str) -> None:
+        self._subscriber.client_id = client_id
+
+    @property
     def lacks_identity(self) -> bool:
         """True if the client must send a token first."""
         return self.identity is None and self._rules is not None and self._rules.identify is not None
+
+    def receive_publishes(self, texts: Sequence[str]) -> int:
+        """Publish the messages of the first texts, as long as they are valid, allowed and for topics that exist.
+
+        Returns their number. The next text, if there is one, is for :meth:`receive`, which serves everything.
+        """
+        rules = self._rules
+        if rules is not None:
+            if self.lacks_identity:
+                return 0
+            if rules.rates is not None:
+                texts = texts[: self._drawn]
+        requests = decode_publishes(texts)
+        served = 0
+        while served < len(requests):
+            count = self._publish_run(requests[served:] if served else requests)
+            if not count:
+                break
+            served += count
+        if rules is not None and rules.rates is not None:
+            self._drawn -= served
+        return served
+
+    def _publish_run(self, requests: Sequence[Publish]) -> int:
+        """Publish the first requests, as many as have the same topic. Returns their number; 0 if it can't be."""
+        topic, identity = requests[0].topic, self.identity
+        if not self._broker.exists(topic) or not (identity is None or allows(identity.publishes, topic)):
+            return 0
+        count = 1
+        while count < len(requests) and requests[count].topic == topic:
+            count += 1
+        run = requests if count == len(requests) else requests[:count]
+        try:
+            self._broker.publish(run, self)
+        except Exception:
+            log.exception("Internal error at a request of client %(client_id)s", {"client_id": self.client_id})
+            for request in run:
+                self.refused(request, Internal())
+        return count
 
     def receive(self, text: str) -> bool:
         """Serve one text message. Returns True if it was expensive: everything but an accepted publish."""
@@ -102,7 +150,7 @@ class Session(SessionPublisher):
                 identity = self.identity
                 if identity is not None and not allows(identity.publishes, request.topic):
                     identity.refuse_publish(request.topic)
-                self._broker.publish(request, self)
+                self._broker.publish([request], self)
                 return False
             self._serve(request)
         except Failure as failure:

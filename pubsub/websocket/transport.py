@@ -73,6 +73,10 @@ class ClientTransport(asyncio.Protocol, ABC):
         self._services.connections.add(self)
         log.info("Client connected: %(client_id)s", {"client_id": self.client_id})
 
+    def write(self, encoded: bytes) -> None:
+        """Write what is for this client alone, beside its events."""
+        self._transport.write(encoded)
+
     @abstractmethod
     def send_heartbeat(self, ts: str) -> None: ...
 
@@ -161,7 +165,7 @@ class ClientTransport(asyncio.Protocol, ABC):
         self.subscriber.clear(Loss.SLOW_CONSUMER)
         self._begin_end(Ending.SLOW_CONSUMER, "slow consumer")
         error = error_reply(SlowConsumer(), UNSET, self._services.clock.timestamp())
-        self._transport.write(self.subscriber.encoding.message(encode(error)))
+        self.write(self.subscriber.encoding.message(encode(error)))
         self._send_close(CloseReason.SLOW_CONSUMER)
 
     def _close_after_queue(self, kind: Ending, reason: CloseReason, text: str) -> None:
@@ -196,7 +200,7 @@ class ClientTransport(asyncio.Protocol, ABC):
             self._services.take_turn(partial(self._close_transport, answer))
             return
         if answer:
-            self._transport.write(answer)
+            self.write(answer)
         self._transport.close()
 
     def _begin_end(self, kind: Ending, text: str) -> End:

@@ -25,9 +25,13 @@ class Acked(NamedTuple):
 
 
 class Judge:
-    """See the module. ``broken``: what was found. ``outcomes``: of publishes, by the name of the error or ``acked``."""
+    """See the module. ``broken``: what was found. ``outcomes``: of publishes, by the name of the error or ``acked``.
 
-    def __init__(self) -> None:
+    ``deleted``: see Reading.
+    """
+
+    def __init__(self, deleted: Callable[[str, str], bool] = lambda topic, epoch: False) -> None:
+        self._deleted = deleted
         self.record = Record()
         self.broken: list[str] = []
         self.acked: list[Acked] = []
@@ -38,7 +42,7 @@ class Judge:
     def new_reading(self, client: str, name: str, chosen: Json = FILTERS[0]) -> Reading:
         """Begin to judge a subscription of a client."""
         wants = predicate_of(chosen) if chosen else None
-        reading = self.readings[client] = Reading(self.record, name, wants=wants)
+        reading = self.readings[client] = Reading(self.record, name, wants=wants, deleted=self._deleted)
         return reading
 
     def begin(self, client: str, positions: Positions) -> None:

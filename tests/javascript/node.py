@@ -61,17 +61,18 @@ class Node:
                 waiting.set_exception(JavaScriptError(**answer["error"]))
             else:
                 waiting.set_result(answer["result"])
+        assert self._process.stderr is not None
+        self.errors = (await self._process.stderr.read()).decode()
         for waiting in self._waiting.values():
             if not waiting.done():
-                waiting.set_exception(EOFError("node has ended"))
+                waiting.set_exception(EOFError(f"node has ended: {self.errors}"))
 
     async def end(self) -> None:
         """Let it end: once nothing is left to do, Node ends by itself."""
         assert self._process.stdin is not None
-        assert self._process.stderr is not None
         self._process.stdin.close()
         async with asyncio.timeout(PATIENCE):
-            self.errors = (await self._process.stderr.read()).decode()
+            await self._reading
             status = await self._process.wait()
         assert status == 0, self.errors
 

@@ -16,6 +16,8 @@ both = pytest.mark.parametrize("transport", ["{}", SSE], ids=["websocket", "sse"
 
 # Collects what a subscription hands out; `until(list, n)` waits for so many items.
 COLLECT = """
+globalThis.changes = [];
+Math.random = () => 0.01; // so that pauses are short
 globalThis.collect = (sub) => {
     const items = [];
     (async () => { for await (const item of sub) items.push(item); })().catch((error) => items.push(error));

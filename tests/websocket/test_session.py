@@ -49,9 +49,9 @@ class SlowLog:
         self.reads: list[Found] = []
         self.searches: list[Callable[[bool | Failure], None]] = []
 
-    def append(self, request: Publish, publisher: Publisher) -> None:
-        self._publishes.append((request, publisher))
-        publisher.wait(request)
+    def append(self, requests: Sequence[Publish], publisher: Publisher) -> None:
+        self._publishes += [(request, publisher) for request in requests]
+        publisher.wait(requests)
 
     def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> NoReturn:
         raise AssertionError("a session publishes one message at a time")
@@ -63,8 +63,8 @@ class SlowLog:
         for _ in range(count):
             request, publisher = self._publishes.pop(0)
             self._seq += 1
-            self._host.deliver(self.topic, make_event(self._name, request.message, self._seq, "now"))
-            publisher.published(request, self._seq, "now")
+            self._host.deliver(self.topic, [make_event(self._name, request.message, self._seq, "now")])
+            publisher.published([request], self._seq, "now")
 
     def refuse(self) -> None:
         request, publisher = self._publishes.pop(0)
@@ -136,6 +136,9 @@ class Client:
 
     def reply(self, text: bytes) -> None:
         self._waiting.append(json.loads(text))
+
+    def reply_all(self, texts: Sequence[bytes]) -> None:
+        self._waiting += map(json.loads, texts)
 
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, []

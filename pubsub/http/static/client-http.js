@@ -17,6 +17,13 @@ export async function history(client, topic, { lastN: last_n, ...query } = {}) {
   return { epoch, complete, events: messages.map((message) => client.eventOf(message, epoch)) };
 }
 
+/** Look if a publish with `expectSeq` that was refused the second time had been taken the first time. */
+export async function findOwn(client, topic, id, expectSeq, refused) {
+  const { events } = await history(client, topic, { after: expectSeq, limit: 1 });
+  if (events[0]?.id !== id) throw refused;
+  return { topic, id, seq: events[0].seq, duplicate: false };
+}
+
 export async function presence(client, topic) {
   const { count, clients } = await call(client, "GET", `topics/${topic}/presence`);
   return { topic, count, clients: clients.map(({ client_id: clientId, connections }) => ({ clientId, connections })) };
@@ -85,6 +92,9 @@ async function refusalOf(client, response) {
   return client.refusal({ code, message, status, seq, retry_after_ms: wait * 1000 });
 }
 
+/** True for an answer to the request. Others come from a server, or a proxy, that does not work now. */
+const isRefusal = ({ status }) => status < 502;
+
 /**
  * What a WebSocket does, over HTTP: a stream of Server-Sent Events, and a call for each request. It has the handlers of a
  * WebSocket, but `onmessage` gets objects in place of text.
@@ -115,8 +125,8 @@ export class Streams {
       const answer = await this[`_${type}`](fields, request_id);
       if (answer) this.onmessage({ data: { ...answer, request_id } });
     } catch (error) {
-      if (error.status) this.onmessage({ data: { type: "error", request_id, error: { ...error, message: error.message } } });
-      else this.onclose({ reason: error.message });
+      if (isRefusal(error)) this.onmessage({ data: { type: "error", request_id, error: { ...error, message: error.message } } });
+      else this.onclose({ code: 1006, reason: error.message });
     }
   }
 
@@ -136,12 +146,13 @@ export class Streams {
   }
 
   async _publish({ topic, message, ...options }) {
-    const call_ = () => {
-      if (this.#closed) throw new Error("closed");
-      return call(this.#client, "POST", `topics/${topic}/messages`, { body: { ...message, ...options } });
-    };
-    const publishing = this.#published.then(call_);
-    this.#published = publishing.catch(() => {});
+    const path = `topics/${topic}/messages`;
+    const publishing = this.#published.then(() => call(this.#client, "POST", path, { body: { ...message, ...options } }));
+    // After a failure none of the later ones may be sent: the next connection begins with the one that failed.
+    this.#published = publishing.catch((error) => {
+      if (!isRefusal(error)) throw error;
+    });
+    this.#published.catch(() => {});
     return { ...(await publishing), type: "ack" };
   }
 
@@ -186,7 +197,7 @@ export class Streams {
         for (const line of lines) this.#take(line);
       }
     } catch (error) {
-      if (!signal.aborted) this.onclose({ reason: error.message });
+      if (!signal.aborted) this.onclose({ code: 1006, reason: error.message });
     }
   }
 

@@ -1,7 +1,5 @@
-// The JavaScript client, for browsers and Node 20. client.d.ts explains it; client-http.js is loaded when it is needed.
+// The JavaScript client for browsers and Node 20; client.d.ts explains it. client-http.js is loaded when it is needed.
 // It must never lose a message, or hand one over twice, without telling.
-
-const FINAL = [1002, 1007, 1008, 1009, 4401, 4403]; // close codes that the next connection would get too
 
 export class PubsubError extends Error {
   constructor(name, message, fields) {
@@ -10,9 +8,9 @@ export class PubsubError extends Error {
   }
 }
 
-const unreachable = (message, fields) => new PubsubError("Unreachable", message, fields);
-const hex = (size) => Array.from(crypto.getRandomValues(new Uint8Array(size)), (byte) => (byte + 256).toString(16).slice(1)).join("");
-const uuid = () => hex(16).replace(/(.{8})(.{4}).(.{3}).(.{3})/, "$1-$2-4$3-a$4-"); // randomUUID exists over https only
+const unreachable = (message) => new PubsubError("Unreachable", message);
+const digit = () => (crypto.getRandomValues(new Uint8Array(1))[0] & 15).toString(16);
+const uuid = () => crypto.randomUUID?.() ?? "........-....-4...-a...-............".replace(/\./g, digit); // it exists over https only
 
 /** True if two names or patterns, as lists of segments, may have a topic in common. */
 const overlap = ([a, ...x], [b, ...y]) =>
@@ -37,17 +35,17 @@ export class Client {
   #limited = 0; // the time at which the server takes requests again
   #publishes = 0;
   #waiting = []; // publishes beyond maxOutgoing
-  #attempt = 0;
+  #bound = 100; // of the next pause, in ms
   #blocked = 0; // failures of WebSockets, one after another, while the server was there
   #end = new AbortController();
 
   constructor(url = "/", options) {
-    const { protocol, origin, pathname } = new URL(url, globalThis.location?.href);
-    if (!/^(http|ws)s?:/.test(protocol)) throw new TypeError(`url: expected http, https, ws or wss, got ${url}`);
-    this.base = origin.replace("ws", "http") + pathname.replace(/(\/ws|\/)?$/, "/");
-    const { WebSocket } = globalThis, name = `client-${hex(6)}`;
-    this.options = { answerTimeout: 10, heartbeat: 30, maxOutgoing: 1000, maxIncoming: 1000, own: new Set(), name, WebSocket, onError: console.error, ...options };
-    let last = Date.now(), period = this.options.heartbeat * 250;
+    const { protocol, origin, pathname } = new URL(url, globalThis.location?.href), { WebSocket } = globalThis;
+    if (!/^(http|ws)s?:/.test(protocol)) throw new TypeError(`url: expected http(s) or ws(s), got ${url}`);
+    this.base = origin.replace(/^ws/, "http") + pathname.replace(/(\/ws|\/)?$/, "/");
+    this.options = { answerTimeout: 10, heartbeat: 30, maxOutgoing: 1000, maxIncoming: 1000, own: new Set(), name: `client-${uuid().slice(24)}`, WebSocket, onError: console.error, ...options };
+    const period = this.options.heartbeat * 250;
+    let last = Date.now();
     this.beat = setInterval(() => {
       this.#check(Math.abs(Date.now() - last - period) > 5000); // the machine slept, or its clock was set
       last = Date.now();
@@ -62,21 +60,18 @@ export class Client {
   }
 
   async publish(topic, payload, { id = uuid(), ttlSec, expectSeq } = {}) {
-    const { maxOutgoing, whenFull, own } = this.options;
+    const { maxOutgoing, whenFull, own } = this.options, entry = { keep: true };
     if (this.#publishes < maxOutgoing) this.#publishes++;
     else if (whenFull === "raise") throw new PubsubError("OutgoingFull", `${maxOutgoing} publishes wait for answers`);
     else await new Promise((resolve) => this.#waiting.push(resolve));
     own.add(id);
     if (own.size > 10_000 + maxOutgoing) own.delete(own.keys().next().value);
-    const entry = { keep: true }, request = { type: "publish", topic, message: { id, payload }, ttl_sec: ttlSec, expect_seq: expectSeq };
     try {
-      const { seq, duplicate = false } = await this.ask(request, entry);
+      const { seq, duplicate = false } = await this.ask({ type: "publish", topic, message: { id, payload }, ttl_sec: ttlSec, expect_seq: expectSeq }, entry);
       return { topic, id, seq, duplicate };
     } catch (error) {
       if (error.name !== "Conflict" || entry.sends < 2) throw error;
-      const { events } = await this.history(topic, { after: expectSeq, limit: 1 });
-      if (events[0]?.id !== id) throw error;
-      return { topic, id, seq: events[0].seq, duplicate: false }; // the answer to the first try was lost
+      return this.findOwn(topic, id, expectSeq, error); // the answer to the first try may be lost
     } finally {
       const next = this.#waiting.shift();
       next ? next() : this.#publishes--;
@@ -89,19 +84,20 @@ export class Client {
 
   /** A message comes once over a connection, whatever asked for it: a subscription that overlaps another gets its own. */
   subscribe(topic, options, callback) {
-    const other = this.#route(topic) && new Client(this.base, { ...this.options, clientId: this.clientId, onState: null });
-    const client = other ?? this, sub = new Subscription(client, topic, options, callback);
-    sub.onend = () => (other ? other.close() : this.#remove(sub));
+    const overlaps = !this.error && this.#route(topic);
+    const client = overlaps ? new Client(this.base, { ...this.options, clientId: this.clientId, onState: null }) : this;
+    const sub = new Subscription(client, topic, options, callback);
+    sub.onend = () => {
+      client.#subs.delete(sub);
+      client.#routes.clear();
+      if (overlaps) client.close();
+      else if (sub.live) this.ask({ type: "unsubscribe", topic, client_id: this.clientId }).catch(() => {});
+    };
+    if (overlaps) this.#end.signal.addEventListener("abort", () => client.#fail(this.error), client.#end);
     client.#subs.add(sub);
     if (client.error) sub.end(client.error);
     else if (client.open) sub.join();
     return sub;
-  }
-
-  #remove(sub) {
-    this.#subs.delete(sub);
-    this.#routes.clear();
-    if (sub.live) this.ask({ type: "unsubscribe", topic: sub.topic, client_id: this.clientId }).catch(() => {});
   }
 
   #route(topic) {
@@ -118,14 +114,15 @@ export class Client {
 
   async #connect() {
     const { answerTimeout, WebSocket } = this.options;
-    let socket = (this.socket = { close() {} }), late = new PubsubError("TokenError", "no token in time");
     const current = (use) => (event) => this.socket === socket && use(event);
+    let late = new PubsubError("TokenError", "no token in time"), socket = (this.socket = { close() {} });
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.#lost(late), answerTimeout * 1000);
+    this.hint = "";
     try {
       const token = await this.token();
       late = unreachable("no answer in time");
-      if (this.failed) this.#blocked = (await fetch(`${this.base}health`)).ok ? this.#blocked + 1 : 0;
+      if (this.failed) this.#blocked = (await fetch(`${this.base}health`).catch(() => late)).ok ? this.#blocked + 1 : 0;
       this.streams = !WebSocket || this.#blocked > 1;
       const { Streams } = this.streams && (await import("./client-http.js"));
       if (this.socket !== socket) return;
@@ -137,9 +134,9 @@ export class Client {
       await this.ask(token ? { type: "auth", token } : { type: "ping" }, { first: true }).catch((error) => {
         if (!/BadR|Rate/.test(error.name)) throw error; // the server takes no token, or no ping now
       });
-      current(() => this.#opened(token))();
+      current(() => this.#opened())();
     } catch (error) {
-      current(() => this.#fault(error))();
+      current(() => this.fault(error))();
     }
   }
 
@@ -147,7 +144,6 @@ export class Client {
     clearTimeout(this.timer);
     this.open = Date.now();
     if (!this.streams) this.#blocked = 0;
-    this.#renewLater();
     for (const sub of this.#subs) sub.join();
     this.#flush();
     this.#tell("open");
@@ -157,46 +153,44 @@ export class Client {
     const { token } = this.options;
     try {
       this.bearer = token?.call ? await token() : token;
-      if (token && !this.bearer?.at) throw Error(`expected text, got ${this.bearer}`);
+      if (token && !this.bearer?.at) throw Error(`expected text, got ${typeof this.bearer}`);
+      this.renewal = Date.now() + 0.8 * (claimsOf(this.bearer).exp * 1000 - Date.now());
       return this.bearer;
     } catch (cause) {
       throw new PubsubError("TokenError", `token: ${cause?.message}`, { cause });
     }
   }
 
-  #renewLater() {
-    const left = claimsOf(this.bearer).exp * 1000 - Date.now(), { socket } = this;
-    const renew = () => this.token().then((token) => this.ask({ type: "auth", token })).catch((error) => this.socket === socket && this.#tell("open", error)).then(() => this.socket === socket && this.#renewLater());
-    if (left && this.options.token.call) this.renewal = setTimeout(renew, Math.min(Math.max(5000, 0.8 * left), 2 ** 31 - 1));
-  }
-
   #closed(code, reason) {
-    const sent = [...this.#requests.values()].filter(({ keep, sent }) => keep && sent).sort((a, b) => a.text.length - b.text.length);
-    const big = code === 1009 && sent.pop(), text = `${reason || this.hint || "connection closed"} (${code})`;
+    const kept = [...this.#requests.values()].filter(({ keep, sent }) => keep && sent).sort((a, b) => a.text.length - b.text.length);
+    const big = code === 1009 && kept.pop(), text = `${reason || this.hint || "connection closed"} (${code})`;
     if (big) this.#settle(big).reject(new PubsubError("TooBig", text));
-    const final = FINAL.includes(code) && !(big || (code === 1008 && this.#limited) || (code === 4401 && this.options.token?.call));
-    this.#lost(new PubsubError(final ? "Disconnected" : "Unreachable", text, { code }), final);
+    const mends = { 1002: 0, 1007: 0, 4403: 0, 1008: this.#limited, 1009: big, 4401: this.options.token?.call };
+    const final = code in mends && !mends[code];
+    this.#lost(final ? new PubsubError("Disconnected", text, { code }) : unreachable(text), final);
   }
 
-  #fault(error) {
-    if (error.name === "Unauthorized") this.#closed(4401, error.message);
+  fault(error) {
+    if (/Unauth|Forbid/.test(error.name)) this.#closed(4401, error.message);
     else this.#lost(error instanceof PubsubError ? error : new PubsubError("ServerFault", error.message, { cause: error }));
   }
 
   #lost(error, final) {
     this.failed = !this.open && !this.streams;
     if (this.streams) this.#blocked = 1;
-    if (Date.now() - this.open > 10_000) this.#attempt = 0;
-    const pause = this.drain || Math.random() * Math.min(30_000, 100 * 2 ** this.#attempt++);
-    this.#drop(error);
+    if (this.open && Date.now() - this.open > Math.min(this.#bound, 10_000)) this.#bound = 100; // it has shown that it works
+    const pause = this.drain || Math.random() * this.#bound;
+    this.#bound = Math.min(2 * this.#bound, 30_000);
     if (final) return this.#fail(error);
+    this.#drop(error);
     this.timer = setTimeout(() => this.#connect(), pause);
     this.#tell("connecting", error, pause / 1000);
   }
 
-  /** Give up the connection. What the user asked for waits for the next one. */
+  /** Give up the connection. Publishes wait for the next one. */
   #drop(error) {
-    for (const timer of [this.timer, this.renewal, this.probe]) clearTimeout(timer);
+    clearTimeout(this.timer);
+    clearTimeout(this.probe);
     this.socket?.close();
     this.socket = this.open = this.drain = null;
     for (const sub of this.#subs) sub.live = false;
@@ -204,7 +198,8 @@ export class Client {
   }
 
   #fail(error) {
-    this.error ??= error;
+    if (this.error) return;
+    this.error = error;
     this.#end.abort();
     clearInterval(this.beat);
     this.#drop(error);
@@ -229,11 +224,13 @@ export class Client {
     else if (!hides) this.#check(true);
   }
 
-  /** Look for signs of life; now, if it is urgent. */
+  /** Look for signs of life; at once, if it is urgent. */
   #check(urgent) {
     const { socket, heard } = this, silent = Math.abs(Date.now() - heard) / this.options.heartbeat / 1000;
+    if (this.open && this.options.token?.call && Date.now() > this.renewal)
+      this.token().then((token) => this.ask({ type: "auth", token })).catch((error) => this.#tell(this.state, error));
     if (!socket && urgent) {
-      this.#attempt = 0;
+      this.#bound = 100;
       this.#connect();
     } else if (this.open && silent > 2) this.#lost(unreachable("two silent heartbeats"));
     else if (this.open && (silent > 1 || urgent)) {
@@ -247,12 +244,12 @@ export class Client {
   /** `keep`: send it again over reconnects, until it times out. `first`: before the connection counts as open. */
   ask(fields, entry = {}) {
     return new Promise((resolve, reject) => {
-      const id = String(++this.#count), { answerTimeout } = this.options, { keep, first } = entry;
-      Object.assign(entry, { id, resolve, reject, sends: 0, text: JSON.stringify({ ...fields, request_id: id }) });
+      const request_id = String(++this.#count), { answerTimeout } = this.options, { keep, first } = entry;
+      Object.assign(entry, { id: request_id, resolve, reject, sends: 0, text: JSON.stringify({ ...fields, request_id }) });
       if (this.error || !(this.open || keep || first)) throw this.error ?? unreachable("not connected");
-      this.#requests.set(id, entry);
-      const late = () => this.#settle(entry).reject(new PubsubError("AnswerTimeout", `no answer in ${answerTimeout} s: it may be done, or not`));
-      if (keep) entry.timer = setTimeout(late, answerTimeout * 1000);
+      this.#requests.set(request_id, entry);
+      if (keep) entry.timer = setTimeout(() => this.#settle(entry).reject(new PubsubError("AnswerTimeout",
+        `no answer in ${answerTimeout} s: published or not`)), answerTimeout * 1000);
       first ? this.#send(entry) : this.#flush();
     });
   }
@@ -278,29 +275,30 @@ export class Client {
     try {
       this.#take(data.at ? JSON.parse(data) : data);
     } catch (error) {
-      this.#fault(error);
+      this.fault(error);
     }
   }
 
   #take(message) {
-    const { type, msg, topic, error } = message, entry = this.#requests.get(message.request_id), sub = topic && this.#route(topic);
+    const { type, msg, topic, error, request_id } = message, entry = this.#requests.get(request_id), sub = topic && this.#route(topic);
     if (type === "event") sub?.receive(message);
     else if (msg === "draining") this.drain = Math.min(message.reconnect_after_ms, 60_000) || 1;
     else if (msg === "disconnected") this.#closed(4403, msg);
     else if (msg) sub?.inform(message);
+    else if (error && !request_id) this.fault(this.refusal(error));
+    else if (!entry) sub && !message.status && sub.begin(message); // a stream that was made again
     else if (error?.code === "RATE_LIMITED" && this.open) {
       entry.sent = 0;
       this.#window = 1; // and more with each answer: too many refusals would end the connection
       this.#limited = Date.now() + error.retry_after_ms;
       setTimeout(() => this.#flush(), error.retry_after_ms);
-    } else if (error && entry) this.#settle(entry).reject(this.refusal(error));
-    else if (error) this.#fault(this.refusal(error))
-    else if (entry) {
+    } else if (error) this.#settle(entry).reject(this.refusal(error));
+    else {
       entry.answered?.(message);
       this.#window++;
       this.#settle(entry).resolve(message);
-      this.#flush();
-    } else if (type === "ack" && sub && !message.status) sub.begin(message); // a stream that was made again
+      if (this.#limited) this.#flush();
+    }
   }
 
   eventOf({ topic, seq, message: { id, payload }, ts, from = null }, epoch) {
@@ -313,7 +311,7 @@ export class Client {
   }
 }
 
-for (const name of ["history", "presence", "topics", "topic", "createTopic", "deleteTopic", "purge"])
+for (const name of ["findOwn", "history", "presence", "topics", "topic", "createTopic", "deleteTopic", "purge"])
   Client.prototype[name] = async function (...values) {
     return (await import("./client-http.js"))[name](this, ...values);
   };
@@ -327,10 +325,10 @@ class Subscription {
 
   constructor(client, topic, options, callback) {
     Object.assign(this, { client, topic, options: { lastN: 0, echo: true, mend: true, ...options }, max: client.options.maxIncoming });
-    this.ready = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
+    this.ready = this.#settled();
     this.ready.catch(() => {}); // the iteration throws it
-    const known = options?.resume ?? this.#store((storage, key) => JSON.parse(storage.getItem(key))) ?? {};
-    for (const [name, { epoch, seq }] of Object.entries(known)) this.#feed(name, epoch, seq);
+    this.#resume(options?.resume);
+    this.#store((storage, key) => this.#resume(JSON.parse(storage.getItem(key))));
     if (callback) this.#run(callback);
   }
 
@@ -367,35 +365,39 @@ class Subscription {
 
   end(error) {
     if (this.ended) return;
-    this.ended = true;
-    this.error = error;
     this.save();
     this.onend();
+    this.error = error;
+    this.ended = true;
     this.live = false;
-    this.reject(error ?? new PubsubError("Disconnected", "closed"));
+    this.reject(error ?? new PubsubError("Disconnected", "this subscription was closed"));
     this.#call();
   }
 
   async reload() {
+    while (this.joining) await this.joining;
     this.#items = [];
     this.#feeds.clear();
-    this.loaded = this.live = false;
-    await this.join();
+    this.resumes = this.loaded = this.live = false;
+    const ready = this.#settled();
+    this.join();
+    await ready;
     return this.state;
   }
 
   async #run(callback) {
-    const { onError } = this.client.options;
-    try {
-      for await (const item of this)
-        try {
-          await callback(item);
-        } catch (error) {
-          onError(error);
-        }
-    } catch (error) {
-      onError(error);
-    }
+    for (let done; !done; )
+      try {
+        const item = await this.next();
+        done = item.done;
+        if (!done) await callback(item.value);
+      } catch (error) {
+        this.client.options.onError(error);
+      }
+  }
+
+  #settled() {
+    return new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
   }
 
   #change() {
@@ -407,7 +409,7 @@ class Subscription {
   }
 
   #push(item) {
-    this.#items.push(item);
+    if (!this.ended) this.#items.push(item);
     this.#call();
   }
 
@@ -419,16 +421,22 @@ class Subscription {
     return echo || !this.client.options.own.has(id);
   }
 
+  #resume(positions) {
+    if (!positions || this.resumes) return;
+    for (const [topic, { epoch, seq }] of Object.entries(positions)) this.#feed(topic, epoch, seq, seq);
+    this.resumes = true;
+  }
+
   save() {
     clearTimeout(this.saving);
     this.saving = null;
-    this.#store((storage, key) => storage.setItem(key, JSON.stringify(this.position)));
+    if (this.begun) this.#store((storage, key) => storage.setItem(key, JSON.stringify(this.position)));
   }
 
   #store(use) {
     const { options } = this;
     try {
-      if (options.persist) return use(localStorage, options.persist);
+      if (options.persist) use(localStorage, options.persist);
     } catch (cause) {
       options.persist = null;
       this.client.options.onError(new PubsubError("StorageError", cause.message, { cause }));
@@ -437,10 +445,12 @@ class Subscription {
 
   // What the server says
 
-  async join() {
-    if (this.joining) return;
+  join() {
+    this.joining ??= this.#join().finally(() => (this.joining = null));
+  }
+
+  async #join() {
     const { load } = this.options;
-    this.joining = true;
     try {
       if (load && !this.loaded) {
         await this.#subscribe();
@@ -457,8 +467,6 @@ class Subscription {
       this.resolve();
     } catch (error) {
       if (error.name !== "Unreachable") this.end(error); // otherwise it joins with the next connection
-    } finally {
-      this.joining = false;
     }
   }
 
@@ -469,36 +477,40 @@ class Subscription {
 
   #subscribe() {
     const feeds = [...this.#feeds].slice(0, 10_000).map(([name, { epoch, seq, base }]) => [name, { epoch, seq: seq || base }]);
-    const from = feeds.length ? { resume: Object.fromEntries(feeds) } : { last_n: this.options.lastN };
+    const from = this.resumes ? { resume: Object.fromEntries(feeds) } : { last_n: this.options.lastN };
     return this.#ask({ type: "subscribe", ...from }, { answered: (ack) => this.begin(ack) });
   }
 
   /** Note the positions before the first event comes. */
   begin(ack) {
-    const found = ack.topics ?? { [this.topic]: ack }, resumed = this.#feeds.size;
-    this.begun = this.live = true;
+    const found = ack.topics ?? { [this.topic]: ack }, { resumes, options: { lastN } } = this;
     for (const name of this.#feeds.keys()) if (!Object.hasOwn(found, name)) this.#feeds.delete(name);
     for (const [name, { epoch, seq, recovered }] of Object.entries(found)) {
-      const feed = this.#feed(name, epoch, resumed ? 0 : seq, seq);
-      if (resumed && recovered === undefined) this.#miss(feed, seq); // a stream begins with what is new
+      const feed = resumes ? this.#enter(name, epoch, seq) : this.#feed(name, epoch, Math.max(0, seq - lastN), lastN ? 0 : seq);
+      if (resumes && recovered === undefined) this.#miss(feed, seq); // a stream begins with what is new
     }
+    this.begun = this.live = this.resumes = true;
   }
 
-  /** The feed of a topic, made anew if that is another topic of the same name. */
-  #feed(topic, epoch, start, newest = start) {
-    const { lastN } = this.options, old = this.#feeds.get(topic);
-    if (old?.epoch === epoch && old.seq <= newest) return old;
-    const base = old ? 0 : Math.max(0, start - lastN), feed = { topic, epoch, base, seq: lastN ? 0 : base, at: old?.at ?? { epoch, seq: base }, until: 0 };
-    if (old) this.#push({ type: "gap", topic, epoch, fromSeq: null, toSeq: null, count: null, reason: "created_again" });
+  #feed(topic, epoch, base, seq, at = { epoch, seq: base }) {
+    const feed = { topic, epoch, base, seq, at, until: 0 };
     this.#feeds.set(topic, feed);
     return feed;
   }
 
+  /** The feed of a topic, made anew if that is another topic of the same name. */
+  #enter(topic, epoch, newest) {
+    const old = this.#feeds.get(topic);
+    if (old?.epoch === epoch && old.seq <= newest) return old;
+    if (old) this.#push({ type: "gap", topic, epoch, fromSeq: null, toSeq: null, count: null, reason: "created_again" });
+    return this.#feed(topic, epoch, 0, 0, old?.at);
+  }
+
   receive(message) {
-    const { topic, seq } = message, feed = this.#feeds.get(topic);
+    const { topic, seq } = message, feed = this.#feeds.get(topic), { held } = feed;
     if (!this.live || seq <= feed.seq) return; // it came before
-    if (!feed.held && this.#items.length < this.max) this.#take(feed, message);
-    else if (feed.held && this.#held++ < this.max) feed.held.push(message);
+    if (!held && this.#items.length < this.max) this.#take(feed, message);
+    else if (held && this.#held < this.max) this.#held += !!held.push(message);
     else this.#miss(feed, seq);
   }
 
@@ -508,47 +520,51 @@ class Subscription {
     this.#push(this.client.eventOf(message, feed.epoch));
   }
 
-  /** Fetch what is missing up to a `seq`, once there is room; what comes meanwhile is held back behind it. */
-  async #miss(feed, seq) {
-    const { mend, filter } = this.options, { topic, epoch, held } = feed;
+  #miss(feed, seq) {
+    const { held } = feed;
     feed.until = Math.max(feed.until, seq);
     feed.held = [];
     this.#held -= held?.length ?? 0;
-    if (held) return;
+    if (!held) this.#mend(feed).catch((error) => this.client.fault(error));
+  }
+
+  /** Fetch what is missing, once there is room. What comes meanwhile is held back. */
+  async #mend(feed) {
+    const { mend, filter } = this.options, { topic, epoch } = feed;
     for (let limit = Math.min(1000, this.max); feed.until > feed.seq; ) {
       while (this.#items.length > this.max / 2 && !this.ended) await this.#change();
       const { until } = feed, page = mend ? await this.#ask({ type: "history", topic, after: feed.seq, limit }).catch((error) => error) : {};
-      if (page.name === "Unreachable") break; // the next connection resumes
-      if (page.name === "LimitExceeded" && limit > 1) {
-        limit >>= 1;
-        continue;
-      }
       let { messages = [], complete } = page.epoch === epoch ? page : {};
-      for (const message of messages) {
-        if (!complete) this.#lose(feed, message.seq - 1);
-        complete ||= filter; // whose holes are no losses
-        this.#take(feed, message);
+      if (page.name === "Unreachable" || this.ended) this.#miss(feed, (feed.until = 0)); // the next connection resumes
+      else if (page.name === "LimitExceeded" && limit > 1) limit >>= 1;
+      else {
+        for (const message of messages) {
+          if (!complete) this.#lose(feed, message.seq - 1);
+          complete ||= filter; // whose holes are no losses
+          this.#take(feed, message);
+        }
+        if (messages.length >= limit) continue;
+        if (!complete) this.#lose(feed, until);
+        feed.seq = Math.max(feed.seq, until);
       }
-      if (!complete && messages.length < limit) this.#lose(feed, until);
-      if (messages.length < limit) feed.seq = Math.max(feed.seq, until);
     }
     for (const message of feed.held) this.#take(feed, message);
     this.#held -= feed.held.length;
     feed.held = feed.until = 0;
   }
 
-  #lose({ topic, epoch }, toSeq) {
-    const feed = this.#feeds.get(topic), { filter, mend } = this.options, fromSeq = feed.seq + 1;
-    if (toSeq < fromSeq) return;
+  #lose(feed, toSeq) {
+    const { topic, epoch, seq } = feed, { filter, mend } = this.options;
+    if (toSeq <= seq) return;
     feed.seq = toSeq;
-    this.#push({ type: "gap", topic, epoch, fromSeq, toSeq, count: filter ? null : toSeq - fromSeq + 1, reason: mend ? "lost" : "dropped" });
+    this.#push({ type: "gap", topic, epoch, fromSeq: seq + 1, toSeq, count: filter ? null : toSeq - seq, reason: mend ? "lost" : "dropped" });
   }
 
-  inform({ msg: kind, topic, epoch, client_id: clientId, reason, to_seq: seq }) {
-    const whole = topic === this.topic;
+  inform({ msg: kind, topic, epoch, client_id: clientId, reason, to_seq: toSeq }) {
+    const feed = this.#feeds.get(topic), whole = topic === this.topic;
     if (!this.live) return;
-    if (kind === "dropped") return this.#miss(this.#feeds.get(topic), seq);
-    if (kind === "topic_created") this.#feed(topic, epoch, 0);
+    if (kind === "dropped") return this.#miss(feed, toSeq);
+    if (kind === "topic_created") this.#enter(topic, epoch, Infinity);
     if (this.options.notices) this.#push({ type: "notice", kind, topic, epoch, clientId, reason });
     if (kind === "unsubscribed" && whole) this.end(new PubsubError(reason === "limit" ? "LimitExceeded" : "Forbidden", topic));
     else if (kind === "topic_deleted" && whole) this.join((this.live = false));
