@@ -23,6 +23,7 @@ from msgspec.structs import FieldInfo
 from pubsub.__main__ import COMMANDS
 from pubsub.app import create_app
 from pubsub.client.credentials import API_KEY_VARIABLE, TOKEN_VARIABLE
+from pubsub.client.flags import URL_VARIABLE
 from pubsub.filters import cel, views
 from pubsub.filters.expressions import MAX_COSTLY
 from pubsub.filters.filters import MAX_PARAMS, Filters, Subject
@@ -221,7 +222,7 @@ def anchors(file: Path) -> set[str]:
 
 def test_names_in_capitals_exist() -> None:
     known = {each.name.upper() for each in fields(Settings)} | {each.code for each in Failure.__subclasses__()}
-    known |= {"GIN_MODE", "PUBSUB_URL", "LISTEN_FDS", "LISTEN_PID", "SSL_CERT_FILE", TOKEN_VARIABLE, API_KEY_VARIABLE}
+    known |= {"GIN_MODE", "LISTEN_FDS", "LISTEN_PID", "SSL_CERT_FILE", URL_VARIABLE, TOKEN_VARIABLE, API_KEY_VARIABLE}
     for name in DOCS:
         assert set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", read(name))) <= known, name
 

@@ -30,12 +30,19 @@ BELOW["pubsub.sse"] = {"pubsub.websocket", *BELOW["pubsub.websocket"]}
 BELOW["pubsub.http"] = {"pubsub.sse", *BELOW["pubsub.sse"]}
 BELOW["pubsub.lifecycle"] = {"pubsub.settings", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.app"] = {"pubsub.lifecycle", "pubsub.rules_reader", "pubsub.journals", *BELOW["pubsub.lifecycle"]}
-BELOW["pubsub.cli"] = {"pubsub.settings", "pubsub.settings_reader", "pubsub.auth", *BELOW["pubsub.app"]}
 BELOW["pubsub.client"] = {"pubsub.protocol"}
 # The one module of the clients that knows the server: users test their programs with the real one, in their process.
 BELOW["pubsub.client.testing"] = {"pubsub.client", "pubsub.app", "pubsub.settings_reader", *BELOW["pubsub.app"]}
 BELOW["pubsub.console"] = {"pubsub.client"}
 BELOW["pubsub.bench"] = {"pubsub.client"}
+BELOW["pubsub.cli"] = {
+    "pubsub.client",
+    "pubsub.console",
+    "pubsub.settings",
+    "pubsub.settings_reader",
+    "pubsub.auth",
+    *BELOW["pubsub.app"],
+}
 BELOW["pubsub.__main__"] = {
     "pubsub",
     "pubsub.app",

@@ -18,7 +18,9 @@ __all__ = ["AnswerTimeout", "BadRequest", "Conflict", "Disconnected", "Forbidden
 
 
 class PubsubError(Exception):
-    """The base of all errors of a client."""
+    """The base of all errors of a client. ``index``: of the payload that failed in a ``publish_many``, from 0."""
+
+    index: int | None = None
 
 
 class Unreachable(PubsubError):
