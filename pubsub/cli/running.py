@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -29,6 +30,7 @@ class Unusable(Exception):
 def run(name: str, work: Coroutine[None, None, int], loop_factory: LoopFactory) -> int:
     """Run ``work``; return the exit status. An error is told on standard error, after the ``name`` of the command."""
     hold_standard_streams()  # a socket with the number of standard output would get the lines for it
+    logging.getLogger("pubsub.client").addHandler(logging.NullHandler())  # its warnings are remarks here
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(_until_signal(work))
@@ -61,19 +63,6 @@ async def _until_signal(work: Coroutine[None, None, int]) -> int:
         if not received:
             raise
         return KILLED + received[0]
-
-
-async def first_of(*works: Coroutine[None, None, None]) -> None:
-    """Run all until one ends, and cancel the others; raises what that one raised."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def remark(name: str, text: str) -> None:
