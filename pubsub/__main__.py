@@ -128,7 +128,7 @@ def run_client(flags: list[str]) -> int:
 def run_pub(flags: list[str]) -> int:
     from pubsub.cli import pub
 
-    return pub.run_pub(flags, fastest_loop())
+    return pub.run_pub(flags)
 
 
 def run_sub(flags: list[str]) -> int:

@@ -7,7 +7,7 @@ from typing import Final
 
 from pubsub.cli.output import STANDARD_OUTPUT, Output
 from pubsub.cli.printed import json_line
-from pubsub.cli.running import LoopFactory, remark, run
+from pubsub.cli.running import LoopFactory, remark, run_in_loop
 from pubsub.cli.statuses import EPILOG, Status
 from pubsub.client import PresentClient
 from pubsub.client.credentials import Credentials, read_credentials
@@ -22,7 +22,7 @@ def run_presence(flags: list[str], loop_factory: LoopFactory) -> int:
     """List clients; return the exit status, which ``--help`` explains."""
     parser = make_parser()
     chosen = parser.parse_args(flags)
-    return run(NAME, list_clients(chosen, read_credentials(parser, chosen)), loop_factory)
+    return run_in_loop(NAME, list_clients(chosen, read_credentials(parser, chosen)), loop_factory)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from msgspec import Raw
 from pubsub.cli.connecting import add_client_flags, make_client, read_client
 from pubsub.cli.printed import as_json, as_text
 from pubsub.cli.resume_file import read_positions
-from pubsub.cli.running import LoopFactory, OutputClosed, run
+from pubsub.cli.running import LoopFactory, OutputClosed, run_in_loop
 from pubsub.cli.statuses import Status
 from pubsub.cli.tail import Tail
 from pubsub.client import Client, Position, Subscription
@@ -42,7 +42,7 @@ def run_sub(flags: list[str], loop_factory: LoopFactory) -> int:
     """Print events; return the exit status, which ``--help`` explains."""
     parser = make_parser()
     chosen = parser.parse_intermixed_args(flags)
-    return run(NAME, print_events(chosen, read_client(parser, chosen)), loop_factory)
+    return run_in_loop(NAME, print_events(chosen, read_client(parser, chosen)), loop_factory)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -84,7 +84,7 @@ def test_message_that_the_server_refuses_ends_the_command(run: Commands, topic: 
 def test_topic_that_does_not_exist(run: Commands, topic: str) -> None:
     done = run("pub", f"{topic}.none", "1")
     assert (done.status, done.out) == (1, "")
-    assert done.err == f"pubsub pub: Topic '{topic}.none' does not exist\n"
+    assert done.err == f"pubsub pub: topic '{topic}.none' does not exist: --create creates it\n"
 
 
 def test_create_makes_a_topic_once(run: Commands, topic: str) -> None:
@@ -136,8 +136,8 @@ def test_server_that_cannot_be_reached(run: Commands) -> None:
     assert done.err == f"pubsub pub: cannot reach {url}: Connection refused\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal(number: signal.Signals, server: ServerProcess, topic: str) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_signal(number: signal.Signals, status: int, server: ServerProcess, topic: str) -> None:
     with start("pub", topic, "--json", "--url", server.url, stdin=-1) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -146,7 +146,7 @@ def test_signal(number: signal.Signals, server: ServerProcess, topic: str) -> No
         process.stdin.flush()
         assert process.stdout.readline()
         process.send_signal(number)
-        assert process.wait(PATIENCE) == 128 + number
+        assert process.wait(PATIENCE) == status
         assert process.stderr.read() == ""
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from tests.cli.running import Commands, start
+from tests.cli.running import Commands, create, start
 from tests.credentials import API_KEYS, SECRET
 from tests.harness import ForkedServer, ServerProcess, free_port
 
@@ -32,11 +29,6 @@ def topic(server: ServerProcess) -> str:
     create(server, name, presence=True)
     create(server, f"{name}.b")
     return name
-
-
-def create(server: ServerProcess, name: str, **options: Any) -> None:
-    body = json.dumps({"name": name} | options).encode()
-    urllib.request.urlopen(f"{server.url}/topics", data=body, timeout=10).close()
 
 
 def test_topics_for_people(run: Commands, topic: str) -> None:
