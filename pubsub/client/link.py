@@ -130,7 +130,7 @@ class Link:
         """Wait for the first connection. Raises Disconnected or Unreachable where there can't be one."""
         await self._settled.wait()
         if self.latest.state is State.CLOSED and self.latest.error is not None:
-            raise self.latest.error
+            raise self.latest.error.copy()
 
     async def run(self) -> None:
         """Connect, and connect again after each end that allows it."""
