@@ -20,9 +20,10 @@ help:  ## list the targets
 run: $(runtime)  ## start the server
 	$(python) -m pubsub serve $(ARGS)
 
-# Tests with a clock that steps and tests of web pages need Debian's packages. Without these, and without root to install
-# them, the tests are skipped and say so.
-packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(if $(wildcard /usr/bin/chromium),,chromium)
+# Tests with a clock that steps, of web pages and of alerts need Debian's packages. Without these, and without root to
+# install them, the tests are skipped and say so.
+packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(if $(wildcard /usr/bin/chromium),,chromium) \
+	$(if $(wildcard /usr/bin/promtool),,prometheus)
 test: $(dev) $(npm)  ## run the tests
 	@[ -z "$(strip $(packages))" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 		(apt-get update && apt-get install --yes --no-install-recommends $(packages)) >/dev/null || true

@@ -19,13 +19,17 @@ usage: pubsub COMMAND [--help] [flags]
 
 A WebSocket publish/subscribe server with REST topic management.
 
-  serve    run the server
-  client   talk to a server: subscribe, publish, manage topics
-  health   exit status 0 if a server is healthy, 1 if not
-  token    make a token for development, signed with JWT_SECRET
-  key      make an API key, with its entry for API_KEYS
-  journal  look at the durable topics on disk
-  bench    load a server of your own, and measure it
+  serve     run the server
+  client    talk to a server: subscribe, publish, manage topics
+  pub       publish a message, or each line of standard input
+  sub       print the events of topics, a line each
+  topics    list the topics
+  presence  list the clients in a topic
+  health    exit status 0 if a server is healthy, 1 if not
+  token     make a token for development, signed with JWT_SECRET
+  key       make an API key, with its entry for API_KEYS
+  journal   look at the durable topics on disk
+  bench     load a server of your own, and measure it
 """
 
 
@@ -121,6 +125,30 @@ def run_client(flags: list[str]) -> int:
     return run_console(base=chosen.url, client_id=chosen.client, credentials=credentials)
 
 
+def run_pub(flags: list[str]) -> int:
+    from pubsub.cli import pub
+
+    return pub.run_pub(flags)
+
+
+def run_sub(flags: list[str]) -> int:
+    from pubsub.cli import sub
+
+    return sub.run_sub(flags, fastest_loop())
+
+
+def run_topics(flags: list[str]) -> int:
+    from pubsub.cli import topics
+
+    return topics.run_topics(flags, fastest_loop())
+
+
+def run_presence(flags: list[str]) -> int:
+    from pubsub.cli import presence
+
+    return presence.run_presence(flags, fastest_loop())
+
+
 def run_health(flags: list[str]) -> int:
     from pubsub.cli import health
 
@@ -154,6 +182,10 @@ def run_bench(flags: list[str]) -> int:
 COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
     "serve": run_serve,
     "client": run_client,
+    "pub": run_pub,
+    "sub": run_sub,
+    "topics": run_topics,
+    "presence": run_presence,
     "health": run_health,
     "token": run_token,
     "key": run_key,

@@ -14,8 +14,9 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -23,10 +24,10 @@ from typing import Any
 
 import pytest
 
-from pubsub.client import Client
+from pubsub.client import Client, errors
 from tests.harness import PATIENCE, REPOSITORY, ServerProcess
 from tests.javascript.node import NODE
-from tests.test_docs import Block, blocks
+from tests.test_docs import Block, blocks, section, table
 
 STATIC = REPOSITORY / "pubsub" / "http" / "static"
 GUIDES = [
@@ -170,3 +171,29 @@ def test_other_code_is_compiled(name: str, tmp_path: Path) -> None:
         elif block.kind == "html":
             for script in re.findall(r'<script type="module">(.+?)</script>', source, re.DOTALL):
                 run_node(script, tmp_path, "--check")
+
+
+# Tables, compared with the clients
+
+
+def test_each_error_of_the_client_is_explained() -> None:
+    told = " ".join(row[0] for row in table(section("docs/getting-started/python.md", "Errors"), "Error", "Meaning"))
+    kinds = {name for name in errors.__all__ if name[0].isupper()} - {"PubsubError", "Refused"}
+    assert set(re.findall(r"`(\w+)`", told)) == kinds
+
+
+@pytest.mark.parametrize(
+    ("method", "heading"), [(Client.subscribe, "What you receive"), (Client.publish, "Publishing")]
+)
+def test_each_option_of_the_client_is_explained(method: Callable[..., Any], heading: str) -> None:
+    text = section("docs/getting-started/python.md", heading)
+    keywords = {each.name for each in signature(method).parameters.values() if each.kind is each.KEYWORD_ONLY}
+    assert set(re.findall(r"`(\w+)=", " ".join(row[0] for row in table(text, "Option")))) == keywords
+
+
+def test_each_option_of_a_subscription_in_javascript_is_explained() -> None:
+    types = (STATIC / "client.d.ts").read_text(encoding="utf-8")
+    (body,) = re.findall(r"^export interface SubscribeOptions.*?\{\n(.+?)^\}", types, re.MULTILINE | re.DOTALL)
+    rows = table(section("docs/getting-started/javascript.md", "What you receive"), "Option", "Meaning")
+    told = set(re.findall(r"`(\w+): ", " ".join(row[0] for row in rows)))
+    assert told == set(re.findall(r"^  (\w+)\??:", body, re.MULTILINE))

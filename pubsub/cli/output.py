@@ -77,12 +77,7 @@ class Output:
         lines, self._lines, self._size = b"".join(self._lines), [], 0
         self._changed.clear()
         self._handed_over.set()
-        try:
-            await self._worker.call(partial(write, self._descriptor, lines, self._checkpoint()))
-        except BrokenPipeError:
-            raise OutputClosed from None
-        except OSError as error:
-            raise Unusable(f"the output: {error.strerror}") from None
+        await self._worker.call(partial(write, self._descriptor, lines, self._checkpoint()))
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -103,12 +98,25 @@ class Output:
         self._changed.set()
 
 
-def write(descriptor: int, lines: bytes, following: Step) -> None:
-    """Write all of ``lines``, also to a descriptor that does not block, then do the ``following`` step."""
+def write(descriptor: int, lines: bytes, following: Step = no_step) -> None:
+    """Write all of ``lines``, also to a descriptor that does not block, then do the ``following`` step.
+
+    Raises OutputClosed and Unusable.
+    """
     unwritten = memoryview(lines)
-    while unwritten:
-        try:
-            unwritten = unwritten[os.write(descriptor, unwritten) :]
-        except BlockingIOError:
-            select.select([], [descriptor], [])
+    try:
+        while unwritten:
+            unwritten = unwritten[_write_some(descriptor, unwritten) :]
+    except BrokenPipeError:
+        raise OutputClosed from None
+    except OSError as error:
+        raise Unusable(f"the output: {error.strerror}") from None
     following()
+
+
+def _write_some(descriptor: int, unwritten: memoryview) -> int:
+    try:
+        return os.write(descriptor, unwritten)
+    except BlockingIOError:
+        select.select([], [descriptor], [])
+        return 0

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
 from pubsub.cli.running import Unusable
-from pubsub.console.standard_input import read_chunk
 from pubsub.protocol.mistakes import shown
 
+STANDARD_INPUT: Final = 0
+CHUNK_BYTES: Final = 64 * 2**10
 MAX_LINE_BYTES: Final = 64 * 2**20
-"""The memory that one line may take; the servers' own limit is 1 MiB, unless they are set to another."""
+"""The memory that one line may take. The servers' own limit is 1 MiB, unless they are set to another."""
 
 ReadPayload = Callable[[str], Raw]
 
@@ -38,13 +40,13 @@ def read_text(text: str) -> Raw:
         raise ValueError("expected UTF-8") from None
 
 
-async def read_payloads(read: ReadPayload, *, blank: bool) -> AsyncIterator[list[Raw]]:
+def read_payloads(read: ReadPayload, *, blank: bool) -> Iterator[list[Raw]]:
     """Yield the payloads in the lines of standard input, those together that came together.
 
     ``blank`` lines are payloads too, or are left out. Raises Unusable for a line that is none, after those before it.
     """
     number = 0
-    async for lines in read_lines():
+    for lines in read_lines():
         payloads: list[Raw] = []
         for line in lines:
             number += 1
@@ -57,11 +59,11 @@ async def read_payloads(read: ReadPayload, *, blank: bool) -> AsyncIterator[list
         yield payloads
 
 
-async def read_lines() -> AsyncIterator[list[bytes]]:
+def read_lines() -> Iterator[list[bytes]]:
     """Yield the lines of standard input, those together that came together. Raises Unusable for one without end."""
     begun: list[bytes] = []
     size = 0
-    while chunk := await read_chunk():
+    while chunk := os.read(STANDARD_INPUT, CHUNK_BYTES):
         *lines, rest = chunk.split(b"\n")
         if lines:
             yield [b"".join([*begun, lines[0]]), *lines[1:]]

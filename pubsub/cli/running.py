@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -26,12 +27,22 @@ class Unusable(Exception):
     """A file, the input or the output can't be used, or a line of the input; the text names it and gives the reason."""
 
 
-def run(name: str, work: Coroutine[None, None, int], loop_factory: LoopFactory) -> int:
-    """Run ``work``; return the exit status. An error is told on standard error, after the ``name`` of the command."""
-    hold_standard_streams()  # a socket with the number of standard output would get the lines for it
-    try:
+def run_in_loop(name: str, work: Coroutine[None, None, int], loop_factory: LoopFactory) -> int:
+    """Run ``work`` as :func:`run` does. A signal cancels it, so that it can end what it has begun."""
+
+    def run_to_end() -> int:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(_until_signal(work))
+
+    return run(name, run_to_end)
+
+
+def run(name: str, work: Callable[[], int]) -> int:
+    """Run ``work``; return the exit status. An error is told on standard error, after the ``name`` of the command."""
+    hold_standard_streams()  # a socket with the number of standard output would get the lines for it
+    logging.getLogger("pubsub.client").addHandler(logging.NullHandler())  # its warnings are remarks here
+    try:
+        return work()
     except PubsubError as error:
         remark(name, str(error))
         return status_of(error)
@@ -40,10 +51,12 @@ def run(name: str, work: Coroutine[None, None, int], loop_factory: LoopFactory) 
         return Status.UNUSABLE
     except OutputClosed:
         return Status.DONE
+    except KeyboardInterrupt:
+        return KILLED + signal.SIGINT
 
 
 async def _until_signal(work: Coroutine[None, None, int]) -> int:
-    """Cancel ``work`` at a signal, so that it ends what it has begun; at a second one, also that."""
+    """Cancel ``work`` at a signal, and what it does then at a second one."""
     received: list[int] = []
     task = asyncio.current_task()
     assert task is not None, "a coroutine that runs has a task"
@@ -61,19 +74,6 @@ async def _until_signal(work: Coroutine[None, None, int]) -> int:
         if not received:
             raise
         return KILLED + received[0]
-
-
-async def first_of(*works: Coroutine[None, None, None]) -> None:
-    """Run all until one ends, and cancel the others; raises what that one raised."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def remark(name: str, text: str) -> None:

@@ -9,6 +9,8 @@ from pubsub.client.errors import PubsubError, ServerFault, Unreachable
 
 KILLED: Final = 128
 """Added to the number of the signal that ended a program, it is the exit status, as in a shell."""
+EPILOG: Final = """\
+exit status: 0 done; 1 the server refused; 2 wrong flags; 3 the server could not be reached; 130 Ctrl-C, 143 SIGTERM"""
 
 
 class Status(IntEnum):

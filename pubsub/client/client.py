@@ -204,7 +204,7 @@ class Client:
             last_n=last_n,
             filter=_or_unset(filter),
             params=_params(params),
-            resume=read_positions(topic, resume or {}),
+            resume=None if resume is None else read_positions(topic, resume),
             notices=notices,
         )
         parts = self._entered

@@ -49,7 +49,8 @@ class Outgoing:
 
         def note(outcome: asyncio.Future[Published]) -> None:
             nonlocal failed
-            failed = failed or outcome.cancelled() or outcome.exception() is not None
+            has_failed = outcome.cancelled() or outcome.exception() is not None  # asyncio logs what nobody asks for
+            failed = failed or has_failed
 
         for request in requests:
             if failed:

@@ -1,14 +1,16 @@
 """A session without a terminal: the lines of a script in order, each answered before the next. It must never prompt."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from pubsub.client.address import Unreachable
 from pubsub.console.commands import Quit
 from pubsub.console.console import Console
-from pubsub.console.standard_input import read_chunk
 
+CHUNK_BYTES = 65536
 RECONNECT_WAIT_SEC = 30.0
 """A command fails when the connection is lost and not there again within this time."""
 
@@ -46,8 +48,24 @@ async def _run_lines(console: Console) -> None:
 async def read_lines() -> AsyncIterator[str]:
     """Yield the lines of standard input; bytes that are not UTF-8 become lone surrogates."""
     unfinished = b""
-    while chunk := await read_chunk():
+    while chunk := await _read_chunk(sys.stdin.fileno()):
         *lines, unfinished = (unfinished + chunk).split(b"\n")
         for line in lines:
             yield line.decode(errors="surrogateescape")
     yield unfinished.decode(errors="surrogateescape")
+
+
+async def _read_chunk(descriptor: int) -> bytes:
+    """Read the available bytes, without a thread: one that is blocked in a read would delay the end of the program."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    try:
+        loop.add_reader(descriptor, ready.set)
+    except (PermissionError, NotImplementedError):
+        # epoll accepts no regular file and no /dev/null, which never block; the loop of Windows accepts only sockets.
+        return os.read(descriptor, CHUNK_BYTES)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+    return os.read(descriptor, CHUNK_BYTES)

@@ -11,7 +11,19 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import clients, dead_letters, handshake, health, messages, presence, rules, sse, static_files, topics
+from pubsub.http import (
+    clients,
+    dead_letters,
+    handshake,
+    health,
+    messages,
+    metrics,
+    presence,
+    rules,
+    sse,
+    static_files,
+    topics,
+)
 from pubsub.protocol import answers
 from pubsub.protocol.calls import (
     ClientsQuery,
@@ -116,6 +128,8 @@ ROUTES: Final = (
           statuses=(200, 503)),
     Route(method="GET", path="/stats", handler=health.stats, role=RouteRole.IDENTIFIED,
           response=answers.Stats),
+    Route(method="GET", path="/metrics", handler=metrics.show_metrics, role=RouteRole.READ,
+          response=None),
     Route(method="GET", path="/clients", handler=clients.list_clients, role=RouteRole.READ,
           query=ClientsQuery, response=answers.ClientPage),
     Route(method="DELETE", path="/clients/{client_id}", handler=clients.disconnect_client, role=RouteRole.ADMIN,

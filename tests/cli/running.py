@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from pubsub.__main__ import main
-from tests.harness import REPOSITORY, Json, ServerProcess, clean_environment
+from tests.harness import PATIENCE, REPOSITORY, Json, ServerProcess, clean_environment
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ def standard_input(text: bytes) -> Iterator[None]:
 def write_all(descriptor: int, text: bytes) -> None:
     with contextlib.suppress(BrokenPipeError), os.fdopen(descriptor, "wb") as stream:
         stream.write(text)
+
+
+def create(server: ServerProcess, topic: str, **options: Any) -> None:
+    body = json.dumps({"name": topic} | options).encode()
+    urllib.request.urlopen(f"{server.url}/topics", data=body, timeout=PATIENCE).close()
 
 
 def start(command: str, *flags: str, **pipes: Any) -> subprocess.Popen[str]:

@@ -8,12 +8,11 @@ from pubsub.cli import payloads
 from pubsub.cli.payloads import ReadPayload, read_json, read_payloads, read_text
 from pubsub.cli.running import Unusable
 from tests.cli.running import standard_input
-from tests.harness import on_one_loop
 
 
-async def read_all(text: bytes, read: ReadPayload = read_json, *, blank: bool = False) -> list[bytes]:
+def read_all(text: bytes, read: ReadPayload = read_json, *, blank: bool = False) -> list[bytes]:
     with standard_input(text):
-        return [bytes(each) async for together in read_payloads(read, blank=blank) for each in together]
+        return [bytes(each) for together in read_payloads(read, blank=blank) for each in together]
 
 
 @pytest.mark.parametrize("text", ['{"n": 1.50}', "-1", "null", '"a"', "[1,\n2]", "1e400", "12345678901234567890123"])
@@ -37,29 +36,26 @@ def test_text_becomes_a_string() -> None:
     assert bytes(read_text('say "hi"')) == b'"say \\"hi\\""'
 
 
-@on_one_loop
-async def test_each_line_is_a_payload() -> None:
-    assert await read_all(b'1\n{"a":2}\r\n\n  \n"3"') == [b"1", b'{"a":2}', b'"3"']
-    assert await read_all(b"a\n\nb\n", read_text, blank=True) == [b'"a"', b'""', b'"b"']
-    assert await read_all(b"") == []
+def test_each_line_is_a_payload() -> None:
+    assert read_all(b'1\n{"a":2}\r\n\n  \n"3"') == [b"1", b'{"a":2}', b'"3"']
+    assert read_all(b"a\n\nb\n", read_text, blank=True) == [b'"a"', b'""', b'"b"']
+    assert read_all(b"") == []
 
 
-@on_one_loop
-async def test_line_that_is_no_json_comes_after_those_before_it() -> None:
+def test_line_that_is_no_json_comes_after_those_before_it() -> None:
     read: list[bytes] = []
 
-    async def read_on() -> None:
-        async for together in read_payloads(read_json, blank=False):
+    def read_on() -> None:
+        for together in read_payloads(read_json, blank=False):
             read.extend(map(bytes, together))
 
     with standard_input(b"1\n\n2\nthree\n4\n"), pytest.raises(Unusable, match=r"^line 4: expected JSON, got 'three' "):
-        await read_on()
+        read_on()
     assert read == [b"1", b"2"]
 
 
-@on_one_loop
-async def test_line_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payloads, "MAX_LINE_BYTES", 1000)
-    assert len(await read_all(b'"' + 990 * b"x" + b'"')) == 1
+    assert len(read_all(b'"' + 990 * b"x" + b'"')) == 1
     with pytest.raises(Unusable, match="a line of the input has more than 1,000 bytes"):
-        await read_all(b'"' + 2000 * b"x")
+        read_all(b'"' + 2000 * b"x")

@@ -94,6 +94,11 @@ class Program:
         self._process.stdout.close()
 
 
+def run(part: str, **environment: str) -> None:
+    """Run a command of the README to its end."""
+    subprocess.run(command(part), cwd=REPOSITORY, env=clean_environment() | environment, timeout=PATIENCE, check=True)
+
+
 def post(url: str, body: str) -> Any:
     """POST JSON; return the JSON of the answer."""
     return get(urllib.request.Request(url, body.encode(), {"Content-Type": "application/json"}))
