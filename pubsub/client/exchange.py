@@ -88,6 +88,7 @@ class Exchange:
         """Send a request no more, and ignore its answer."""
         if self._sent.pop(str(question.number), None) is None and question in self._kept:
             self._kept.remove(question)
+        self._pump()
 
     def open(self) -> None:
         """Begin a connection. The requests of the client itself have been asked before."""
@@ -125,8 +126,8 @@ class Exchange:
         """Take an answer. One that nobody waits for any more is ignored."""
         question = self._sent.pop(request_id, None)
         if question is None:
-            return
-        if isinstance(reply, Error) and reply.error.code == "RATE_LIMITED":
+            pass  # it was forgotten
+        elif isinstance(reply, Error) and reply.error.code == "RATE_LIMITED":
             self._wait_for_rate(question, reply)
         else:
             self._pacing.answered()

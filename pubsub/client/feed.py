@@ -66,8 +66,8 @@ class Feed:
     """See the module.
 
     ``seq``: the last one that came or is known to be missing, 0 before the first. ``start``: the position at which the
-    feed began. ``handed``: the last one that the user has, None before the first item. ``lost_until``: what is dropped
-    up to this one is no longer kept. ``previous``: the topic's earlier life, until the user knows of this one.
+    feed began. ``handed``: the last one that the user has, None before the first item. ``lost_until``: the server no
+    longer keeps everything up to this one. ``previous``: the topic's earlier life, until the user knows of this one.
     """
 
     __slots__ = ("_inbox", "epoch", "handed", "line", "lost_until", "previous", "seq", "start", "topic")
@@ -175,9 +175,11 @@ class Feed:
     def _end_missing(self, part: Missing) -> bool:
         """Return True if nothing of this part can be had. Otherwise ask for it, once there is room."""
         inbox = self._inbox
+        if part.after == part.until:
+            return True
         if not inbox.has_room:
             return False
-        if inbox.mends and part.until > self.lost_until:
+        if inbox.mends:
             if inbox.active and not part.asked:
                 part.asked = min(part.limit, part.until - part.after)
                 inbox.ask_history(self, part)

@@ -164,5 +164,6 @@ def event_of(event: Received, epoch: str, decode: Callable[[Raw], Any]) -> Event
 
 def _reached(feed: Feed, item: Gap | Notice) -> int:
     """Return the position in a feed after ``item``."""
-    reached = feed.start if feed.handed is None else feed.handed
-    return max(reached, item.to_seq or 0) if isinstance(item, Gap) else reached
+    if isinstance(item, Gap) and item.to_seq is not None:
+        return item.to_seq
+    return feed.start if feed.handed is None else feed.handed

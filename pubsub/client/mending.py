@@ -26,7 +26,7 @@ def mend(feed: Feed, part: Missing, answer: Reply | PubsubError, *, filtered: bo
         case HistoryReply(epoch=feed.epoch):
             _take_page(feed, part, answer, filtered=filtered)
         case _:
-            feed.tell_gap(part.after, part.until, None if filtered else part.count, "lost")
+            feed.tell_gap(part.after, part.until, part.count, "lost")
             part.after = part.until
     part.asked = 0
     feed.advance()
@@ -41,12 +41,25 @@ def _take_page(feed: Feed, part: Missing, page: HistoryReply, *, filtered: bool)
         for event in found:
             feed.hand_on(event)
     elif filtered:
-        feed.tell_gap(part.after, until, None, "lost")
-        for event in found:
-            feed.hand_on(event)
+        until = _hand_on_first(feed, part, found)
     else:
         _hand_on_with_gaps(feed, part.after, until, found)
     part.after = until
+    part.count = None if filtered else part.until - until
+
+
+def _hand_on_first(feed: Feed, part: Missing, found: Sequence[Event]) -> int:
+    """Hand on the first event of a page with a filter that lacks something, and return its ``seq``.
+
+    Nobody knows if what is missing would be before it or behind it. So a gap is told before it, and the rest is asked
+    for again: mostly the oldest events are gone, and then nothing is missing behind it.
+    """
+    first = found[0].seq if found else part.until + 1
+    if first > part.after + 1:
+        feed.tell_gap(part.after, first - 1, None, "lost")
+    for event in found[:1]:
+        feed.hand_on(event)
+    return min(first, part.until)
 
 
 def _hand_on_with_gaps(feed: Feed, after: int, until: int, found: Sequence[Event]) -> None:

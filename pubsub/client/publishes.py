@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from pubsub.client.errors import Conflict, PubsubError, ServerFault, TooBig
+from pubsub.client.errors import Conflict, Disconnected, PubsubError, ServerFault, TooBig, Unreachable
 from pubsub.client.exchange import Answer, Exchange, Question
 from pubsub.client.outcomes import Published
 from pubsub.client.replies import Ack, HistoryReply
@@ -95,4 +95,4 @@ class Publishes:
         if first is not None and first.seq == request.expect_seq + 1 and first.message.id == request.message.id:
             done(Published(request.topic, request.message.id, first.seq))
         else:
-            done(conflict)
+            done(answer if isinstance(answer, Unreachable | Disconnected) else conflict)

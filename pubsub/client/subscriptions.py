@@ -79,9 +79,12 @@ class Subscriptions:
         """Unsubscribe. It does not wait for the answer: what comes up to then is ignored."""
         self._answered.pop(interest, None)
         if interest.status in (Status.ASKED, Status.ACTIVE):
-            request = Unsubscribe(topic=interest.name, client_id=self._client_id)
-            self._leaving[interest.name] = self._exchange.ask(request, partial(self._left, interest.name))
+            self._leave(interest)
         self._end(interest, None)
+
+    def _leave(self, interest: Interest) -> None:
+        request = Unsubscribe(topic=interest.name, client_id=self._client_id)
+        self._leaving[interest.name] = self._exchange.ask(request, partial(self._left, interest.name))
 
     def open(self, client_id: str) -> None:
         """Begin a connection, and subscribe to all again."""
@@ -110,7 +113,7 @@ class Subscriptions:
     def find_feed(self, event: Event) -> Feed | None:
         """Return the feed of a topic that has not announced itself; None if no subscription covers it."""
         interest = self._covering(event.topic)
-        if interest is None or interest.status is not Status.ACTIVE:
+        if interest is None or interest.status is not Status.ACTIVE:  # it is of an earlier subscription
             return None
         feed = interest.feeds.setdefault(event.topic, Feed(interest.inbox, event.topic, ""))  # its epoch is not known
         self.feeds[event.topic] = feed
@@ -163,6 +166,9 @@ class Subscriptions:
                 self._host.drop(f"a subscribe was not answered: {answer}")
             case TopicNotFound() | Internal() | LimitExceeded() if interest.begun:
                 self._retry(interest)
+            case AnswerTimeout():
+                self._leave(interest)  # it may still be acknowledged
+                self._end(interest, answer)
             case PubsubError():
                 self._end(interest, answer)
             case _:
