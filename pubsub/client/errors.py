@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 if TYPE_CHECKING:
     from pubsub.client.events import Event
-    from pubsub.client.outcomes import Published
 
 AnyError = TypeVar("AnyError", bound="PubsubError")
 
