@@ -41,7 +41,7 @@ async def main() -> None:
     db = open_results(os.environ.get("RESULTS_DB", "results.db"))
     async with (
         Client(SERVER, client_id="worker", connect_timeout=None) as client,
-        client.subscribe("jobs", last_n=1_000_000, resume=saved_position(db) or None) as jobs,
+        client.subscribe("jobs", last_n=1_000_000, resume=saved_position(db)) as jobs,
     ):
         async for job in jobs:
             if isinstance(job, Event):
