@@ -17,6 +17,7 @@ SERVER = os.environ.get("PUBSUB_URL", "http://localhost:8080")
 def open_results(path: str) -> sqlite3.Connection:
     db = sqlite3.connect(path)
     db.executescript("""
+        PRAGMA journal_mode = WAL;
         CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, balance INTEGER);
         CREATE TABLE IF NOT EXISTS positions (topic TEXT PRIMARY KEY, epoch TEXT, seq INTEGER);
     """)
