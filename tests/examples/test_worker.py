@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import runpy
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from examples.worker.worker import do, open_results
 from pubsub.client import Event
-from tests.examples.programs import ExampleServer, Program, post, run, wait_until
+from tests.examples.programs import EXAMPLES, ExampleServer, Program, post, run, wait_until
 
 BATCH = 30
 
@@ -38,10 +38,11 @@ def test_each_job_takes_effect_once_over_kills(server: ExampleServer, tmp_path: 
 
 
 def test_a_result_without_its_position_is_not_saved(tmp_path: Path) -> None:
-    with contextlib.closing(open_results(str(tmp_path / "results.db"))) as db:
+    worker = runpy.run_path(str(EXAMPLES / "worker" / "worker.py"))
+    with contextlib.closing(worker["open_results"](str(tmp_path / "results.db"))) as db:
         db.execute("DROP TABLE positions")
         with pytest.raises(sqlite3.OperationalError):
-            do(db, Event("jobs", 1, "epoch", "id", {"name": "alice", "amount": 1}, "ts"))
+            worker["do"](db, Event("jobs", 1, "epoch", "id", {"name": "alice", "amount": 1}, "ts"))
     assert balance(tmp_path / "results.db") == 0
 
 
