@@ -40,7 +40,7 @@ from pubsub.protocol.patterns import covers
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from pubsub.websocket.connection import Connection
 from pubsub.websocket.peer import Limits
-from pubsub.websocket.rules import ClientRules
+from pubsub.websocket.rules import NO_RULES, ClientRules
 from pubsub.websocket.services import Services
 from pubsub.websocket.transport import ClientTransport
 from tests.doubles import NoPublisher
@@ -348,7 +348,7 @@ class Parts:
             queue_size=QUEUE,
         )
         quotas = Quotas(in_all=0, per_client=0)
-        client_rules = ClientRules(self._identify, None, quotas, 0) if rights else None
+        client_rules = ClientRules(self._identify, None, quotas, 0) if rights else NO_RULES
         self.services = Services(
             self.broker,
             limits,

@@ -86,7 +86,8 @@ def _result_of(outcome: asyncio.Future[Published], number: int) -> Published:
     error = outcome.exception()
     if error is None:
         return outcome.result()
-    error.add_note(f"It was payloads[{number}]; those before it were published.")
+    if isinstance(error, PubsubError):
+        error.index = number
     raise error
 
 

@@ -28,7 +28,6 @@ from pubsub.core.history import KeptEvents
 from pubsub.http import topics
 from pubsub.http.app_keys import BROKER, CONNECTIONS
 from pubsub.http.listener import Listener
-from pubsub.http.tls import Certificate
 from pubsub.http.waiting import answered
 from pubsub.lifecycle import listen
 from pubsub.protocol import replies
@@ -165,8 +164,7 @@ class _Running:
         runner = web.AppRunner(app)
         await runner.setup()
         try:
-            certificate = Certificate(settings.tls_cert_file, settings.tls_key_file) if settings.tls_cert_file else None
-            return cls(app, runner, await listen(runner, settings, certificate))
+            return cls(app, runner, await listen(runner, settings))
         except BaseException:
             await runner.cleanup()
             raise

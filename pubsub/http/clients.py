@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from aiohttp import web
 
 from pubsub.http.app_keys import CONNECTIONS
-from pubsub.http.rendering import read_number, render, render_bytes, render_rows
+from pubsub.http.query import read_query
+from pubsub.http.rendering import render, render_bytes, render_rows
 from pubsub.protocol.answers import ClientDisconnected, ClientRow
+from pubsub.protocol.calls import ClientsQuery
 from pubsub.protocol.errors import ClientNotFound
 from pubsub.protocol.replies import encode
 from pubsub.websocket.peer import Peer
 
-DEFAULT_LIMIT: Final = 100
-MAX_LIMIT: Final = 1000
-
 
 async def list_clients(request: web.Request) -> web.Response:
     """A page of connections, oldest first. A connection that stays is in exactly one of the pages that follow."""
-    after, size = (
-        read_number(request, "cursor", 0, 0, 1 << 53),
-        read_number(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT),
-    )
-    page = request.app[CONNECTIONS].page(after, size + 1)
-    following = page[size - 1].number if len(page) > size else None
-    rows = await render_rows(page[:size], lambda peer: encode(describe(peer)))
+    wanted = read_query(request, ClientsQuery)
+    page = request.app[CONNECTIONS].page(wanted.cursor, wanted.limit + 1)
+    following = page[wanted.limit - 1].number if len(page) > wanted.limit else None
+    rows = await render_rows(page[: wanted.limit], lambda peer: encode(describe(peer)))
     return render_bytes(b'{"clients":[%b],"next":%b}' % (rows, encode(following and str(following))))
 
 

@@ -17,6 +17,7 @@ from pubsub.http import (
     handshake,
     health,
     messages,
+    metrics,
     presence,
     rules,
     sse,
@@ -24,7 +25,26 @@ from pubsub.http import (
     topics,
 )
 from pubsub.protocol import answers
-from pubsub.protocol.calls import HistoryQuery, NewMessages, Redrive, StreamQuery, TopicsQuery, TopicStreamQuery
+from pubsub.protocol.calls import (
+    ClientsQuery,
+    HistoryQuery,
+    NewMessages,
+    Redrive,
+    StreamQuery,
+    TopicsQuery,
+    TopicStreamQuery,
+)
+from pubsub.protocol.errors import (
+    ClientNotFound,
+    Conflict,
+    Draining,
+    Failure,
+    LimitExceeded,
+    NotStored,
+    ServerFull,
+    TopicExists,
+    TopicNotFound,
+)
 from pubsub.protocol.requests import NewTopic
 
 
@@ -44,7 +64,8 @@ class RouteRole(enum.Enum):
 class Route:
     """``request`` and ``response`` are the types of the bodies, ``query`` is that of the parameters; None is no JSON.
 
-    A union of types: one of them, as the client chooses.
+    A union of types: one of them, as the client chooses. ``statuses``: those with the response, the first one that of
+    success; ``media``: the type of its content. ``failures``: the route's own; its role has some too.
     """
 
     method: str
@@ -54,6 +75,9 @@ class Route:
     request: type[Struct] | UnionType | None = None
     response: type[Struct] | UnionType | None
     query: type[Struct] | None = None
+    statuses: tuple[int, ...] = (200,)
+    media: str = "application/json"
+    failures: tuple[type[Failure], ...] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -61,47 +85,65 @@ class Route:
         return ("GET", "HEAD") if self.method == "GET" and self.role is not RouteRole.HANDSHAKE else (self.method,)
 
 
+EVENT_STREAM: Final = "text/event-stream"
+JAVASCRIPT: Final = "text/javascript"
+
 ROUTES: Final = (
     Route(method="POST", path="/topics", handler=topics.create_topic, role=RouteRole.ADMIN,
-          request=NewTopic, response=answers.TopicCreated),
+          request=NewTopic, response=answers.TopicCreated,
+          statuses=(201,), failures=(TopicExists, LimitExceeded, NotStored)),
     Route(method="GET", path="/topics", handler=topics.list_topics, role=RouteRole.IDENTIFIED,
           query=TopicsQuery, response=answers.TopicList | answers.TopicPage),
     Route(method="GET", path="/topics/{name}", handler=topics.describe_topic, role=RouteRole.IDENTIFIED,
-          response=answers.TopicDescription),
+          response=answers.TopicDescription,
+          failures=(TopicNotFound,)),
     Route(method="DELETE", path="/topics/{name}", handler=topics.delete_topic, role=RouteRole.ADMIN,
-          response=answers.TopicDeleted),
+          response=answers.TopicDeleted,
+          failures=(TopicNotFound, NotStored)),
     Route(method="POST", path="/topics/{name}/messages", handler=messages.publish_messages, role=RouteRole.PUBLISH,
-          request=NewMessages, response=answers.Published),
+          request=NewMessages, response=answers.Published,
+          failures=(TopicNotFound, Conflict, LimitExceeded, NotStored)),
     Route(method="GET", path="/topics/{name}/messages", handler=messages.read_messages, role=RouteRole.IDENTIFIED,
-          query=HistoryQuery, response=answers.KeptMessages),
+          query=HistoryQuery, response=answers.KeptMessages,
+          failures=(TopicNotFound, LimitExceeded, NotStored)),
     Route(method="DELETE", path="/topics/{name}/messages", handler=messages.purge_messages, role=RouteRole.ADMIN,
-          response=answers.Purged),
+          response=answers.Purged,
+          failures=(TopicNotFound, NotStored)),
     Route(method="POST", path="/topics/{name}/redrive", handler=dead_letters.redrive_letters, role=RouteRole.ADMIN,
-          request=Redrive, response=answers.Redriven),
+          request=Redrive, response=answers.Redriven,
+          failures=(TopicNotFound, LimitExceeded, NotStored)),
     Route(method="GET", path="/topics/{name}/events", handler=sse.open_topic_stream, role=RouteRole.STREAM,
-          query=TopicStreamQuery, response=None),
+          query=TopicStreamQuery, response=None,
+          statuses=(200, 204), media=EVENT_STREAM, failures=(TopicNotFound, LimitExceeded, ServerFull)),
     Route(method="GET", path="/events", handler=sse.open_stream_of_query, role=RouteRole.STREAM,
-          query=StreamQuery, response=None),
+          query=StreamQuery, response=None,
+          statuses=(200, 204), media=EVENT_STREAM, failures=(TopicNotFound, LimitExceeded, ServerFull)),
     Route(method="GET", path="/rules", handler=rules.list_rules, role=RouteRole.ADMIN,
           response=answers.RuleList),
     Route(method="GET", path="/topics/{name}/presence", handler=presence.list_present, role=RouteRole.IDENTIFIED,
-          response=answers.TopicClients),
+          response=answers.TopicClients,
+          failures=(TopicNotFound,)),
     Route(method="GET", path="/health", handler=health.health, role=RouteRole.NONE,
-          response=answers.Health),
+          response=answers.Health,
+          statuses=(200, 503)),
     Route(method="GET", path="/stats", handler=health.stats, role=RouteRole.IDENTIFIED,
           response=answers.Stats),
+    Route(method="GET", path="/metrics", handler=metrics.show_metrics, role=RouteRole.READ,
+          response=None),
     Route(method="GET", path="/clients", handler=clients.list_clients, role=RouteRole.READ,
-          response=answers.ClientPage),
+          query=ClientsQuery, response=answers.ClientPage),
     Route(method="DELETE", path="/clients/{client_id}", handler=clients.disconnect_client, role=RouteRole.ADMIN,
-          response=answers.ClientDisconnected),
+          response=answers.ClientDisconnected,
+          failures=(ClientNotFound,)),
     Route(method="GET", path="/client.js", handler=static_files.serve_file, role=RouteRole.NONE,
-          response=None),
+          response=None, media=JAVASCRIPT),
     Route(method="GET", path="/client-http.js", handler=static_files.serve_file, role=RouteRole.NONE,
-          response=None),
+          response=None, media=JAVASCRIPT),
     Route(method="GET", path="/client.d.ts", handler=static_files.serve_file, role=RouteRole.NONE,
-          response=None),
+          response=None, media="application/typescript"),
     Route(method="GET", path="/ws", handler=handshake.open_websocket, role=RouteRole.HANDSHAKE,
-          response=None),
+          response=None,
+          statuses=(101,), failures=(LimitExceeded, ServerFull, Draining)),
 )  # fmt: skip
 
 _BY_CALL: Final = {(method, route.path): route for route in ROUTES for method in route.methods}

@@ -14,9 +14,18 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.mistakes import explain, shown
-from pubsub.protocol.requests import MAX_HISTORY_LIMIT, MAX_MESSAGES, Count, Message, Publish, Seconds, check_message
+from pubsub.protocol.patterns import MAX_TOPIC
+from pubsub.protocol.requests import (
+    MAX_HISTORY_LIMIT,
+    MAX_MESSAGES,
+    Count,
+    Message,
+    Publish,
+    Seconds,
+    Seq,
+    check_message,
+)
 
-MAX_TOPIC: Final = 255  # characters of a name
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1000
 MAX_STREAM_TOPICS: Final = 100  # names and patterns of one stream; a pattern takes any number of topics
@@ -31,6 +40,13 @@ class TopicsQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_
 
     prefix: NamePart = ""
     after: NamePart = ""
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
+
+
+class ClientsQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """A page of the connections: those after the page that gave the ``cursor``."""
+
+    cursor: Seq = 0
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
 
 
@@ -85,7 +101,7 @@ class NewMessage(Struct, frozen=True, gc=False, kw_only=True):
     id: str | UnsetType = UNSET
     payload: Raw
     ttl_sec: Seconds | UnsetType = UNSET
-    expect_seq: Count | UnsetType = UNSET
+    expect_seq: Seq | UnsetType = UNSET
 
 
 NewMessages = NewMessage | Annotated[list[NewMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from msgspec import UNSET
 
@@ -57,7 +57,12 @@ class EventStream(ClientTransport, IdentityGrant):
     end.
     """
 
+    identity: Identity | None
+    by_rest: ClassVar[bool] = True
+
     __slots__ = ("_gzip", "_on_end", "identity")
+
+    transport_name: Final = "sse"
 
     def __init__(
         self,
@@ -130,7 +135,9 @@ class EventStream(ClientTransport, IdentityGrant):
         if not self._transport.is_reading():
             self._transport.resume_reading()
         if not self.subscriber.blocked:
-            self.write(heartbeat(self._position()))
+            block = heartbeat(self._position())
+            self._services.meter.answered += len(block)
+            self.write(block)
 
     def _position(self) -> bytes:
         """A new id for a client of one topic whose filter may have let nothing through for long; otherwise empty.
@@ -157,8 +164,15 @@ class EventStream(ClientTransport, IdentityGrant):
     def expire(self) -> None:
         if self._end is not None:
             self.abort(Ending.UNAUTHORIZED, "token expired")
-            return
-        error = error_reply(Unauthorized("token: expired"), UNSET, self._services.clock.timestamp())
+        else:
+            self._refuse(Unauthorized("token: expired"))
+
+    def revoke(self) -> None:
+        if self._end is None:
+            self._refuse(Unauthorized("key or token: no longer accepted"))
+
+    def _refuse(self, failure: Unauthorized) -> None:
+        error = error_reply(failure, UNSET, self._services.clock.timestamp())
         self.write(self.subscriber.encoding.message(encode(error)))
         self.close(CloseReason.UNAUTHORIZED)
 

@@ -107,7 +107,7 @@ class Life:
         )  # fmt: skip
         self.services = Services(
             self.broker, limits, clock, cast(asyncio.AbstractEventLoop, self._own),
-            rules=rules if guarded or rate else None, quotas=quotas,
+            rules=rules, quotas=quotas,
         )  # fmt: skip
         self.broker.restore_topics()
 
@@ -125,7 +125,7 @@ class Life:
         Without a token, an ``auth`` message has to come first.
         """
         identity = None
-        if token and self.services.rules is not None and self.services.rules.identify is not None:
+        if token and self.services.rules.identify is not None:
             identity = self.identity(token)
             if identity is None or identity.client_id != client_id:
                 return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -14,7 +14,7 @@ from pubsub.core.lane import Subscriber
 from pubsub.system.tcp_info import Traffic
 from pubsub.websocket.connections import Connections
 from pubsub.websocket.ending import Ending
-from pubsub.websocket.peer import Limits
+from pubsub.websocket.peer import Limits, TransportName
 from pubsub.websocket.timers import STALL_TICKS, TICK, Timers
 
 LIMITS = Limits(
@@ -48,7 +48,12 @@ class Loop:
 class Recorder:
     """A Peer that records all calls with their time. Its end removes it, as that of a connection does."""
 
+    by_rest: ClassVar[bool] = False
+    identity = None
     number = slot = 0
+    transport_name: TransportName = "websocket"
+    round_trip = None
+    last_progress = 0.0
     next_ping = 0.0
     age = 0.0
     is_behind = False
@@ -86,6 +91,9 @@ class Recorder:
 
     def expire(self) -> None:
         self._end("expire")
+
+    def revoke(self) -> None:
+        self._end("revoke")
 
     def time_out_message(self) -> None:
         self._end("time out")

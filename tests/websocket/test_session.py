@@ -22,12 +22,12 @@ from pubsub.core.journal import Host, StoredTopic
 from pubsub.core.lane import Subscriber
 from pubsub.core.log import Assigned, Done, Found, Publisher, Purged
 from pubsub.core.topic import Topic
-from pubsub.journals.memory import MemoryJournal
+from pubsub.journals.memory import NO_COMMITS, MemoryJournal
 from pubsub.protocol.errors import CloseReason, Failure, NotStored, Unauthorized
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from pubsub.websocket import outcomes
 from pubsub.websocket.replies import PauseReason
-from pubsub.websocket.rules import ClientRules
+from pubsub.websocket.rules import NO_RULES, ClientRules
 from pubsub.websocket.session import Session
 from tests.harness import messages_in, new_id
 
@@ -85,6 +85,7 @@ class SlowJournal:
     """A journal of durable topics (Journal) with a SlowLog each."""
 
     failure = ""
+    measures = NO_COMMITS
 
     def __init__(self) -> None:
         self.full = False
@@ -118,7 +119,7 @@ class Client:
     """A session and all that it does to its connection (Replies). ``told``: replies and events, as they are sent."""
 
     def __init__(
-        self, world: World, *, client_id: str = "alice", named: bool = True, rules: ClientRules | None = None
+        self, world: World, *, client_id: str = "alice", named: bool = True, rules: ClientRules = NO_RULES
     ) -> None:
         self.told: list[Any] = []
         self.paused: list[PauseReason] = []
