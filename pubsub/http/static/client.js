@@ -93,7 +93,8 @@ export class Client {
     sub.onend = () => {
       this.#subs.delete(sub);
       this.#routes.clear();
-      if (sub.live) this.ask({ type: "unsubscribe", topic, client_id: this.clientId }).catch(() => {});
+      if (sub.asked) this.#settle(sub.asked).reject(unreachable("closed")); // a refusal would send it again, behind this:
+      if (sub.live || sub.joining) this.ask({ type: "unsubscribe", topic, client_id: this.clientId }).catch(() => {});
       this.#rest();
     };
     this.#subs.add(sub);
@@ -258,8 +259,8 @@ export class Client {
       Object.assign(entry, { id: request_id, resolve, reject, sends: 0, text: JSON.stringify({ ...fields, request_id }) });
       if (this.error || !(this.open || keep || first)) throw this.error ?? unreachable("not connected");
       this.#requests.set(request_id, entry);
-      if (keep) entry.timer = setTimeout(() => this.#settle(entry).reject(new PubsubError("AnswerTimeout",
-        `no answer in ${answerTimeout} s: published or not`)), answerTimeout * 1000);
+      const late = new PubsubError("AnswerTimeout", `no answer in ${answerTimeout} s: published or not`);
+      if (keep) entry.timer = setTimeout(() => this.#flush(this.#settle(entry).reject(late)), answerTimeout * 1000);
       first || entry.answered ? this.#send(entry) : this.#flush(); // subscribe before what was published meanwhile
     });
   }
@@ -303,11 +304,11 @@ export class Client {
       this.#window = 1; // and more with each answer: too many refusals would end the connection
       this.#limited = Date.now() + error.retry_after_ms;
       setTimeout(() => this.#flush(), error.retry_after_ms);
-    } else if (error) this.#settle(entry).reject(refused);
-    else {
-      entry.answered?.(message);
+    } else {
+      if (!error) entry.answered?.(message);
       this.#window++;
-      this.#settle(entry).resolve(message);
+      this.#settle(entry);
+      error ? entry.reject(refused) : entry.resolve(message);
       if (this.#limited) this.#flush();
     }
   }
@@ -489,16 +490,18 @@ class Subscription {
   #subscribe() {
     const feeds = [...this.#feeds].slice(0, 10_000).map(([name, { epoch, seq, base }]) => [name, { epoch, seq: seq || base }]);
     const from = this.resumes ? { resume: Object.fromEntries(feeds) } : { last_n: this.options.lastN };
-    return this.#ask({ type: "subscribe", ...from }, { answered: (ack) => this.begin(ack) });
+    this.asked = { answered: (ack) => this.begin(ack) };
+    return this.#ask({ type: "subscribe", ...from }, this.asked).finally(() => (this.asked = null));
   }
 
   /** Note the positions before the first event comes. */
   begin(ack) {
     const found = ack.topics ?? { [this.topic]: ack }, { resumes, options: { lastN } } = this;
-    for (const name of this.#feeds.keys()) if (!Object.hasOwn(found, name)) this.#feeds.delete(name);
+    // A topic that is gone may come again, and its user has to know that it is another one.
+    if (this.#feeds.size > 10_000) for (const name of this.#feeds.keys()) if (!Object.hasOwn(found, name)) this.#feeds.delete(name);
     for (const [name, { epoch, seq, recovered }] of Object.entries(found)) {
       const feed = resumes ? this.#enter(name, epoch, seq) : this.#feed(name, epoch, Math.max(0, seq - lastN), lastN ? 0 : seq);
-      if (resumes && recovered === undefined) this.#miss(feed, seq); // a stream begins with what is new
+      if (resumes && recovered === undefined) this.#miss(feed, 1, seq); // a stream begins with what is new
     }
     this.begun = this.live = this.resumes = true;
   }
@@ -522,7 +525,7 @@ class Subscription {
     if (!this.live || seq <= feed.seq) return; // it came before
     if (!held && this.#items.length < this.max) this.#take(feed, message);
     else if (held && this.#held < this.max) this.#held += !!held.push(message);
-    else this.#miss(feed, seq);
+    else this.#miss(feed, seq, seq);
   }
 
   #take(feed, message) {
@@ -531,9 +534,10 @@ class Subscription {
     this.#push(this.client.eventOf(message, feed.epoch));
   }
 
-  #miss(feed, seq) {
+  #miss(feed, from, to) {
     const { held } = feed;
-    feed.until = Math.max(feed.until, seq);
+    if (!held) feed.seq ||= from - 1; // what is older is not a part of a replay
+    feed.until = Math.max(feed.until, to);
     feed.held = [];
     this.#held -= held?.length ?? 0;
     if (!held) this.#mend(feed).catch((error) => this.client.fault(error));
@@ -546,20 +550,22 @@ class Subscription {
       while (this.#items.length > this.max / 2 && !this.ended) await this.#change();
       const { until } = feed, page = mend ? await this.#ask({ type: "history", topic, after: feed.seq, limit }).catch((error) => error) : {};
       let { messages = [], complete } = page.epoch === epoch ? page : {};
-      if (page.name === "Unreachable" || this.ended) this.#miss(feed, (feed.until = 0)); // the next connection resumes
+      if (this.#feeds.get(topic) !== feed) break; // the topic is another one by now
+      if (page.name === "Unreachable" || this.ended) this.#miss(feed, 1, (feed.until = 0)); // the next connection resumes
       else if (page.name === "LimitExceeded" && limit > 1) limit >>= 1;
       else {
-        for (const message of messages) {
+        // With a filter, a hole may be none: what follows the first message is asked for again, and then mostly complete.
+        const some = filter && !complete ? messages.slice(0, 1) : messages;
+        for (const message of some) {
           if (!complete) this.#lose(feed, message.seq - 1);
-          complete ||= filter; // whose holes are no losses
           this.#take(feed, message);
         }
-        if (messages.length >= limit) continue;
+        if (messages.length >= limit || (filter && !complete && some.length)) continue;
         if (!complete) this.#lose(feed, until);
         feed.seq = Math.max(feed.seq, until);
       }
     }
-    for (const message of feed.held) this.#take(feed, message);
+    if (this.#feeds.get(topic) === feed) for (const message of feed.held) this.#take(feed, message);
     this.#held -= feed.held.length;
     feed.held = feed.until = 0;
   }
@@ -571,10 +577,10 @@ class Subscription {
     this.#push({ type: "gap", topic, epoch, fromSeq: seq + 1, toSeq, count: filter ? null : toSeq - seq, reason: mend ? "lost" : "dropped" });
   }
 
-  inform({ msg: kind, topic, epoch, client_id: clientId, reason, to_seq: toSeq }) {
+  inform({ msg: kind, topic, epoch, client_id: clientId, reason, from_seq: fromSeq, to_seq: toSeq }) {
     const feed = this.#feeds.get(topic), whole = topic === this.topic;
     if (!this.live) return;
-    if (kind === "dropped") return this.#miss(feed, toSeq);
+    if (kind === "dropped") return this.#miss(feed, fromSeq, toSeq);
     if (kind === "topic_created") this.#enter(topic, epoch, Infinity);
     if (this.options.notices) this.#push({ type: "notice", kind, topic, epoch, clientId, reason });
     if (kind === "unsubscribed" && whole) this.end(new PubsubError(reason === "limit" ? "LimitExceeded" : "Forbidden", topic));
