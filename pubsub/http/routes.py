@@ -83,7 +83,7 @@ ROUTES: Final = (
           response=answers.ClientDisconnected),
     Route(method="GET", path="/client.js", handler=static_files.serve_file, role=RouteRole.NONE,
           response=None),
-    Route(method="GET", path="/client-http.js", handler=static_files.serve_file, role=RouteRole.NONE,
+    Route(method="GET", path="/client-more.js", handler=static_files.serve_file, role=RouteRole.NONE,
           response=None),
     Route(method="GET", path="/client.d.ts", handler=static_files.serve_file, role=RouteRole.NONE,
           response=None),
