@@ -11,9 +11,32 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import clients, dead_letters, handshake, health, messages, metrics, presence, rules, sse, topics
+from pubsub.http import (
+    clients,
+    dead_letters,
+    handshake,
+    health,
+    messages,
+    metrics,
+    presence,
+    rules,
+    slow,
+    sse,
+    topics,
+    trace,
+)
 from pubsub.protocol import answers
-from pubsub.protocol.calls import HistoryQuery, NewMessages, Redrive, StreamQuery, TopicsQuery, TopicStreamQuery
+from pubsub.protocol.calls import (
+    ClientQuery,
+    ClientsQuery,
+    HistoryQuery,
+    NewMessages,
+    Redrive,
+    StreamQuery,
+    TopicsQuery,
+    TopicStreamQuery,
+    TraceQuery,
+)
 from pubsub.protocol.requests import NewTopic
 
 
@@ -82,7 +105,13 @@ ROUTES: Final = (
     Route(method="GET", path="/metrics", handler=metrics.show_metrics, role=RouteRole.READ,
           response=None),
     Route(method="GET", path="/clients", handler=clients.list_clients, role=RouteRole.READ,
-          response=answers.ClientPage),
+          query=ClientsQuery, response=answers.ClientPage | answers.EndedPage),
+    Route(method="GET", path="/clients/{client_id}", handler=clients.describe_client, role=RouteRole.READ,
+          query=ClientQuery, response=answers.ClientDescription),
+    Route(method="GET", path="/clients/{client_id}/trace", handler=trace.trace_message, role=RouteRole.ADMIN,
+          query=TraceQuery, response=answers.Trace),
+    Route(method="GET", path="/slow", handler=slow.list_slow, role=RouteRole.READ,
+          response=answers.SlowList),
     Route(method="DELETE", path="/clients/{client_id}", handler=clients.disconnect_client, role=RouteRole.ADMIN,
           response=answers.ClientDisconnected),
     Route(method="GET", path="/ws", handler=handshake.open_websocket, role=RouteRole.HANDSHAKE,

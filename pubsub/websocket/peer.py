@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Protocol, get_args
 
 from pubsub.core.lane import Subscriber
+from pubsub.protocol.answers import TransportName
 from pubsub.system.tcp_info import Traffic
 from pubsub.websocket.ending import Ending
 
-TransportName = Literal["websocket", "sse"]
 TRANSPORTS: Final[tuple[TransportName, ...]] = get_args(TransportName)
 
 
@@ -79,6 +79,10 @@ class Peer(Protocol):
         ...
 
     def traffic(self) -> Traffic: ...
+
+    def may_subscribe(self, topic: str) -> bool:
+        """True if the rights of the client allow the topic now."""
+        ...
 
     def send_heartbeat(self, ts: str) -> None: ...
 
