@@ -11,7 +11,19 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import Struct
 
-from pubsub.http import clients, dead_letters, handshake, health, messages, presence, rules, sse, static_files, topics
+from pubsub.http import (
+    clients,
+    dead_letters,
+    documents,
+    handshake,
+    health,
+    messages,
+    presence,
+    rules,
+    sse,
+    static_files,
+    topics,
+)
 from pubsub.protocol import answers
 from pubsub.protocol.calls import (
     ClientsQuery,
@@ -34,6 +46,10 @@ from pubsub.protocol.errors import (
     TopicNotFound,
 )
 from pubsub.protocol.requests import NewTopic
+
+JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
+JAVASCRIPT: Final = "text/javascript"
 
 
 class RouteRole(enum.Enum):
@@ -64,7 +80,7 @@ class Route:
     response: type[Struct] | UnionType | None
     query: type[Struct] | None = None
     statuses: tuple[int, ...] = (200,)
-    media: str = "application/json"
+    media: str = JSON
     failures: tuple[type[Failure], ...] = ()
 
     @property
@@ -72,9 +88,6 @@ class Route:
         """A GET can be asked with HEAD too, if it is no handshake."""
         return ("GET", "HEAD") if self.method == "GET" and self.role is not RouteRole.HANDSHAKE else (self.method,)
 
-
-EVENT_STREAM: Final = "text/event-stream"
-JAVASCRIPT: Final = "text/javascript"
 
 ROUTES: Final = (
     Route(method="POST", path="/topics", handler=topics.create_topic, role=RouteRole.ADMIN,
@@ -127,6 +140,14 @@ ROUTES: Final = (
           response=None, media=JAVASCRIPT),
     Route(method="GET", path="/client.d.ts", handler=static_files.serve_file, role=RouteRole.NONE,
           response=None, media="application/typescript"),
+    Route(method="GET", path="/openapi.json", handler=documents.show_openapi, role=RouteRole.NONE,
+          response=None, media=JSON),
+    Route(method="GET", path="/asyncapi.json", handler=documents.show_asyncapi, role=RouteRole.NONE,
+          response=None, media=JSON),
+    Route(method="GET", path="/docs", handler=documents.show_docs, role=RouteRole.NONE,
+          response=None, media="text/html"),
+    Route(method="GET", path="/docs.css", handler=static_files.serve_file, role=RouteRole.NONE,
+          response=None, media="text/css"),
     Route(method="GET", path="/ws", handler=handshake.open_websocket, role=RouteRole.HANDSHAKE,
           response=None,
           statuses=(101,), failures=(LimitExceeded, ServerFull, Draining)),
