@@ -20,9 +20,10 @@ help:  ## list the targets
 run: $(runtime)  ## start the server
 	$(python) -m pubsub serve $(ARGS)
 
-# Tests with a clock that steps and tests of web pages need Debian's packages. Without these, and without root to install
-# them, the tests are skipped and say so.
-packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(if $(wildcard /usr/bin/chromium),,chromium)
+# Tests with a clock that steps, of web pages and of alerts need Debian's packages. Without these, and without root to
+# install them, the tests are skipped and say so.
+packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(if $(wildcard /usr/bin/chromium),,chromium) \
+	$(if $(wildcard /usr/bin/promtool),,prometheus)
 test: $(dev) $(npm)  ## run the tests
 	@[ -z "$(strip $(packages))" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 		(apt-get update && apt-get install --yes --no-install-recommends $(packages)) >/dev/null || true
@@ -44,7 +45,7 @@ soak: $(dev)  ## run good clients and every attack, and check all invariants: ma
 	$(python) scripts/soak/soak.py --minutes $(MINUTES) $(ARGS)
 
 docs: $(dev)  ## compare the documents with the code, and run their examples
-	$(python) -m pytest tests/test_docs.py tests/test_reliability.py $(ARGS)
+	$(python) -m pytest tests/test_docs.py tests/test_guides.py tests/test_guarantees.py tests/test_reliability.py $(ARGS)
 
 docker:  ## build the image
 	docker build --tag pubsub .

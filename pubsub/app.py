@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from pubsub import __version__
 from pubsub.auth.quotas import Quotas
 from pubsub.auth.tokens import Tokens
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.dead_letters import DeadLetters
+from pubsub.core.histogram import Histogram
 from pubsub.http.access import check_access
 from pubsub.http.addresses import add_proxies
 from pubsub.http.app_keys import BROKER, CERTIFICATE, CONNECTIONS, DEAD_LETTERS, SERVICES, STREAMS
@@ -25,6 +27,7 @@ from pubsub.http.documents import DOCUMENTS, Documents
 from pubsub.http.health import STATE, ServerState
 from pubsub.http.identities import IDENTITIES, Identities
 from pubsub.http.messages import make_id
+from pubsub.http.metrics import SOURCES
 from pubsub.http.origins import ORIGINS, Origins
 from pubsub.http.proxies import Proxies
 from pubsub.http.rendering import errors_as_json
@@ -34,10 +37,12 @@ from pubsub.journals import DATABASE
 from pubsub.journals.memory import MemoryJournal
 from pubsub.lifecycle import close_clients, close_journal, run
 from pubsub.live import IN_FORCE, InForce, put_in_force, read_parts
+from pubsub.metrics.sources import LAGS, Sources
 from pubsub.settings import Settings, listed
 from pubsub.sse.streams import Streams
 from pubsub.system.cores import SharedCore
 from pubsub.system.descriptors import connections_of_machine
+from pubsub.system.loop_lag import measured_lag
 from pubsub.system.malloc import given_back
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.rules import ClientRules
@@ -67,6 +72,7 @@ def create_app(settings: Settings) -> web.Application:
     put_in_force(app, parts)
     restore_topics(broker, settings)
     app[DOCUMENTS] = Documents(make_document)
+    set_up_metrics(app, settings)
     set_up_http(app, settings)
     set_up_end(app)
     return app
@@ -89,6 +95,27 @@ def set_up_http(app: web.Application, settings: Settings) -> None:
     add_cors(app)
     if proxies := Proxies(listed(settings.trusted_proxies)):
         add_proxies(app, proxies)
+
+
+def set_up_metrics(app: web.Application, settings: Settings) -> None:
+    """The counts for ``GET /metrics``, and the two times that are measured for it ten times a second."""
+    broker, identities, lag = app[BROKER], app[IDENTITIES], Histogram(LAGS)
+
+    def note(seconds: float) -> None:
+        lag.observe(seconds)
+        broker.flushes.measure_next()
+
+    app.cleanup_ctx.append(lambda _: measured_lag(note))
+    app[SOURCES] = Sources(
+        broker=broker,
+        dead_letters=app[DEAD_LETTERS],
+        services=app[SERVICES],
+        loop_lag=lag,
+        version=__version__,
+        topic_limit=settings.metrics_topics,
+        authentication_failures=lambda: identities.failures,
+        rate_limited=lambda: 0 if identities.rates is None else identities.rates.refused,
+    )
 
 
 def make_broker(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop) -> Broker:
@@ -161,6 +188,7 @@ def make_services(settings: Settings, broker: Broker, clock: Clock, loop: asynci
         loop,
         rules=ClientRules(None, None, quotas, settings.max_subscriptions_per_connection),
         quotas=quotas,
+        departed_keep=settings.trace_keep_sec,
         compresses_from=compresses_from(settings),
     )
 

@@ -108,6 +108,10 @@ class Settings:
         0, "requests that a client may make in a second; 0 is no limit", live=True, ge=0, le=1_000_000
     )
     rate_limit_burst: int = _quota("requests that it may make at once; 0 is those of one second", live=True)
+    metrics_topics: int = _setting(
+        0, "topics that have metrics of their own, the oldest first; 0 is none", ge=0, le=10_000
+    )
+    trace_keep_sec: float = _seconds_or_none(600, "time for which connections that have ended are remembered")
     topic_rules_file: str = _live(
         "file with rules for topics by pattern, in JSON: options, creation at first use, deletion when idle"
     )

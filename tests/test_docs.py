@@ -23,6 +23,7 @@ from msgspec.structs import FieldInfo
 from pubsub.__main__ import COMMANDS
 from pubsub.app import create_app
 from pubsub.client.credentials import API_KEY_VARIABLE, TOKEN_VARIABLE
+from pubsub.client.flags import URL_VARIABLE
 from pubsub.filters import cel, views
 from pubsub.filters.expressions import MAX_COSTLY
 from pubsub.filters.filters import MAX_PARAMS, Filters, Subject
@@ -44,7 +45,8 @@ from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_env
 
 PACKAGE = REPOSITORY / "pubsub"
 SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench", "client"} & set(path.parts)]
-DOCS = [str(path.relative_to(REPOSITORY)) for place in ("*.md", "docs/*.md") for path in sorted(REPOSITORY.glob(place))]
+PLACES = ("*.md", "docs/**/*.md", "examples/README.md")
+DOCS = [str(path.relative_to(REPOSITORY)) for place in PLACES for path in sorted(REPOSITORY.glob(place))]
 LOOPS = {"uvloop", "asyncio"}  # the ends of the names of tests that run on both
 
 
@@ -121,25 +123,26 @@ async def test_commands_and_sessions_do_what_is_shown(name: str, tmp_path: Path)
     with ServerProcess("--data-dir", str(tmp_path)) as server:
         for block in blocks(name):
             if block.kind == "console":
-                run_block(block, server)
+                run_block(block, server, tmp_path)
             elif block.is_session:
                 await play(block, server)
 
 
-def run_block(block: Block, server: ServerProcess) -> None:
+def run_block(block: Block, server: ServerProcess, folder: Path) -> None:
     prompt, *parts = re.split(r"^\$ ", "\n".join(block.lines), flags=re.MULTILINE)
     assert not prompt, "a console block begins with a command"
     for part in parts:
         command, _, output = part.partition("\n")
-        assert masked(run(command, server)) == masked(output), command
+        assert masked(run(command, server, folder)) == masked(output), command
 
 
-def run(command: str, server: ServerProcess) -> str:
+def run(command: str, server: ServerProcess, folder: Path) -> str:
     """Run a command for a server on another port than the default one, with the interpreter of these tests."""
+    environment = {"PORT": str(server.port), "PUBSUB_URL": server.url, "PYTHONPATH": str(REPOSITORY)}
     command = on_port(command, server.port).replace("pubsub client", f"pubsub client --url {server.url}")
     done = subprocess.run(
         ["bash", "-ec", command.replace(".venv/bin/python", shlex.quote(sys.executable))],
-        cwd=REPOSITORY, env=clean_environment() | {"PORT": str(server.port)}, timeout=PATIENCE,
+        cwd=folder, env=clean_environment() | environment, timeout=PATIENCE,
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, command + done.stdout + done.stderr
@@ -217,7 +220,7 @@ def anchors(file: Path) -> set[str]:
 
 def test_names_in_capitals_exist() -> None:
     known = {each.name.upper() for each in fields(Settings)} | {each.code for each in Failure.__subclasses__()}
-    known |= {"GIN_MODE", "LISTEN_FDS", "LISTEN_PID", "SSL_CERT_FILE", TOKEN_VARIABLE, API_KEY_VARIABLE}
+    known |= {"GIN_MODE", "LISTEN_FDS", "LISTEN_PID", "SSL_CERT_FILE", URL_VARIABLE, TOKEN_VARIABLE, API_KEY_VARIABLE}
     for name in DOCS:
         assert set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", read(name))) <= known, name
 

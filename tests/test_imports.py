@@ -35,20 +35,28 @@ BELOW = {
     },
 }
 BELOW["pubsub.sse"] = {"pubsub.websocket", *BELOW["pubsub.websocket"]}
-BELOW["pubsub.http"] = {"pubsub.sse", *BELOW["pubsub.sse"]}
+BELOW["pubsub.metrics"] = {"pubsub.websocket", *BELOW["pubsub.websocket"]}
+BELOW["pubsub.http"] = {"pubsub.sse", "pubsub.metrics", *BELOW["pubsub.sse"]}
 BELOW["pubsub.documents"] = {"pubsub", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.live"] = {"pubsub.settings", "pubsub.rules_reader", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.reloading"] = {"pubsub.live", *BELOW["pubsub.live"]}
 BELOW["pubsub.lifecycle"] = {"pubsub.reloading", *BELOW["pubsub.reloading"]}
-BELOW["pubsub.app"] = {"pubsub.lifecycle", "pubsub.documents", "pubsub.journals", *BELOW["pubsub.lifecycle"]}
-BELOW["pubsub.cli"] = {"pubsub.settings", "pubsub.settings_reader", "pubsub.auth", *BELOW["pubsub.app"]}
+BELOW["pubsub"] = set()
+BELOW["pubsub.app"] = {"pubsub", "pubsub.lifecycle", "pubsub.documents", "pubsub.journals", *BELOW["pubsub.lifecycle"]}
 BELOW["pubsub.client"] = {"pubsub.protocol"}
 # The one module of the clients that knows the server: users test their programs with the real one, in their process.
 BELOW["pubsub.client.testing"] = {"pubsub.client", "pubsub.app", "pubsub.settings_reader", *BELOW["pubsub.app"]}
 BELOW["pubsub.console"] = {"pubsub.client"}
 BELOW["pubsub.bench"] = {"pubsub.client"}
+BELOW["pubsub.cli"] = {
+    "pubsub.client",
+    "pubsub.console",
+    "pubsub.settings",
+    "pubsub.settings_reader",
+    "pubsub.auth",
+    *BELOW["pubsub.app"],
+}
 BELOW["pubsub.__main__"] = {
-    "pubsub",
     "pubsub.app",
     "pubsub.client",
     "pubsub.console",
@@ -56,7 +64,6 @@ BELOW["pubsub.__main__"] = {
     "pubsub.cli",
     *BELOW["pubsub.cli"],
 }
-BELOW["pubsub"] = set()
 
 RULES = {"pubsub.protocol", "pubsub.filters", "pubsub.core", "pubsub.auth"}  # the folders without I/O
 WITHOUT_IO = {

@@ -49,6 +49,8 @@ DEFAULTS: dict[str, Any] = {
     "DEAD_LETTERS_PER_SEC": 100,
     "RATE_LIMIT_MSGS_PER_SEC": 0,
     "RATE_LIMIT_BURST": 0,
+    "METRICS_TOPICS": 0,
+    "TRACE_KEEP_SEC": 600,
     "TOPIC_RULES_FILE": "",
     "DATA_DIR": "./data",
     "API_KEYS": "",
@@ -145,6 +147,8 @@ OTHERS = {
     "DEAD_LETTERS_PER_SEC": "5",
     "RATE_LIMIT_MSGS_PER_SEC": "0.5",
     "RATE_LIMIT_BURST": "6",
+    "METRICS_TOPICS": "8",
+    "TRACE_KEEP_SEC": "0.5",
     "API_KEYS": "ops:admin:k1,shop:publish:k2",
     "JWT_SECRET": "a secret of more than thirty-two bytes",
     "JWT_JWKS_URL": "https://login.example.com/jwks",
@@ -260,6 +264,8 @@ NONSENSE = {
     "MAX_FILTERS_PER_TOPIC": ["-1", "x"],
     "RATE_LIMIT_MSGS_PER_SEC": ["-1", "x", "nan", "inf"],
     "RATE_LIMIT_BURST": ["-1", "x", "0.5"],
+    "METRICS_TOPICS": ["-1", "10001", "x"],
+    "TRACE_KEEP_SEC": ["-1", "86401", "x"],
     "GIN_MODE": ["test", "x"],
 }
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         Unreachable,
         UntrustedCertificate,
     )
-    from pubsub.client.events import Event, Gap, Notice, Position
+    from pubsub.client.events import Event, Gap, Item, Notice, Position
     from pubsub.client.outcomes import History, Presence, PresentClient, Published, TopicDetails, TopicSummary
     from pubsub.client.publisher import Publisher
     from pubsub.client.states import State, StateChange
@@ -50,6 +50,7 @@ __all__ = [
     "Gap",
     "History",
     "Internal",
+    "Item",
     "LimitExceeded",
     "Notice",
     "OutgoingFull",

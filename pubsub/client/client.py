@@ -45,9 +45,9 @@ class Client:
     for each connection, and before the present token expires. ``api_key``: for the calls over REST. ``tls``: trusted
     certificates, the system's by default.
 
-    Times are seconds. ``connect_timeout``: for the first connection, None waits for ever. ``answer_timeout``: for an
-    answer of the server or of the token function. ``heartbeat``: after so much silence it asks the server if it is
-    there, and after twice that it connects again.
+    Times are seconds. ``connect_timeout``: for the first connection; 0 is one attempt, None waits for ever.
+    ``answer_timeout``: for an answer of the server or of the token function. ``heartbeat``: after so much silence it
+    asks the server if it is there, and after twice that it connects again.
 
     ``max_outgoing``: publishes without an answer; one more waits, or raises OutgoingFull if ``when_full`` is "raise".
     ``max_incoming``: items that wait in one subscription. Above that nothing more is read from the server, and its own
@@ -137,7 +137,8 @@ class Client:
     ) -> list[Published]:
         """Publish messages in this order, without waiting for the answer to one before the next.
 
-        If one fails, no further one is sent and its error is raised; a note of the error says which one it was.
+        If one fails, no further one is sent and its error is raised, with ``index``: that of the payload, from 0. Those
+        before it were published.
         """
         requests = (_publish(topic, each, None, ttl_sec, None) for each in payloads)
         return await self._entered.outgoing.publish_all(requests)
@@ -203,7 +204,7 @@ class Client:
             last_n=last_n,
             filter=_or_unset(filter),
             params=_params(params),
-            resume=read_positions(topic, resume or {}),
+            resume=None if resume is None else read_positions(topic, resume),
             notices=notices,
         )
         parts = self._entered
@@ -211,10 +212,37 @@ class Client:
         rules = InboxRules(decode=decoder_of(type), limit=self._max_incoming, own=own, mends=mend)
         return Subscription(parts.links, wish, rules, load)
 
+    @overload
     async def history(
         self,
         topic: str,
         *,
+        type: builtins.type[T],
+        last_n: int | None = None,
+        after: int | None = None,
+        limit: int = 1000,
+        filter: str | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> History[T]: ...
+
+    @overload
+    async def history(
+        self,
+        topic: str,
+        *,
+        type: object = Any,
+        last_n: int | None = None,
+        after: int | None = None,
+        limit: int = 1000,
+        filter: str | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> History[Any]: ...
+
+    async def history(
+        self,
+        topic: str,
+        *,
+        type: Any = Any,
         last_n: int | None = None,
         after: int | None = None,
         limit: int = 1000,
@@ -223,7 +251,7 @@ class Client:
     ) -> History[Any]:
         """Fetch kept messages: the newest ``last_n``, or up to ``limit`` of those after ``after`` (a ``seq``).
 
-        Without both, the oldest ones.
+        Without both, the oldest ones. ``type``: of the payloads. Raises PayloadError for one that is not of it.
         """
         request = HistoryRequest(
             topic=topic,
@@ -232,7 +260,11 @@ class Client:
             filter=_or_unset(filter),
             params=_params(params),
         )
-        return await self._entered.questions.history(request, limit)
+        return await self._entered.questions.history(request, limit, decoder_of(type))
+
+    async def ping(self) -> float:
+        """Ask the server for an answer, and return the seconds up to it. All that it sent before has come then."""
+        return await self._entered.questions.ping()
 
     async def presence(self, topic: str) -> Presence:
         """Fetch the clients of a topic with the option ``presence``."""

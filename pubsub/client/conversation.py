@@ -81,8 +81,9 @@ class Conversation:
 
     def closed(self, code: int, reason: str) -> Retry | Disconnected:
         """The server has closed the connection, with this close frame."""
+        too_big = code == CloseReason.TOO_BIG.code and self._publishes.fail_largest()
         self._close()
-        if code == CloseReason.TOO_BIG.code and self._publishes.fail_largest("the message was too big for the server"):
+        if too_big:
             return self._reconnects.after_failure(Unreachable("a message was too big for the server"))
         return self._end_if_terminal(self._reconnects.after_close(code, reason))
 

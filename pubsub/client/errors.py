@@ -5,11 +5,14 @@ Every one is a :class:`PubsubError`. The text says what was expected and what ca
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 if TYPE_CHECKING:
     from pubsub.client.events import Event
     from pubsub.client.outcomes import Published
+
+AnyError = TypeVar("AnyError", bound="PubsubError")
 
 __all__ = ["AnswerTimeout", "BadRequest", "Conflict", "Disconnected", "Forbidden", "Internal", "LimitExceeded",
            "OutgoingFull", "PartlyPublished", "PayloadError", "PubsubError", "RateLimited", "Refused", "ServerFault",
@@ -18,7 +21,19 @@ __all__ = ["AnswerTimeout", "BadRequest", "Conflict", "Disconnected", "Forbidden
 
 
 class PubsubError(Exception):
-    """The base of all errors of a client."""
+    """The base of all errors of a client. They can be copied and pickled.
+
+    ``index``: of the payload that failed in a ``publish_many``, from 0.
+    """
+
+    index: int | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), self.args, self.__dict__)
+
+    def copy(self) -> Self:
+        """Return the same error without a traceback: one that several tasks raise would collect all of theirs."""
+        return _restore(type(self), self.args, self.__dict__)
 
 
 class Unreachable(PubsubError):
@@ -154,6 +169,12 @@ class Internal(Refused):
     """The server failed to serve this request, or to store the message; its log has the details."""
 
     code = "INTERNAL"
+
+
+def _restore(kind: type[AnyError], args: tuple[object, ...], state: Mapping[str, object]) -> AnyError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 _BY_CODE: Final[dict[str, type[Refused]]] = {kind.code: kind for kind in Refused.__subclasses__()}

@@ -74,7 +74,7 @@ class Exchange:
         self._number += 1
         question = Question(self._number, request, answered, kept=kept)
         if self._ended is not None:
-            answered(self._ended)
+            answered(self._ended.copy())
             return question
         if kept:
             self._kept.append(question)
@@ -120,7 +120,7 @@ class Exchange:
             self._expiry_timer.cancel()
             self._expiry_timer = None
         for question in questions:
-            question.answered(error)
+            question.answered(error.copy())
 
     def take(self, request_id: str, reply: Reply) -> None:
         """Take an answer. One that nobody waits for any more is ignored."""

@@ -24,13 +24,16 @@ __all__ = ["Interest", "Status", "Wish"]
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """A subscription as a user asked for it. ``resume``: positions of an earlier one."""
+    """A subscription as a user asked for it. ``resume``: positions of an earlier one, or None.
+
+    A pattern without a position had no topic then: all that have appeared since are replayed.
+    """
 
     topic: str
     last_n: int = 0
     filter: str | UnsetType = UNSET
     params: Raw | UnsetType = UNSET
-    resume: Mapping[str, Position] = {}
+    resume: Mapping[str, Position] | None = None
     notices: bool = False
 
 
@@ -65,7 +68,7 @@ class Interest:
         self.status = Status.IDLE
         self.begun = False
         self.error: PubsubError | None = None
-        for topic, position in wish.resume.items():
+        for topic, position in (wish.resume or {}).items():
             self.feeds[topic] = Feed(self.inbox, topic, position.epoch, seq=position.seq, start=position.seq)
 
     @property
@@ -80,7 +83,7 @@ class Interest:
     def request(self, client_id: str) -> Subscribe:
         """Return the request that begins the subscription, or continues it where the last connection ended."""
         wish = self.wish
-        resumes = self.begun or bool(wish.resume)
+        resumes = self.begun or bool(wish.resume) or (wish.resume is not None and self.is_pattern)
         return Subscribe(
             topic=wish.topic,
             client_id=client_id,

@@ -72,13 +72,17 @@ class Peer:
 
 
 class Link:
-    """One connection after the other, the Host of a Conversation. ``told`` gets each change of its state."""
+    """One connection after the other, the Host of a Conversation. ``told`` gets each change of its state.
 
-    def __init__(self, peer: Peer, told: Callable[[StateChange], None]) -> None:
+    ``persistent``: tries again even if the first attempt fails.
+    """
+
+    def __init__(self, peer: Peer, told: Callable[[StateChange], None], *, persistent: bool = True) -> None:
         self.random = Random()
         self.latest = StateChange(State.CONNECTING, "not connected yet")
         self._peer = peer
         self._told = told
+        self._persistent = persistent
         self._loop = asyncio.get_running_loop()
         self._unsent: deque[bytes] = deque()
         self._has_unsent = asyncio.Event()
@@ -123,17 +127,17 @@ class Link:
     # --- For the client
 
     async def wait_open(self) -> None:
-        """Wait for the first connection. Raises Disconnected or UntrustedCertificate where there can't be one."""
+        """Wait for the first connection. Raises Disconnected or Unreachable where there can't be one."""
         await self._settled.wait()
         if self.latest.state is State.CLOSED and self.latest.error is not None:
-            raise self.latest.error
+            raise self.latest.error.copy()
 
     async def run(self) -> None:
         """Connect, and connect again after each end that allows it."""
         try:
             while not isinstance(decision := await self._connect(), Disconnected):
-                if isinstance(decision.error, UntrustedCertificate) and not self._was_open:
-                    self._end(decision.error)  # a fault of the settings; later it is one of the server's renewal
+                if not (self._was_open or self._may_try_again(decision.error)):
+                    self._end(decision.error)
                     return
                 self._change(State.CONNECTING, str(decision.error), decision.error, decision.pause)
                 await asyncio.sleep(decision.pause)
@@ -142,6 +146,13 @@ class Link:
             self.conversation.leave()
             self._change(State.CLOSED, "the client was closed")
             raise
+
+    def _may_try_again(self, error: PubsubError) -> bool:
+        """Return True if another attempt may succeed where the first one has failed.
+
+        An untrusted certificate is a fault of the settings then; later it is one of the server's renewal.
+        """
+        return self._persistent and not isinstance(error, UntrustedCertificate)
 
     async def _connect(self) -> Retry | Disconnected:
         """Make one connection, and serve it to its end."""

@@ -26,7 +26,7 @@ class Links:
         self._connect_timeout = connect_timeout
         self._others: dict[Link, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        self.first = Link(peer, told)
+        self.first = Link(peer, told, persistent=connect_timeout != 0)
         self._task = asyncio.create_task(self.first.run())
 
     async def open(self) -> None:
@@ -69,7 +69,7 @@ class Links:
 
     async def _wait(self, link: Link) -> None:
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with asyncio.timeout(self._connect_timeout or None):
                 await link.wait_open()
         except TimeoutError:
             reason = link.latest.reason

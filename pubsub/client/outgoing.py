@@ -49,7 +49,8 @@ class Outgoing:
 
         def note(outcome: asyncio.Future[Published]) -> None:
             nonlocal failed
-            failed = failed or outcome.cancelled() or outcome.exception() is not None
+            has_failed = outcome.cancelled() or outcome.exception() is not None  # asyncio logs what nobody asks for
+            failed = failed or has_failed
 
         for request in requests:
             if failed:
@@ -85,7 +86,8 @@ def _result_of(outcome: asyncio.Future[Published], number: int) -> Published:
     error = outcome.exception()
     if error is None:
         return outcome.result()
-    error.add_note(f"It was payloads[{number}]; those before it were published.")
+    if isinstance(error, PubsubError):
+        error.index = number
     raise error
 
 

@@ -71,14 +71,14 @@ class Publishes:
         assert isinstance(question.request, Publish), "it was made by publish"
         self._own_ids.settle(question.request.message.id)
 
-    def fail_largest(self, reason: str) -> bool:
-        """Fail the largest publish without an answer, which was too big. Return False if there is none."""
+    def fail_largest(self) -> bool:
+        """Fail the largest publish without an answer: it was too big. Return False if there is none."""
         sent = [question for question in self._exchange.sent if isinstance(question.request, Publish)]
         if not sent:
             return False
         largest = max(sent, key=lambda question: len(question.text))
         self._exchange.forget(largest)
-        largest.answered(TooBig(f"{reason}; it had {len(largest.text):,} bytes"))
+        largest.answered(TooBig(f"the message was too big for the server; it had {len(largest.text):,} bytes"))
         return True
 
     def _look_for(self, request: Publish, conflict: Conflict, done: Callable[[Published | PubsubError], None]) -> None:

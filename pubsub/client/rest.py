@@ -11,7 +11,7 @@ from yarl import URL
 from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, connect_error
 from pubsub.client.credentials import Credentials
 from pubsub.client.errors import Refused
-from pubsub.client.outcomes import TopicDetails, TopicSummary
+from pubsub.client.outcomes import Presence, TopicDetails, TopicSummary
 from pubsub.client.refusals import refusal_over_http
 from pubsub.protocol.answers import Purged, RuleList, TopicRule
 from pubsub.protocol.calls import MAX_PAGE
@@ -76,6 +76,10 @@ class RestClient:
 
     async def describe(self, topic: str) -> TopicDetails:
         return _decode(await self._call("GET", self._url_of(topic)), TopicDetails, "a topic")
+
+    async def presence(self, topic: str) -> Presence:
+        """Fetch the clients of a topic with the option ``presence``."""
+        return _decode(await self._call("GET", self._url_of(topic) / "presence"), Presence, "a list of clients")
 
     async def list_rules(self) -> list[TopicRule]:
         return _decode(await self._call("GET", self._rules_url), RuleList, "a list of rules").rules

@@ -111,20 +111,17 @@ class Subscription(Generic[T]):
         return self._interest
 
     async def _begin(self, conversation: Conversation) -> None:
-        begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        begun: asyncio.Future[PubsubError | None] = asyncio.get_running_loop().create_future()
 
         def answered(error: PubsubError | None) -> None:
-            if begun.done():
-                return
-            if error is None:
-                begun.set_result(None)
-            else:
-                begun.set_exception(error)
+            if not begun.done():
+                begun.set_result(error)
 
         self._interest = conversation.subscribe(self._wish, self._rules, answered)
         self._take = self._interest.inbox.take
         await self._conversations.wait_open(conversation)
-        await begun
+        if (error := await begun) is not None:
+            raise error.copy()
 
     def _end(self) -> None:
         if self._conversation is not None and self._interest is not None:
@@ -135,7 +132,7 @@ class Subscription(Generic[T]):
     async def _wait(self, interest: Interest) -> None:
         """Wait for an item. Raises the reason of the end once there will be none."""
         if interest.status is Status.ENDED:
-            raise interest.error or StopAsyncIteration
+            raise StopAsyncIteration if interest.error is None else interest.error.copy()
         if interest.inbox.wake is not None:
             raise RuntimeError("another task already waits for the next item of this subscription")
         awake: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -131,7 +131,7 @@ class Subscriptions:
         interest = self._interests.get(info.topic) or self._covering(info.topic)
         if interest is None or interest.status is not Status.ACTIVE:
             return
-        if kind == "topic_created":
+        if kind == "topic_created" and info.epoch:
             interest.add_topic(info.topic, info.epoch)
             self.feeds[info.topic] = interest.feeds[info.topic]
         interest.tell(kind, info)

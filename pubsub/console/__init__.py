@@ -5,12 +5,11 @@ It must never import the server: it knows the protocol alone, as any client does
 
 import asyncio
 import secrets
-import sys
 from collections.abc import Awaitable, Callable
 
 from yarl import URL
 
-from pubsub.client.address import Unreachable, server_url
+from pubsub.client.address import Unreachable
 from pubsub.client.credentials import Credentials
 from pubsub.client.rest import open_http
 from pubsub.console.console import Console
@@ -20,16 +19,11 @@ from pubsub.console.screen import OutputClosed, is_interactive
 __all__ = ["run_console"]
 
 
-def run_console(*, url: str, client_id: str | None, credentials: Credentials) -> int:
-    """Run a session with the server at ``url`` to its end; return the exit status.
+def run_console(*, base: URL, client_id: str | None, credentials: Credentials) -> int:
+    """Run a session with the server at ``base`` to its end; return the exit status.
 
-    0: all went well · 1: a command failed, or the server could not be reached · 2: ``url`` is no URL · 130: Ctrl-C.
+    0: all went well · 1: a command failed, or the server could not be reached · 130: Ctrl-C.
     """
-    try:
-        base = server_url(url)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     try:
         name = client_id or credentials.client_id or f"console-{secrets.token_hex(6)}"
         return asyncio.run(_run_session(base, name, credentials))

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from pubsub.core.clock import Clock
+from pubsub.core.counts import MessageCount
 from pubsub.core.creation import Creations
 from pubsub.core.event import StoredEvent
-from pubsub.core.filtered_lane import ROOM, Evaluator
+from pubsub.core.filtered_lane import Evaluator
+from pubsub.core.flushing import Flushes
 from pubsub.core.history import HistoryReader, KeptEvents
 from pubsub.core.idle import IdleTopics
 from pubsub.core.joining import Joining
@@ -62,6 +64,10 @@ class Broker:
     topics when the first of them is made; None where there can be none. ``ring_size``: messages that a topic keeps
     unless its options say otherwise. ``call_later(seconds, callback)`` is the timer. ``yield_core`` is
     called before work that takes longer than a publish. The Broker is the Host of its journals.
+
+    ``delivered``: the events that were written to sockets. ``ended_topics``: what topics that
+    have ended have added to the messages of this run; the ``seq`` and ``bytes`` of the others come to it, so that a
+    publish adds to no count.
     """
 
     def __init__(
@@ -80,20 +86,22 @@ class Broker:
     ) -> None:
         self._topics: dict[str, Topic] = {}
         self._names = SortedNames()
-        self._defer = defer
         self._clock = clock
         self._ring_size = ring_size
         self._journals = Journals(self, memory, make_durable)
-        self._unflushed: list[Topic] = []
         self.losses = Losses()
+        self.delivered = MessageCount()
+        self.ended_topics = MessageCount()
         self.filters = Filters()
         self.yield_core = yield_core
         self.turns = Turns(defer, yield_core)
         self._evaluator = Evaluator(self.turns.take, self._heed_filters)
+        self.flushes = Flushes(defer, self._evaluator, clock.monotonic)
+        self._flush_later = self.flushes.add
         self.heed_log_level()
         self._history = HistoryReader(clock, self.turns.take, self._is_current)
         self._presence = Presence(clock, defer=defer, take_turn=self.turns.take, call_later=call_later)
-        placement = Placement(clock, self._evaluator, self.filters, max_filters, self._presence)
+        placement = Placement(clock, self._evaluator, self.filters, max_filters, self._presence, self.delivered)
         self._memberships = Memberships(placement, clock, self.turns.take, self._is_current)
         self._obey(rules or TopicRules(), max_topics, call_later)
 
@@ -131,6 +139,11 @@ class Broker:
     def subscriber_count(self) -> int:
         """The number of clients with a subscription."""
         return self._memberships.subscriber_count
+
+    @property
+    def resumes(self) -> dict[bool, int]:
+        """The subscriptions that resumed, by ``recovered``: True if nothing was missing."""
+        return self._memberships.resumes
 
     @property
     def failure(self) -> str:
@@ -266,28 +279,11 @@ class Broker:
 
     def flush(self) -> None:
         """Deliver all events that wait."""
-        topics, self._unflushed = self._unflushed, []
-        for topic in topics:
-            topic.flush()
+        self.flushes.flush()
 
     def settle(self) -> None:
         """Deliver all events that wait, also those that wait for the evaluation of filters."""
-        self.flush()
-        self._evaluator.settle()
-
-    def _flush_tick(self) -> None:
-        """Deliver the events of this tick; of a long list one piece in each tick."""
-        self._evaluator.room = ROOM
-        topics, self._unflushed = self._unflushed, []
-        for topic in topics:
-            if topic.flush_piece():
-                self._flush_later(topic)
-        self._evaluator.end_tick()
-
-    def _flush_later(self, topic: Topic) -> None:
-        if not self._unflushed:
-            self._defer(self._flush_tick)
-        self._unflushed.append(topic)
+        self.flushes.settle()
 
     # Host: what the journals call
 
@@ -307,6 +303,7 @@ class Broker:
             return
         topic.flush()
         del self._topics[topic.name]
+        self.ended_topics.add(topic.seq, topic.bytes)
         self._names.remove(topic.name)
         self._creations.ended(topic)
         self.idle.forget(topic)
@@ -319,9 +316,7 @@ class Broker:
         if topic.expiring:
             topic.remove_expired(self._clock.monotonic(), len(events))
         if topic.add(events):
-            if not self._unflushed:
-                self._defer(self._flush_tick)
-            self._unflushed.append(topic)
+            self._flush_later(topic)
 
     def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if topic.expiring:
@@ -342,6 +337,7 @@ class Broker:
 
     def _add(self, topic: Topic) -> None:
         self._topics[topic.name] = topic
+        self.ended_topics.add(-topic.seq, -topic.bytes)  # those of an earlier run, or of a topic that ends again
         self._names.add(topic.name)
         self._creations.began(topic)
         self.idle.watch(topic)

@@ -20,6 +20,10 @@ class Clock:
         self._text = ""
         self.monotonic = monotonic
 
+    def seconds(self) -> int:
+        """The present Unix time, in whole seconds."""
+        return int(self._now())
+
     def timestamp(self) -> str:
         second = int(self._now())
         if second != self._second:

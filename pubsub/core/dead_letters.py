@@ -82,7 +82,8 @@ class Letter(Struct, frozen=True):
 class DeadLetters:
     """See the module. It is the Publisher of the letters. ``per_second``: the most letters of a topic in a second.
 
-    ``lost``: events by the name of the topic whose letters could not be published, because that topic is gone or full.
+    ``written``: letters that were published. ``failed``: events whose letters could not be. ``unwritten``: these events
+    since the last letter, by the topic that is gone or full.
     """
 
     client_id = ""
@@ -107,6 +108,7 @@ class DeadLetters:
         self._size = 0  # bytes of all messages gathered and not published
         self._sent: dict[str, Letter] = {}  # whose outcome is not known yet, by the id of their message
         self.written = 0
+        self.failed = 0
         self.unwritten: dict[str, int] = {}
 
     def lose(self, client_id: str, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:
@@ -196,6 +198,7 @@ class DeadLetters:
                 "Dead letters of topic %(topic)s cannot be published to %(to)s: %(reason)s",
                 {"topic": letter.topic, "to": letter.to, "reason": why},
             )
+        self.failed += letter.gathered.count
         self.unwritten[letter.to] = self.unwritten.get(letter.to, 0) + letter.gathered.count
 
 

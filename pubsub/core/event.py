@@ -25,6 +25,11 @@ class Source(Protocol):
     options: TopicOptions
     expiring: bool
 
+    @property
+    def delivered(self) -> int:
+        """The last ``seq`` that was given to the lanes."""
+        ...
+
 
 class StoredEvent(Struct, frozen=True, gc=False):
     """An event as it is kept: its ``seq``, and its JSON text, which all subscribers share.

@@ -14,6 +14,7 @@ from typing import Protocol
 from msgspec import UNSET, Struct, UnsetType
 
 from pubsub.core.event import StoredEvent
+from pubsub.core.histogram import Histogram
 from pubsub.core.log import Done, TopicLog
 from pubsub.core.topic import Topic
 from pubsub.protocol.requests import Publish, TopicOptions
@@ -78,6 +79,18 @@ class Host(Protocol):
         ...
 
 
+class JournalMeasures(Struct, frozen=True):
+    """The work of a journal since the start. ``commits``: their times. ``failures``: the commits that failed.
+
+    ``waiting_bytes``: of publishes without an outcome. ``files``: the paths of all that it has on disk.
+    """
+
+    commits: Histogram
+    failures: int
+    waiting_bytes: int
+    files: Sequence[str]
+
+
 class Journal(Protocol):
     """See the module. ``failure``: the reason for which messages cannot be stored; empty if they can."""
 
@@ -97,6 +110,9 @@ class Journal(Protocol):
         Messages can be appended to the log at once. They are in the topic once it is created, and refused if it is not.
         """
         ...
+
+    @property
+    def measures(self) -> JournalMeasures: ...
 
     @property
     def full(self) -> bool:

@@ -25,13 +25,14 @@ def write_none(client_id: str, topic: Source, events: Sequence[StoredEvent], rea
 
 
 class Losses:
-    """``counts``: events by reason, since the start of the server.
+    """``counts``: events by reason, since the start of the server. ``gaps``: those that subscribers were told of.
 
     ``write`` is called for each loss in a topic with the option ``dead_letter``.
     """
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(Loss, 0)
+        self.gaps = 0
         self.write: Letter = write_none
 
     def lose(self, client_id: str, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:

@@ -11,9 +11,11 @@ from functools import partial
 
 from msgspec import Struct, field
 
-from pubsub.core.backlog import Backlog, Gap, OutboxOptions
+from pubsub.core.backlog import Backlog, OutboxOptions
+from pubsub.core.entries import Gap
 from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batches
 from pubsub.core.losses import Loss
+from pubsub.core.trail import Trail
 from pubsub.filters.filters import Matcher, Subject
 
 
@@ -31,7 +33,7 @@ class Outbox:
     ``client_id`` is the name of the client for those who ask about its losses.
     """
 
-    __slots__ = ("_backlog", "_dropped", "_options", "_waiting", "blocked", "client_id", "write")
+    __slots__ = ("_backlog", "_dropped", "_options", "_waiting", "blocked", "client_id", "trail", "write")
 
     def __init__(self, write: Callable[[bytes], None], options: OutboxOptions) -> None:
         self.write = write
@@ -41,6 +43,7 @@ class Outbox:
         self._backlog: Backlog | None = None
         self._dropped = 0  # events of earlier backlogs
         self._waiting: Waiting | None = None
+        self.trail: Trail | None = None  # made when there is something to remember
 
     @property
     def awaited(self) -> bool:
@@ -69,6 +72,15 @@ class Outbox:
     def dropped(self) -> int:
         """The number of events dropped since the connection began."""
         return self._dropped + (0 if self._backlog is None else self._backlog.dropped)
+
+    def ensure_trail(self) -> Trail:
+        if self.trail is None:
+            self.trail = Trail()
+        return self.trail
+
+    def find(self, topic: Source, seq: int) -> StoredEvent | Gap | None:
+        """The event if it waits, or the gap that has it and was not told yet."""
+        return None if self._backlog is None else self._backlog.find(topic, seq)
 
     def block(self) -> None:
         """Queue everything from now on: the socket takes no more."""
@@ -143,13 +155,16 @@ class Outbox:
         if self.lagging:
             self._ensure_backlog().replay(batch)
         else:
-            self.write(self.encoding.events(batch.topic, batch.events))
+            encoded = self.encoding.events(batch.topic, batch.events)
+            self._options.delivered.add(len(batch.events), len(encoded))
+            self.write(encoded)
 
     def offer(self, batch: Batch) -> None:
         """Queue new events, by the overflow policy of their topic. Write them if nothing waits."""
         if self.lagging:
             self._ensure_backlog().offer(batch)
         else:
+            self._options.delivered.add(len(batch.events), len(batch.encoded))
             self.write(batch.encoded)
 
     def clear(self, reason: Loss) -> None:
@@ -166,6 +181,8 @@ class Outbox:
         if self.lagging:
             self._ensure_backlog().tell(gap)
         else:
+            self._options.losses.gaps += 1
+            self.ensure_trail().lose(topic, gap.from_seq, gap.to_seq, gap.count, None)
             self.write(self.encoding.message(gap.text(self._options.clock)))
 
     def _lagging_changed(self) -> None:
@@ -205,7 +222,7 @@ class Outbox:
 
     def _ensure_backlog(self) -> Backlog:
         if self._backlog is None:
-            self._backlog = Backlog(self._options, self.client_id)
+            self._backlog = Backlog(self._options, self.client_id, self.ensure_trail())
         return self._backlog
 
 

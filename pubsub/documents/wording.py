@@ -92,6 +92,9 @@ CALLS: Final[Mapping[str, Call]] = {
         "topics are served.",
     ),
     "GET /stats": Call("stats", "server", "Count the messages and subscribers of all topics"),
+    "GET /metrics": Call(
+        "metrics", "server", "Read the metrics for Prometheus", "In its text format, or as OpenMetrics if asked for."
+    ),
     "GET /clients": Call("listClients", "clients", "List the connections", "Oldest first, in pages."),
     "DELETE /clients/{client_id}": Call(
         "disconnectClient", "clients", "Disconnect a client",

@@ -39,13 +39,17 @@ IDENTITY: Final = web.RequestKey("identity", Identity)
 
 
 class Identities:
-    """Identifies clients by what their requests bring. Its parts may be replaced at any time."""
+    """Identifies clients by what their requests bring. Its parts may be replaced at any time.
+
+    ``failures``: wrong keys and tokens. ``rates`` is None if there is no limit of requests.
+    """
 
     def __init__(self, *, api_keys: ApiKeys, tokens: Tokens, rates: Rates | None) -> None:
         self.api_keys = api_keys
         self.tokens = tokens
         self.rates = rates
         self._failures = TokenBuckets(FAILURES_PER_SEC, FAILURE_BURST, time.monotonic)
+        self.failures = 0
 
     @property
     def rest_is_open(self) -> bool:
@@ -136,6 +140,7 @@ class Identities:
 
     def _count_failure(self, source: str, failure: Unauthorized) -> float:
         """0, or the seconds until the source may fail again."""
+        self.failures += 1
         wait = self._failures.take(source)
         if not wait:
             log.warning("Not authenticated: %(source)s: %(reason)s", {"source": source, "reason": str(failure)})

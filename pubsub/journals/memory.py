@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from msgspec import UNSET
 
 from pubsub.core.clock import Clock
 from pubsub.core.event import expiring_at, make_event, make_events
-from pubsub.core.journal import StoredTopic, lifetime, random_epoch, sender_of
+from pubsub.core.histogram import Histogram
+from pubsub.core.journal import JournalMeasures, StoredTopic, lifetime, random_epoch, sender_of
 from pubsub.journals.dedup import RecentIds, id_key
 from pubsub.journals.placing import place_all, remember
 from pubsub.protocol.errors import Conflict
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from pubsub.core.log import Assigned, Done, Publisher, Purged
     from pubsub.core.topic import Topic
     from pubsub.protocol.requests import Publish, TopicOptions
+
+
+NO_COMMITS: Final = JournalMeasures(Histogram(()), failures=0, waiting_bytes=0, files=())
 
 
 class MemoryLog:
@@ -119,6 +123,7 @@ class MemoryJournal:
 
     full = False
     failure = ""
+    measures = NO_COMMITS
     _host: Host
 
     def __init__(self, clock: Clock, new_epoch: Callable[[], str] = random_epoch) -> None:

@@ -111,9 +111,10 @@ Operation = Append | AppendAll | Create | Delete | Purge | Mark
 class Result(Struct):
     """The result of a group, or of a clean-up, of which there may be ``more`` to do.
 
-    ``failure``: the reason, for the operator, for which nothing of it is on disk.
+    ``failure``: the reason, for the operator, for which nothing of it is on disk. ``taken``: seconds.
     """
 
     extents: list[Extent]
     failure: str = ""
+    taken: float = 0.0
     more: bool = False

@@ -101,6 +101,7 @@ class Writer:
 
     def write(self, group: Sequence[Operation]) -> Result:
         """Commit a group, all of it or nothing; each operation gets its outcome."""
+        began = self._monotonic()
         try:
             store = self.open()
             with store.transaction():
@@ -116,7 +117,7 @@ class Writer:
         finally:
             self._rows, self._ids, self._touched = [], [], set()
         self._failing = False
-        return Result(extents)
+        return Result(extents, taken=self._monotonic() - began)
 
     def clean_up(self) -> Result:
         """Delete some of the expired and purged events, and of the events of deleted topics."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from msgspec import UNSET
 
@@ -61,6 +61,8 @@ class EventStream(ClientTransport, IdentityGrant):
     by_rest: ClassVar[bool] = True
 
     __slots__ = ("_gzip", "_on_end", "identity")
+
+    transport_name: Final = "sse"
 
     def __init__(
         self,
@@ -133,7 +135,9 @@ class EventStream(ClientTransport, IdentityGrant):
         if not self._transport.is_reading():
             self._transport.resume_reading()
         if not self.subscriber.blocked:
-            self.write(heartbeat(self._position()))
+            block = heartbeat(self._position())
+            self._services.meter.answered += len(block)
+            self.write(block)
 
     def _position(self) -> bytes:
         """A new id for a client of one topic whose filter may have let nothing through for long; otherwise empty.

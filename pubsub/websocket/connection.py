@@ -22,6 +22,7 @@ from pubsub.protocol.frames import (
     InvalidClose,
     LongText,
     PingFrame,
+    PongFrame,
     ProtocolFault,
     Reader,
     Received,
@@ -74,6 +75,7 @@ class Connection(FrameTransport):
 
     def data_received(self, data: bytes) -> None:
         if self._reader is not None:
+            self._services.meter.received += len(data)
             self._reader.feed(data)
             self._serve(self._reader)
             if len(data) >= FULL_READ:
@@ -149,6 +151,8 @@ class Connection(FrameTransport):
         elif self._end is None:
             if isinstance(received, PingFrame):
                 self._reply_frame(control_frame(PONG, received.payload))
+            elif isinstance(received, PongFrame):
+                self._take_pong(received.payload)
             elif isinstance(received, Binary):
                 self.session.receive_binary(received.payload)
             elif isinstance(received, LongText):

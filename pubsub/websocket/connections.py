@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import random
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from pubsub.websocket.ending import Ending
-from pubsub.websocket.peer import Peer
+from pubsub.websocket.peer import Peer, TransportName
 from pubsub.websocket.timers import Timers, serve_alone
 
 CLOSED_AT_ONCE: Final = 200  # connections that are closed in one step: about 4 ms
@@ -19,13 +20,14 @@ SEARCHED_AT_ONCE: Final = 10_000  # connections that are compared in one step: 1
 
 
 class Connections:
-    """See the module. ``timers`` serve each connection as long as it is here."""
+    """See the module. ``timers`` serve each connection as long as it is here. ``counts``: those that are here."""
 
     def __init__(self, timers: Timers, now: Callable[[], float]) -> None:
         self._timers = timers
         self._now = now
         self._open: dict[Peer, None] = {}
         self._opened = 0
+        self.counts: Counter[TransportName] = Counter()
         self._emptied = asyncio.Event()
 
     def __len__(self) -> int:
@@ -39,12 +41,14 @@ class Connections:
     def add(self, peer: Peer) -> None:
         self._open[peer] = None
         self._opened += 1
+        self.counts[peer.transport_name] += 1
         peer.number = self._opened
         self._timers.add(peer)
 
     def remove(self, peer: Peer) -> None:
         if peer in self._open:
             del self._open[peer]
+            self.counts[peer.transport_name] -= 1
             self._timers.remove(peer)
         if not self._open:
             self._emptied.set()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Literal, Protocol, get_args
 
 from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
 from pubsub.system.tcp_info import Traffic
 from pubsub.websocket.ending import Ending
+
+TransportName = Literal["websocket", "sse"]
+TRANSPORTS: Final[tuple[TransportName, ...]] = get_args(TransportName)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,20 @@ class Peer(Protocol):
     subscriber: Subscriber
 
     @property
+    def transport_name(self) -> TransportName:
+        """The protocol that the client speaks."""
+        ...
+
+    @property
     def client_id(self) -> str: ...
 
     @property
     def identity(self) -> Identity | None:
         """None if the client may everything, or has not yet said who it is."""
+
+    @property
+    def round_trip(self) -> int | None:
+        """Milliseconds from the last ping to its pong; None if they are not known."""
         ...
 
     @property
@@ -58,6 +70,11 @@ class Peer(Protocol):
     @property
     def is_behind(self) -> bool:
         """True if the client has not taken all that was sent or is queued."""
+        ...
+
+    @property
+    def last_progress(self) -> float:
+        """The moment at which the client was last seen to take data that it had not taken before."""
         ...
 
     def last_activity(self, now: float) -> float:

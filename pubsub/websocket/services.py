@@ -14,6 +14,8 @@ from pubsub.core.lane import Subscriber
 from pubsub.protocol.deflate import Agreement, agree
 from pubsub.websocket.compression import Compression
 from pubsub.websocket.connections import Connections
+from pubsub.websocket.departures import Departures
+from pubsub.websocket.meter import Meter
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.replies import Replies
 from pubsub.websocket.rules import NO_RULES, ClientRules
@@ -25,6 +27,7 @@ class Services:
     """See the module. ``session_type`` serves the messages of clients.
 
     ``compresses_from``: the bytes of the shortest text that is compressed; None is no compression at all.
+    ``departed_keep``: the seconds for which connections that have ended are remembered.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Services:
         rules: ClientRules = NO_RULES,
         quotas: Quotas | None = None,
         compresses_from: int | None = None,
+        departed_keep: float = 600.0,
         session_type: type[Session] = Session,
     ) -> None:
         self.broker = broker
@@ -49,10 +53,15 @@ class Services:
         self.defer: Callable[[Callable[[], None]], object] = loop.call_soon
         self.call_later = loop.call_later
         self.take_turn = broker.turns.take
-        self.outbox_options = OutboxOptions(limits.queue_size, clock, self.take_turn, losses=broker.losses)
+        self.outbox_options = OutboxOptions(
+            limits.queue_size, clock, self.take_turn, losses=broker.losses, delivered=broker.delivered
+        )
         self.compression = None if compresses_from is None else Compression(self.outbox_options, compresses_from)
         self.timers = Timers(limits, clock, loop)
         self.connections = Connections(self.timers, self.now)
+        self.departures = Departures(self.now, departed_keep)
+        self.meter = Meter()
+        self.started = clock.monotonic()
 
     def agree(self, offers: str) -> Agreement | None:
         """Agree on the compression of a connection, by the extensions that its client offers."""

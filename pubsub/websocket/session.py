@@ -145,7 +145,7 @@ class Session(SessionPublisher):
                 elif rules.rates is not None:
                     self._drawn = rules.rates.draw(self.client_id)
             request = decode_request(text)
-            if isinstance(request, Publish):  # here, because a call of _serve costs 0.15 µs
+            if type(request) is Publish:  # here, because a call of _serve costs 0.15 µs
                 identity = self.identity
                 if identity is not None and not allows(identity.publishes, request.topic):
                     identity.refuse_publish(request.topic)

@@ -19,9 +19,11 @@ from pubsub.core.losses import Loss
 from pubsub.protocol.errors import CloseReason, SlowConsumer
 from pubsub.protocol.replies import encode, error_reply
 from pubsub.system.tcp_info import Traffic, Uptake, traffic, uptake
+from pubsub.websocket.departures import Departure
 from pubsub.websocket.ending import End, Ending
 
 if TYPE_CHECKING:
+    from pubsub.websocket.peer import TransportName
     from pubsub.websocket.services import Services
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,16 @@ class ClientTransport(asyncio.Protocol, ABC):
 
     @property
     @abstractmethod
+    def transport_name(self) -> TransportName: ...
+
+    @property
+    @abstractmethod
     def client_id(self) -> str: ...
+
+    @property
+    def round_trip(self) -> int | None:
+        """Milliseconds from the last ping to its pong; None if they are not known."""
+        return None
 
     @property
     @abstractmethod
@@ -133,6 +144,11 @@ class ClientTransport(asyncio.Protocol, ABC):
             self._send_close(self._end.due)
         else:
             self._read_on()
+
+    @property
+    def last_progress(self) -> float:
+        """The moment at which the client was last seen to take data that it had not taken before."""
+        return self._uptake.at
 
     def last_activity(self, now: float) -> float:
         """The moment of the last sign of life: bytes that came, or progress in taking data."""
@@ -244,6 +260,7 @@ class ClientTransport(asyncio.Protocol, ABC):
         if self._claimed is not None:
             self._services.quotas.release(self._claimed)
         self._services.connections.remove(self)
+        self._depart(end)
         log.info(
             "Client disconnected: %(client_id)s (%(reason)s; connected %(connected_sec).1f s, dropped %(dropped)d)",
             {
@@ -253,3 +270,15 @@ class ClientTransport(asyncio.Protocol, ABC):
                 "dropped": self.subscriber.dropped,
             },
         )
+
+    def _depart(self, end: End) -> None:
+        departure = Departure(
+            client_id=self.client_id,
+            transport_name=self.transport_name,
+            kind=end.kind,
+            text=end.text,
+            age=self.age,
+            at=self._services.now(),
+            dropped=self.subscriber.dropped,
+        )
+        self._services.departures.add(departure)

@@ -74,9 +74,10 @@ class DiskLog:
     def _exists(self) -> bool:
         return self._journal.disk.topics.get(self._stored.name) is self._stored
 
-    def append(self, request: Publish, publisher: Publisher) -> None:
-        publisher.wait(request)
-        self._journal.add(partial(self._write, request, publisher))
+    def append(self, requests: Sequence[Publish], publisher: Publisher) -> None:
+        publisher.wait(requests)
+        for request in requests:
+            self._journal.add(partial(self._write, request, publisher))
 
     def _write(self, request: Publish, publisher: Publisher) -> Report:
         stored, clock = self._stored, self._journal.clock
@@ -103,8 +104,8 @@ class DiskLog:
         host.trim(self.topic, first, 0)
         if event.expires < float("inf"):
             host.begin_to_expire(self.topic)
-        host.deliver(self.topic, event)
-        publisher.published(request, event.seq, ts)
+        host.deliver(self.topic, [event])
+        publisher.published([request], event.seq, ts)
 
     def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> NoReturn:
         raise AssertionError("nobody publishes a list here")

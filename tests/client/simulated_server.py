@@ -7,7 +7,7 @@ Disk that outlives the server. All other topics end with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import cast
 
@@ -67,10 +67,11 @@ class NotingBroker(Broker):
         self.truth.begin(stored.name, stored.epoch)
         return super().add_topic(stored)
 
-    def deliver(self, topic: Topic, event: StoredEvent) -> None:
+    def deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if not topic.first:  # the disk has noted the others
-            self.truth.note(topic.name, topic.epoch, event)
-        super().deliver(topic, event)
+            for event in events:
+                self.truth.note(topic.name, topic.epoch, event)
+        super().deliver(topic, events)
 
 
 class Life:

@@ -330,7 +330,7 @@ class World:
             message = self.new_message()
             request = Publish(topic=topic, message=Message(message["id"], Raw(_encoded(message["payload"]))))
             try:
-                self.life.broker.publish(request, NoPublisher())
+                self.life.broker.publish([request], NoPublisher())
             except TopicNotFound:
                 return
 

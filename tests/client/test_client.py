@@ -7,9 +7,20 @@ from collections.abc import AsyncIterator
 from typing import TypeVar
 
 import pytest
+from msgspec import Raw
 
-from pubsub.client import Client, Event, Position, State, Subscription, TopicNotFound
-from tests.harness import PATIENCE, Server, run_server
+from pubsub.client import (
+    BadRequest,
+    Client,
+    Event,
+    Position,
+    State,
+    StateChange,
+    Subscription,
+    TopicNotFound,
+    Unreachable,
+)
+from tests.harness import PATIENCE, Server, free_port, run_server
 
 T = TypeVar("T")
 
@@ -70,3 +81,39 @@ async def test_a_topic_that_does_not_exist(server: Server) -> None:
         with pytest.raises(TopicNotFound, match="'orders' does not exist"):
             async with client.subscribe("orders"):
                 pass
+
+
+async def test_one_attempt_to_connect() -> None:
+    changes: list[StateChange] = []
+    with pytest.raises(Unreachable, match=r"^cannot reach http://127.0.0.1:\d+: Connection refused$"):
+        async with Client(f"http://127.0.0.1:{free_port()}", connect_timeout=0, on_state=changes.append):
+            pass
+    assert changes[0].state is State.CLOSED, "it has not tried again"
+
+
+async def test_one_attempt_is_enough(server: Server) -> None:
+    async with Client(server.url, connect_timeout=0) as client:
+        assert client.state is State.OPEN
+
+
+async def test_error_of_many_has_the_index_of_the_first(server: Server) -> None:
+    await server.create("orders")
+    deep = Raw(b"[" * 600 + b"]" * 600)
+    async with Client(server.url) as client:
+        with pytest.raises(BadRequest) as refused:
+            await client.publish_many("orders", [1, 2, deep, deep, 3])
+        assert refused.value.index == 2
+        assert [event.payload for event in (await client.history("orders")).events][:2] == [1, 2]
+
+
+async def test_history_has_payloads_of_a_type(server: Server) -> None:
+    await server.create("orders")
+    async with Client(server.url) as client:
+        await client.publish("orders", Raw(b"1.50"))
+        (raw,) = (await client.history("orders", last_n=1, type=Raw)).events
+        assert bytes(raw.payload) == b"1.50"
+
+
+async def test_ping_is_answered(server: Server) -> None:
+    async with Client(server.url) as client:
+        assert 0 < await client.ping() < PATIENCE

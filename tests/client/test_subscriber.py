@@ -196,6 +196,7 @@ def test_a_state_is_loaded_and_loaded_again(server: LocalServer, publisher: Publ
         assert payloads(events, 1) == [2]
         events.reload()
         assert events.state == [1, 2, 3]
+        assert events.position[topic].seq == 3
         publisher.publish(topic, 4)
         assert payloads(events, 1) == [4]
         assert events.position[topic].seq == 4

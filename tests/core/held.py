@@ -12,6 +12,7 @@ from pubsub.core.event import make_event
 from pubsub.core.journal import Host, StoredTopic
 from pubsub.core.log import Assigned, Assignment, Done, Found, Publisher, Purged
 from pubsub.core.topic import Topic
+from pubsub.journals.memory import NO_COMMITS
 from pubsub.protocol.errors import Failure, NotStored, TopicNotFound
 from pubsub.protocol.requests import Publish, TopicOptions
 from tests.core.test_broker import ID, Client
@@ -88,6 +89,7 @@ class HeldJournal:
 
     full = False
     failure = ""
+    measures = NO_COMMITS
     host: Host
 
     def __init__(self) -> None:

@@ -175,7 +175,7 @@ class Machine(RuleBasedStateMachine):
 
     def run(self) -> None:
         """Run all turns to their end, but not the end of the tick of published events."""
-        flush = [each for each in self.ticks.deferred if each == self.broker._flush_tick]
+        flush = [each for each in self.ticks.deferred if each == self.broker.flushes._flush_tick]
         self.ticks.deferred = [each for each in self.ticks.deferred if each not in flush]
         while self.ticks.deferred:
             self.ticks.end()

@@ -7,9 +7,11 @@ from typing import Any
 
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
+from pubsub.core.counts import MessageCount
 from pubsub.core.event import BATCH_BYTES, WEBSOCKET_TEXT, Encoding, StoredEvent, WebSocketText
 from pubsub.core.lane import Lane, Subscriber
 from pubsub.core.topic import PENDING_BYTES, REMOVED_AT_ONCE, Topic
+from pubsub.core.trail import Since
 from pubsub.protocol.requests import TopicOptions
 from tests.doubles import NoLog
 from tests.harness import messages_in
@@ -35,7 +37,7 @@ def kept(topic: Topic) -> list[int]:
 
 def lane_for(topic: Topic, encoding: Encoding) -> Lane:
     if (lane := topic.find_lane(encoding, None)) is None:
-        topic.add_lane(lane := Lane(topic, encoding))
+        topic.add_lane(lane := Lane(topic, encoding, MessageCount()))
     return lane
 
 
@@ -45,7 +47,7 @@ class Member:
     def __init__(self, topic: Topic) -> None:
         self.written: list[list[int]] = []
         self.subscriber = Subscriber(self._write, OutboxOptions(10, Clock(lambda: 0)))
-        lane_for(topic, WEBSOCKET_TEXT).join(self.subscriber)
+        lane_for(topic, WEBSOCKET_TEXT).join(self.subscriber, Since(0))
 
     def _write(self, encoded: bytes) -> None:
         self.written.append(messages_in(encoded))
@@ -197,7 +199,7 @@ def test_every_lane_gets_every_batch_in_its_own_encoding() -> None:
     member = Member(topic)
     others = lane_for(topic, Upper())
     written: list[bytes] = []
-    others.join(Subscriber(written.append, OutboxOptions(10, Clock(lambda: 0))))
+    others.join(Subscriber(written.append, OutboxOptions(10, Clock(lambda: 0))), Since(0))
     assert topic.subscribers == 2
     fill(topic, 1, 2)
     topic.flush()

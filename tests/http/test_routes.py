@@ -21,7 +21,13 @@ BOTH: dict[str, Any] = {"api_keys": API_KEYS, "jwt_secret": SECRET}
 ADMIN = {"X-API-Key": "ops-key"}
 BODIES = {"POST /topics": {"name": "new"}, "POST /topics/{name}/messages": {"payload": 1}}  # for the calls with a body
 QUERIES = {"GET /topics/{name}/messages": "?last_n=1"}  # for the calls that need one
-each_route = pytest.mark.parametrize("route", REST, ids=lambda route: f"{route.method} {route.path}")
+
+
+def name_of(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+each_route = pytest.mark.parametrize("route", REST, ids=name_of)
 
 
 @on_one_loop
@@ -55,7 +61,7 @@ async def call(server: Server, route: Route, headers: dict[str, str], method: st
         return response.status, await response.read()
 
 
-@each_route
+@pytest.mark.parametrize("route", [route for route in REST if route.response], ids=name_of)
 async def test_an_answer_has_the_type_of_the_table(route: Route) -> None:
     async with run_server() as server, server.client("alice") as client:
         await server.create("old", presence=True)

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracle import Rights
 
+from pubsub.http.app_keys import CONNECTIONS, SERVICES
 from pubsub.protocol.errors import CloseReason
 from pubsub.protocol.frames import BINARY, CLOSE, CONTINUATION, FIN, LONG_TEXT, PING, PONG, TEXT
 from pubsub.protocol.requests import TopicOptions
@@ -64,13 +65,57 @@ async def test_each_period_has_a_ping_frame_and_an_info_ping() -> None:
     async with run_server(ping_period_sec=0.2) as server:
         client = await RawClient.connect(server.port)
         for _ in range(3):
-            assert await client.read_frame() == (FIN | PING, b"")
+            opcode, moment = await client.read_frame() or (0, b"")
+            assert (opcode, len(moment)) == (FIN | PING, 8)
             first, payload = await client.read_frame() or (0, b"")
             message = json.loads(payload)
             assert first == FIN | TEXT
             assert message.pop("ts").endswith("Z")
             assert message == {"type": "info", "msg": "ping"}
             await client.send(masked_frame(FIN | PONG, b""))
+
+
+def round_trips(server: Server) -> int:
+    return sum(server.app[SERVICES].meter.round_trips.counts)
+
+
+async def test_the_first_pong_of_each_ping_measures_its_round_trip() -> None:
+    async with run_server(ping_period_sec=0.2) as server:
+        client = await RawClient.connect(server.port)
+        (peer,) = server.app[CONNECTIONS].page(0, 1)
+        assert peer.round_trip is None
+        for number in range(1, 3):
+            while (frame := await client.read_frame() or (0, b""))[0] != FIN | PING:
+                pass
+            await client.send(3 * masked_frame(FIN | PONG, frame[1]))
+            await pong_of(client)
+            assert round_trips(server) == number
+            assert peer.round_trip is not None
+            assert 0 <= peer.round_trip < 1000 * PATIENCE
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda moment: b"",
+        lambda moment: moment[:7],
+        lambda moment: moment + b"x",
+        lambda moment: b"\xff" * 8,
+        lambda moment: bytes(8),
+    ],
+    ids=["empty", "short", "long", "in the future", "before the ping was due"],
+)
+@on_one_loop
+async def test_a_pong_with_another_payload_measures_nothing(forge: Callable[[bytes], bytes]) -> None:
+    async with run_server(ping_period_sec=0.3) as server:
+        client = await RawClient.connect(server.port)
+        await client.send(masked_frame(FIN | PONG, bytes(8)))
+        for _ in range(2):  # the second ping is due long after the start
+            while (frame := await client.read_frame() or (0, b""))[0] != FIN | PING:
+                pass
+        await client.send(masked_frame(FIN | PONG, forge(frame[1])))
+        await pong_of(client)
+        assert round_trips(server) == 0
 
 
 async def test_nothing_but_the_heartbeat_is_sent_unasked() -> None:

@@ -14,7 +14,7 @@ from pubsub.core.lane import Subscriber
 from pubsub.system.tcp_info import Traffic
 from pubsub.websocket.connections import Connections
 from pubsub.websocket.ending import Ending
-from pubsub.websocket.peer import Limits
+from pubsub.websocket.peer import Limits, TransportName
 from pubsub.websocket.timers import STALL_TICKS, TICK, Timers
 
 LIMITS = Limits(
@@ -51,6 +51,9 @@ class Recorder:
     by_rest: ClassVar[bool] = False
     identity = None
     number = slot = 0
+    transport_name: TransportName = "websocket"
+    round_trip = None
+    last_progress = 0.0
     next_ping = 0.0
     age = 0.0
     is_behind = False

@@ -22,7 +22,7 @@ from pubsub.core.journal import Host, StoredTopic
 from pubsub.core.lane import Subscriber
 from pubsub.core.log import Assigned, Done, Found, Publisher, Purged
 from pubsub.core.topic import Topic
-from pubsub.journals.memory import MemoryJournal
+from pubsub.journals.memory import NO_COMMITS, MemoryJournal
 from pubsub.protocol.errors import CloseReason, Failure, NotStored, Unauthorized
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from pubsub.websocket import outcomes
@@ -85,6 +85,7 @@ class SlowJournal:
     """A journal of durable topics (Journal) with a SlowLog each."""
 
     failure = ""
+    measures = NO_COMMITS
 
     def __init__(self) -> None:
         self.full = False
