@@ -110,9 +110,9 @@ class Link:
         self._may_read.set()
 
     def drop(self, reason: str) -> None:
-        self._dropped = reason
-        if self._serving is not None:
-            self._serving.reschedule(self._loop.time())
+        if not self._dropped:
+            self._dropped = reason
+            self._stop_reading()
 
     def clock(self) -> float:
         return self._loop.time()
@@ -207,7 +207,7 @@ class Link:
         try:
             async with asyncio.timeout(None) as self._serving:
                 if self._dropped:
-                    self.drop(self._dropped)
+                    self._stop_reading()
                 while (frame := await socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
                     # No message of the protocol is binary: it is none that can be decoded.
                     conversation.received(frame.data if frame.type is WSMsgType.TEXT else b"")
@@ -217,8 +217,14 @@ class Link:
         except TimeoutError:
             socket.abort()
             return conversation.lost(Unreachable(f"the connection was lost: {self._dropped}"))
+        except (aiohttp.ClientError, OSError) as error:  # aiohttp answers a ping while it reads
+            return conversation.lost(Unreachable(f"the connection was lost: {cause_of(error)}"))
         finally:
             self._serving = None
+
+    def _stop_reading(self) -> None:
+        if self._serving is not None:
+            self._serving.reschedule(self._loop.time())
 
     def _decide(self, frame: aiohttp.WSMessage) -> Retry | Disconnected:
         """Take the last frame of a connection."""

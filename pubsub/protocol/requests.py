@@ -184,3 +184,7 @@ def check_message(message: Message) -> None:
 
 _HEX_AS_ZERO: Final = bytes.maketrans(b"0123456789abcdefABCDEF", b"0" * 22)
 _UUID: Final = b"00000000-0000-0000-0000-000000000000"  # with each digit as zero
+
+
+def is_uuid(text: str) -> bool:
+    return text.isascii() and text.encode().translate(_HEX_AS_ZERO) == _UUID
