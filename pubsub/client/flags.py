@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from msgspec import Raw
 from yarl import URL
 
 from pubsub.client.address import server_url
@@ -15,7 +16,7 @@ from pubsub.client.credentials import add_credential_flags
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.mistakes import shown
 from pubsub.protocol.patterns import check_pattern, check_topic
-from pubsub.protocol.requests import MAX_SECONDS, is_uuid
+from pubsub.protocol.requests import MAX_SECONDS, Message, check_message
 
 URL_VARIABLE: Final = "PUBSUB_URL"
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
@@ -48,14 +49,13 @@ def _checked(check: Callable[[str], None], text: str, expected: str) -> str:
     try:
         check(text)
     except BadRequest as error:
-        raise argparse.ArgumentTypeError(f"{expected}: {str(error).removeprefix('topic: ')}") from None
+        _, _, reason = str(error).partition(": ")  # after the name of the protocol's field
+        raise argparse.ArgumentTypeError(f"{expected}: {reason}") from None
     return text
 
 
 def message_id(text: str) -> str:
-    if not is_uuid(text):
-        raise argparse.ArgumentTypeError(f"got {shown(text)}, expected a UUID (8-4-4-4-12 hex digits)")
-    return text
+    return _checked(lambda text: check_message(Message(text, Raw(b"null"))), text, "the id of a message")
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:

@@ -115,7 +115,7 @@ def test_ttl(run: Commands, topic: str) -> None:
         (["t", "hello"], "expected JSON, got 'hello' (--text publishes text as it is)"),
         (["t", "\x1b[2J"], r"expected JSON, got '\x1b[2J'"),
         (["t", "1", "2"], "unrecognized arguments: 2"),
-        (["t", "1", "--id", "5"], "argument --id: got '5', expected a UUID"),
+        (["t", "1", "--id", "5"], "argument --id: the id of a message: expected a UUID (8-4-4-4-12 hex"),
         (["t", "1", "--ttl", "0"], "argument --ttl: got '0', expected seconds above 0"),
         (["t", "1", "--expect", "-1"], "argument --expect: got '-1', expected a whole number from 0"),
         (["t", "--id", ID], "--id and --expect are for one message, not for the lines of standard input"),

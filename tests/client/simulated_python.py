@@ -184,9 +184,10 @@ class PythonDriver:
             filter=options.get("filter", UNSET),
             params=Raw(json.dumps(options["params"]).encode()) if "params" in options else UNSET,
             resume=read_positions(topic, options["resume"]) if "resume" in options else None,
+            notices=options.get("notices", False),
         )
         own = self.own_ids if options.get("echo") is False else None
-        rules = InboxRules(decode=_decode, limit=self._limit, own=own)
+        rules = InboxRules(decode=_decode, limit=self._limit, own=own, mends=options.get("mend", True))
         line = next((each for each in self._lines if not each.conversation.overlaps(topic)), None)
         if line is None:
             line = Line(self)
@@ -221,6 +222,13 @@ class PythonDriver:
             case None if interest.error is not None:
                 self.client.failed(number, type(interest.error).__name__)
         return item is not None
+
+    def reload(self, number: int) -> bool:
+        if number not in self._interests:
+            return False
+        self._interests[number][1].forget_waiting()
+        self.client.reloaded(number, self._positions(number))
+        return True
 
     def unsubscribe(self, number: int) -> None:
         line, interest = self._interests.pop(number)

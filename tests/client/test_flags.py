@@ -64,7 +64,7 @@ def test_values(read: Any, text: str, value: object) -> None:
         (flags.topic, "orders.*", "the name of a topic: expected 1 to 255 of ASCII letters"),
         (flags.topic, "", "the name of a topic: expected"),
         (flags.pattern, "orders.*x", "the name of a topic, or a pattern: expected a pattern with"),
-        (flags.message_id, "5", "got '5', expected a UUID"),
+        (flags.message_id, "5", "the id of a message: expected a UUID (8-4-4-4-12 hex digits), got '5'"),
         (flags.whole_number(1, 5000), "0", "got '0', expected a whole number from 1 to 5,000"),
         (flags.whole_number(1, 5000), "٣", "expected a whole number"),
         (flags.whole_number(1, 5000), "1" * 5000, "expected a whole number"),
