@@ -81,7 +81,9 @@ def test_json_text_is_passed_on_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", [object(), {1, object()}, "\ud800", {("a", "b"): 1}, Raw(b"{"), Raw(b"1 2"), Raw(b"")], ids=repr
+    "payload",
+    [object(), {1, object()}, "\ud800", {("a", "b"): 1}, Raw(b"{"), Raw(b"1 2"), Raw(b"")],
+    ids=["an object", "a set of objects", "a surrogate", "a key", "open JSON", "two values", "no JSON"],
 )
 def test_what_can_not_be_written_as_json(payload: Any) -> None:
     with pytest.raises(PayloadError, match="payload: expected what can be written as JSON") as raised:
@@ -102,7 +104,7 @@ def test_json_of_another_type_is_a_value_error(kind: Any) -> None:
         decoder_of(kind)(Raw(b'{"amount":"much"}'))
 
 
-@pytest.mark.parametrize("kind", [3, "int", list[object()]], ids=repr)  # type: ignore[misc]
+@pytest.mark.parametrize("kind", [3, "int"], ids=repr)
 def test_what_is_no_type(kind: Any) -> None:
     with pytest.raises((TypeError, NameError)):
         decoder_of(kind)
