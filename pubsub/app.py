@@ -23,6 +23,7 @@ from pubsub.http.addresses import add_proxies
 from pubsub.http.app_keys import BROKER, CERTIFICATE, CONNECTIONS, DEAD_LETTERS, SERVICES, STREAMS
 from pubsub.http.compression import compress_answers
 from pubsub.http.cors import add_cors
+from pubsub.http.documents import DOCUMENTS, Documents
 from pubsub.http.health import STATE, ServerState
 from pubsub.http.identities import IDENTITIES, Identities
 from pubsub.http.messages import make_id
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> web.Application:
     app[STREAMS] = Streams(services, spread=settings.reconnect_spread_sec)
     put_in_force(app, parts)
     restore_topics(broker, settings)
+    app[DOCUMENTS] = Documents(make_document)
     set_up_metrics(app, settings)
     set_up_http(app, settings)
     set_up_end(app)
@@ -169,6 +171,12 @@ async def keep_keys(app: web.Application) -> AsyncIterator[None]:
     yield
     if (source := app[IN_FORCE].parts.source) is not None:
         await source.stop()
+
+
+def make_document(name: str) -> bytes:
+    from pubsub.documents.making import make_document  # memory that few servers need
+
+    return make_document(name)
 
 
 def make_services(settings: Settings, broker: Broker, clock: Clock, loop: asyncio.AbstractEventLoop) -> Services:

@@ -101,7 +101,7 @@ class FaultyLine:
             task.add_done_callback(self._tasks.discard)
 
     async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, RuntimeError):  # uvloop raises the second on a transport that was cut
             while True:
                 await self._passing.wait()
                 piece = await source.read(PIECE)

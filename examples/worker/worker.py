@@ -17,6 +17,7 @@ SERVER = os.environ.get("PUBSUB_URL", "http://localhost:8080")
 def open_results(path: str) -> sqlite3.Connection:
     db = sqlite3.connect(path)
     db.executescript("""
+        PRAGMA journal_mode = WAL;
         CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, balance INTEGER);
         CREATE TABLE IF NOT EXISTS positions (topic TEXT PRIMARY KEY, epoch TEXT, seq INTEGER);
     """)
@@ -41,7 +42,7 @@ async def main() -> None:
     db = open_results(os.environ.get("RESULTS_DB", "results.db"))
     async with (
         Client(SERVER, client_id="worker", connect_timeout=None) as client,
-        client.subscribe("jobs", last_n=1_000_000, resume=saved_position(db) or None) as jobs,
+        client.subscribe("jobs", last_n=1_000_000, resume=saved_position(db)) as jobs,
     ):
         async for job in jobs:
             if isinstance(job, Event):

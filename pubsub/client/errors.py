@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 if TYPE_CHECKING:
     from pubsub.client.events import Event
-    from pubsub.client.outcomes import Published
 
 AnyError = TypeVar("AnyError", bound="PubsubError")
 
 __all__ = ["AnswerTimeout", "BadRequest", "Conflict", "Disconnected", "Forbidden", "Internal", "LimitExceeded",
-           "OutgoingFull", "PartlyPublished", "PayloadError", "PubsubError", "RateLimited", "Refused", "ServerFault",
+           "OutgoingFull", "PayloadError", "PubsubError", "RateLimited", "Refused", "ServerFault",
            "TokenError", "TooBig", "TopicExists", "TopicNotFound", "Unauthorized", "Unreachable",
            "UntrustedCertificate", "error_for"]  # fmt: skip
 
@@ -23,7 +22,7 @@ __all__ = ["AnswerTimeout", "BadRequest", "Conflict", "Disconnected", "Forbidden
 class PubsubError(Exception):
     """The base of all errors of a client. They can be copied and pickled.
 
-    ``index``: of the payload that failed in a ``publish_many``, from 0.
+    ``index``: of the payload that failed in a ``publish_many``, from 0; those before it are published.
     """
 
     index: int | None = None
@@ -81,17 +80,6 @@ class OutgoingFull(PubsubError):
 
 class TooBig(PubsubError):
     """The server closed the connection because this message has more than its ``MAX_MESSAGE_BYTES``."""
-
-
-class PartlyPublished(PubsubError):
-    """A list took several requests, and a later one failed; ``__cause__`` is its error.
-
-    ``published``: the outcomes of the first messages, which are in the topic.
-    """
-
-    def __init__(self, published: list[Published], error: PubsubError) -> None:
-        super().__init__(f"the first {len(published):,} messages are published, then came an error: {error}")
-        self.published = published
 
 
 class ServerFault(PubsubError):

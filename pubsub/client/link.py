@@ -29,6 +29,7 @@ from pubsub.client.errors import (
     UntrustedCertificate,
 )
 from pubsub.client.frames import MAX_FRAME_BYTES
+from pubsub.client.pacing import Pacing
 from pubsub.client.pauses import Pauses
 from pubsub.client.publishes import OwnIds
 from pubsub.client.reconnects import LONGEST_PAUSE_SEC, Retry
@@ -55,6 +56,7 @@ class Peer:
     url: URL
     tokens: Tokens
     own_ids: OwnIds
+    pacing: Pacing
     asked_id: str
     client_id: str
     answer_timeout: float
@@ -96,6 +98,7 @@ class Link:
             answer_timeout=peer.answer_timeout,
             heartbeat=peer.heartbeat,
             own_ids=peer.own_ids,
+            pacing=peer.pacing,
             renewable=peer.tokens.renewable,
         )
 
@@ -110,9 +113,9 @@ class Link:
         self._may_read.set()
 
     def drop(self, reason: str) -> None:
-        self._dropped = reason
-        if self._serving is not None:
-            self._serving.reschedule(self._loop.time())
+        if not self._dropped:
+            self._dropped = reason
+            self._stop_reading()
 
     def clock(self) -> float:
         return self._loop.time()
@@ -207,7 +210,7 @@ class Link:
         try:
             async with asyncio.timeout(None) as self._serving:
                 if self._dropped:
-                    self.drop(self._dropped)
+                    self._stop_reading()
                 while (frame := await socket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
                     # No message of the protocol is binary: it is none that can be decoded.
                     conversation.received(frame.data if frame.type is WSMsgType.TEXT else b"")
@@ -216,9 +219,15 @@ class Link:
                 return self._decide(frame)
         except TimeoutError:
             socket.abort()
-            return conversation.lost(Unreachable(f"the connection was lost: {self._dropped}"))
+            return conversation.lost(Unreachable(f"the connection was lost: {self._dropped or 'timeout'}"))
+        except (aiohttp.ClientError, OSError) as error:  # aiohttp answers a ping while it reads
+            return conversation.lost(Unreachable(f"the connection was lost: {cause_of(error)}"))
         finally:
             self._serving = None
+
+    def _stop_reading(self) -> None:
+        if self._serving is not None:
+            self._serving.reschedule(self._loop.time())
 
     def _decide(self, frame: aiohttp.WSMessage) -> Retry | Disconnected:
         """Take the last frame of a connection."""

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-from pubsub.client.errors import AnswerTimeout, Conflict, PartlyPublished, PubsubError, TokenError
+from pubsub.client.errors import AnswerTimeout, Conflict, PubsubError, TokenError
 from pubsub.client.http_connections import HttpConnections
 from pubsub.client.origin import read_origin
 from pubsub.client.outcomes import Published
@@ -92,8 +92,8 @@ class Publisher:
     def publish_many(self, topic: str, payloads: Iterable[Any], *, ttl_sec: float | None = None) -> list[Published]:
         """Publish messages in this order, all of them or none.
 
-        More than 1,000 of them, or more than 1 MiB, take several requests, of which each is all or nothing. If a later
-        one fails, the error is PartlyPublished. Raises PubsubError.
+        More than 1,000 of them, or more than 1 MiB, take several requests, of which each is all or nothing. Raises
+        PubsubError, with ``index``: the payloads before that one are published.
         """
         chunks = list(split(make_message(payload, ttl_sec=ttl_sec) for payload in payloads))
         deadline = Deadline(self._timeout)
@@ -102,9 +102,8 @@ class Publisher:
             try:
                 published += self._publish_chunk(topic, chunk, deadline)
             except PubsubError as error:
-                if not published:
-                    raise
-                raise PartlyPublished(published, error) from error
+                error.index = len(published)
+                raise
         return published
 
     def close(self) -> None:

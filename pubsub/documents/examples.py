@@ -83,3 +83,6 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "messages": [EVENT],
     },
 }  # fmt: skip
+
+# Values of parameters.
+VALUES: Final[Mapping[str, Any]] = {"name": "orders", "client_id": "alice"}

@@ -7,7 +7,6 @@ from typing import Final
 
 # By "field", or by "Type.field" where the type has more to say.
 MEANINGS: Final[Mapping[str, str]] = {
-    "after": "A `seq`: only what comes after it.",
     "bytes": "Bytes of the messages that the topic keeps.",
     "bytes_in": "Bytes that the client has sent; null if the kernel does not count them.",
     "bytes_out": "Bytes that the client has read; null if the kernel does not count them.",

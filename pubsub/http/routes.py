@@ -14,18 +14,22 @@ from msgspec import Struct
 from pubsub.http import (
     clients,
     dead_letters,
+    documents,
     handshake,
     health,
     messages,
     metrics,
     presence,
     rules,
+    slow,
     sse,
     static_files,
     topics,
+    trace,
 )
 from pubsub.protocol import answers
 from pubsub.protocol.calls import (
+    ClientQuery,
     ClientsQuery,
     HistoryQuery,
     NewMessages,
@@ -33,6 +37,7 @@ from pubsub.protocol.calls import (
     StreamQuery,
     TopicsQuery,
     TopicStreamQuery,
+    TraceQuery,
 )
 from pubsub.protocol.errors import (
     ClientNotFound,
@@ -46,6 +51,10 @@ from pubsub.protocol.errors import (
     TopicNotFound,
 )
 from pubsub.protocol.requests import NewTopic
+
+JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
+JAVASCRIPT: Final = "text/javascript"
 
 
 class RouteRole(enum.Enum):
@@ -76,7 +85,7 @@ class Route:
     response: type[Struct] | UnionType | None
     query: type[Struct] | None = None
     statuses: tuple[int, ...] = (200,)
-    media: str = "application/json"
+    media: str = JSON
     failures: tuple[type[Failure], ...] = ()
 
     @property
@@ -84,9 +93,6 @@ class Route:
         """A GET can be asked with HEAD too, if it is no handshake."""
         return ("GET", "HEAD") if self.method == "GET" and self.role is not RouteRole.HANDSHAKE else (self.method,)
 
-
-EVENT_STREAM: Final = "text/event-stream"
-JAVASCRIPT: Final = "text/javascript"
 
 ROUTES: Final = (
     Route(method="POST", path="/topics", handler=topics.create_topic, role=RouteRole.ADMIN,
@@ -129,9 +135,17 @@ ROUTES: Final = (
     Route(method="GET", path="/stats", handler=health.stats, role=RouteRole.IDENTIFIED,
           response=answers.Stats),
     Route(method="GET", path="/metrics", handler=metrics.show_metrics, role=RouteRole.READ,
-          response=None),
+          response=None, media="text/plain"),
     Route(method="GET", path="/clients", handler=clients.list_clients, role=RouteRole.READ,
-          query=ClientsQuery, response=answers.ClientPage),
+          query=ClientsQuery, response=answers.ClientPage | answers.EndedPage),
+    Route(method="GET", path="/clients/{client_id}", handler=clients.describe_client, role=RouteRole.READ,
+          query=ClientQuery, response=answers.ClientDescription,
+          failures=(ClientNotFound,)),
+    Route(method="GET", path="/clients/{client_id}/trace", handler=trace.trace_message, role=RouteRole.ADMIN,
+          query=TraceQuery, response=answers.Trace,
+          failures=(ClientNotFound, TopicNotFound)),
+    Route(method="GET", path="/slow", handler=slow.list_slow, role=RouteRole.READ,
+          response=answers.SlowList),
     Route(method="DELETE", path="/clients/{client_id}", handler=clients.disconnect_client, role=RouteRole.ADMIN,
           response=answers.ClientDisconnected,
           failures=(ClientNotFound,)),
@@ -141,6 +155,14 @@ ROUTES: Final = (
           response=None, media=JAVASCRIPT),
     Route(method="GET", path="/client.d.ts", handler=static_files.serve_file, role=RouteRole.NONE,
           response=None, media="application/typescript"),
+    Route(method="GET", path="/openapi.json", handler=documents.show_openapi, role=RouteRole.NONE,
+          response=None, media=JSON),
+    Route(method="GET", path="/asyncapi.json", handler=documents.show_asyncapi, role=RouteRole.NONE,
+          response=None, media=JSON),
+    Route(method="GET", path="/docs", handler=documents.show_docs, role=RouteRole.NONE,
+          response=None, media="text/html"),
+    Route(method="GET", path="/docs.css", handler=static_files.serve_file, role=RouteRole.NONE,
+          response=None, media="text/css"),
     Route(method="GET", path="/ws", handler=handshake.open_websocket, role=RouteRole.HANDSHAKE,
           response=None,
           statuses=(101,), failures=(LimitExceeded, ServerFull, Draining)),

@@ -28,29 +28,12 @@ def command(part: str) -> list[str]:
     return [sys.executable if word == ".venv/bin/python" else word for word in shlex.split(found)]
 
 
-class ExampleServer:
-    """The server of all examples, which can be restarted. Its durable topics are in ``folder``."""
+class ExampleServer(ServerProcess):
+    """The server of all examples. Its durable topics are in ``folder``."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         words = command("pubsub serve")
-        flags = ("--data-dir", str(folder), "--reconnect-spread-sec", "0")  # clients reconnect at once
-        self._flags = (*words[words.index("serve") + 1 :], *flags)
-        self._process = ServerProcess(*self._flags, "--port", str(port))
-        self.port = self._process.port
-        self.url = self._process.url
-
-    def stop(self) -> None:
-        with self._process:
-            assert self._process.stop() == 0
-
-    def start(self) -> None:
-        self._process = ServerProcess(*self._flags, "--port", str(self.port))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+        super().__init__(*words[words.index("serve") + 1 :], "--data-dir", str(folder), "--port", str(port))
 
 
 class Program:

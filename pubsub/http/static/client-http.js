@@ -202,7 +202,7 @@ export class Streams {
   }
 
   #take(line) {
-    const data = line.startsWith("data: ") ? JSON.parse(line.slice(6)) : {}; // another line is a sign of life
+    const data = line.startsWith("data: ") ? JSON.parse(line.slice(6)) : { type: "line" }; // a sign of life
     const { request_id } = this.#wanted.get(data.topic) ?? {};
     this.onmessage({ data: data.msg === "subscribed" ? { ...data, type: "ack", msg: undefined, request_id } : data });
   }

@@ -37,6 +37,7 @@ export class Client {
   #waiting = []; // publishes beyond maxOutgoing
   #bound = 100; // of the next pause, in ms
   #blocked = 0; // failures of WebSockets, one after another, while the server was there
+  #next; // for subscriptions that overlap with those here
   #end = new AbortController();
 
   constructor(url = "/", options) {
@@ -82,22 +83,30 @@ export class Client {
     return Promise.all(Array.from(payloads, (payload) => this.publish(topic, payload, options)));
   }
 
-  /** A message comes once over a connection, whatever asked for it: a subscription that overlaps another gets its own. */
+  /** A message comes once over a connection, whatever asked for it: a subscription that overlaps goes to the next one. */
   subscribe(topic, options, callback) {
-    const overlaps = !this.error && this.#route(topic);
-    const client = overlaps ? new Client(this.base, { ...this.options, clientId: this.clientId, onState: null }) : this;
-    const sub = new Subscription(client, topic, options, callback);
+    if (!this.error && this.#route(topic)) {
+      if (!this.#next || this.#next.error) this.#next = new Client(this.base, { ...this.options, clientId: this.clientId, onState: null, parent: this });
+      return this.#next.subscribe(topic, options, callback);
+    }
+    const sub = new Subscription(this, topic, options, callback);
     sub.onend = () => {
-      client.#subs.delete(sub);
-      client.#routes.clear();
-      if (overlaps) client.close();
-      else if (sub.live) this.ask({ type: "unsubscribe", topic, client_id: this.clientId }).catch(() => {});
+      this.#subs.delete(sub);
+      this.#routes.clear();
+      if (sub.live) this.ask({ type: "unsubscribe", topic, client_id: this.clientId }).catch(() => {});
+      this.#rest();
     };
-    if (overlaps) this.#end.signal.addEventListener("abort", () => client.#fail(this.error), client.#end);
-    client.#subs.add(sub);
-    if (client.error) sub.end(client.error);
-    else if (client.open) sub.join();
+    this.#subs.add(sub);
+    if (this.error) sub.end(this.error);
+    else if (this.open) sub.join();
     return sub;
+  }
+
+  #rest() {
+    const { parent } = this.options;
+    if (!parent || this.error || this.#subs.size || (this.#next && !this.#next.error)) return;
+    this.close();
+    parent.#rest();
   }
 
   #route(topic) {
@@ -194,7 +203,7 @@ export class Client {
     this.socket?.close();
     this.socket = this.open = this.drain = null;
     for (const sub of this.#subs) sub.live = false;
-    for (const entry of [...this.#requests.values()]) entry.keep && !this.error ? (entry.sent = 0) : this.#settle(entry).reject(error);
+    for (const entry of [...this.#requests.values()]) entry.keep && !this.error ? (entry.sent = 0) : this.#settle(entry).reject(this.error ?? unreachable(error.message));
   }
 
   #fail(error) {
@@ -204,6 +213,7 @@ export class Client {
     clearInterval(this.beat);
     this.#drop(error);
     for (const sub of this.#subs) sub.end(error.code && error);
+    this.#next?.#fail(error);
     this.#tell("closed", error);
   }
 
@@ -250,7 +260,7 @@ export class Client {
       this.#requests.set(request_id, entry);
       if (keep) entry.timer = setTimeout(() => this.#settle(entry).reject(new PubsubError("AnswerTimeout",
         `no answer in ${answerTimeout} s: published or not`)), answerTimeout * 1000);
-      first ? this.#send(entry) : this.#flush();
+      first || entry.answered ? this.#send(entry) : this.#flush(); // subscribe before what was published meanwhile
     });
   }
 
@@ -280,19 +290,20 @@ export class Client {
   }
 
   #take(message) {
-    const { type, msg, topic, error, request_id } = message, entry = this.#requests.get(request_id), sub = topic && this.#route(topic);
-    if (type === "event") sub?.receive(message);
+    const { type, msg, topic, error, request_id } = message, refused = error && this.refusal(error), entry = this.#requests.get(request_id), sub = topic && this.#route(topic);
+    if (!type.at) throw Error("expected a message with a type");
+    else if (type === "event") sub?.receive(message);
     else if (msg === "draining") this.drain = Math.min(message.reconnect_after_ms, 60_000) || 1;
     else if (msg === "disconnected") this.#closed(4403, msg);
     else if (msg) sub?.inform(message);
-    else if (error && !request_id) this.fault(this.refusal(error));
+    else if (error && !request_id) this.fault(refused);
     else if (!entry) sub && !message.status && sub.begin(message); // a stream that was made again
     else if (error?.code === "RATE_LIMITED" && this.open) {
       entry.sent = 0;
       this.#window = 1; // and more with each answer: too many refusals would end the connection
       this.#limited = Date.now() + error.retry_after_ms;
       setTimeout(() => this.#flush(), error.retry_after_ms);
-    } else if (error) this.#settle(entry).reject(this.refusal(error));
+    } else if (error) this.#settle(entry).reject(refused);
     else {
       entry.answered?.(message);
       this.#window++;
