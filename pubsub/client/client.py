@@ -21,6 +21,7 @@ from pubsub.client.link import Peer
 from pubsub.client.links import Links
 from pubsub.client.outcomes import History, Presence, Published, TopicDetails, TopicSummary
 from pubsub.client.outgoing import Outgoing
+from pubsub.client.pacing import Pacing
 from pubsub.client.payloads import decoder_of, encode_payload
 from pubsub.client.positions import read_positions
 from pubsub.client.publishes import OwnIds
@@ -308,6 +309,7 @@ class Client:
             url=self._url,
             tokens=self._tokens,
             own_ids=OwnIds(),
+            pacing=Pacing(),
             asked_id=self._client_id,
             client_id=self._client_id,
             answer_timeout=self._answer_timeout,

@@ -114,5 +114,5 @@ class RestClient:
 def _decode(body: bytes, kind: type[Answer], expected: str) -> Answer:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Unreachable(f"expected {expected}, but the server's answer is none: {error}") from None

@@ -139,6 +139,7 @@ class Subscriptions:
             return
         self.feeds.pop(info.topic, None)
         if info.topic != interest.name:
+            interest.end_topic(info.topic)
             return
         if info.reason == "forbidden":
             self._end(interest, Forbidden(f"the token does not allow {info.topic} any more"))

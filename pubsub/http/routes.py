@@ -21,12 +21,15 @@ from pubsub.http import (
     metrics,
     presence,
     rules,
+    slow,
     sse,
     static_files,
     topics,
+    trace,
 )
 from pubsub.protocol import answers
 from pubsub.protocol.calls import (
+    ClientQuery,
     ClientsQuery,
     HistoryQuery,
     NewMessages,
@@ -34,6 +37,7 @@ from pubsub.protocol.calls import (
     StreamQuery,
     TopicsQuery,
     TopicStreamQuery,
+    TraceQuery,
 )
 from pubsub.protocol.errors import (
     ClientNotFound,
@@ -133,7 +137,15 @@ ROUTES: Final = (
     Route(method="GET", path="/metrics", handler=metrics.show_metrics, role=RouteRole.READ,
           response=None, media="text/plain"),
     Route(method="GET", path="/clients", handler=clients.list_clients, role=RouteRole.READ,
-          query=ClientsQuery, response=answers.ClientPage),
+          query=ClientsQuery, response=answers.ClientPage | answers.EndedPage),
+    Route(method="GET", path="/clients/{client_id}", handler=clients.describe_client, role=RouteRole.READ,
+          query=ClientQuery, response=answers.ClientDescription,
+          failures=(ClientNotFound,)),
+    Route(method="GET", path="/clients/{client_id}/trace", handler=trace.trace_message, role=RouteRole.ADMIN,
+          query=TraceQuery, response=answers.Trace,
+          failures=(ClientNotFound, TopicNotFound)),
+    Route(method="GET", path="/slow", handler=slow.list_slow, role=RouteRole.READ,
+          response=answers.SlowList),
     Route(method="DELETE", path="/clients/{client_id}", handler=clients.disconnect_client, role=RouteRole.ADMIN,
           response=answers.ClientDisconnected,
           failures=(ClientNotFound,)),

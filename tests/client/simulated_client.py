@@ -52,6 +52,9 @@ class Driver(Protocol):
     def take(self, number: int) -> bool:
         """Take the next item, or wait for it. Returns False if there is none now."""
 
+    def reload(self, number: int) -> bool:
+        """Forget what has come and was not taken. Returns False if the library does that in another way."""
+
     def unsubscribe(self, number: int) -> None: ...
 
     def publish(self, number: int, topic: str, message: Json, options: Json) -> None: ...
@@ -106,9 +109,8 @@ class SimulatedClient:
         wants = predicate_of(chosen) if chosen else None
         leaves_out = self._is_own if options.get("echo") is False else lambda _: False
         truth = self.world.truth
-        fresh = Reading(
-            truth.record, topic, wants=wants, leaves_out=leaves_out, keeps=truth.keeps, deleted=truth.is_deleted
-        )
+        keeps = truth.keeps if options.get("mend", True) else lambda _: False
+        fresh = Reading(truth.record, topic, wants=wants, leaves_out=leaves_out, keeps=keeps, deleted=truth.is_deleted)
         if reading is not None:
             fresh.cursors = reading.cursors
         subscription = SimulatedSubscription(self, self._numbers, topic, fresh)
@@ -124,6 +126,18 @@ class SimulatedClient:
         reading.begin(exported)
         resume = {topic: {"epoch": epoch, "seq": seq} for topic, (epoch, seq) in exported.items()}
         self.subscribe(earlier.topic, earlier.chosen, {"resume": resume}, reading)
+
+    def reload(self, subscription: SimulatedSubscription) -> None:
+        """Forget what waits, as a subscription with a loader does; it has neither last_n nor resume."""
+        loads = not subscription.options.get("last_n") and "resume" not in subscription.options
+        if loads and subscription.is_begun and self.driver.reload(subscription.number):
+            self._note(f"{subscription.number} reloads")
+
+    def reloaded(self, number: int, positions: Positions) -> None:
+        """A subscription goes on after these positions."""
+        subscription = self._by_number[number]
+        subscription.reading.begin(positions)
+        self._check_positions(subscription, positions)
 
     def unsubscribe(self, subscription: SimulatedSubscription) -> None:
         self.subscriptions.remove(subscription)

@@ -94,6 +94,9 @@ class JavaScriptDriver:
         self._ask("take", number=number)
         return self._taken
 
+    def reload(self, number: int) -> bool:
+        return False
+
     def unsubscribe(self, number: int) -> None:
         self._ask("unsubscribe", number=number)
 
@@ -134,6 +137,8 @@ class JavaScriptDriver:
                 self._taken = True
                 names = ("topic", "epoch", "reason", "fromSeq", "toSeq", "count")
                 client.take_gap(number, Told(*(item[name] for name in names)), _positions(positions))
+            case "notice", _:
+                self._taken = True
             case "failed", [number, name, text]:
                 client.failed(number, name)
             case "published", [number, seq, duplicate]:

@@ -20,6 +20,7 @@ from pubsub.client.exchange import Question
 from pubsub.client.inbox import InboxRules
 from pubsub.client.interest import Interest, Wish
 from pubsub.client.outcomes import Published
+from pubsub.client.pacing import Pacing
 from pubsub.client.positions import read_positions
 from pubsub.client.publishes import OwnIds
 from pubsub.client.reconnects import Retry
@@ -46,7 +47,7 @@ class Line:
         self._renewal: Timer | None = None
         self.conversation = Conversation(
             self, answer_timeout=driver.answer_timeout, heartbeat=HEARTBEAT, own_ids=driver.own_ids,
-            renewable=self._client.world.guarded,
+            pacing=driver.pacing, renewable=self._client.world.guarded,
         )  # fmt: skip
         self.connect()
 
@@ -125,6 +126,7 @@ class PythonDriver:
         self.client = client
         self.random = Random(seed)
         self.own_ids = OwnIds()
+        self.pacing = Pacing()
         self.answer_timeout = self.random.choice([3.0, 10.0, 100.0])
         self._limit = self.random.choice([2, 5, 20])
         self._sockets: dict[int, Line] = {}
@@ -182,9 +184,10 @@ class PythonDriver:
             filter=options.get("filter", UNSET),
             params=Raw(json.dumps(options["params"]).encode()) if "params" in options else UNSET,
             resume=read_positions(topic, options["resume"]) if "resume" in options else None,
+            notices=options.get("notices", False),
         )
         own = self.own_ids if options.get("echo") is False else None
-        rules = InboxRules(decode=_decode, limit=self._limit, own=own)
+        rules = InboxRules(decode=_decode, limit=self._limit, own=own, mends=options.get("mend", True))
         line = next((each for each in self._lines if not each.conversation.overlaps(topic)), None)
         if line is None:
             line = Line(self)
@@ -219,6 +222,13 @@ class PythonDriver:
             case None if interest.error is not None:
                 self.client.failed(number, type(interest.error).__name__)
         return item is not None
+
+    def reload(self, number: int) -> bool:
+        if number not in self._interests:
+            return False
+        self._interests[number][1].forget_waiting()
+        self.client.reloaded(number, self._positions(number))
+        return True
 
     def unsubscribe(self, number: int) -> None:
         line, interest = self._interests.pop(number)

@@ -40,7 +40,7 @@ class World:
     OPTIONS: ClassVar = {
         "a": TopicOptions(overflow="drop_newest", dedup_sec=DEDUP_SEC),
         "b": TopicOptions(durable=True, history=2 * RING, dedup_sec=DEDUP_SEC),
-        "c": TopicOptions(),
+        "c": TopicOptions(overflow="latest"),
         "a.b": TopicOptions(durable=True, history=10 * RING),
         "a.c": TopicOptions(ttl_sec=4, dedup_sec=DEDUP_SEC),
         "d.d": TopicOptions(durable=True, history=RING // 2, ttl_sec=6, overflow="disconnect"),
@@ -72,6 +72,7 @@ class World:
             (self._publish_foreign, 6),
             (self._subscribe, 6),
             (self._unsubscribe, 1),
+            (self._reload, 1),
             (self._come_or_go, 2),
             (self._go_on_elsewhere, 1),
             (self._connect_links, 20),
@@ -190,14 +191,21 @@ class World:
             return
         chosen = self.random.choice([{}, {}, *FILTERS])
         options: Json = {"last_n": self.random.choice([0, 0, 0, 3, 20])}
-        if self.random.random() < 0.2:
-            options["echo"] = False
+        for option, value in (("echo", False), ("mend", False), ("notices", True)):
+            if self.random.random() < 0.15:
+                options[option] = value
         client.subscribe(self.random.choice(self.NAMES), chosen, options)
 
     def _unsubscribe(self) -> None:
         client = self._client()
         if client is not None and client.subscriptions:
             client.unsubscribe(self.random.choice(client.subscriptions))
+
+    def _reload(self) -> None:
+        """Forget what waits: the user has it from elsewhere."""
+        client = self._client()
+        if client is not None and client.subscriptions:
+            client.reload(self.random.choice(client.subscriptions))
 
     def _go_on_elsewhere(self) -> None:
         """Close a client, and go on from an exported position of it with a new one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from tests.credentials import API_KEYS, SECRET, make_token
 from tests.harness import on_one_loop, run_server
@@ -11,7 +12,7 @@ from tests.javascript.test_client import both, payloads, start
 
 pytestmark = on_one_loop
 
-RIGHTS = {"subscribe": ["orders"], "publish": ["orders"], "admin": True}
+RIGHTS: dict[str, Any] = {"subscribe": ["orders"], "publish": ["orders"], "admin": True}
 
 
 def short_token(seconds: float) -> str:

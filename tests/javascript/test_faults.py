@@ -211,7 +211,9 @@ async def test_a_callback_is_awaited() -> None:
 
 STORAGES = {
     "missing": "delete globalThis.localStorage",
-    "throws on use": "Object.defineProperty(globalThis, 'localStorage', {configurable: true, get() { throw Error(); }})",
+    "throws on use": (
+        "Object.defineProperty(globalThis, 'localStorage', {configurable: true, get() { throw Error(); }})"
+    ),
     "throws on write": "globalThis.localStorage = {getItem: () => null, setItem: () => { throw Error('full'); }}",
     "has nonsense": "globalThis.localStorage = {getItem: () => '{\"orders\":7', setItem: () => {}}",
     "has other JSON": "globalThis.localStorage = {getItem: () => '{\"orders\":null}', setItem: () => {}}",
