@@ -8,15 +8,15 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, connect_error
+from pubsub.client.address import ANSWER_WAIT_SEC, connect_error
 from pubsub.client.credentials import Credentials
-from pubsub.client.errors import Refused
+from pubsub.client.errors import Unreachable
 from pubsub.client.outcomes import Presence, TopicDetails, TopicSummary
 from pubsub.client.refusals import refusal_over_http
 from pubsub.protocol.answers import Purged, RuleList, TopicRule
 from pubsub.protocol.calls import MAX_PAGE
 
-__all__ = ["Refused", "RestClient", "TopicRule", "open_http"]
+__all__ = ["RestClient", "TopicRule", "open_http"]
 
 Answer = TypeVar("Answer")
 
@@ -45,7 +45,7 @@ def open_http(credentials: Credentials) -> aiohttp.ClientSession:
 
 
 class RestClient:
-    """The topics of the server at ``base``. Every call raises ``Refused`` or ``Unreachable``.
+    """The topics of the server at ``base``. Every call raises Refused or Unreachable.
 
     ``headers`` gives those that each call has beside those of the session.
     """

@@ -56,12 +56,8 @@ def test_every_name_of_the_module_is_an_error_of_the_client() -> None:
 
 
 def test_every_code_of_the_protocol_has_a_class() -> None:
-    closing = {
-        "SLOW_CONSUMER",
-        "DRAINING",
-        "CLIENT_NOT_FOUND",
-        "MESSAGE_NOT_FOUND",
-    }  # they come with the end, or to operators
+    # They come with the end, or to operators.
+    closing = {"SLOW_CONSUMER", "DRAINING", "CLIENT_NOT_FOUND", "MESSAGE_NOT_FOUND"}
     kinds = [each for each in vars(protocol).values() if isinstance(each, type) and issubclass(each, protocol.Failure)]
     codes = {kind.code for kind in kinds if kind is not protocol.Failure}
     assert {code for code in codes - closing if error_for(code) is Refused} == set()
