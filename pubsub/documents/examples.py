@@ -54,7 +54,7 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "client_id": "alice", "topic": "orders", "message": MESSAGE["id"], "seq": 42, "published_at": TIME,
         "connections": [
             {
-                "outcome": "dropped", "detail": "the queue was full: seq 40 to 46",
+                "outcome": "dropped", "detail": "7 messages from seq 40 to 46 were lost: the queue was full",
                 "subscribed_at": "2025-08-25T09:59:00Z", "connected_at": "2025-08-25T09:58:59Z",
             }
         ],
