@@ -28,7 +28,7 @@ from pubsub.filters.expressions import MAX_COSTLY
 from pubsub.filters.filters import MAX_PARAMS, Filters, Subject
 from pubsub.filters.regexes import MAX_SIZE
 from pubsub.protocol.calls import MAX_PAGE
-from pubsub.protocol.errors import ClientNotFound, CloseReason, Draining, Failure, TopicExists
+from pubsub.protocol.errors import ClientNotFound, CloseReason, Draining, Failure, MessageNotFound, TopicExists
 from pubsub.protocol.replies import Event, HistoryReply, Info, Reply, encode
 from pubsub.protocol.requests import (
     MAX_CLIENT_ID,
@@ -45,8 +45,9 @@ from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_env
 PACKAGE = REPOSITORY / "pubsub"
 SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench", "client"} & set(path.parts)]
 DOCS = [str(path.relative_to(REPOSITORY)) for place in ("*.md", "docs/*.md") for path in sorted(REPOSITORY.glob(place))]
-# Only REST creates topics and lists clients, and during a shutdown a new client is refused before the handshake.
-NEVER_ON_A_WEBSOCKET = {TopicExists, ClientNotFound, Draining}
+# Only REST creates topics, lists clients and traces messages, and during a shutdown a new client is refused before the
+# handshake.
+NEVER_ON_A_WEBSOCKET = {TopicExists, ClientNotFound, MessageNotFound, Draining}
 LOOPS = {"uvloop", "asyncio"}  # the ends of the names of tests that run on both
 
 
