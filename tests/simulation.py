@@ -40,7 +40,7 @@ from pubsub.protocol.patterns import covers
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from pubsub.websocket.connection import Connection
 from pubsub.websocket.peer import Limits
-from pubsub.websocket.rules import ClientRules
+from pubsub.websocket.rules import NO_RULES, ClientRules
 from pubsub.websocket.services import Services
 from pubsub.websocket.transport import ClientTransport
 from tests.doubles import NoPublisher
@@ -103,9 +103,14 @@ class Timer:
     def cancel(self) -> None:
         self._callback = None
 
+    @property
+    def is_waiting(self) -> bool:
+        return self._callback is not None
+
     def fire(self) -> None:
-        if self._callback is not None:
-            self._callback()
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
 
 
 class Transport(asyncio.Transport):
@@ -225,18 +230,18 @@ class WatchedBroker(Broker):
         self.born.append(stored.name)
         return super().add_topic(stored)
 
-    def deliver(self, topic: Topic, event: StoredEvent) -> None:
-        self._note(topic, event)
-        super().deliver(topic, event)
+    def deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+        self._note(topic, events)
+        super().deliver(topic, events)
 
     def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
-        for event in events:
-            self._note(topic, event)
+        self._note(topic, events)
         super().deliver_all(topic, events)
 
-    def _note(self, topic: Topic, event: StoredEvent) -> None:
+    def _note(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if self.record is not None:
-            self.record.note(topic.name, topic.epoch, event.seq, json.loads(event.text)["message"])
+            for event in events:
+                self.record.note(topic.name, topic.epoch, event.seq, json.loads(event.text)["message"])
 
 
 class SlowLog(MemoryLog):
@@ -258,23 +263,22 @@ class SlowLog(MemoryLog):
         for append in early:
             append()
 
-    def append(self, request: Publish, publisher: Publisher) -> None:
+    def append(self, requests: Sequence[Publish], publisher: Publisher) -> None:
         if self._early is None:
-            super().append(request, publisher)
+            super().append(requests, publisher)
         else:
-            publisher.wait(request)
-            self._early.append(lambda: MemoryLog.append(self, request, publisher))
+            publisher.wait(requests)
+            self._early.append(lambda: MemoryLog.append(self, requests, publisher))
 
-    def _keep(self, topic: Topic, event: StoredEvent) -> None:
-        self._kept.append(event)
+    def _keep(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+        self._kept += events
         del self._kept[: -topic.history]
         self._host.trim(topic, self._kept[0].seq, 0)
-        self._host.deliver(topic, event)
+        self._host.deliver(topic, events)
 
     def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> None:
         """Append each one, for a test of what readers see."""
-        for request in requests:
-            self.append(request, NoPublisher())
+        self.append(requests, NoPublisher())
 
     def read(self, after: int, until: int, limit: int, done: Found) -> None:  # type: ignore[override]
         page = [event for event in self._kept if after < event.seq <= until][: min(limit, PAGE)]
@@ -344,7 +348,7 @@ class Parts:
             queue_size=QUEUE,
         )
         quotas = Quotas(in_all=0, per_client=0)
-        client_rules = ClientRules(self._identify, None, quotas, 0) if rights else None
+        client_rules = ClientRules(self._identify, None, quotas, 0) if rights else NO_RULES
         self.services = Services(
             self.broker,
             limits,

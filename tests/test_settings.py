@@ -21,6 +21,7 @@ from tests.harness import REPOSITORY, clean_environment
 
 # The rows of the contract's table that are implemented.
 DEFAULTS: dict[str, Any] = {
+    "ENV_FILE": ".env",
     "HOST": "0.0.0.0",
     "PORT": 8080,
     "SOCKET_MODE": "0660",
@@ -158,8 +159,8 @@ OTHERS = {
     "ALLOWED_ORIGINS": "https://a.example,http://b:8080",
     "TRUSTED_PROXIES": "127.0.0.1,10.0.0.0/8,unix",
 }
-# They name files that must exist: tests/test_access_settings.py, tests/test_rules_reader.py.
-FILES = {"TOPIC_RULES_FILE", "JWT_PUBLIC_KEY_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"}
+# They name files that must exist: below, tests/test_access_settings.py, tests/test_rules_reader.py.
+FILES = {"ENV_FILE", "TOPIC_RULES_FILE", "JWT_PUBLIC_KEY_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"}
 
 
 def as_written(settings: Settings, name: str) -> str:

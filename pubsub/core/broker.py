@@ -94,12 +94,11 @@ class Broker:
         self.ended_topics = MessageCount()
         self.filters = Filters()
         self.yield_core = yield_core
-        self.logs_publishes = log.isEnabledFor(logging.DEBUG)
-        self.heeds_publishes = self.logs_publishes  # one flag, since a look at it is a part of each publish
         self.turns = Turns(defer, yield_core)
         self._evaluator = Evaluator(self.turns.take, self._heed_filters)
         self.flushes = Flushes(defer, self._evaluator, clock.monotonic)
         self._flush_later = self.flushes.add
+        self.heed_log_level()
         self._history = HistoryReader(clock, self.turns.take, self._is_current)
         self._presence = Presence(clock, defer=defer, take_turn=self.turns.take, call_later=call_later)
         placement = Placement(clock, self._evaluator, self.filters, max_filters, self._presence, self.delivered)
@@ -191,11 +190,18 @@ class Broker:
         topic = self.find_topic(name)
         topic.log.delete(lambda failure: self._end_deletion(topic, failure, done))
 
-    def publish(self, request: Publish, publisher: Publisher) -> None:
-        """Publish a message; ``publisher`` learns the outcome. Raises TopicNotFound, BadRequest, LimitExceeded."""
-        topic = self._topics.get(request.topic)
-        log = self._creations.log_for_use(request.topic, [request]) if topic is None else topic.log
-        log.append(request, publisher)
+    def publish(self, requests: Sequence[Publish], publisher: Publisher) -> None:
+        """Publish messages to one topic; ``publisher`` learns the outcome of each.
+
+        Raises TopicNotFound, BadRequest, LimitExceeded; then none is published.
+        """
+        name = requests[0].topic
+        topic = self._topics.get(name)
+        log = self._creations.log_for_use(name, requests) if topic is None else topic.log
+        log.append(requests, publisher)
+
+    def exists(self, name: str) -> bool:
+        return name in self._topics
 
     def publish_all(self, name: str, requests: Sequence[Publish], client_id: str, answer: Assigned) -> None:
         """Publish messages to one topic, all of them or none. Raises TopicNotFound, BadRequest, LimitExceeded.
@@ -263,7 +269,13 @@ class Broker:
         self._evaluator.call_when_idle(callback)
 
     def _heed_filters(self) -> None:
+        # One flag, since a look at it is a part of each publish.
         self.heeds_publishes = self.filters_busy or self.logs_publishes
+
+    def heed_log_level(self) -> None:
+        """Log each publish, or none, as the level of the log now says."""
+        self.logs_publishes = log.isEnabledFor(logging.DEBUG)
+        self._heed_filters()
 
     def flush(self) -> None:
         """Deliver all events that wait."""
@@ -300,16 +312,16 @@ class Broker:
         self._memberships.end(topic)
         self.forget(topic, lambda _: None)  # in turns: a million events at once take 100 ms
 
-    def deliver(self, topic: Topic, event: StoredEvent) -> None:
+    def deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if topic.expiring:
-            topic.remove_expired(self._clock.monotonic())
-        if topic.add(event):
+            topic.remove_expired(self._clock.monotonic(), len(events))
+        if topic.add(events):
             self._flush_later(topic)
 
     def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if topic.expiring:
             topic.remove_expired(self._clock.monotonic(), len(events))
-        if topic.add_all(events):
+        if topic.add_list(events):
             self._flush_later(topic)
 
     def forget(self, topic: Topic, done: Callable[[int], None]) -> None:

@@ -35,7 +35,7 @@ Call = Callable[[], None]
 class Topics(Protocol):
     """The part of the Broker that letters need."""
 
-    def publish(self, request: Publish, publisher: Publisher) -> None: ...
+    def publish(self, requests: Sequence[Publish], publisher: Publisher) -> None: ...
 
     def is_durable(self, name: str) -> bool: ...
 
@@ -168,17 +168,18 @@ class DeadLetters:
         self._sent[message.id] = letter
         request = Publish(topic=letter.to, message=message)
         try:
-            self._topics.publish(request, self)
+            self._topics.publish([request], self)
         except Failure as failure:
             self.refused(request, failure)
 
     # Publisher
 
-    def published(self, request: Publish, seq: int, ts: str) -> None:
-        letter = self._sent.pop(request.message.id)
-        self._size -= letter.gathered.size
-        self.written += 1
-        self.unwritten.pop(letter.to, None)
+    def published(self, requests: Sequence[Publish], first: int, ts: str) -> None:
+        for request in requests:
+            letter = self._sent.pop(request.message.id)
+            self._size -= letter.gathered.size
+            self.written += 1
+            self.unwritten.pop(letter.to, None)
 
     def repeated(self, request: Publish, seq: int, ts: str) -> None:
         raise AssertionError("each letter has an id of its own")
@@ -186,7 +187,7 @@ class DeadLetters:
     def refused(self, request: Publish, failure: Failure) -> None:
         self._fail(self._sent.pop(request.message.id), str(failure))
 
-    def wait(self, request: Publish) -> None:
+    def wait(self, requests: Sequence[Publish]) -> None:
         pass
 
     def _fail(self, letter: Letter, why: str) -> None:

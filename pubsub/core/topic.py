@@ -92,31 +92,39 @@ class Topic:
             return max(self.first, self.seq - self.history + 1)
         return self.seq - len(self.ring) + 1
 
-    def add(self, event: StoredEvent) -> bool:
-        """Keep the event and mark it for delivery. Returns True if it is the first one that waits for :meth:`flush`."""
-        self.seq = seq = event.seq
+    def add(self, events: Sequence[StoredEvent]) -> bool:
+        """Keep the next events and mark them for delivery. Returns True if they are the first that wait for
+        :meth:`flush`.
+        """
+        self.seq = events[-1].seq
         ring = self.ring
-        if ring.full:  # here and not in a method: this is the path of each publish, and a call costs 0.1 µs of 5
-            ring.newest = seq
-            ring.slots[(seq - ring.base) % ring.capacity] = event
+        if ring.full:  # here and not in a method: this is the path of each publish, and a call costs 0.05 µs
+            ring.newest = self.seq
+            slots, base, capacity = ring.slots, ring.base, ring.capacity
+            for event in events:
+                slots[(event.seq - base) % capacity] = event
         else:
-            ring.append(event)
-        self.bytes += len(event.text)
+            for event in events:
+                ring.append(event)
+        size = self.bytes
+        for event in events:
+            size += len(event.text)
+        self.bytes = size
         if not self.lanes:
             return False
-        pending = self._pending
-        pending.append(event)
-        if self.bytes >= self._flush_at:
+        is_first = not self._pending
+        self._pending += events
+        if size >= self._flush_at:
             self.flush_piece()
             return False
-        return len(pending) == 1
+        return is_first
 
-    def add_all(self, events: Sequence[StoredEvent]) -> bool:
-        """Add events that were published together, like :meth:`add`; they wait for :meth:`flush_piece`."""
+    def add_list(self, events: Sequence[StoredEvent]) -> bool:
+        """Add a list of any length, like :meth:`add`; its events wait for :meth:`flush_piece`."""
         if self.lanes and not self._in_pieces:
             self._in_pieces = True
             self._flush_at += PENDING_BYTES - BATCH_BYTES
-        return any([self.add(event) for event in events])
+        return any([self.add([event]) for event in events])
 
     def flush_piece(self) -> bool:
         """Deliver the pending events: all of them, or a batch if a list waits. Returns True if some still wait.

@@ -18,6 +18,10 @@ class TopicRules:
     """See the module. ``listed``: the rules, which are valid, in order."""
 
     def __init__(self, rules: Sequence[TopicRule] = ()) -> None:
+        self.replace(rules)
+
+    def replace(self, rules: Sequence[TopicRule]) -> None:
+        """Have other rules from now on. A topic that exists keeps its options."""
         self.listed = tuple(rules)
         self._tree = PatternTree(rule.pattern for rule in self.listed)
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 from pubsub.http import (
     clients,
     dead_letters,
+    documents,
     handshake,
     health,
     messages,
@@ -22,6 +23,7 @@ from pubsub.http import (
     rules,
     slow,
     sse,
+    static_files,
     topics,
     trace,
 )
@@ -37,7 +39,23 @@ from pubsub.protocol.calls import (
     TopicStreamQuery,
     TraceQuery,
 )
+from pubsub.protocol.errors import (
+    ClientNotFound,
+    Conflict,
+    Draining,
+    Failure,
+    LimitExceeded,
+    MessageNotFound,
+    NotStored,
+    ServerFull,
+    TopicExists,
+    TopicNotFound,
+)
 from pubsub.protocol.requests import NewTopic
+
+JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
+JAVASCRIPT: Final = "text/javascript"
 
 
 class RouteRole(enum.Enum):
@@ -54,9 +72,10 @@ class RouteRole(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """``request`` and ``response`` are the types of the bodies, ``query`` is that of the parameters; None is none.
+    """``request`` and ``response`` are the types of the bodies, ``query`` is that of the parameters; None is no JSON.
 
-    A union of types: one of them, as the client chooses.
+    A union of types: one of them, as the client chooses. ``statuses``: those with the response, the first one that of
+    success; ``media``: the type of its content. ``failures``: the route's own; its role has some too.
     """
 
     method: str
@@ -66,6 +85,9 @@ class Route:
     request: type[Struct] | UnionType | None = None
     response: type[Struct] | UnionType | None
     query: type[Struct] | None = None
+    statuses: tuple[int, ...] = (200,)
+    media: str = JSON
+    failures: tuple[type[Failure], ...] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -75,47 +97,76 @@ class Route:
 
 ROUTES: Final = (
     Route(method="POST", path="/topics", handler=topics.create_topic, role=RouteRole.ADMIN,
-          request=NewTopic, response=answers.TopicCreated),
+          request=NewTopic, response=answers.TopicCreated,
+          statuses=(201,), failures=(TopicExists, LimitExceeded, NotStored)),
     Route(method="GET", path="/topics", handler=topics.list_topics, role=RouteRole.IDENTIFIED,
           query=TopicsQuery, response=answers.TopicList | answers.TopicPage),
     Route(method="GET", path="/topics/{name}", handler=topics.describe_topic, role=RouteRole.IDENTIFIED,
-          response=answers.TopicDescription),
+          response=answers.TopicDescription,
+          failures=(TopicNotFound,)),
     Route(method="DELETE", path="/topics/{name}", handler=topics.delete_topic, role=RouteRole.ADMIN,
-          response=answers.TopicDeleted),
+          response=answers.TopicDeleted,
+          failures=(TopicNotFound, NotStored)),
     Route(method="POST", path="/topics/{name}/messages", handler=messages.publish_messages, role=RouteRole.PUBLISH,
-          request=NewMessages, response=answers.Published),
+          request=NewMessages, response=answers.Published,
+          failures=(TopicNotFound, Conflict, LimitExceeded, NotStored)),
     Route(method="GET", path="/topics/{name}/messages", handler=messages.read_messages, role=RouteRole.IDENTIFIED,
-          query=HistoryQuery, response=answers.KeptMessages),
+          query=HistoryQuery, response=answers.KeptMessages,
+          failures=(TopicNotFound, LimitExceeded, NotStored)),
     Route(method="DELETE", path="/topics/{name}/messages", handler=messages.purge_messages, role=RouteRole.ADMIN,
-          response=answers.Purged),
+          response=answers.Purged,
+          failures=(TopicNotFound, NotStored)),
     Route(method="POST", path="/topics/{name}/redrive", handler=dead_letters.redrive_letters, role=RouteRole.ADMIN,
-          request=Redrive, response=answers.Redriven),
+          request=Redrive, response=answers.Redriven,
+          failures=(TopicNotFound, LimitExceeded, NotStored)),
     Route(method="GET", path="/topics/{name}/events", handler=sse.open_topic_stream, role=RouteRole.STREAM,
-          query=TopicStreamQuery, response=None),
+          query=TopicStreamQuery, response=None,
+          statuses=(200, 204), media=EVENT_STREAM, failures=(TopicNotFound, LimitExceeded, ServerFull)),
     Route(method="GET", path="/events", handler=sse.open_stream_of_query, role=RouteRole.STREAM,
-          query=StreamQuery, response=None),
+          query=StreamQuery, response=None,
+          statuses=(200, 204), media=EVENT_STREAM, failures=(TopicNotFound, LimitExceeded, ServerFull)),
     Route(method="GET", path="/rules", handler=rules.list_rules, role=RouteRole.ADMIN,
           response=answers.RuleList),
     Route(method="GET", path="/topics/{name}/presence", handler=presence.list_present, role=RouteRole.IDENTIFIED,
-          response=answers.TopicClients),
+          response=answers.TopicClients,
+          failures=(TopicNotFound,)),
     Route(method="GET", path="/health", handler=health.health, role=RouteRole.NONE,
-          response=answers.Health),
+          response=answers.Health,
+          statuses=(200, 503)),
     Route(method="GET", path="/stats", handler=health.stats, role=RouteRole.IDENTIFIED,
           response=answers.Stats),
     Route(method="GET", path="/metrics", handler=metrics.show_metrics, role=RouteRole.READ,
-          response=None),
+          response=None, media="text/plain"),
     Route(method="GET", path="/clients", handler=clients.list_clients, role=RouteRole.READ,
           query=ClientsQuery, response=answers.ClientPage | answers.EndedPage),
     Route(method="GET", path="/clients/{client_id}", handler=clients.describe_client, role=RouteRole.READ,
-          query=ClientQuery, response=answers.ClientDescription),
+          query=ClientQuery, response=answers.ClientDescription,
+          failures=(ClientNotFound,)),
     Route(method="GET", path="/clients/{client_id}/trace", handler=trace.trace_message, role=RouteRole.ADMIN,
-          query=TraceQuery, response=answers.Trace),
+          query=TraceQuery, response=answers.Trace,
+          failures=(ClientNotFound, TopicNotFound, MessageNotFound)),
     Route(method="GET", path="/slow", handler=slow.list_slow, role=RouteRole.READ,
           response=answers.SlowList),
     Route(method="DELETE", path="/clients/{client_id}", handler=clients.disconnect_client, role=RouteRole.ADMIN,
-          response=answers.ClientDisconnected),
+          response=answers.ClientDisconnected,
+          failures=(ClientNotFound,)),
+    Route(method="GET", path="/client.js", handler=static_files.serve_file, role=RouteRole.NONE,
+          response=None, media=JAVASCRIPT),
+    Route(method="GET", path="/client-http.js", handler=static_files.serve_file, role=RouteRole.NONE,
+          response=None, media=JAVASCRIPT),
+    Route(method="GET", path="/client.d.ts", handler=static_files.serve_file, role=RouteRole.NONE,
+          response=None, media="application/typescript"),
+    Route(method="GET", path="/openapi.json", handler=documents.show_openapi, role=RouteRole.NONE,
+          response=None, media=JSON),
+    Route(method="GET", path="/asyncapi.json", handler=documents.show_asyncapi, role=RouteRole.NONE,
+          response=None, media=JSON),
+    Route(method="GET", path="/docs", handler=documents.show_docs, role=RouteRole.NONE,
+          response=None, media="text/html"),
+    Route(method="GET", path="/docs.css", handler=static_files.serve_file, role=RouteRole.NONE,
+          response=None, media="text/css"),
     Route(method="GET", path="/ws", handler=handshake.open_websocket, role=RouteRole.HANDSHAKE,
-          response=None),
+          response=None,
+          statuses=(101,), failures=(LimitExceeded, ServerFull, Draining)),
 )  # fmt: skip
 
 _BY_CALL: Final = {(method, route.path): route for route in ROUTES for method in route.methods}

@@ -19,14 +19,14 @@ from pubsub.auth.identity import Identity
 from pubsub.http.app_keys import STREAMS
 from pubsub.http.compression import accepts_gzip
 from pubsub.http.handshake import check_room, read_client_id
-from pubsub.http.identities import ANYONE, IDENTITIES
+from pubsub.http.identities import ANYONE, IDENTITIES, Identities
 from pubsub.http.origins import ORIGINS
 from pubsub.http.query import read_query
 from pubsub.http.server_header import SERVER
 from pubsub.http.sharing import sharing_headers
 from pubsub.http.waiting import answered
 from pubsub.protocol.calls import StreamQuery, TopicStreamQuery
-from pubsub.protocol.errors import BadRequest, Draining, TopicNotFound
+from pubsub.protocol.errors import BadRequest, Draining, TopicNotFound, Unauthorized
 from pubsub.sse.gzip import HEADER
 from pubsub.sse.opening import Opening, Wanted
 from pubsub.sse.positions import DISCONNECTED
@@ -86,6 +86,7 @@ async def open_stream(
     head = HEAD | ({} if asked_name else {"X-Client-Id": name})
     try:
         await subscribe(opening)
+        check_credentials(request.app[IDENTITIES], identity)
         check_room(request.app, name, is_stranger=False)
         return begin(request, opening, head, gzipped=gzip is not None)
     except BaseException as failure:
@@ -93,6 +94,14 @@ async def open_stream(
         if isinstance(failure, Draining):
             return answer_whole(HEAD, streams.draining_block())
         raise
+
+
+def check_credentials(identities: Identities, identity: Identity | None) -> None:
+    """Raise Unauthorized for a client that would not be let in any more: the settings may have changed meanwhile."""
+    if identity is not None:
+        identities.check_proof(identity)
+    elif not identities.streams_are_open:
+        raise Unauthorized("key or token: required now")
 
 
 async def subscribe(opening: Opening) -> None:

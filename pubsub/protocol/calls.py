@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.mistakes import explain, shown
+from pubsub.protocol.patterns import MAX_TOPIC
 from pubsub.protocol.requests import (
     MAX_CLIENT_ID,
     MAX_HISTORY_LIMIT,
@@ -27,7 +28,6 @@ from pubsub.protocol.requests import (
     check_message,
 )
 
-MAX_TOPIC: Final = 255  # characters of a name
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1000
 MAX_CURSOR: Final = 1 << 53
@@ -121,7 +121,7 @@ class NewMessage(Struct, frozen=True, gc=False, kw_only=True):
     id: str | UnsetType = UNSET
     payload: Raw
     ttl_sec: Seconds | UnsetType = UNSET
-    expect_seq: Count | UnsetType = UNSET
+    expect_seq: Seq | UnsetType = UNSET
 
 
 NewMessages = NewMessage | Annotated[list[NewMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]

@@ -5,7 +5,7 @@ The names and shapes are the contract's (docs/protocol.md). No I/O, and no decis
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Final, Literal, final, get_args
 
 import msgspec
@@ -158,6 +158,21 @@ def decode_request(text: str) -> AnyRequest:
     return request
 
 
+def decode_publishes(texts: Iterable[str]) -> list[Publish]:
+    """Decode the first texts, as many as are valid publishes. The next one is for :func:`decode_request`."""
+    found: list[Publish] = []
+    try:
+        for text in texts:
+            request = _decode(text)
+            if type(request) is not Publish:
+                break
+            check_message(request.message)
+            found.append(request)
+    except (msgspec.MsgspecError, RecursionError, BadRequest):
+        pass
+    return found
+
+
 def check_message(message: Message) -> None:
     """Raise BadRequest for an id that is no UUID, and for a payload that other clients could not parse."""
     text = message.id
@@ -175,3 +190,7 @@ def check_id(text: str, field: str) -> None:
 
 _HEX_AS_ZERO: Final = bytes.maketrans(b"0123456789abcdefABCDEF", b"0" * 22)
 _UUID: Final = b"00000000-0000-0000-0000-000000000000"  # with each digit as zero
+
+
+def is_uuid(text: str) -> bool:
+    return text.isascii() and text.encode().translate(_HEX_AS_ZERO) == _UUID

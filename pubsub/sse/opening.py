@@ -101,9 +101,7 @@ class Opening:
 
     def subscribe(self, asked: Asked, answer: Callable[[Joining | Failure], None]) -> None:
         """Begin one subscription, then call ``answer``: at once, or later. Raises TopicNotFound, LimitExceeded."""
-        rules = self._streams.services.rules
-        if rules is not None:
-            rules.check_room(self._stream.subscriber, asked.subscription.name)
+        self._streams.services.rules.check_room(self._stream.subscriber, asked.subscription.name)
         self._broker.subscribe(asked, self._stream.subscriber, answer)
 
     def add(self, joining: Joining) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from msgspec import UNSET
 
@@ -56,6 +56,9 @@ class EventStream(ClientTransport, IdentityGrant):
     ``gzip`` is None for a plain stream. ``marking`` makes the function that writes events; ``on_end`` is called at the
     end.
     """
+
+    identity: Identity | None
+    by_rest: ClassVar[bool] = True
 
     __slots__ = ("_gzip", "_on_end", "identity")
 
@@ -164,8 +167,15 @@ class EventStream(ClientTransport, IdentityGrant):
     def expire(self) -> None:
         if self._end is not None:
             self.abort(Ending.UNAUTHORIZED, "token expired")
-            return
-        error = error_reply(Unauthorized("token: expired"), UNSET, self._services.clock.timestamp())
+        else:
+            self._refuse(Unauthorized("token: expired"))
+
+    def revoke(self) -> None:
+        if self._end is None:
+            self._refuse(Unauthorized("key or token: no longer accepted"))
+
+    def _refuse(self, failure: Unauthorized) -> None:
+        error = error_reply(failure, UNSET, self._services.clock.timestamp())
         self.write(self.subscriber.encoding.message(encode(error)))
         self.close(CloseReason.UNAUTHORIZED)
 

@@ -77,9 +77,16 @@ class Connections:
 
     async def disconnect(self, client_id: str) -> int:
         """Close all present connections of a client, in slices; returns their number."""
-        found = await self.of_client(client_id)
+        return await self._end(lambda peer: peer.client_id == client_id, lambda peer: peer.disconnect)
+
+    async def revoke(self, is_revoked: Callable[[Peer], bool]) -> int:
+        """Close all present connections whose credentials are no longer accepted, in slices; returns their number."""
+        return await self._end(is_revoked, lambda peer: peer.revoke)
+
+    async def _end(self, is_meant: Callable[[Peer], bool], step_of: Callable[[Peer], Callable[[], None]]) -> int:
+        found = await self.find(is_meant)
         for served, peer in enumerate(found, 1):
-            serve_alone(peer, peer.disconnect)
+            serve_alone(peer, step_of(peer))
             if served % CLOSED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return len(found)

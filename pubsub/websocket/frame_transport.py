@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
 from pubsub.core.losses import Loss
 from pubsub.protocol.deflate import Agreement
 from pubsub.protocol.errors import CloseReason
-from pubsub.protocol.frames import PING, close_frame, control_frame, text_frame
+from pubsub.protocol.frames import PING, close_frame, control_frame, text_frame, text_frames
 from pubsub.protocol.replies import Info, encode
 from pubsub.websocket.ending import Ending
 from pubsub.websocket.replies import PauseReason
@@ -47,6 +48,8 @@ class FrameTransport(ClientTransport):
 
     transport_name: Final = "websocket"
 
+    by_rest: ClassVar[bool] = False
+
     def __init__(
         self,
         transport: asyncio.Transport,
@@ -69,6 +72,10 @@ class FrameTransport(ClientTransport):
     @property
     def client_id(self) -> str:
         return self.session.client_id
+
+    @property
+    def identity(self) -> Identity | None:
+        return self.session.identity
 
     @property
     def deadline(self) -> float:
@@ -137,6 +144,10 @@ class FrameTransport(ClientTransport):
         """Send the text of an answer with others of this tick (Replies)."""
         self._reply_frame(text_frame(text))
 
+    def reply_all(self, texts: Sequence[bytes]) -> None:
+        """Send the texts of several answers likewise (Replies)."""
+        self._reply_frame(text_frames(texts) if len(texts) > 1 else text_frame(texts[0]))
+
     def _reply_frame(self, frame: bytes) -> None:
         if self._replies is None:
             self._replies = []
@@ -192,6 +203,9 @@ class FrameTransport(ClientTransport):
 
     def expire(self) -> None:
         self.session.expire()
+
+    def revoke(self) -> None:
+        self.session.revoke()
 
     def time_out_message(self) -> None:
         """Close: a message was not complete in time."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol, get_args
+from typing import ClassVar, Final, Protocol, get_args
 
+from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
 from pubsub.protocol.answers import TransportName
 from pubsub.system.tcp_info import Traffic
@@ -29,9 +30,11 @@ class Limits:
 class Peer(Protocol):
     """See the module. ``number`` is its place in the order of arrival (the registry's).
 
-    ``slot`` and ``next_ping`` belong to the timers.
+    ``slot`` and ``next_ping`` belong to the timers. ``by_rest``: it needs the credentials of a REST call, and API keys
+    count too.
     """
 
+    by_rest: ClassVar[bool]
     number: int
     slot: int
     next_ping: float
@@ -44,6 +47,10 @@ class Peer(Protocol):
 
     @property
     def client_id(self) -> str: ...
+
+    @property
+    def identity(self) -> Identity | None:
+        """None if the client may everything, or has not yet said who it is."""
 
     @property
     def round_trip(self) -> int | None:
@@ -88,6 +95,10 @@ class Peer(Protocol):
 
     def expire(self) -> None:
         """Close: the deadline is over."""
+        ...
+
+    def revoke(self) -> None:
+        """Close: the client's credentials are no longer accepted."""
         ...
 
     def time_out_message(self) -> None:

@@ -18,13 +18,13 @@ from pubsub.websocket.departures import Departures
 from pubsub.websocket.meter import Meter
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.replies import Replies
-from pubsub.websocket.rules import ClientRules
+from pubsub.websocket.rules import NO_RULES, ClientRules
 from pubsub.websocket.session import Session
 from pubsub.websocket.timers import Timers
 
 
 class Services:
-    """See the module. ``rules`` is None if nothing is asked of clients. ``session_type`` serves their messages.
+    """See the module. ``session_type`` serves the messages of clients.
 
     ``compresses_from``: the bytes of the shortest text that is compressed; None is no compression at all.
     ``departed_keep``: the seconds for which connections that have ended are remembered.
@@ -37,7 +37,7 @@ class Services:
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
         *,
-        rules: ClientRules | None = None,
+        rules: ClientRules = NO_RULES,
         quotas: Quotas | None = None,
         compresses_from: int | None = None,
         departed_keep: float = 600.0,

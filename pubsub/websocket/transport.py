@@ -9,10 +9,11 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from msgspec import UNSET
 
+from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
 from pubsub.core.losses import Loss
 from pubsub.protocol.errors import CloseReason, SlowConsumer
@@ -38,6 +39,8 @@ NOTHING_TAKEN: Final = Uptake(0, behind=False)  # all idle connections share it
 
 class ClientTransport(asyncio.Protocol, ABC):
     """See the module. It is a Peer. :meth:`open` takes over a transport whose handshake is done."""
+
+    by_rest: ClassVar[bool]
 
     __slots__ = ("_claimed", "_end", "_opened", "_seen", "_services", "_transport", "_uptake", "next_ping", "number",
                  "slot", "subscriber")  # fmt: skip
@@ -66,6 +69,10 @@ class ClientTransport(asyncio.Protocol, ABC):
     def round_trip(self) -> int | None:
         """Milliseconds from the last ping to its pong; None if they are not known."""
         return None
+
+    @property
+    @abstractmethod
+    def identity(self) -> Identity | None: ...
 
     @property
     @abstractmethod
@@ -98,6 +105,10 @@ class ClientTransport(asyncio.Protocol, ABC):
     @abstractmethod
     def expire(self) -> None:
         """Close: the deadline is over."""
+
+    @abstractmethod
+    def revoke(self) -> None:
+        """Close: the credentials are no longer accepted."""
 
     @abstractmethod
     def time_out_message(self) -> None:
@@ -210,6 +221,7 @@ class ClientTransport(asyncio.Protocol, ABC):
     def abort(self, kind: Ending, text: str) -> None:
         """End at once; data that the client has not taken is lost."""
         self._begin_end(kind, text)
+        self.subscriber.clear(Loss.DISCONNECTED)  # now: connection_lost comes later, at a shutdown too late for letters
         self._transport.abort()
 
     def _close_transport(self, answer: bytes) -> None:

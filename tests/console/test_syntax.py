@@ -25,11 +25,11 @@ from pubsub.console.words import CommandError
         ("sub orders.> last=5", commands.Subscribe("orders.>", 5)),
         (
             """sub orders 5 filter='payload.name == "a b"' params='{"least": 1.50}'""",
-            commands.Subscribe("orders", 5, 'payload.name == "a b"', '{"least": 1.50}'),
+            commands.Subscribe("orders", 5, 'payload.name == "a b"', {"least": 1.5}),
         ),
         (
             """sub params={\\"least\\":1} orders filter="payload.n > params.least" """,
-            commands.Subscribe("orders", 0, "payload.n > params.least", '{"least":1}'),
+            commands.Subscribe("orders", 0, "payload.n > params.least", {"least": 1}),
         ),
         ("unsub 'orders.*'", commands.Unsubscribe("orders.*")),
         ("pub orders ttl=0.5 expect=17 hello", commands.Publish("orders", '"hello"', 0.5, 17)),

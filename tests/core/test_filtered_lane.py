@@ -43,7 +43,7 @@ class Bench:
 
     def publish(self, *payloads: int) -> None:
         for payload in payloads:
-            self.broker.publish(Publish(topic="a", message=Message(ID, Raw(b"%d" % payload))), NoPublisher())
+            self.broker.publish([Publish(topic="a", message=Message(ID, Raw(b"%d" % payload)))], NoPublisher())
 
     def subscribe(self, text: str | None) -> list[int]:
         """A subscriber with a filter; returns the list to which the seqs of its events come."""

@@ -9,13 +9,18 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 from random import Random
+from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import Rights
 
 from pubsub.http.app_keys import CONNECTIONS, SERVICES
 from pubsub.protocol.errors import CloseReason
 from pubsub.protocol.frames import BINARY, CLOSE, CONTINUATION, FIN, LONG_TEXT, PING, PONG, TEXT
+from pubsub.protocol.requests import TopicOptions
 from pubsub.websocket.connection import FULL_READ
 from pubsub.websocket.replies import PauseReason
 from tests.harness import (
@@ -134,7 +139,7 @@ async def test_pings_are_spread_over_the_period() -> None:
 
 
 async def test_who_sends_no_whole_frame_for_pong_wait_is_dropped_and_who_answers_stays() -> None:
-    async with run_server(ping_period_sec=0.1, pong_wait_sec=0.6, read_timeout_sec=60) as server:
+    async with run_server(ping_period_sec=0.1, pong_wait_sec=1.2, read_timeout_sec=60) as server:
         silent = await RawClient.connect(server.port, path="/ws?client_id=silent")
         partial = await RawClient.connect(server.port, path="/ws?client_id=partial")
         answering = await RawClient.connect(server.port, path="/ws?client_id=answering")
@@ -618,3 +623,53 @@ def test_row_61_each_reason_to_hold_a_client_ends_by_itself() -> None:
         transport.connection.resume(reason)
     parts.loop.run_out()
     assert transport.reading
+
+
+def publish_text(number: int, topic: str = "a", **fields: Any) -> str:
+    message = {"id": f"00000000-0000-4000-8000-{number:012d}", "payload": number}
+    return json.dumps({"type": "publish", "topic": topic, "message": message, "request_id": f"r{number}"} | fields)
+
+
+TEXTS = (
+    lambda number: publish_text(number),
+    lambda number: publish_text(number, "b"),
+    lambda number: publish_text(number, "dedup"),
+    lambda number: publish_text(number % 3, "dedup"),
+    lambda number: publish_text(number, "none"),
+    lambda number: publish_text(number, "denied"),
+    lambda number: publish_text(number, expect_seq=number % 4),
+    lambda number: publish_text(number, ttl_sec=5),
+    lambda number: publish_text(number, message={"id": "no id", "payload": 1}),
+    lambda number: publish_text(number, message={"id": f"00000000-0000-4000-8000-{number:012d}"}),
+    lambda number: json.dumps({"type": "ping", "request_id": f"r{number}"}),
+    lambda number: json.dumps({"type": "subscribe", "topic": "a", "client_id": "c", "request_id": f"r{number}"}),
+    lambda number: json.dumps({"type": "unsubscribe", "topic": "a", "client_id": "c", "request_id": f"r{number}"}),
+    lambda number: json.dumps({"type": "history", "topic": "b", "last_n": 2, "request_id": f"r{number}"}),
+    lambda number: "no JSON",
+    lambda number: '{"type":"publish"}, {"type":"publish"}',
+)
+
+
+@given(st.lists(st.sampled_from(TEXTS), max_size=80), st.booleans())
+def test_what_comes_together_is_served_as_what_comes_alone(makers: list[Callable[[int], str]], rights: bool) -> None:
+    """A read may bring many publishes, which are appended together. The client must not be able to tell."""
+    frames = [masked_frame(FIN | TEXT, make(number).encode()) for number, make in enumerate(makers)]
+    told: list[list[Any]] = []
+    for pieces in (frames, [b"".join(frames)]):
+        parts = Parts(Random(1), rights=[Rights(("a", "b", "dedup", "none"))] if rights else ())
+        for topic in ("a", "b"):
+            parts.broker.create_topic(topic)
+        parts.broker.create_topic("dedup", TopicOptions(dedup_sec=60))
+        transport = parts.connect("c", 0 if rights else None)
+        reader, got = Frames(), list[Any]()
+        for piece in pieces:
+            transport.connection.data_received(piece)
+            parts.loop.run_out()
+            while transport.get_write_buffer_size():
+                got += reader.feed(transport.drain(1 << 20))
+                parts.loop.run_out()
+        told.append(got)
+    alone, together = ([each for each in all_ if each["type"] != "event"] for all_ in told)
+    assert together == alone
+    events = [[each for each in all_ if each["type"] == "event"] for all_ in told]
+    assert [each["seq"] for each in events[1]] == [each["seq"] for each in events[0]]

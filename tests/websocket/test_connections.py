@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -49,6 +49,8 @@ class Loop:
 class Recorder:
     """A Peer that records all calls with their time. Its end removes it, as that of a connection does."""
 
+    by_rest: ClassVar[bool] = False
+    identity = None
     number = slot = 0
     transport_name: TransportName = "websocket"
     round_trip = None
@@ -93,6 +95,9 @@ class Recorder:
 
     def expire(self) -> None:
         self._end("expire")
+
+    def revoke(self) -> None:
+        self._end("revoke")
 
     def time_out_message(self) -> None:
         self._end("time out")

@@ -1,0 +1,78 @@
+"""Files that never change while the server runs: compressed if that is accepted, not sent again if unchanged.
+
+Nothing here opens a file that a client names: the routes do.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from aiohttp import ETag, web
+
+from pubsub.http.server_header import SERVER
+
+FOLDER: Final = Path(__file__).parent / "static"
+CONTENT_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".ts": "application/typescript"}
+# An Accept-Encoding with gzip or *, whose weight is not 0 (RFC 9110, 12.5.3).
+GZIP: Final = re.compile(r"(?:^|,)\s*(?:x-gzip|gzip|\*)\s*(?:,|$|;(?!\s*q=0(?:\.0*)?\s*(?:,|$)))", re.IGNORECASE)
+HEADERS: Final = {
+    "Cache-Control": "no-cache",  # ask each time: after an upgrade the modules must fit each other
+    "Vary": "Accept-Encoding",
+    "X-Content-Type-Options": "nosniff",
+    "Server": SERVER,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """The content of a file, and its gzip; ``etag`` is weak, because it stands for both."""
+
+    content_type: str
+    content: bytes
+    compressed: bytes
+    etag: ETag
+
+
+def make_file(content_type: str, content: bytes) -> StaticFile:
+    etag = ETag(hashlib.sha256(content).hexdigest()[:16], is_weak=True)
+    return StaticFile(content_type, content, gzip.compress(content, mtime=0), etag)
+
+
+@cache
+def load_file(name: str) -> StaticFile:
+    return make_file(CONTENT_TYPES[Path(name).suffix], (FOLDER / name).read_bytes())
+
+
+async def serve_file(request: web.Request) -> web.Response:
+    """Answer with the file that the route is named after."""
+    resource = request.match_info.route.resource
+    assert resource is not None, "the router has found it"
+    return answer_file(request, load_file(resource.canonical.removeprefix("/")))
+
+
+def answer_file(request: web.Request, file: StaticFile) -> web.Response:
+    response = web.Response(headers=HEADERS, content_type=file.content_type, charset="utf-8")
+    response.etag = file.etag
+    if knows(request, file.etag):
+        response.set_status(304)
+    elif accepts_gzip(request):
+        response.body = file.compressed
+        response.headers["Content-Encoding"] = "gzip"
+    else:
+        response.body = file.content
+    return response
+
+
+def knows(request: web.Request, etag: ETag) -> bool:
+    """True if the client has the file already (RFC 9110, 13.1.2)."""
+    return any(known.value in (etag.value, "*") for known in request.if_none_match or ())
+
+
+def accepts_gzip(request: web.Request) -> bool:
+    return GZIP.search(request.headers.get("Accept-Encoding", "")) is not None
