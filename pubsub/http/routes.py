@@ -152,7 +152,7 @@ ROUTES: Final = (
           failures=(ClientNotFound,)),
     Route(method="GET", path="/client.js", handler=static_files.serve_file, role=RouteRole.NONE,
           response=None, media=JAVASCRIPT),
-    Route(method="GET", path="/client-http.js", handler=static_files.serve_file, role=RouteRole.NONE,
+    Route(method="GET", path="/client-more.js", handler=static_files.serve_file, role=RouteRole.NONE,
           response=None, media=JAVASCRIPT),
     Route(method="GET", path="/client.d.ts", handler=static_files.serve_file, role=RouteRole.NONE,
           response=None, media="application/typescript"),
