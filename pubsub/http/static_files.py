@@ -19,7 +19,13 @@ from aiohttp import ETag, web
 from pubsub.http.server_header import SERVER
 
 FOLDER: Final = Path(__file__).parent / "static"
-CONTENT_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".ts": "application/typescript"}
+CONTENT_TYPES: Final = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".ts": "application/typescript",
+}
 # An Accept-Encoding with gzip or *, whose weight is not 0 (RFC 9110, 12.5.3).
 GZIP: Final = re.compile(r"(?:^|,)\s*(?:x-gzip|gzip|\*)\s*(?:,|$|;(?!\s*q=0(?:\.0*)?\s*(?:,|$)))", re.IGNORECASE)
 # Whole lines only: the files have no other comments, and no text that goes over several lines.
