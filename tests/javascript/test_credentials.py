@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from tests.credentials import API_KEYS, SECRET, make_token
 from tests.harness import on_one_loop, run_server
