@@ -16,6 +16,7 @@ from pubsub.client.host import Host
 from pubsub.client.inbox import InboxRules
 from pubsub.client.interest import Interest, Wish
 from pubsub.client.outcomes import Published
+from pubsub.client.pacing import Pacing
 from pubsub.client.publishes import OwnIds, Publishes
 from pubsub.client.reconnects import Reconnects, Retry
 from pubsub.client.replies import UNDECODABLE, Event, Info, Known, decode_known, request_id_of
@@ -32,14 +33,21 @@ class Conversation:
     """See the module.
 
     ``answer_timeout`` and ``heartbeat`` are seconds. ``renewable``: each connection may have another token. ``own_ids``
-    are those of all messages that the user publishes, over whichever connection.
+    and ``pacing`` are shared by all conversations of one client.
     """
 
     def __init__(
-        self, host: Host, *, answer_timeout: float, heartbeat: float, own_ids: OwnIds, renewable: bool = False
+        self,
+        host: Host,
+        *,
+        answer_timeout: float,
+        heartbeat: float,
+        own_ids: OwnIds,
+        pacing: Pacing,
+        renewable: bool = False,
     ) -> None:
         self._host = host
-        self._exchange = Exchange(host, answer_timeout)
+        self._exchange = Exchange(host, answer_timeout, pacing)
         self._publishes = Publishes(self._exchange, own_ids)
         self._subscriptions = Subscriptions(host, self._exchange)
         self._reconnects = Reconnects(host, renewable=renewable)
@@ -51,8 +59,8 @@ class Conversation:
 
     @property
     def paused(self) -> bool:
-        """True if nothing more is to be read: a user does not keep up, and no answer is awaited."""
-        return bool(self.full) and not self._exchange.awaited
+        """True if nothing more is to be read: a user does not keep up, and nothing else is awaited."""
+        return self._subscriptions.paused and not self._exchange.awaited
 
     # --- What happens to the connection
 
@@ -81,10 +89,10 @@ class Conversation:
 
     def closed(self, code: int, reason: str) -> Retry | Disconnected:
         """The server has closed the connection, with this close frame."""
-        too_big = code == CloseReason.TOO_BIG.code and self._publishes.fail_largest()
+        known = self._explain(code)
         self._close()
-        if too_big:
-            return self._reconnects.after_failure(Unreachable("a message was too big for the server"))
+        if known is not None:
+            return self._reconnects.after_failure(known)
         return self._end_if_terminal(self._reconnects.after_close(code, reason))
 
     def lost(self, error: PubsubError) -> Retry:
@@ -153,6 +161,14 @@ class Conversation:
                 self._subscriptions.take(reply)
             case _:
                 self._exchange.take(request_id_of(reply), reply)
+
+    def _explain(self, code: int) -> Unreachable | None:
+        """Explain a close code that is not the end because its cause is known and mended."""
+        if code == CloseReason.TOO_BIG.code and self._publishes.fail_largest():
+            return Unreachable("a message was too big for the server")
+        if code == CloseReason.FLOODING.code and self._exchange.limited:
+            return Unreachable("this client sent more requests than its rate allows")
+        return None
 
     def _report(self, fault: ServerFault) -> None:
         """Tell of the first fault of a connection. It may have many."""

@@ -43,6 +43,11 @@ class Event(Struct, Generic[T], frozen=True):
     ts: str
     sender: str | None = None
 
+    @property
+    def position(self) -> Position:
+        """The position behind this event in its topic."""
+        return Position(self.epoch, self.seq)
+
 
 class Gap(Struct, frozen=True):
     """Messages of a topic that the subscription does not get. It comes in their place, before later events.

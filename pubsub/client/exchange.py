@@ -42,18 +42,22 @@ class Question:
 
 
 class Exchange:
-    """See the module. ``timeout``: seconds for an answer; for a request of the user, from the moment it is asked."""
+    """See the module. ``timeout``: seconds for an answer; for a request of the user, from the moment it is asked.
 
-    def __init__(self, host: Host, timeout: float) -> None:
+    ``limited``: the server has refused requests for the client's rate, on the present connection.
+    """
+
+    def __init__(self, host: Host, timeout: float, pacing: Pacing) -> None:
         self._host = host
         self._timeout = timeout
         self._number = 0
+        self.limited = False
         self._is_open = False
         self._ended: PubsubError | None = None
         self._own: deque[Question] = deque()
         self._kept: deque[Question] = deque()
         self._sent: dict[str, Question] = {}
-        self._pacing = Pacing()
+        self._pacing = pacing
         self._pump_timer: Timer | None = None
         self._expiry_timer: Timer | None = None
 
@@ -93,7 +97,8 @@ class Exchange:
     def open(self) -> None:
         """Begin a connection. The requests of the client itself have been asked before."""
         self._is_open = True
-        self._pacing = Pacing()
+        self.limited = False
+        self._pacing.begin()
         self._pump()
 
     def suspend(self) -> None:
@@ -137,6 +142,7 @@ class Exchange:
     def _wait_for_rate(self, question: Question, refusal: Error) -> None:
         """Send a request again when the server allows it, before later ones."""
         wait = refusal.error.retry_after_ms
+        self.limited = True
         self._pacing.refused(0 if wait is UNSET else wait, self._host.clock())
         question.times -= 1
         insort(self._kept if question.kept else self._own, question, key=_number_of)

@@ -17,7 +17,7 @@ from pubsub.client.feed import Feed, Missing
 from pubsub.client.inbox import Inbox, InboxRules
 from pubsub.client.positions import limit_positions, positions_of
 from pubsub.client.replies import Ack, Info
-from pubsub.client.requests import History, Subscribe, has_wildcard
+from pubsub.client.requests import MAX_POSITIONS, History, Subscribe, has_wildcard
 from pubsub.protocol.replies import TopicPosition
 
 __all__ = ["Interest", "Status", "Wish"]
@@ -65,6 +65,7 @@ class Interest:
         self.is_pattern = has_wildcard(wish.topic)
         self.inbox = Inbox(rules, partial(ask_history, self), partial(note_room, self))
         self.feeds: dict[str, Feed] = {}
+        self._gone: dict[str, Feed] = {}  # topics of a pattern that have ended: the latest of them
         self.status = Status.IDLE
         self.begun = False
         self.error: PubsubError | None = None
@@ -78,7 +79,7 @@ class Interest:
     @property
     def position(self) -> dict[str, Position]:
         """The positions that the user has reached."""
-        return {topic: feed.position for topic, feed in self.feeds.items()}
+        return {topic: feed.position for topic, feed in (self._gone | self.feeds).items()}
 
     def request(self, client_id: str) -> Subscribe:
         """Return the request that begins the subscription, or continues it where the last connection ended."""
@@ -101,7 +102,10 @@ class Interest:
 
     def begin(self, ack: Ack) -> None:
         """Note that the connection has the subscription. What was missed comes now."""
-        for topic, now in positions_of(self.name, ack).items():
+        begun = positions_of(self.name, ack)
+        for topic in [topic for topic in self.feeds if topic not in begun]:
+            self.end_topic(topic)
+        for topic, now in begun.items():
             self._begin_topic(topic, now)
         self.status = Status.ACTIVE
         self.inbox.active = self.begun = True
@@ -124,30 +128,45 @@ class Interest:
 
     def add_topic(self, topic: str, epoch: str) -> None:
         """Take in a topic that the pattern covers and that has just been created, or is allowed again."""
-        feed = self.feeds.get(topic)
-        if feed is None or feed.epoch != epoch:
-            self._begin_topic(topic, TopicPosition(epoch, 0, recovered=True))
+        feed = self.feeds.get(topic) or self._gone.get(topic)
+        seq = 0 if feed is None or feed.epoch != epoch else feed.seq
+        self._begin_topic(topic, TopicPosition(epoch, seq, recovered=True))
+
+    def end_topic(self, topic: str) -> None:
+        """Note that a topic of the pattern has ended, or is not allowed any more.
+
+        Of the latest ones the positions are kept, to tell if they are created again. They are not part of a request: it
+        would grow with each topic that comes and goes.
+        """
+        feed = self.feeds.pop(topic, None)
+        if feed is not None:
+            feed.end()
+            self._gone[topic] = feed
+            if len(self._gone) > MAX_POSITIONS:
+                del self._gone[next(iter(self._gone))]
 
     def tell(self, kind: NoticeKind, info: Info) -> None:
         """Tell the user some news of a topic, behind its events, if it wants to know."""
         if not self.wish.notices or (kind in ("joined", "left") and self.inbox.overfull):
             return
-        feed = self.feeds.get(info.topic) or Feed(self.inbox, info.topic, "")
+        feed = self.feeds.get(info.topic) or self._gone.get(info.topic) or Feed(self.inbox, info.topic, "")
         feed.tell(Notice(kind, info.topic, info.client_id or None, info.epoch or None, info.reason or None))
 
     def forget_waiting(self) -> None:
         """Forget all that has come and was not taken: the user's state has it."""
-        for feed in self.feeds.values():
+        for feed in (*self.feeds.values(), *self._gone.values()):
             feed.clear()
             feed.handed = feed.seq or feed.start
             feed.previous = None
         self.inbox.clear()
 
     def _begin_topic(self, topic: str, now: TopicPosition) -> None:
-        feed = self.feeds.get(topic)
+        feed = self.feeds.get(topic) or self._gone.pop(topic, None)
         if feed is None:
             self.feeds[topic] = self._new_feed(topic, now)
-        elif not feed.epoch:
+            return
+        self.feeds[topic] = feed
+        if not feed.epoch:
             feed.epoch = now.epoch
         elif feed.epoch != now.epoch or now.seq < feed.seq:
             feed.end()

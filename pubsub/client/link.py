@@ -29,6 +29,7 @@ from pubsub.client.errors import (
     UntrustedCertificate,
 )
 from pubsub.client.frames import MAX_FRAME_BYTES
+from pubsub.client.pacing import Pacing
 from pubsub.client.pauses import Pauses
 from pubsub.client.publishes import OwnIds
 from pubsub.client.reconnects import LONGEST_PAUSE_SEC, Retry
@@ -55,6 +56,7 @@ class Peer:
     url: URL
     tokens: Tokens
     own_ids: OwnIds
+    pacing: Pacing
     asked_id: str
     client_id: str
     answer_timeout: float
@@ -96,6 +98,7 @@ class Link:
             answer_timeout=peer.answer_timeout,
             heartbeat=peer.heartbeat,
             own_ids=peer.own_ids,
+            pacing=peer.pacing,
             renewable=peer.tokens.renewable,
         )
 
@@ -216,7 +219,7 @@ class Link:
                 return self._decide(frame)
         except TimeoutError:
             socket.abort()
-            return conversation.lost(Unreachable(f"the connection was lost: {self._dropped}"))
+            return conversation.lost(Unreachable(f"the connection was lost: {self._dropped or 'timeout'}"))
         except (aiohttp.ClientError, OSError) as error:  # aiohttp answers a ping while it reads
             return conversation.lost(Unreachable(f"the connection was lost: {cause_of(error)}"))
         finally:

@@ -25,6 +25,7 @@ class Links:
         self._peer = peer
         self._connect_timeout = connect_timeout
         self._others: dict[Link, asyncio.Task[None]] = {}
+        self._is_closed = False
         self._ending: set[asyncio.Task[None]] = set()
         self.first = Link(peer, told, persistent=connect_timeout != 0)
         self._task = asyncio.create_task(self.first.run())
@@ -38,7 +39,7 @@ class Links:
         for link in (self.first, *self._others):
             if not link.conversation.overlaps(name):
                 return link.conversation
-        return self._add().conversation
+        return self.first.conversation if self._is_closed else self._add().conversation
 
     async def wait_open(self, conversation: Conversation) -> None:
         """Wait until the conversation has had a connection. Raises Unreachable, Disconnected."""
@@ -56,7 +57,8 @@ class Links:
                 task.cancel()
 
     async def close(self) -> None:
-        """End all links."""
+        """End all links. What is asked of them later is refused."""
+        self._is_closed = True
         tasks = [self._task, *self._others.values(), *self._ending]
         for task in tasks:
             task.cancel()

@@ -90,15 +90,17 @@ class Subscription(Generic[T]):
         """The position in each topic after the last item that was handed out; ``resume`` of a later one takes it."""
         return self._entered.position
 
-    async def reload(self) -> None:
-        """Call ``load`` again, after a Gap for example: ``state`` is new, and the next item is later than that call.
+    async def reload(self) -> Any:
+        """Call ``load`` again, after a Gap for example; return the new ``state``. The next item is later than the call.
 
-        What has come up to the call is left out, because the new state has it. What comes meanwhile waits.
+        What has come up to the call is left out, because the new state has it: so an application has to store a change
+        before it publishes it. What comes meanwhile waits.
         """
         if self._load is None:
             raise RuntimeError("there is nothing to load: subscribe was called without load")
         self._entered.forget_waiting()
         self.state = await self._load()
+        return self.state
 
     async def close(self) -> None:
         """Unsubscribe. The iteration ends. Closing again does nothing."""

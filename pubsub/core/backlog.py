@@ -67,6 +67,11 @@ class Backlog:
         return bool(self._queue or self._gaps)
 
     @property
+    def entries(self) -> list[Entry]:
+        """The queue, in its order."""
+        return list(self._queue)
+
+    @property
     def queued(self) -> int:
         """The number of events that wait."""
         return self._queued + len(self._newest)

@@ -28,5 +28,10 @@ class Clock:
         second = int(self._now())
         if second != self._second:
             self._second = second
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
+            self._text = spell(second)
         return self._text
+
+
+def spell(second: int) -> str:
+    """A Unix time in the form of the wire."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))

@@ -12,7 +12,7 @@ from functools import partial
 from msgspec import Struct, field
 
 from pubsub.core.backlog import Backlog, OutboxOptions
-from pubsub.core.entries import Gap
+from pubsub.core.entries import Entry, Gap
 from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batches
 from pubsub.core.losses import Loss
 from pubsub.core.trail import Trail
@@ -77,6 +77,11 @@ class Outbox:
         if self.trail is None:
             self.trail = Trail()
         return self.trail
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The queue."""
+        return [] if self._backlog is None else self._backlog.entries
 
     def find(self, topic: Source, seq: int) -> StoredEvent | Gap | None:
         """The event if it waits, or the gap that has it and was not told yet."""

@@ -19,8 +19,10 @@ events as Server-Sent Events.
 
 Each message is one text frame with a JSON object. Each request gets exactly one answer, with its `request_id`: the one
 that is named with it, or an `error`. Answers come in the order of the requests, except those to publishes to durable
-topics, which come when the message is on disk. Unknown fields and messages are to be ignored: later versions may add
-some. Nothing comes before the first request but the heartbeat: a WebSocket ping frame, and the notice `ping`.
+topics, which come when the message is on disk. Nothing comes before the first request but the heartbeat: a WebSocket
+ping frame, and the notice `ping`.
+
+Ignore unknown fields and messages: later versions may add some. Write integers without a fraction and an exponent.
 """
 CHANNEL: Final = "#/channels/websocket"
 CODE: Final[dict[str, Any]] = {

@@ -8,9 +8,10 @@ from http import HTTPStatus
 from typing import Final
 
 from pubsub import __version__
+from pubsub.documents.curl import curl
 from pubsub.documents.schemas import NAME, PATTERN, PLACE, Schema, Schemas, first_sentence
 from pubsub.documents.wording import CALLS, TAGS
-from pubsub.http.routes import ROUTES, Route, RouteRole
+from pubsub.http.routes import JSON, ROUTES, Route, RouteRole
 from pubsub.protocol.answers import DeadLetter, ErrorAnswer
 from pubsub.protocol.errors import BadRequest, Failure, Forbidden, Internal, RateLimited, Unauthorized
 from pubsub.protocol.replies import Error, Event, Info
@@ -68,7 +69,7 @@ IN_PATH: Final[Schema] = {
 NAME_OR_PATTERN: Final[Schema] = {
     "description": "The name of the topic, or a pattern.", "schema": {"type": "string"} | PATTERN,
 }  # fmt: skip
-ERROR: Final = {"application/json": {"schema": {"$ref": f"{PLACE}ErrorAnswer"}}}
+ERROR: Final = {JSON: {"schema": {"$ref": f"{PLACE}ErrorAnswer"}}}
 
 
 def make_openapi() -> Schema:
@@ -104,8 +105,10 @@ def operation(route: Route, schemas: Schemas) -> Schema:
         "parameters": list(parameters(route, schemas)),
         "responses": responses(route, schemas),
     }
+    if route.role is not RouteRole.HANDSHAKE:
+        found["x-codeSamples"] = [{"lang": "Shell", "label": "curl", "source": curl(route, call.query)}]
     if route.request is not None:
-        content = {"application/json": {"schema": schemas.shape(route.request)}}
+        content = {JSON: {"schema": schemas.shape(route.request)}}
         found["requestBody"] = {"required": call.needs_body, "content": content}
     return found
 
@@ -154,7 +157,10 @@ def success(route: Route, status: int, schemas: Schemas) -> Schema:
     text = HTTPStatus(status).phrase
     if status in EMPTY:
         return answer(status, text, None)
-    shape = {"type": "string"} if route.response is None else schemas.shape(route.response)
+    if route.response is not None:
+        shape = schemas.shape(route.response)
+    else:
+        shape = {"type": "object" if route.media == JSON else "string"}
     return answer(status, text, {route.media: {"schema": shape}})
 
 

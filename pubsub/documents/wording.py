@@ -17,13 +17,17 @@ TAGS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of REST. ``name`` is its ``operationId``; ``needs_body``: its body may not be left out."""
+    """A call of REST. ``name`` is its ``operationId``; ``needs_body``: its body may not be left out.
+
+    ``query``: that of an example.
+    """
 
     name: str
     tag: str
     summary: str
     description: str = ""
     needs_body: bool = True
+    query: str = ""
 
 
 STREAM: Final = (
@@ -55,6 +59,7 @@ CALLS: Final[Mapping[str, Call]] = {
         "readMessages", "messages", "Read messages that the topic keeps",
         "Those that follow `after`, or the last `last_n`: one of the two is required. With `after`, an answer with "
         "fewer messages than `limit` has the newest message.",
+        query="last_n=10",
     ),
     "DELETE /topics/{name}/messages": Call(
         "purgeMessages", "messages", "Forget the messages that the topic keeps",
@@ -72,6 +77,7 @@ CALLS: Final[Mapping[str, Call]] = {
     "GET /events": Call(
         "streamTopics", "streams", "Subscribe to several names and patterns by Server-Sent Events",
         f"A message comes once, whatever number of them cover its topic. {STREAM}",
+        query="topic=orders&topic=room.*",
     ),
     "GET /ws": Call(
         "openWebSocket", "streams", "Open a WebSocket", "`/asyncapi.json` describes the messages."
@@ -86,14 +92,35 @@ CALLS: Final[Mapping[str, Call]] = {
         "topics are served.",
     ),
     "GET /stats": Call("stats", "server", "Count the messages and subscribers of all topics"),
-    "GET /clients": Call("listClients", "clients", "List the connections", "Oldest first, in pages."),
+    "GET /metrics": Call(
+        "metrics", "server", "Read the metrics for Prometheus", "In its text format, or as OpenMetrics if asked for."
+    ),
+    "GET /clients": Call("listClients", "clients", "List the connections",
+                         "Oldest first, in pages; with `ended` those that have ended, newest first."),
+    "GET /clients/{client_id}": Call(
+        "describeClient", "clients", "Describe a client",
+        "Its connections, in pages, and those that have ended and are remembered.",
+    ),
+    "GET /clients/{client_id}/trace": Call(
+        "traceMessage", "clients", "Ask why a client did not get a message",
+        "The message is named by its id, or by `topic` and `seq`. A row for each connection of the client tells the "
+        "fate of the message there; `unknown` where the server does not know it any more.",
+        query="topic=orders&seq=42",
+    ),
+    "GET /slow": Call(
+        "listSlow", "clients", "List the slowest consumers", "By topic: the 100 with the most events that wait."
+    ),
     "DELETE /clients/{client_id}": Call(
         "disconnectClient", "clients", "Disconnect a client",
         "All its connections are closed with 4403, and do not reconnect by themselves.",
     ),
+    "GET /client.js": Call("client", "server", "Get the JavaScript client", "A module for browsers and Node."),
+    "GET /client-http.js": Call("clientOverHttp", "server", "Get the part of the JavaScript client that uses HTTP"),
+    "GET /client.d.ts": Call("clientTypes", "server", "Get the types of the JavaScript client"),
     "GET /openapi.json": Call("openapi", "server", "Describe the REST calls", "This document: OpenAPI 3.1."),
     "GET /asyncapi.json": Call("asyncapi", "server", "Describe the messages of the WebSocket", "AsyncAPI 3.0."),
     "GET /docs": Call("docs", "server", "Read both documents", "A page for people, without scripts."),
+    "GET /docs.css": Call("docsStyle", "server", "Get the style of that page"),
 }  # fmt: skip
 
 

@@ -13,19 +13,28 @@ from msgspec import Struct
 
 from pubsub.http import (
     clients,
+    dashboard,
     dead_letters,
+    documents,
     handshake,
     health,
+    inspection,
     messages,
     metrics,
+    overview,
     presence,
+    ranking,
     rules,
+    slow,
     sse,
     static_files,
     topics,
+    trace,
 )
 from pubsub.protocol import answers
+from pubsub.protocol import dashboard as board
 from pubsub.protocol.calls import (
+    ClientQuery,
     ClientsQuery,
     HistoryQuery,
     NewMessages,
@@ -33,6 +42,7 @@ from pubsub.protocol.calls import (
     StreamQuery,
     TopicsQuery,
     TopicStreamQuery,
+    TraceQuery,
 )
 from pubsub.protocol.errors import (
     ClientNotFound,
@@ -40,12 +50,17 @@ from pubsub.protocol.errors import (
     Draining,
     Failure,
     LimitExceeded,
+    MessageNotFound,
     NotStored,
     ServerFull,
     TopicExists,
     TopicNotFound,
 )
 from pubsub.protocol.requests import NewTopic
+
+JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
+JAVASCRIPT: Final = "text/javascript"
 
 
 class RouteRole(enum.Enum):
@@ -76,7 +91,7 @@ class Route:
     response: type[Struct] | UnionType | None
     query: type[Struct] | None = None
     statuses: tuple[int, ...] = (200,)
-    media: str = "application/json"
+    media: str = JSON
     failures: tuple[type[Failure], ...] = ()
 
     @property
@@ -84,9 +99,6 @@ class Route:
         """A GET can be asked with HEAD too, if it is no handshake."""
         return ("GET", "HEAD") if self.method == "GET" and self.role is not RouteRole.HANDSHAKE else (self.method,)
 
-
-EVENT_STREAM: Final = "text/event-stream"
-JAVASCRIPT: Final = "text/javascript"
 
 ROUTES: Final = (
     Route(method="POST", path="/topics", handler=topics.create_topic, role=RouteRole.ADMIN,
@@ -129,18 +141,53 @@ ROUTES: Final = (
     Route(method="GET", path="/stats", handler=health.stats, role=RouteRole.IDENTIFIED,
           response=answers.Stats),
     Route(method="GET", path="/metrics", handler=metrics.show_metrics, role=RouteRole.READ,
-          response=None),
+          response=None, media="text/plain"),
     Route(method="GET", path="/clients", handler=clients.list_clients, role=RouteRole.READ,
-          query=ClientsQuery, response=answers.ClientPage),
+          query=ClientsQuery, response=answers.ClientPage | answers.EndedPage),
+    Route(method="GET", path="/clients/{client_id}", handler=clients.describe_client, role=RouteRole.READ,
+          query=ClientQuery, response=answers.ClientDescription,
+          failures=(ClientNotFound,)),
+    Route(method="GET", path="/clients/{client_id}/trace", handler=trace.trace_message, role=RouteRole.ADMIN,
+          query=TraceQuery, response=answers.Trace,
+          failures=(ClientNotFound, TopicNotFound, MessageNotFound)),
+    Route(method="GET", path="/slow", handler=slow.list_slow, role=RouteRole.READ,
+          response=answers.SlowList),
     Route(method="DELETE", path="/clients/{client_id}", handler=clients.disconnect_client, role=RouteRole.ADMIN,
           response=answers.ClientDisconnected,
           failures=(ClientNotFound,)),
+    Route(method="GET", path="/", handler=dashboard.lead_to_page, role=RouteRole.NONE,
+          response=None,
+          statuses=(302,)),
+    Route(method="GET", path="/admin", handler=dashboard.show_page, role=RouteRole.NONE,
+          response=None, media="text/html"),
+    Route(method="GET", path="/admin/files/{file}", handler=dashboard.serve_part, role=RouteRole.NONE,
+          response=None, media=JAVASCRIPT),
+    Route(method="GET", path="/admin/overview", handler=overview.show_overview, role=RouteRole.READ,
+          response=board.Overview),
+    Route(method="GET", path="/admin/topics", handler=ranking.rank_topics, role=RouteRole.READ,
+          query=board.TopicRanking, response=board.RankedTopics),
+    Route(method="GET", path="/admin/clients", handler=ranking.rank_clients, role=RouteRole.READ,
+          query=board.ClientRanking, response=board.RankedClients),
+    Route(method="GET", path="/admin/storage", handler=inspection.show_storage, role=RouteRole.READ,
+          response=board.Storage),
+    Route(method="GET", path="/admin/settings", handler=inspection.show_settings, role=RouteRole.READ,
+          response=board.SettingList),
+    Route(method="POST", path="/admin/token", handler=inspection.try_token, role=RouteRole.ADMIN,
+          request=board.TokenTest, response=board.TokenReport),
     Route(method="GET", path="/client.js", handler=static_files.serve_file, role=RouteRole.NONE,
           response=None, media=JAVASCRIPT),
     Route(method="GET", path="/client-more.js", handler=static_files.serve_file, role=RouteRole.NONE,
           response=None, media=JAVASCRIPT),
     Route(method="GET", path="/client.d.ts", handler=static_files.serve_file, role=RouteRole.NONE,
           response=None, media="application/typescript"),
+    Route(method="GET", path="/openapi.json", handler=documents.show_openapi, role=RouteRole.NONE,
+          response=None, media=JSON),
+    Route(method="GET", path="/asyncapi.json", handler=documents.show_asyncapi, role=RouteRole.NONE,
+          response=None, media=JSON),
+    Route(method="GET", path="/docs", handler=documents.show_docs, role=RouteRole.NONE,
+          response=None, media="text/html"),
+    Route(method="GET", path="/docs.css", handler=static_files.serve_file, role=RouteRole.NONE,
+          response=None, media="text/css"),
     Route(method="GET", path="/ws", handler=handshake.open_websocket, role=RouteRole.HANDSHAKE,
           response=None,
           statuses=(101,), failures=(LimitExceeded, ServerFull, Draining)),

@@ -16,6 +16,7 @@ from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.mistakes import explain, shown
 from pubsub.protocol.patterns import MAX_TOPIC
 from pubsub.protocol.requests import (
+    MAX_CLIENT_ID,
     MAX_HISTORY_LIMIT,
     MAX_MESSAGES,
     Count,
@@ -23,11 +24,13 @@ from pubsub.protocol.requests import (
     Publish,
     Seconds,
     Seq,
+    check_id,
     check_message,
 )
 
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1000
+MAX_CURSOR: Final = 1 << 53
 MAX_STREAM_TOPICS: Final = 100  # names and patterns of one stream; a pattern takes any number of topics
 
 NamePart = Annotated[str, Meta(max_length=MAX_TOPIC)]
@@ -40,13 +43,6 @@ class TopicsQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_
 
     prefix: NamePart = ""
     after: NamePart = ""
-    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
-
-
-class ClientsQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
-    """A page of the connections: those after the page that gave the ``cursor``."""
-
-    cursor: Seq = 0
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
 
 
@@ -95,6 +91,30 @@ class Redrive(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only
     limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_LIMIT)] = 100
 
 
+class ClientsQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """A page of the connections whose client's name begins with ``prefix``: open ones, or those that have ended."""
+
+    ended: bool = False
+    prefix: Annotated[str, Meta(max_length=MAX_CLIENT_ID)] = ""
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
+    cursor: Annotated[int, Meta(ge=0, le=MAX_CURSOR)] = 0
+
+
+class ClientQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """A page of the connections of one client."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
+    cursor: Annotated[int, Meta(ge=0, le=MAX_CURSOR)] = 0
+
+
+class TraceQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """A message, by its id or by topic and ``seq``."""
+
+    message: str | UnsetType = UNSET
+    topic: NamePart | UnsetType = UNSET
+    seq: Seq | UnsetType = UNSET
+
+
 class NewMessage(Struct, frozen=True, gc=False, kw_only=True):
     """A message to publish. The server makes an ``id`` where there is none. Unknown fields are ignored."""
 
@@ -124,6 +144,17 @@ def decode_messages(text: str) -> NewMessage | list[NewMessage]:
     if isinstance(messages, list) and not 1 <= len(messages) <= MAX_MESSAGES:
         raise BadRequest(f"the list: expected 1 to {MAX_MESSAGES} messages, got {len(messages)}")
     return messages
+
+
+def check_trace(wanted: TraceQuery) -> None:
+    """Raise BadRequest unless there is either an id, or a topic and a ``seq``."""
+    by_id, by_seq = wanted.message is not UNSET, wanted.seq is not UNSET
+    if by_id == by_seq:
+        raise BadRequest("message or seq: expected one of them")
+    if by_seq and wanted.topic is UNSET:
+        raise BadRequest("topic: required beside seq, but missing")
+    if isinstance(wanted.message, str):
+        check_id(wanted.message, "message")
 
 
 def make_publish(topic: str, message: NewMessage, new_id: Callable[[], str], index: int | None = None) -> Publish:

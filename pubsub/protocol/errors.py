@@ -109,6 +109,17 @@ class ClientNotFound(Failure):
         super().__init__("client not found")
 
 
+class MessageNotFound(Failure):
+    """The topic has no such message, or does not keep it. Only REST asks, so WebSocket clients never see the code."""
+
+    code = "MESSAGE_NOT_FOUND"
+    status = 404
+    by_websocket = False
+
+    def __init__(self) -> None:
+        super().__init__("message not found")
+
+
 class SlowConsumer(Failure):
     """The subscriber's queue is full and its socket took nothing for ``WRITE_WAIT_SEC``. Closes with 1013."""
 

@@ -177,9 +177,15 @@ def check_message(message: Message) -> None:
     """Raise BadRequest for an id that is no UUID, and for a payload that other clients could not parse."""
     text = message.id
     if not text.isascii() or text.encode().translate(_HEX_AS_ZERO) != _UUID:  # here, because every publish passes it
-        raise BadRequest(f"message.id: expected a UUID (8-4-4-4-12 hex digits), got {shown(text)}")
+        check_id(text, "message.id")
     if len(message.payload) > MAX_DEPTH:
         check_large_payload(bytes(message.payload))
+
+
+def check_id(text: str, field: str) -> None:
+    """Raise BadRequest for an id that is no UUID."""
+    if not text.isascii() or text.encode().translate(_HEX_AS_ZERO) != _UUID:
+        raise BadRequest(f"{field}: expected a UUID (8-4-4-4-12 hex digits), got {shown(text)}")
 
 
 _HEX_AS_ZERO: Final = bytes.maketrans(b"0123456789abcdefABCDEF", b"0" * 22)

@@ -110,6 +110,9 @@ class EventStream(ClientTransport, IdentityGrant):
         self.subscriber.stream = self
         self.subscriber.unblock()
 
+    def may_subscribe(self, topic: str) -> bool:
+        return IdentityGrant.may_subscribe(self, topic)
+
     # What the client sends
 
     def data_received(self, data: bytes) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from pubsub.protocol.answers import TransportName
 from pubsub.websocket.ending import Ending
-from pubsub.websocket.peer import Peer, TransportName
+from pubsub.websocket.peer import Peer
 from pubsub.websocket.timers import Timers, serve_alone
 
 CLOSED_AT_ONCE: Final = 200  # connections that are closed in one step: about 4 ms
@@ -59,6 +60,21 @@ class Connections:
         start = bisect_right(everyone, after, key=_number_of)
         return everyone[start : start + size]
 
+    async def find(self, matches: Callable[[Peer], bool], *, after: int = 0, most: int | None = None) -> list[Peer]:
+        """The first ``most`` connections that match, with numbers above ``after``; they are looked for in slices."""
+        found: list[Peer] = []
+        everyone = self.page(after, len(self._open))
+        for start in range(0, len(everyone), SEARCHED_AT_ONCE):
+            found += filter(matches, everyone[start : start + SEARCHED_AT_ONCE])
+            if most is not None and len(found) >= most:
+                return found[:most]
+            await asyncio.sleep(0)
+        return found
+
+    async def of_client(self, client_id: str) -> list[Peer]:
+        """All connections of a client, oldest first."""
+        return await self.find(lambda peer: peer.client_id == client_id)
+
     async def disconnect(self, client_id: str) -> int:
         """Close all present connections of a client, in slices; returns their number."""
         return await self._end(lambda peer: peer.client_id == client_id, lambda peer: peer.disconnect)
@@ -68,11 +84,7 @@ class Connections:
         return await self._end(is_revoked, lambda peer: peer.revoke)
 
     async def _end(self, is_meant: Callable[[Peer], bool], step_of: Callable[[Peer], Callable[[], None]]) -> int:
-        found: list[Peer] = []
-        everyone = list(self._open)
-        for start in range(0, len(everyone), SEARCHED_AT_ONCE):
-            found += filter(is_meant, everyone[start : start + SEARCHED_AT_ONCE])
-            await asyncio.sleep(0)
+        found = await self.find(is_meant)
         for served, peer in enumerate(found, 1):
             serve_alone(peer, step_of(peer))
             if served % CLOSED_AT_ONCE == 0:

@@ -7,23 +7,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from pubsub.core.trail import Trail
+from pubsub.protocol.answers import TransportName
 from pubsub.websocket.ending import Ending
-from pubsub.websocket.peer import TransportName
 
-MOST: Final = 1000  # connections that are remembered: 0.5 KiB each
+MOST: Final = 1000  # connections that are remembered: 0.5 to 5 KiB each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Departure:
-    """A connection that has ended. ``age``: seconds for which it was open; ``at``: the moment of its end."""
+    """A connection that has ended, at the moment ``at``. ``connected_at`` and ``ended_at``: in Unix time."""
 
     client_id: str
     transport_name: TransportName
     kind: Ending
     text: str
-    age: float
     at: float
+    connected_at: int
+    ended_at: int
     dropped: int
+    trail: Trail | None
 
 
 class Departures:
@@ -46,6 +49,10 @@ class Departures:
         self._forget()
         return list(reversed(self._last))
 
+    def of_client(self, client_id: str) -> list[Departure]:
+        """Those of one client that are remembered, the newest first."""
+        return [each for each in self.last if each.client_id == client_id]
+
     def _forget(self) -> None:
-        while self._last and self._last[0].at < self._now() - self._keep:
+        while self._last and self._last[0].at <= self._now() - self._keep:
             self._last.popleft()

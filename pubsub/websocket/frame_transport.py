@@ -107,6 +107,9 @@ class FrameTransport(ClientTransport):
                 self._services.defer(self._read_on)
         self._pauses &= ~reason.value
 
+    def may_subscribe(self, topic: str) -> bool:
+        return not self.session.lacks_identity and self.session.may_subscribe(topic)
+
     def identify(self, identity: Identity) -> None:
         self._claim()
         self._services.timers.reschedule(self)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, Protocol, get_args
+from typing import ClassVar, Final, Protocol, get_args
 
 from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
+from pubsub.protocol.answers import TransportName
 from pubsub.system.tcp_info import Traffic
 from pubsub.websocket.ending import Ending
 
-TransportName = Literal["websocket", "sse"]
 TRANSPORTS: Final[tuple[TransportName, ...]] = get_args(TransportName)
 
 
@@ -86,6 +86,10 @@ class Peer(Protocol):
         ...
 
     def traffic(self) -> Traffic: ...
+
+    def may_subscribe(self, topic: str) -> bool:
+        """True if the rights of the client allow the topic now."""
+        ...
 
     def send_heartbeat(self, ts: str) -> None: ...
 

@@ -23,7 +23,7 @@ from pubsub.websocket.departures import Departure
 from pubsub.websocket.ending import End, Ending
 
 if TYPE_CHECKING:
-    from pubsub.websocket.peer import TransportName
+    from pubsub.protocol.answers import TransportName
     from pubsub.websocket.services import Services
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,10 @@ class ClientTransport(asyncio.Protocol, ABC):
     def write(self, encoded: bytes) -> None:
         """Write what is for this client alone, beside its events."""
         self._transport.write(encoded)
+
+    @abstractmethod
+    def may_subscribe(self, topic: str) -> bool:
+        """True if the rights of the client allow the topic now."""
 
     @abstractmethod
     def send_heartbeat(self, ts: str) -> None: ...
@@ -217,6 +221,7 @@ class ClientTransport(asyncio.Protocol, ABC):
     def abort(self, kind: Ending, text: str) -> None:
         """End at once; data that the client has not taken is lost."""
         self._begin_end(kind, text)
+        self.subscriber.clear(Loss.DISCONNECTED)  # now: connection_lost comes later, at a shutdown too late for letters
         self._transport.abort()
 
     def _close_transport(self, answer: bytes) -> None:
@@ -272,13 +277,16 @@ class ClientTransport(asyncio.Protocol, ABC):
         )
 
     def _depart(self, end: End) -> None:
+        ended_at = self._services.clock.seconds()
         departure = Departure(
             client_id=self.client_id,
             transport_name=self.transport_name,
             kind=end.kind,
             text=end.text,
-            age=self.age,
             at=self._services.now(),
+            connected_at=ended_at - round(self.age),
+            ended_at=ended_at,
             dropped=self.subscriber.dropped,
+            trail=self.subscriber.trail,
         )
         self._services.departures.add(departure)

@@ -15,6 +15,7 @@ from pubsub.client.events import Event, Gap, Notice, Position
 from pubsub.client.inbox import InboxRules
 from pubsub.client.interest import Interest, Wish
 from pubsub.client.outcomes import Published
+from pubsub.client.pacing import Pacing
 from pubsub.client.payloads import decoder_of
 from pubsub.client.publishes import OwnIds
 from pubsub.client.reconnects import Retry
@@ -96,7 +97,12 @@ class Talk:
         self.host = FakeHost()
         self.own_ids = OwnIds()
         self.conversation = Conversation(
-            self.host, answer_timeout=ANSWER_TIMEOUT, heartbeat=HEARTBEAT, own_ids=self.own_ids, renewable=renewable
+            self.host,
+            answer_timeout=ANSWER_TIMEOUT,
+            heartbeat=HEARTBEAT,
+            own_ids=self.own_ids,
+            pacing=Pacing(),
+            renewable=renewable,
         )
         self.begun: dict[str, list[PubsubError | None]] = {}
 

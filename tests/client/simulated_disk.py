@@ -18,6 +18,7 @@ from pubsub.core.journal import Host, StoredTopic, lifetime
 from pubsub.core.log import Assigned, Done, Found, Publisher, Purged
 from pubsub.core.topic import Topic
 from pubsub.journals.dedup import RecentIds, id_key
+from pubsub.journals.memory import NO_COMMITS
 from pubsub.protocol.errors import Conflict, Failure, TopicNotFound
 from pubsub.protocol.requests import Publish, TopicOptions
 
@@ -151,6 +152,7 @@ class DiskJournal:
 
     full = False
     failure = ""
+    measures = NO_COMMITS
     host: Host
 
     def __init__(

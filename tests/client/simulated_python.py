@@ -20,6 +20,7 @@ from pubsub.client.exchange import Question
 from pubsub.client.inbox import InboxRules
 from pubsub.client.interest import Interest, Wish
 from pubsub.client.outcomes import Published
+from pubsub.client.pacing import Pacing
 from pubsub.client.positions import read_positions
 from pubsub.client.publishes import OwnIds
 from pubsub.client.reconnects import Retry
@@ -46,7 +47,7 @@ class Line:
         self._renewal: Timer | None = None
         self.conversation = Conversation(
             self, answer_timeout=driver.answer_timeout, heartbeat=HEARTBEAT, own_ids=driver.own_ids,
-            renewable=self._client.world.guarded,
+            pacing=driver.pacing, renewable=self._client.world.guarded,
         )  # fmt: skip
         self.connect()
 
@@ -125,6 +126,7 @@ class PythonDriver:
         self.client = client
         self.random = Random(seed)
         self.own_ids = OwnIds()
+        self.pacing = Pacing()
         self.answer_timeout = self.random.choice([3.0, 10.0, 100.0])
         self._limit = self.random.choice([2, 5, 20])
         self._sockets: dict[int, Line] = {}

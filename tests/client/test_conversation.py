@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pubsub.client.errors import ServerFault
 from pubsub.client.events import Event, Gap
-from tests.client.hosts import TS, Talk, event, seqs, take_all
+from pubsub.client.reconnects import Retry
+from tests.client.hosts import TS, Talk, event, is_terminal, seqs, take_all
 
 NONSENSE: list[str | bytes] = [
     "", "[]", "null", "{", '"text"', "1e999", "[" * 100_000, "\ud800", b"\xff\xfe", b"",
@@ -144,3 +145,18 @@ def test_no_server_makes_the_rules_raise_or_an_event_come_twice(steps: list[Any]
     take()
     talk.conversation.leave()
     assert talk.host.timers == []
+
+
+def test_a_client_that_was_closed_for_its_rate_slows_down_and_connects_again(talk: Talk) -> None:
+    outcomes = [talk.publish(message_id=str(number)) for number in range(3)]
+    for _ in range(3):
+        talk.refuse("RATE_LIMITED", retry_after_ms=500)
+    decision = talk.conversation.closed(1008, "too many requests")
+    assert isinstance(decision, Retry)
+    assert str(decision.error) == "this client sent more requests than its rate allows"
+    talk.open()
+    assert not talk.host.sent  # what is known of the rate holds in the next connection
+    talk.host.pass_time(0.5)
+    assert len(talk.host.sent) == 1
+    assert outcomes == [[]] * 3
+    assert is_terminal(talk.conversation.closed(1008, "message not complete in time"))

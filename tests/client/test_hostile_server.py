@@ -22,6 +22,7 @@ from pubsub.client.errors import PubsubError, Unreachable
 from pubsub.client.inbox import InboxRules
 from pubsub.client.interest import Interest, Wish
 from pubsub.client.outcomes import Published
+from pubsub.client.pacing import Pacing
 from pubsub.client.publishes import OwnIds
 from pubsub.protocol.patterns import covers, has_wildcard
 from pubsub.protocol.requests import Message, Publish
@@ -139,7 +140,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.host = FakeHost()
-        self.conversation = Conversation(self.host, answer_timeout=10, heartbeat=30, own_ids=OwnIds())
+        self.conversation = Conversation(self.host, answer_timeout=10, heartbeat=30, own_ids=OwnIds(), pacing=Pacing())
         self.is_open = False
         self.interests: list[Interest] = []
         self.outcomes: list[list[object]] = []

@@ -64,7 +64,7 @@ class World:
             found = self.broker.topic(topic)
             self.lives[content.id] = (topic, found.epoch, found.seq + 1)
             ttl = UNSET if ttl_sec is None else ttl_sec
-            self.broker.publish(Publish(topic=topic, message=content, ttl_sec=ttl), NoPublisher())
+            self.broker.publish([Publish(topic=topic, message=content, ttl_sec=ttl)], NoPublisher())
         self.run()
 
     def message(self, name: str, seq: int) -> Message:

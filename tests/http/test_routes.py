@@ -20,7 +20,10 @@ REST = [route for route in ROUTES if route.response is not None]
 BOTH: dict[str, Any] = {"api_keys": API_KEYS, "jwt_secret": SECRET}
 ADMIN = {"X-API-Key": "ops-key"}
 BODIES = {"POST /topics": {"name": "new"}, "POST /topics/{name}/messages": {"payload": 1}}  # for the calls with a body
-QUERIES = {"GET /topics/{name}/messages": "?last_n=1"}  # for the calls that need one
+QUERIES = {  # for the calls that need one
+    "GET /topics/{name}/messages": "?last_n=1",
+    "GET /clients/{client_id}/trace": "?topic=old&seq=1",
+}
 
 
 def name_of(route: Route) -> str:
@@ -66,6 +69,7 @@ async def test_an_answer_has_the_type_of_the_table(route: Route) -> None:
     async with run_server() as server, server.client("alice") as client:
         await server.create("old", presence=True)
         await client.subscribe("old", client_id="alice")
+        await client.publish("old", 1)
         status, body = await call(server, route, {})
         assert status < 300
         assert json.loads(body) in decoded(body, route)

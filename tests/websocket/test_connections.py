@@ -11,10 +11,11 @@ import pytest
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
 from pubsub.core.lane import Subscriber
+from pubsub.protocol.answers import TransportName
 from pubsub.system.tcp_info import Traffic
 from pubsub.websocket.connections import Connections
 from pubsub.websocket.ending import Ending
-from pubsub.websocket.peer import Limits, TransportName
+from pubsub.websocket.peer import Limits
 from pubsub.websocket.timers import STALL_TICKS, TICK, Timers
 
 LIMITS = Limits(
@@ -83,6 +84,9 @@ class Recorder:
 
     def traffic(self) -> Traffic:
         return Traffic(0, 0)
+
+    def may_subscribe(self, topic: str) -> bool:
+        return True
 
     def send_heartbeat(self, ts: str) -> None:
         self.done.append(("ping", self.world.loop.now))

@@ -15,7 +15,15 @@ class Clock:
 
 def departure(number: int, clock: Clock) -> Departure:
     return Departure(
-        client_id=f"c{number}", transport_name="websocket", kind=Ending.LOST, text="", age=1.0, at=clock.now, dropped=0
+        client_id=f"c{number}",
+        transport_name="websocket",
+        kind=Ending.LOST,
+        text="",
+        at=clock.now,
+        connected_at=int(clock.now),
+        ended_at=int(clock.now),
+        dropped=0,
+        trail=None,
     )
 
 
@@ -33,7 +41,7 @@ def test_each_is_forgotten_after_its_time() -> None:
     departures = Departures(lambda: clock.now, 60)
     for number in range(3):
         departures.add(departure(number, clock))
-        clock.now += 30
+        clock.now += 25
     assert [each.client_id for each in departures.last] == ["c2", "c1"]
     clock.now += 60
     assert departures.last == []
@@ -58,4 +66,4 @@ async def test_ends_are_counted_by_transport_and_kind() -> None:
         }
         assert sum(services.connections.counts.values()) == 0
         assert {each.client_id for each in services.departures.last} >= {"alice", "raw"}
-        assert all(each.age >= 0 and each.text for each in services.departures.last)
+        assert all(each.ended_at >= each.connected_at > 0 and each.text for each in services.departures.last)
