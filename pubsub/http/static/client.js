@@ -268,7 +268,7 @@ export class Client {
       this.ask({ type: "ping" }).catch(() => {});
       clearTimeout(this.timer);
       const look = () => this.heard === heard && this.#lost(unreachable("no sign of life"));
-      if (urgent) this.timer = setTimeout(look, 5000);
+      if (urgent) this.timer = setTimeout(look, this.options.answerTimeout * 500);
     }
   }
 
