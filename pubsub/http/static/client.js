@@ -548,9 +548,10 @@ class Subscription {
   }
 
   receive(message) {
+    if (!this.live) return;
     const { topic, seq } = message, feed = this.#feeds.get(topic), { held } = feed;
     // It came before.
-    if (!this.live || seq <= feed.seq) return;
+    if (seq <= feed.seq) return;
     if (!held && this.#items.length < this.max) this.#take(feed, message);
     else if (held && this.#held < this.max) this.#held += !!held.push(message);
     else this.#miss(feed, seq);
