@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
@@ -88,7 +88,7 @@ async def print_events(chosen: argparse.Namespace, credentials: Credentials) -> 
 async def follow(client: Client, chosen: argparse.Namespace, reached: Mapping[str, Position], tail: Tail) -> None:
     """Subscribe and print until ``tail`` has all its events; then, or when it is cancelled, print what has come."""
     async with AsyncExitStack() as stack:
-        for topic in dict.fromkeys(chosen.topics):
+        for topic in without_covered(chosen.topics):
             subscription = subscribe(client, topic, chosen, reached)
             tail.subscriptions.append(await stack.enter_async_context(subscription))
         await tail.output.flush()  # saves the positions at which it begins
@@ -98,6 +98,12 @@ async def follow(client: Client, chosen: argparse.Namespace, reached: Mapping[st
             with suppress(TimeoutError, OutputClosed):
                 async with asyncio.timeout(FLUSH_WAIT_SEC):
                     await tail.output.flush()
+
+
+def without_covered(names: Sequence[str]) -> list[str]:
+    """Leave out names that are there twice, or that a pattern covers: their events would be printed twice."""
+    unique = dict.fromkeys(names)
+    return [each for each in unique if not any(other != each and covers(other, each) for other in unique)]
 
 
 def subscribe(
