@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Raw
 
@@ -17,12 +17,15 @@ from pubsub.cli.resume_file import read_positions
 from pubsub.cli.running import LoopFactory, OutputClosed, run_in_loop
 from pubsub.cli.statuses import Status
 from pubsub.cli.tail import Tail
-from pubsub.client import Client, Position, Subscription
+from pubsub.client import Position
 from pubsub.client.credentials import Credentials
 from pubsub.client.flags import json_object, pattern, seconds, whole_number
 from pubsub.console.first_of import first_of
 from pubsub.protocol.patterns import covers
 from pubsub.protocol.requests import MAX_SEQ
+
+if TYPE_CHECKING:
+    from pubsub.client import Client, Subscription
 
 NAME: Final = "sub"
 FLUSH_WAIT_SEC: Final = 2.0
