@@ -17,6 +17,14 @@ TOPIC: Final = {
     "name": "orders", "epoch": EPOCH, "seq": 42, "messages": 42, "subscribers": 3, "bytes": 2210, "options": OPTIONS,
 }  # fmt: skip
 CLIENTS: Final = [{"client_id": "alice", "connections": 1}, {"client_id": "bob", "connections": 2}]
+CONNECTION: Final = {
+    "client_id": "alice", "transport": "websocket", "connected_sec": 12, "subscriptions": ["orders", "room.*"],
+    "queued": 0, "dropped": 0, "bytes_in": 412, "bytes_out": 9120, "stalled_sec": 0, "round_trip_ms": 3,
+}  # fmt: skip
+ENDED: Final = {
+    "client_id": "alice", "transport": "websocket", "connected_at": "2025-08-25T09:00:00Z", "ended_at": TIME,
+    "ending": "slow_consumer", "code": 1013, "reason": "slow consumer", "dropped": 7,
+}  # fmt: skip
 
 EXAMPLES: Final[Mapping[str, Any]] = {
     # Bodies of REST calls
@@ -36,14 +44,20 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "TopicClients": {"topic": "room.1", "count": 2, "clients": CLIENTS},
     "Stats": {"topics": {"orders": {"messages": 42, "subscribers": 3}}},
     "Health": {"uptime_sec": 3600, "topics": 2, "subscribers": 5},
-    "ClientPage": {
-        "clients": [
+    "ClientPage": {"clients": [CONNECTION], "next": None},
+    "EndedPage": {"clients": [ENDED], "next": None},
+    "ClientDescription": {"client_id": "alice", "connections": [CONNECTION], "next": None, "ended": [ENDED]},
+    "SlowList": {
+        "slow": [{"client_id": "bob", "topic": "orders", "queued": 100, "lag_sec": 4, "lag_bytes": 22100}],
+    },
+    "Trace": {
+        "client_id": "alice", "topic": "orders", "message": MESSAGE["id"], "seq": 42, "published_at": TIME,
+        "connections": [
             {
-                "client_id": "alice", "connected_sec": 12, "subscriptions": ["orders", "room.*"], "queued": 0,
-                "dropped": 0, "bytes_in": 412, "bytes_out": 9120,
+                "outcome": "dropped", "detail": "7 messages from seq 40 to 46 were lost: the queue was full",
+                "subscribed_at": "2025-08-25T09:59:00Z", "connected_at": "2025-08-25T09:58:59Z",
             }
         ],
-        "next": None,
     },
     "ClientDisconnected": {"status": "disconnected", "client_id": "alice", "connections": 2},
     "ErrorAnswer": {"error": "topic not found"},

@@ -44,6 +44,7 @@ LIMITS: Final[Mapping[str, Schema]] = {
     "Presence.topic": NAME,
     "Message.id": UUID,
     "NewMessage.id": UUID,
+    "TraceQuery.message": UUID,
     "KeptMessages.messages": EVENTS,
     "HistoryReply.messages": EVENTS,
     "DeadLetter.messages": EVENTS,

@@ -95,7 +95,21 @@ CALLS: Final[Mapping[str, Call]] = {
     "GET /metrics": Call(
         "metrics", "server", "Read the metrics for Prometheus", "In its text format, or as OpenMetrics if asked for."
     ),
-    "GET /clients": Call("listClients", "clients", "List the connections", "Oldest first, in pages."),
+    "GET /clients": Call("listClients", "clients", "List the connections",
+                         "Oldest first, in pages; with `ended` those that have ended, newest first."),
+    "GET /clients/{client_id}": Call(
+        "describeClient", "clients", "Describe a client",
+        "Its connections, in pages, and those that have ended and are remembered.",
+    ),
+    "GET /clients/{client_id}/trace": Call(
+        "traceMessage", "clients", "Ask why a client did not get a message",
+        "The message is named by its id, or by `topic` and `seq`. A row for each connection of the client tells the "
+        "fate of the message there; `unknown` where the server does not know it any more.",
+        query="topic=orders&seq=42",
+    ),
+    "GET /slow": Call(
+        "listSlow", "clients", "List the slowest consumers", "By topic: the 100 with the most events that wait."
+    ),
     "DELETE /clients/{client_id}": Call(
         "disconnectClient", "clients", "Disconnect a client",
         "All its connections are closed with 4403, and do not reconnect by themselves.",

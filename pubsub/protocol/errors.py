@@ -114,6 +114,7 @@ class MessageNotFound(Failure):
 
     code = "MESSAGE_NOT_FOUND"
     status = 404
+    by_websocket = False
 
     def __init__(self) -> None:
         super().__init__("message not found")
