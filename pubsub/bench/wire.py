@@ -9,10 +9,10 @@ from typing import Final, cast
 
 from yarl import URL
 
-from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, connect_error
+from pubsub.client import ServerFault, Unreachable
+from pubsub.client.address import ANSWER_WAIT_SEC, connect_error
 from pubsub.client.close_codes import explain_refusal
 from pubsub.client.credentials import Credentials
-from pubsub.client.frames import ServerFault
 from pubsub.client.refusals import text_of
 
 MAX_HEAD_BYTES: Final = 64 * 2**10

@@ -7,11 +7,6 @@ from typing import Final
 
 from yarl import URL
 
-from pubsub.client.errors import Unreachable
-
-__all__ = ["ANSWER_WAIT_SEC", "Unreachable", "cause_of", "connect_error", "events_url", "server_url", "websocket_url",
-           "without_password"]  # fmt: skip
-
 ANSWER_WAIT_SEC: Final = 10.0
 """A server that has not answered a request or a handshake within this time counts as unreachable."""
 _SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}

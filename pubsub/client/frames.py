@@ -10,8 +10,8 @@ from aiohttp._websocket.helpers import websocket_mask
 from pubsub.client.errors import ServerFault
 from pubsub.protocol.frames import CLOSE, FIN, FIN_TEXT, PING, PONG
 
-__all__ = ["FIN_CLOSE", "FIN_PING", "FIN_PONG", "FIN_TEXT", "MAX_FRAME_BYTES", "FrameBounds", "ServerFault",
-           "client_frame", "read_frame"]  # fmt: skip
+__all__ = ["FIN_CLOSE", "FIN_PING", "FIN_PONG", "FIN_TEXT", "MAX_FRAME_BYTES", "FrameBounds", "client_frame",
+           "read_frame"]  # fmt: skip
 
 FIN_CLOSE: Final = FIN | CLOSE
 FIN_PING: Final = FIN | PING

@@ -15,7 +15,7 @@ from pubsub.protocol.replies import TopicPosition
 
 __all__ = ["limit_positions", "positions_of", "read_positions"]
 
-MAX_RESUME_BYTES: Final = 500_000
+MAX_RESUME_BYTES: Final = 900_000
 """The most that the positions of one request take: the server accepts 1 MiB. The other topics are replayed."""
 POSITION_BYTES: Final = 64  # a position in JSON, without the name of its topic
 

@@ -1,4 +1,4 @@
-"""REST calls of a client, for topics and rules. It must never try a call again by itself."""
+"""REST calls of a client, for topics, rules and traces. It must never try a call again by itself."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
@@ -8,15 +8,15 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, connect_error
+from pubsub.client.address import ANSWER_WAIT_SEC, connect_error
 from pubsub.client.credentials import Credentials
-from pubsub.client.errors import Refused
+from pubsub.client.errors import Unreachable
 from pubsub.client.outcomes import Presence, TopicDetails, TopicSummary
 from pubsub.client.refusals import refusal_over_http
-from pubsub.protocol.answers import Purged, RuleList, TopicRule
+from pubsub.protocol.answers import Purged, RuleList, TopicRule, Trace, TracedConnection
 from pubsub.protocol.calls import MAX_PAGE
 
-__all__ = ["Refused", "RestClient", "TopicRule", "open_http"]
+__all__ = ["RestClient", "TopicRule", "Trace", "TracedConnection", "open_http"]
 
 Answer = TypeVar("Answer")
 
@@ -45,7 +45,7 @@ def open_http(credentials: Credentials) -> aiohttp.ClientSession:
 
 
 class RestClient:
-    """The topics of the server at ``base``. Every call raises ``Refused`` or ``Unreachable``.
+    """The topics of the server at ``base``. Every call raises Refused or Unreachable.
 
     ``headers`` gives those that each call has beside those of the session.
     """
@@ -57,6 +57,7 @@ class RestClient:
         self._headers = headers
         self._topics_url = base / "topics"
         self._rules_url = base / "rules"
+        self._clients_url = base / "clients"
 
     async def list_topics(self) -> dict[str, int]:
         """Fetch all topics: the number of subscribers by the name of the topic."""
@@ -83,6 +84,11 @@ class RestClient:
 
     async def list_rules(self) -> list[TopicRule]:
         return _decode(await self._call("GET", self._rules_url), RuleList, "a list of rules").rules
+
+    async def trace(self, client_id: str, topic: str, seq: int) -> Trace:
+        """Fetch the fate of a message at the connections of a client."""
+        url = self._clients_url.joinpath(quote(client_id, safe=""), "trace", encoded=True)
+        return _decode(await self._call("GET", url.with_query(topic=topic, seq=seq)), Trace, "a trace")
 
     async def create(self, topic: str, options: Mapping[str, object]) -> None:
         await self._call("POST", self._topics_url, {"name": topic, **options})

@@ -25,6 +25,7 @@ from pubsub.client.mending import mend
 from pubsub.client.pauses import Pauses
 from pubsub.client.replies import Ack, Event, Info
 from pubsub.client.requests import Unsubscribe, covers
+from pubsub.client.stalls import Stalls
 from pubsub.protocol.patterns import overlap
 
 __all__ = ["Subscriptions"]
@@ -53,6 +54,12 @@ class Subscriptions:
         self._leaving: dict[str, Question] = {}
         self._pauses: dict[Interest, Pauses] = {}
         self._timers: dict[Interest | Missing, Timer] = {}
+        self._stalls = Stalls(host, self._interests, self.full)
+
+    @property
+    def paused(self) -> bool:
+        """True if a user does not keep up, and no other user waits for what would come later."""
+        return bool(self.full) and not self._stalls.found
 
     def __bool__(self) -> bool:
         return bool(self._interests)
@@ -90,12 +97,14 @@ class Subscriptions:
         """Begin a connection, and subscribe to all again."""
         self._client_id = client_id
         self._is_open = True
+        self._stalls.watch()
         for interest in self._interests.values():
             self._ask(interest)
 
     def close(self) -> None:
         """End a connection, and all subscriptions with it."""
         self._is_open = False
+        self._stalls.stop()
         self._leaving.clear()
         self.feeds.clear()
         for timer in self._timers.values():
@@ -186,14 +195,13 @@ class Subscriptions:
         if self._interests.get(interest.name) is not interest:
             return
         del self._interests[interest.name], self._pauses[interest]
-        self.full.discard(interest)
+        self._make_room(interest)
         for topic in interest.feeds:
             self.feeds.pop(topic, None)
         if (timer := self._timers.pop(interest, None)) is not None:
             timer.cancel()
         interest.end(error)
         self._tell(interest, error)
-        self._host.read()
 
     def _tell(self, interest: Interest, error: PubsubError | None) -> None:
         if (answered := self._answered.pop(interest, None)) is not None:
@@ -205,9 +213,16 @@ class Subscriptions:
     def _note_room(self, interest: Interest) -> None:
         if interest.inbox.full and interest.status is not Status.ENDED:
             self.full.add(interest)
+            if self._is_open:
+                self._stalls.watch()
         else:
-            self.full.discard(interest)
-            self._host.read()
+            self._make_room(interest)
+
+    def _make_room(self, interest: Interest) -> None:
+        self.full.discard(interest)
+        if not self.full:
+            self._stalls.stop()
+        self._host.read()
 
     def _ask_history(self, interest: Interest, feed: Feed, part: Missing) -> None:
         request = interest.history_request(feed, part)

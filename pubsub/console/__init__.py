@@ -4,17 +4,17 @@ It must never import the server: it knows the protocol alone, as any client does
 """
 
 import asyncio
+import logging
 import secrets
-from collections.abc import Awaitable, Callable
 
 from yarl import URL
 
-from pubsub.client.address import Unreachable
+from pubsub.client import PubsubError
 from pubsub.client.credentials import Credentials
 from pubsub.client.rest import open_http
 from pubsub.console.console import Console
 from pubsub.console.plain import run_plain
-from pubsub.console.screen import OutputClosed, is_interactive
+from pubsub.console.screen import is_interactive
 
 __all__ = ["run_console"]
 
@@ -24,6 +24,7 @@ def run_console(*, base: URL, client_id: str | None, credentials: Credentials) -
 
     0: all went well · 1: a command failed, or the server could not be reached · 130: Ctrl-C.
     """
+    logging.getLogger("pubsub.client").addHandler(logging.NullHandler())  # its warnings are remarks here
     try:
         name = client_id or credentials.client_id or f"console-{secrets.token_hex(6)}"
         return asyncio.run(_run_session(base, name, credentials))
@@ -32,25 +33,19 @@ def run_console(*, base: URL, client_id: str | None, credentials: Credentials) -
 
 
 async def _run_session(base: URL, client_id: str, credentials: Credentials) -> int:
-    async with open_http(credentials) as http:
-        console = Console(http, base, client_id)
-        run = _choose_runner(console)
-        status = 1
+    run, missing = run_plain, ""
+    if is_interactive():
         try:
-            status = await run(console)
-        except* Unreachable as group:
-            console.remark(f"error: {group.exceptions[0]}")
-        except* OutputClosed:
-            status = 0
-    return status
-
-
-def _choose_runner(console: Console) -> Callable[[Console], Awaitable[int]]:
-    if not is_interactive():
-        return run_plain
-    try:
-        from pubsub.console.prompt import run_prompt
-    except ModuleNotFoundError as error:
-        console.remark(f"no history, no completion: {error.name} is missing; install the extra 'client' to get them")
-        return run_plain
-    return run_prompt
+            from pubsub.console.prompt import run_prompt as run
+        except ModuleNotFoundError as error:
+            missing = error.name or ""
+    async with open_http(credentials) as http:
+        # A script ends if there is no server; a person may start one.
+        console = Console(http, base, client_id, credentials, connect_timeout=0 if run is run_plain else None)
+        if missing:
+            console.remark(f"no history, no completion: {missing} is missing; install the extra 'client' to get them")
+        try:
+            return await run(console)
+        except PubsubError as error:
+            console.remark(f"error: {error}")
+            return 1

@@ -221,6 +221,7 @@ class ClientTransport(asyncio.Protocol, ABC):
     def abort(self, kind: Ending, text: str) -> None:
         """End at once; data that the client has not taken is lost."""
         self._begin_end(kind, text)
+        self.subscriber.clear(Loss.DISCONNECTED)  # now: connection_lost comes later, at a shutdown too late for letters
         self._transport.abort()
 
     def _close_transport(self, answer: bytes) -> None:

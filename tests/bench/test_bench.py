@@ -42,9 +42,9 @@ from pubsub.bench.run import Result
 from pubsub.bench.subscribers import StreamSubscriber, Subscriber, WebSocketSubscriber
 from pubsub.bench.websocket import WebSocket
 from pubsub.bench.wire import MAX_HEAD_BYTES
-from pubsub.client.address import Unreachable
+from pubsub.client import ServerFault, Unreachable
 from pubsub.client.credentials import Credentials
-from pubsub.client.frames import MAX_FRAME_BYTES, ServerFault
+from pubsub.client.frames import MAX_FRAME_BYTES
 from pubsub.protocol.frames import text_frame
 from tests.harness import (
     PATIENCE,

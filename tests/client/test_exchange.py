@@ -138,10 +138,10 @@ def test_the_first_requests_of_a_connection_are_few(talk: Talk) -> None:
     """A server that limits the rate closes a client that ignores many refusals."""
     for _ in range(100):
         ask(talk)
-    assert len(talk.host.sent) == 4
-    for _ in range(4):
+    assert len(talk.host.sent) == 3
+    for _ in range(3):
         talk.answer("presence", topic="t", count=0, clients=[])
-    assert len(talk.host.sent) == 8
+    assert len(talk.host.sent) == 6
 
 
 def test_a_rate_is_waited_out_and_the_order_is_kept(talk: Talk) -> None:

@@ -10,10 +10,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from pubsub.client import Presence, PresentClient
-from pubsub.client.address import Unreachable
+from pubsub.client import Presence, PresentClient, Refused, Unreachable
 from pubsub.client.credentials import Credentials
-from pubsub.client.rest import Refused, RestClient, TopicRule, open_http
+from pubsub.client.rest import RestClient, TopicRule, open_http
 from tests.harness import free_port, run_server
 
 
