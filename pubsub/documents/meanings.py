@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from pubsub.documents import dashboard
+
 # By "field", or by "Type.field" where the type has more to say.
 MEANINGS: Final[Mapping[str, str]] = {
+    **dashboard.MEANINGS,
     "bytes": "Bytes of the messages that the topic keeps.",
     "bytes_in": "Bytes that the client has sent; null if the kernel does not count them.",
     "bytes_out": "Bytes that the client has read; null if the kernel does not count them.",

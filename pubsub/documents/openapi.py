@@ -34,7 +34,7 @@ ROLES: Final = {
     RouteRole.ADMIN: "Needs a key with the role `admin`, or a token with `admin`.",
 }
 OPENING: Final = (RouteRole.HANDSHAKE, RouteRole.STREAM)
-EMPTY: Final = (101, 204)  # statuses without a body
+EMPTY: Final = (101, 204, 302)  # statuses without a body
 LAST_EVENT_ID: Final = "Resume after this id; an EventSource sends it by itself."
 ASKING: Final = (Unauthorized, Forbidden, RateLimited)  # the failures of every call that needs credentials
 BY_KEY: Final = {"apiKey": list[str]()}
@@ -64,6 +64,7 @@ HEADERS_OF: Final = {101: "X-Client-Id", 401: "WWW-Authenticate", 429: "Retry-Af
 # Parameters that no type has.
 IN_PATH: Final[Schema] = {
     "name": {"description": "The name of the topic.", "schema": {"type": "string"} | NAME},
+    "file": {"description": "The name of the file.", "schema": {"type": "string", "minLength": 1}},
     "client_id": {"description": "The client.", "schema": {"type": "string", "minLength": 1}},
 }
 NAME_OR_PATTERN: Final[Schema] = {

@@ -12,6 +12,7 @@ TAGS: Final[Mapping[str, str]] = {
     "streams": "Subscriptions: as Server-Sent Events, or over a WebSocket.",
     "clients": "Connected clients.",
     "server": "The state of the server, and its documents.",
+    "dashboard": "The dashboard, and the calls that only it needs.",
 }
 
 
@@ -121,6 +122,25 @@ CALLS: Final[Mapping[str, Call]] = {
     "GET /asyncapi.json": Call("asyncapi", "server", "Describe the messages of the WebSocket", "AsyncAPI 3.0."),
     "GET /docs": Call("docs", "server", "Read both documents", "A page for people, without scripts."),
     "GET /docs.css": Call("docsStyle", "server", "Get the style of that page"),
+    "GET /": Call("root", "dashboard", "Lead to the dashboard"),
+    "GET /admin": Call("admin", "dashboard", "Open the dashboard", "A page for operators, which makes the calls below."),
+    "GET /admin/files/{file}": Call("adminFile", "dashboard", "Get a script or a style of that page"),
+    "GET /admin/overview": Call(
+        "overview", "dashboard", "See the state of the server and its last 15 minutes",
+        "The server takes a sample every five seconds and keeps 181 of them.",
+    ),
+    "GET /admin/topics": Call(
+        "rankTopics", "dashboard", "Search and sort the topics", "Pages of an order that changes may overlap."
+    ),
+    "GET /admin/clients": Call(
+        "rankClients", "dashboard", "Search and sort the connections", "Pages of an order that changes may overlap."
+    ),
+    "GET /admin/storage": Call("storage", "dashboard", "See the journal of durable topics"),
+    "GET /admin/settings": Call("settings", "dashboard", "See the settings in force", "Secrets are masked."),
+    "POST /admin/token": Call(
+        "testToken", "dashboard", "Test the rights of a token",
+        "An invalid token is no error of this call: the answer has the reason. Nothing is stored.",
+    ),
 }  # fmt: skip
 
 
