@@ -1,4 +1,4 @@
-"""The meanings of the fields, and the examples, of the calls that the dashboard makes. They are part of those of all."""
+"""The meanings of the fields and the examples of the calls that the dashboard makes. They are part of those of all."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "RankedTopics": {"topics": [], "found": 0},
     "RankedClients": {"clients": [], "found": 0},
     "Overview": {
-        "state": "ok", "version": "1.0.0", "started": TIME, "uptime_sec": 3600, "may": {"publish": True, "change": True},
+        "state": "ok", "version": "1.0.0", "started": TIME, "uptime_sec": 3600,
+        "may": {"publish": True, "change": True},
         "topics": 2, "subscribers": 3, "connections": 5, "lagging": 0, "queued": 0, "lost": {},
         "ended": {"closed_by_client": 4}, "arrivals": {"connected": 5, "recovered": 3, "told": 0},
         "series": {
