@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pubsub.documents import dashboard
-
 TIME: Final = "2025-08-25T10:00:01Z"
 EPOCH: Final = "9f2c61d0ab"
 MESSAGE: Final = {"id": "550e8400-e29b-41d4-a716-446655440000", "payload": {"order_id": "ORD-123", "amount": 99.5}}
@@ -29,7 +27,6 @@ ENDED: Final = {
 }  # fmt: skip
 
 EXAMPLES: Final[Mapping[str, Any]] = {
-    **dashboard.EXAMPLES,
     # Bodies of REST calls
     "NewTopic": {"name": "orders", "history": 1000, "durable": True, "dedup_sec": 300},
     "NewMessage": MESSAGE,
