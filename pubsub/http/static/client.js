@@ -268,7 +268,7 @@ export class Client {
       this.ask({ type: "ping" }).catch(() => {});
       clearTimeout(this.timer);
       const look = () => this.heard === heard && this.#lost(unreachable("no sign of life"));
-      if (urgent) this.timer = setTimeout(look, 5000);
+      if (urgent) this.timer = setTimeout(look, this.options.answerTimeout * 500);
     }
   }
 
@@ -548,9 +548,10 @@ class Subscription {
   }
 
   receive(message) {
+    if (!this.live) return;
     const { topic, seq } = message, feed = this.#feeds.get(topic), { held } = feed;
     // It came before.
-    if (!this.live || seq <= feed.seq) return;
+    if (seq <= feed.seq) return;
     if (!held && this.#items.length < this.max) this.#take(feed, message);
     else if (held && this.#held < this.max) this.#held += !!held.push(message);
     else this.#miss(feed, seq, seq);
