@@ -1,4 +1,4 @@
-"""REST calls of a client, for topics and rules. It must never try a call again by itself."""
+"""REST calls of a client, for topics, rules and traces. It must never try a call again by itself."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,10 +14,10 @@ from pubsub.client.credentials import Credentials
 from pubsub.client.errors import Unreachable
 from pubsub.client.outcomes import Presence, TopicDetails, TopicSummary
 from pubsub.client.refusals import refusal_over_http
-from pubsub.protocol.answers import Purged, RuleList, TopicRule
+from pubsub.protocol.answers import Purged, RuleList, TopicRule, Trace, TracedConnection
 from pubsub.protocol.calls import MAX_PAGE
 
-__all__ = ["RestClient", "TopicRule", "open_http"]
+__all__ = ["RestClient", "TopicRule", "Trace", "TracedConnection", "open_http"]
 
 Answer = TypeVar("Answer")
 
@@ -66,6 +66,7 @@ class RestClient:
         self._headers = headers
         self._topics_url = base / "topics"
         self._rules_url = base / "rules"
+        self._clients_url = base / "clients"
 
     async def list_topics(self) -> dict[str, int]:
         """Fetch all topics: the number of subscribers by the name of the topic."""
@@ -92,6 +93,11 @@ class RestClient:
 
     async def list_rules(self) -> list[TopicRule]:
         return _decode(await self._call("GET", self._rules_url), RuleList, "a list of rules").rules
+
+    async def trace(self, client_id: str, topic: str, seq: int) -> Trace:
+        """Fetch the fate of a message at the connections of a client."""
+        url = self._clients_url.joinpath(quote(client_id, safe=""), "trace", encoded=True)
+        return _decode(await self._call("GET", url.with_query(topic=topic, seq=seq)), Trace, "a trace")
 
     async def create(self, topic: str, options: Mapping[str, object]) -> None:
         await self._call("POST", self._topics_url, {"name": topic, **options})

@@ -211,9 +211,7 @@ async def test_a_callback_is_awaited() -> None:
 
 STORAGES = {
     "missing": "delete globalThis.localStorage",
-    "throws on use": (
-        "Object.defineProperty(globalThis, 'localStorage', {configurable: true, get() { throw Error(); }})"
-    ),
+    "throws on use": "Object.defineProperty(globalThis, 'localStorage', {get() { throw Error(); }})",
     "throws on write": "globalThis.localStorage = {getItem: () => null, setItem: () => { throw Error('full'); }}",
     "has nonsense": "globalThis.localStorage = {getItem: () => '{\"orders\":7', setItem: () => {}}",
     "has other JSON": "globalThis.localStorage = {getItem: () => '{\"orders\":null}', setItem: () => {}}",
@@ -226,8 +224,8 @@ async def test_a_storage_that_throws_costs_nothing(code: str) -> None:
         await server.create("orders")
         await node.run("globalThis.errors = [];" + code)
         await start(node, server.url, "{onError: (error) => errors.push(error.name)}")
-        await node.run("globalThis.items = collect(client.subscribe('orders', {persist: 'key'}))")
-        await node.run("await client.publish('orders', 1)")
+        await node.run("globalThis.sub = client.subscribe('orders', {persist: 'key'}); globalThis.items = collect(sub)")
+        await node.run("await sub.ready; await client.publish('orders', 1)")
         assert await payloads(node, 1) == [1]
         await node.run("client.close()")
         assert await node.run("return errors") == ["StorageError"]
