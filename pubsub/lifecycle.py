@@ -17,14 +17,15 @@ from typing import Final
 
 from aiohttp import web
 
-from pubsub.http.app_keys import BROKER, CONNECTIONS
+from pubsub.http.app_keys import BROKER, CERTIFICATE, CONNECTIONS, DEAD_LETTERS
 from pubsub.http.health import STATE
 from pubsub.http.identities import IDENTITIES
 from pubsub.http.idle_connections import IdleConnections
 from pubsub.http.listener import BACKLOG, Listener, bind
 from pubsub.http.origins import is_loopback
 from pubsub.http.request_handler import AccessLogger, TimedRequestHandler
-from pubsub.http.tls import Certificate
+from pubsub.live import IN_FORCE
+from pubsub.reloading import Reloading
 from pubsub.settings import Settings
 from pubsub.system.descriptors import connections_of_machine, raise_limit, sockets_of_machine
 from pubsub.system.unix_socket import bind_unix, is_unix, path_of
@@ -32,7 +33,6 @@ from pubsub.system.unix_socket import bind_unix, is_unix, path_of
 log = logging.getLogger(__name__)
 
 UNIX_SCHEMES: Final = {"http": "unix", "https": "https+unix"}  # as `pubsub health --url` takes them
-SETTINGS: Final = web.AppKey("settings", Settings)
 
 
 class ListenError(OSError):
@@ -40,7 +40,10 @@ class ListenError(OSError):
 
 
 async def run(
-    create_app: Callable[[Settings], web.Application], settings: Settings, handed_over: Sequence[socket.socket] = ()
+    create_app: Callable[[Settings], web.Application],
+    settings: Settings,
+    handed_over: Sequence[socket.socket],
+    read_again: Callable[[], Settings],
 ) -> None:
     """Serve until SIGTERM or SIGINT, then shut down. Raises ListenError."""
     log.info(
@@ -58,31 +61,36 @@ async def run(
             {"files": files, "connections": connections_of_machine()},
         )
     app = create_app(settings)
-    certificate = load_certificate(settings)
     runner = web.AppRunner(app)
     await runner.setup()
-    listener = await listen(runner, settings, certificate, handed_over)
-    log_addresses(listener, "https" if certificate else "http")
+    listener = await listen(runner, settings, handed_over)
+    reload_on_signal(app, read_again, lambda: warn_of_open_doors(app, listener.sockets))
+    log_addresses(listener, "https" if settings.tls_cert_file else "http")
     warn_of_open_doors(app, listener.sockets)
     tune_collector()
     await stop.wait()
     await shut_down(app, runner, listener)
 
 
-def load_certificate(settings: Settings) -> Certificate | None:
-    """Load the certificate, and renew it on SIGHUP. None without TLS."""
-    if not settings.tls_cert_file:
-        return None
-    certificate = Certificate(settings.tls_cert_file, settings.tls_key_file)
-    if sys.platform != "win32":
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, certificate.renew)
-    return certificate
+def reload_on_signal(app: web.Application, read_again: Callable[[], Settings], then: Callable[[], None]) -> None:
+    """Read the settings again at each SIGHUP, and call ``then`` after a change; end if the terminal was closed."""
+    if sys.platform == "win32":
+        return
+    reloading = Reloading(app, read_again, then)
+    had_terminal = os.isatty(0)
+
+    def hang_up() -> None:
+        if had_terminal and not os.isatty(0):
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            reloading.request()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
 
 
 async def listen(
     runner: web.AppRunner,
     settings: Settings,
-    certificate: Certificate | None = None,
     handed_over: Sequence[socket.socket] = (),
 ) -> Listener:
     """Accept connections, each into a request handler with time limits. Raises ListenError."""
@@ -94,7 +102,7 @@ async def listen(
         idle=idle,
         others=runner.app[CONNECTIONS],
         capacity=sockets_of_machine(),
-        tls=certificate.context if certificate else None,
+        certificate=runner.app[CERTIFICATE],
         tls_timeout=settings.read_timeout_sec,
     )
 
@@ -140,7 +148,7 @@ def warn_of_open_doors(app: web.Application, sockets: Iterable[socket.socket]) -
     """Log what anybody may do who reaches the server from another machine. A Unix socket is guarded by its mode."""
     hosts = [sock.getsockname()[0] for sock in sockets if not is_unix(sock)]
     host = ", ".join(host for host in hosts if not is_loopback(host))
-    if host and app[IDENTITIES].tokens is None:
+    if host and not app[IDENTITIES].tokens:
         log.warning("Anyone who reaches %(host)s may subscribe and publish: no JWT key is set", {"host": host})
     if host and app[IDENTITIES].rest_is_open:
         log.warning("Anyone who reaches %(host)s may create and delete topics: API_KEYS is not set", {"host": host})
@@ -171,7 +179,7 @@ def stop_on_signals() -> asyncio.Event:
 
 async def shut_down(app: web.Application, runner: web.AppRunner, listener: Listener) -> None:
     """Shut down in order: leave the load balancer, stop listening, close the clients, then the rest of HTTP."""
-    settings = app[SETTINGS]
+    settings = app[IN_FORCE].settings
     app[STATE].draining = True
     await asyncio.sleep(settings.drain_sec)
     listener.close()
@@ -188,12 +196,14 @@ async def shut_down(app: web.Application, runner: web.AppRunner, listener: Liste
 async def close_clients(app: web.Application) -> None:
     """Close all clients within 0.9 of SHUTDOWN_TIMEOUT_SEC. A second call finds none."""
     app[STATE].draining = app[STATE].closing = True
-    settings = app[SETTINGS]
+    settings = app[IN_FORCE].settings
     end = time.monotonic() + settings.shutdown_timeout_sec * 0.9
     app[BROKER].idle.stop()
     await end_publishes(app, within=settings.shutdown_timeout_sec * 0.4)
     app[BROKER].settle()
     late = await app[CONNECTIONS].close_all(within=end - time.monotonic(), spread=settings.reconnect_spread_sec)
+    app[DEAD_LETTERS].close_all()
+    app[BROKER].settle()
     if late:
         log.warning("Cut off at shutdown: %(count)d clients that had not taken all they were sent", {"count": late})
 

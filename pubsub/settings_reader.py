@@ -10,28 +10,37 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Struct
 
 from pubsub.auth.api_keys import ApiKeys
-from pubsub.auth.tokens import ALGORITHMS, pem_keys, secret_keys
+from pubsub.auth.keys import ALGORITHMS, pem_keys, secret_keys
+from pubsub.env_file import check_env_file, env_file_of
 from pubsub.http.proxies import Proxies
-from pubsub.http.tls import Certificate
+from pubsub.http.tls import load_certificate
 from pubsub.rules_reader import RulesError, read_rules
-from pubsub.settings import UNIX, Settings, listed
+from pubsub.settings import SECRETS, UNIX, Settings, SettingsError, listed
 from pubsub.system.unix_socket import check_path
 
 
+class Answer(Struct):
+    """The child process's answer."""
+
+    settings: Settings | None
+    mistakes: list[str] = []
+
+
 def read_settings_apart(arguments: Sequence[str]) -> Settings:
-    """Call :func:`read_settings` in a child process. Exits as that does."""
+    """Call :func:`parse_settings` in a child process. Exits, and raises SettingsError, as that does."""
     if sys.platform == "win32":  # it can't hand over a descriptor
-        return read_settings(arguments)
+        return parse_settings(arguments)
     receiving, sending = os.pipe()
     command = [sys.executable, "-m", "pubsub.settings_reader", str(sending), *arguments]
     with subprocess.Popen(command, pass_fds=[sending]) as reader, open(receiving, "rb") as answer:
@@ -39,23 +48,58 @@ def read_settings_apart(arguments: Sequence[str]) -> Settings:
         text = answer.read()
     if not text:
         raise SystemExit(reader.returncode)
-    return msgspec.json.decode(text, type=Settings)
+    found = msgspec.json.decode(text, type=Answer)
+    if found.settings is None:
+        raise SettingsError(found.mistakes)
+    return found.settings
+
+
+def answer_parent(arguments: Sequence[str]) -> Answer:
+    try:
+        return Answer(parse_settings(arguments))
+    except SettingsError as error:
+        return Answer(None, error.mistakes)
 
 
 def read_settings(arguments: Sequence[str]) -> Settings:
     """Return the settings. Exits with status 0 after ``--help``, with status 2 after a line for each mistake."""
+    try:
+        return parse_settings(arguments)
+    except SettingsError as error:
+        print(*error.mistakes, sep="\n", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def parse_settings(arguments: Sequence[str]) -> Settings:
+    """Return the settings. Raises SettingsError. Exits after ``--help``, and for a flag that is unknown."""
     from pydantic import ValidationError
     from pydantic_settings import CliApp
 
+    path = env_file_of(with_dashes(arguments))
+    check_env_file(path)
     try:
-        found = CliApp.run(make_model(), cli_args=with_dashes(arguments))
+        found = CliApp.run(make_model(path), cli_args=with_dashes(arguments))
     except ValidationError as error:
-        print(*explain(error.errors()), sep="\n", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SettingsError(explain(error.errors())) from None
+    settings = Settings(**found.model_dump() | {"env_file": path})  # the file may name another one, in vain
+    if mistakes := find_mistakes(settings):
+        raise SettingsError(mistakes)
+    return settings
+
+
+def check_settings(values: Mapping[str, object]) -> Settings:
+    """Make settings of ``values`` and defaults alone. Raises ValueError, which has a line for each mistake."""
+    from pydantic import BaseModel, ValidationError, create_model
+
+    if unknown := sorted(values.keys() - {each.name for each in fields(Settings)}):
+        raise ValueError(f"expected names of settings, such as ring_buffer_size, got {', '.join(unknown)}")
+    try:
+        found = create_model("Settings", __base__=BaseModel, **model_fields())(**values)
+    except ValidationError as error:
+        raise ValueError("\n".join(explain(error.errors()))) from None
     settings = Settings(**found.model_dump())
     if mistakes := find_mistakes(settings):
-        print(*mistakes, sep="\n", file=sys.stderr)
-        raise SystemExit(2)
+        raise ValueError("\n".join(mistakes))
     return settings
 
 
@@ -125,7 +169,7 @@ def _check_proxies(settings: Settings) -> None:
 
 
 def _check_certificate(settings: Settings) -> None:
-    Certificate(settings.tls_cert_file, settings.tls_key_file)
+    load_certificate(settings.tls_cert_file, settings.tls_key_file)
 
 
 def _check_tls_key(settings: Settings) -> None:
@@ -133,7 +177,6 @@ def _check_tls_key(settings: Settings) -> None:
         raise ValueError("expected TLS_CERT_FILE too")
 
 
-SECRETS = {"api_keys", "jwt_secret"}
 _CHECKS: dict[str, Callable[[Settings], object]] = {
     "host": _check_host,
     "socket_mode": _check_mode,
@@ -150,14 +193,14 @@ _CHECKS: dict[str, Callable[[Settings], object]] = {
 }
 
 
-def make_model() -> Any:
+def make_model(env_file: str) -> Any:
     """Make a class of pydantic-settings with the fields of Settings."""
-    from pydantic import AliasChoices, Field, create_model, field_validator
+    from pydantic import create_model, field_validator
     from pydantic_settings import BaseSettings, SettingsConfigDict
 
     class Base(BaseSettings):
         model_config = SettingsConfigDict(
-            env_file=".env",
+            env_file=env_file,
             env_ignore_empty=True,
             extra="ignore",
             cli_kebab_case=True,
@@ -170,16 +213,23 @@ def make_model() -> Any:
         def fold_case(cls, value: Any) -> Any:
             return value.strip().lower() if isinstance(value, str) else value
 
+    return create_model("Settings", __base__=Base, __doc__=Settings.__doc__, **model_fields())
+
+
+def model_fields() -> dict[str, Any]:
+    """Return the fields of Settings as pydantic wants them."""
+    from pydantic import AliasChoices, Field
+
     types = get_type_hints(Settings)
-    model_fields: dict[str, Any] = {}
+    made: dict[str, Any] = {}
     for each in fields(Settings):
         rules = dict(each.metadata["rules"])
         if alias := rules.pop("alias", None):
             rules["validation_alias"] = AliasChoices(each.name, alias)
         if types[each.name] is float:
             rules["allow_inf_nan"] = False
-        model_fields[each.name] = (types[each.name], Field(each.default, description=each.metadata["meaning"], **rules))
-    return create_model("Settings", __base__=Base, __doc__=Settings.__doc__, **model_fields)
+        made[each.name] = (types[each.name], Field(each.default, description=each.metadata["meaning"], **rules))
+    return made
 
 
 def with_dashes(arguments: Sequence[str]) -> list[str]:
@@ -222,4 +272,4 @@ _BOUNDS = {"ge": "of at least", "gt": "above", "le": "of at most"}
 
 if __name__ == "__main__":
     with open(int(sys.argv[1]), "wb") as answer:
-        answer.write(msgspec.json.encode(asdict(read_settings(sys.argv[2:]))))
+        answer.write(msgspec.json.encode(answer_parent(sys.argv[2:])))

@@ -56,7 +56,7 @@ class NoPublisher:
 
     client_id = ""
 
-    def published(self, request: Publish, seq: int, ts: str) -> None:
+    def published(self, requests: Sequence[Publish], first: int, ts: str) -> None:
         pass
 
     def repeated(self, request: Publish, seq: int, ts: str) -> None:
@@ -65,7 +65,7 @@ class NoPublisher:
     def refused(self, request: Publish, failure: Failure) -> None:
         pass
 
-    def wait(self, request: Publish) -> None:
+    def wait(self, requests: Sequence[Publish]) -> None:
         pass
 
 
@@ -74,7 +74,7 @@ class NoLog:
 
     appending = False
 
-    def append(self, request: Publish, publisher: Publisher) -> NoReturn:
+    def append(self, requests: Sequence[Publish], publisher: Publisher) -> NoReturn:
         raise AssertionError("nothing is appended here")
 
     def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> NoReturn:

@@ -87,7 +87,12 @@ class FaultyLine:
         sock = socket.socket()
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BUFFER)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.target))
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.target))
+        except ConnectionError:  # the server does not run
+            sock.close()
+            writer.transport.abort()
+            return
         far_reader, far_writer = await asyncio.open_connection(sock=sock, limit=PIECE)
         self._writers |= {writer, far_writer}
         for source, sink in ((reader, far_writer), (far_reader, writer)):
@@ -96,7 +101,7 @@ class FaultyLine:
             task.add_done_callback(self._tasks.discard)
 
     async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, RuntimeError):  # uvloop raises the second on a transport that was cut
             while True:
                 await self._passing.wait()
                 piece = await source.read(PIECE)

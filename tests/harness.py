@@ -30,6 +30,7 @@ from pubsub.lifecycle import listen
 from pubsub.protocol.frames import CLOSE, FIN, FIN_TEXT
 from pubsub.protocol.requests import Publish, decode_request
 from pubsub.settings import Settings
+from tests.described import check_received, check_request
 from tests.doubles import NoPublisher
 from tests.forked import ForkedProcess
 
@@ -89,7 +90,7 @@ class Server:
                 json.dumps({"type": "publish", "topic": topic, "message": {"id": new_id(), "payload": payload}})
             )
             assert isinstance(request, Publish)
-            self.app[BROKER].publish(request, NoPublisher())
+            self.app[BROKER].publish([request], NoPublisher())
 
     async def create(self, *topics: str, **options: Any) -> None:
         for topic in topics:
@@ -171,6 +172,7 @@ class Client:
                     continue
                 assert received.type is aiohttp.WSMsgType.TEXT, received
                 message: Json = json.loads(received.data)
+                check_received(message)
                 if message.get("msg") != "ping":
                     return message
 
@@ -184,6 +186,8 @@ class Client:
         await self.send(request | {"request_id": request_id})
         while (message := await self.receive()).get("request_id") != request_id:
             self.others.append(message)
+        if message["type"] != "error":
+            check_request(request)
         return message
 
     async def subscribe(self, topic: str, **options: Any) -> Json:
@@ -390,6 +394,7 @@ class RawClient:
         while (frame := await self.read_frame()) is not None:
             if frame[0] == FIN_TEXT:
                 message = json.loads(frame[1])
+                check_received(message)
                 if message.get("msg") != "ping":
                     yield message
             elif frame[0] == FIN | CLOSE:

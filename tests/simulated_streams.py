@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+from zlib import decompressobj
 
 from kinds import FILTERS
 from msgspec import UNSET, Raw
@@ -18,7 +19,7 @@ from pubsub.protocol.errors import Failure, Forbidden, TopicNotFound
 from pubsub.protocol.patterns import has_wildcard
 from pubsub.sse.opening import Opening, Wanted
 from pubsub.sse.streams import Streams
-from tests.simulation import RIGHTS, Parts, Reader, Transport, World
+from tests.simulation import RIGHTS, Parts, Reader, Transport, World, offers_of
 
 
 class StreamClient:
@@ -47,6 +48,7 @@ class StreamClient:
         self.is_closed = False
         self._loop = parts.loop
         self._unread = b""
+        self._inflate: Callable[[bytes], bytes]
         self._begun = False
         self._starts = self._awaited = 0
         wanted = Wanted(
@@ -56,7 +58,9 @@ class StreamClient:
             params=Raw(json.dumps(chosen["params"]).encode()) if "params" in chosen else UNSET,
         )
         identity = None if rights is None else parts.identity(name, rights)
-        self._opening = Opening(streams, self.transport, wanted, client_id=name, identity=identity)
+        gzip = streams.gzip if offers_of(name) else None
+        self._inflate = (lambda received: received) if gzip is None else decompressobj(-15).decompress
+        self._opening = Opening(streams, self.transport, wanted, client_id=name, identity=identity, gzip=gzip)
         try:
             self._asked = deque(self._opening.requests())
         except Forbidden:
@@ -134,7 +138,7 @@ class StreamClient:
         """A stream is only read."""
 
     def take(self, size: int) -> None:
-        *blocks, self._unread = (self._unread + self.transport.drain(size)).split(b"\n\n")
+        *blocks, self._unread = (self._unread + self._inflate(self.transport.drain(size))).split(b"\n\n")
         for block in blocks:
             fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if not line.startswith(b":"))
             identifier = fields.get(b"id", b"").decode()

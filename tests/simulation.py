@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from socket import AF_INET
 from typing import Any, ClassVar, Protocol, cast
+from zlib import compress, crc32, decompressobj
 
 from kinds import FILTERS, KINDS, REQUIRED
 from msgspec import Raw
@@ -32,13 +33,14 @@ from pubsub.core.topic import Topic
 from pubsub.core.topic_rules import TopicRules
 from pubsub.journals.memory import MemoryJournal, MemoryLog
 from pubsub.protocol.answers import TopicRule
+from pubsub.protocol.deflate import DEFLATED, TAIL, agree
 from pubsub.protocol.errors import Failure, TopicNotFound, Unauthorized
 from pubsub.protocol.frames import FIN_TEXT
 from pubsub.protocol.patterns import covers
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from pubsub.websocket.connection import Connection
 from pubsub.websocket.peer import Limits
-from pubsub.websocket.rules import ClientRules
+from pubsub.websocket.rules import NO_RULES, ClientRules
 from pubsub.websocket.services import Services
 from pubsub.websocket.transport import ClientTransport
 from tests.doubles import NoPublisher
@@ -48,6 +50,9 @@ RING = 8
 QUEUE = 6
 MAX_MESSAGE_BYTES = 4096
 PAGE = 4  # events of a page of the slow log
+COMPRESSES_FROM = 1  # bytes of a text; most are shorter than what a client would compress
+OFFERS = ["", "permessage-deflate", "permessage-deflate; server_max_window_bits=9"]  # of clients, by their names
+DEFLATED_TEXT = DEFLATED | FIN_TEXT
 BUFFER = 3000  # bytes that a transport takes before its client is blocked
 
 
@@ -98,9 +103,14 @@ class Timer:
     def cancel(self) -> None:
         self._callback = None
 
+    @property
+    def is_waiting(self) -> bool:
+        return self._callback is not None
+
     def fire(self) -> None:
-        if self._callback is not None:
-            self._callback()
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
 
 
 class Transport(asyncio.Transport):
@@ -220,18 +230,18 @@ class WatchedBroker(Broker):
         self.born.append(stored.name)
         return super().add_topic(stored)
 
-    def deliver(self, topic: Topic, event: StoredEvent) -> None:
-        self._note(topic, event)
-        super().deliver(topic, event)
+    def deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+        self._note(topic, events)
+        super().deliver(topic, events)
 
     def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
-        for event in events:
-            self._note(topic, event)
+        self._note(topic, events)
         super().deliver_all(topic, events)
 
-    def _note(self, topic: Topic, event: StoredEvent) -> None:
+    def _note(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if self.record is not None:
-            self.record.note(topic.name, topic.epoch, event.seq, json.loads(event.text)["message"])
+            for event in events:
+                self.record.note(topic.name, topic.epoch, event.seq, json.loads(event.text)["message"])
 
 
 class SlowLog(MemoryLog):
@@ -253,23 +263,22 @@ class SlowLog(MemoryLog):
         for append in early:
             append()
 
-    def append(self, request: Publish, publisher: Publisher) -> None:
+    def append(self, requests: Sequence[Publish], publisher: Publisher) -> None:
         if self._early is None:
-            super().append(request, publisher)
+            super().append(requests, publisher)
         else:
-            publisher.wait(request)
-            self._early.append(lambda: MemoryLog.append(self, request, publisher))
+            publisher.wait(requests)
+            self._early.append(lambda: MemoryLog.append(self, requests, publisher))
 
-    def _keep(self, topic: Topic, event: StoredEvent) -> None:
-        self._kept.append(event)
+    def _keep(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+        self._kept += events
         del self._kept[: -topic.history]
         self._host.trim(topic, self._kept[0].seq, 0)
-        self._host.deliver(topic, event)
+        self._host.deliver(topic, events)
 
     def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> None:
         """Append each one, for a test of what readers see."""
-        for request in requests:
-            self.append(request, NoPublisher())
+        self.append(requests, NoPublisher())
 
     def read(self, after: int, until: int, limit: int, done: Found) -> None:  # type: ignore[override]
         page = [event for event in self._kept if after < event.seq <= until][: min(limit, PAGE)]
@@ -294,6 +303,11 @@ class SlowJournal(MemoryJournal):
         log.loop = self.loop
         self.loop.call_soon(log.begin, self._new_epoch(), done)
         return log
+
+
+def offers_of(name: str) -> str:
+    """The compression that a client offers."""
+    return OFFERS[crc32(name.encode()) % len(OFFERS)]
 
 
 class Parts:
@@ -334,15 +348,24 @@ class Parts:
             queue_size=QUEUE,
         )
         quotas = Quotas(in_all=0, per_client=0)
-        client_rules = ClientRules(self._identify, None, quotas, 0) if rights else None
+        client_rules = ClientRules(self._identify, None, quotas, 0) if rights else NO_RULES
         self.services = Services(
-            self.broker, limits, clock, cast(asyncio.AbstractEventLoop, self.loop), rules=client_rules, quotas=quotas
+            self.broker,
+            limits,
+            clock,
+            cast(asyncio.AbstractEventLoop, self.loop),
+            rules=client_rules,
+            quotas=quotas,
+            compresses_from=COMPRESSES_FROM,
         )
 
     def connect(self, client_id: str, rights: int | None = None) -> Transport:
         transport = Transport(self.loop)
         identity = None if rights is None else self.identity(client_id, rights)
-        Connection(transport, self.services, client_id=client_id, named=True, identity=identity).open()
+        agreement = agree(offers_of(client_id))
+        Connection(
+            transport, self.services, client_id=client_id, named=True, identity=identity, agreement=agreement
+        ).open()
         return transport
 
     def _identify(self, token: str, answer: Callable[[Identity | Unauthorized], None]) -> None:
@@ -373,6 +396,8 @@ class Frames:
         found: list[Json | int] = []
         while (frame := take_frame(self._received)) is not None:
             first, payload = frame
+            if first == DEFLATED_TEXT:
+                first, payload = FIN_TEXT, decompressobj(-15).decompress(payload + TAIL)
             found.append(json.loads(payload) if first == FIN_TEXT else first)
         return found
 
@@ -399,6 +424,7 @@ class Client:
         self.name = name
         self.transport = parts.connect(name, rights)
         self.ledger = ledger
+        self._deflates = bool(offers_of(name))
         self._frames = Frames()
         self._unsent = bytearray()
         self._asked = 0
@@ -407,7 +433,10 @@ class Client:
         self._asked += 1
         request = request | {"client_id": self.name, "request_id": f"r{self._asked}"}
         self.ledger.ask(request)
-        self._unsent += masked_frame(FIN_TEXT, json.dumps(request).encode())
+        text = json.dumps(request).encode()
+        self._unsent += masked_frame(
+            *((DEFLATED_TEXT, compress(text, wbits=-15)) if self._deflates else (FIN_TEXT, text))
+        )
 
     def renew(self, number: int) -> None:
         """Send a token with other rights."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from tests.described import check_streamed
 from tests.harness import PATIENCE, Json, RawClient
 
 
@@ -85,6 +86,8 @@ class Stream:
         """Yield each block up to the end of the stream."""
         while (text := await self.client.read_upto(b"\n\n")) is not None:
             block = read_block(text[:-2].decode())
+            if block.data is not None:
+                check_streamed(block.data)
             self.last_id = block.id if block.id is not None else self.last_id
             self.retry = block.retry if block.retry is not None else self.retry
             yield block

@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pubsub.__main__ import main
 from pubsub.app import create_app
 from pubsub.auth.api_keys import ApiKeys
-from pubsub.auth.tokens import ALGORITHMS, Tokens, secret_keys
+from pubsub.auth.keys import ALGORITHMS, secret_keys
+from pubsub.auth.tokens import Tokens
+from pubsub.auth.trust import Trust
 from pubsub.http.listener import bind
 from pubsub.http.origins import is_loopback
 from pubsub.lifecycle import warn_of_open_doors
@@ -124,7 +126,7 @@ def test_a_token(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     monkeypatch.setenv("JWT_SECRET", f"{SECRET},{'x' * 32}")
     flags = ["--sub", "alice", "--subscribe", "a.*", "--subscribe", "b", "--publish", "c", "--ttl", "60"]
     assert main(["token", *flags]) == 0
-    identity = Tokens(keys=secret_keys(SECRET, ())).verify(capsys.readouterr().out.strip())
+    identity = Tokens(Trust(keys=secret_keys(SECRET, ()))).verify(capsys.readouterr().out.strip())
     assert (identity.client_id, identity.subscribes, identity.publishes) == ("alice", "a.* b", "c")
 
 
@@ -135,7 +137,8 @@ def test_a_token_has_an_algorithm_that_the_server_takes(
     monkeypatch.setenv("JWT_SECRET", secret)
     monkeypatch.setenv("JWT_ALGORITHMS", "RS256,HS512")
     assert main(["token", "--sub", "alice"]) == 0
-    assert Tokens(keys=secret_keys(secret, ("HS512",))).verify(capsys.readouterr().out.strip()).client_id == "alice"
+    tokens = Tokens(Trust(keys=secret_keys(secret, ("HS512",))))
+    assert tokens.verify(capsys.readouterr().out.strip()).client_id == "alice"
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pubsub.app import create_app, make_quotas, make_rules
-from pubsub.http.app_keys import BROKER
+from pubsub.app import create_app, make_quotas
+from pubsub.http.app_keys import BROKER, SERVICES
 from pubsub.http.identities import IDENTITIES
 from pubsub.protocol.errors import BadRequest, LimitExceeded, ServerFull
 from pubsub.protocol.requests import TopicOptions
@@ -27,17 +27,17 @@ def test_there_are_never_more_connections_than_descriptors(
         quotas.check_room(limit)
 
 
-async def test_a_server_that_asks_nothing_of_its_clients_has_no_rules() -> None:
-    app = create_app(settings := make_settings())
-    quotas = make_quotas(settings)
-    assert make_rules(settings, app[IDENTITIES], None, quotas) is None
+async def test_a_server_asks_nothing_of_its_clients_unless_it_is_told_to() -> None:
+    app = create_app(make_settings())
+    assert not app[SERVICES].rules.asks
     assert app[IDENTITIES].rest_is_open
 
 
 @pytest.mark.parametrize("chosen", [{"jwt_secret": SECRET}, {"rate_limit_msgs_per_sec": 1.0}])
 async def test_settings_about_access_reach_what_enforces_them(chosen: dict[str, Any]) -> None:
     app = create_app(make_settings(**chosen, api_keys="ops:admin:secret"))
-    assert (app[IDENTITIES].tokens is not None) == ("jwt_secret" in chosen)
+    assert bool(app[IDENTITIES].tokens) == ("jwt_secret" in chosen)
+    assert app[SERVICES].rules.asks
     assert not app[IDENTITIES].rest_is_open
 
 

@@ -23,12 +23,13 @@ from msgspec.structs import FieldInfo
 from pubsub.__main__ import COMMANDS
 from pubsub.app import create_app
 from pubsub.client.credentials import API_KEY_VARIABLE, TOKEN_VARIABLE
+from pubsub.client.flags import URL_VARIABLE
 from pubsub.filters import cel, views
 from pubsub.filters.expressions import MAX_COSTLY
 from pubsub.filters.filters import MAX_PARAMS, Filters, Subject
 from pubsub.filters.regexes import MAX_SIZE
 from pubsub.protocol.calls import MAX_PAGE
-from pubsub.protocol.errors import ClientNotFound, CloseReason, Draining, Failure, TopicExists
+from pubsub.protocol.errors import CloseReason, Failure
 from pubsub.protocol.replies import Event, HistoryReply, Info, Reply, encode
 from pubsub.protocol.requests import (
     MAX_CLIENT_ID,
@@ -38,15 +39,14 @@ from pubsub.protocol.requests import (
     AnyRequest,
     decode_request,
 )
-from pubsub.settings import Settings
+from pubsub.settings import LIVE, Settings
 from pubsub.settings_reader import read_settings
 from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_environment, make_settings, on_one_loop
 
 PACKAGE = REPOSITORY / "pubsub"
 SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench", "client"} & set(path.parts)]
-DOCS = [str(path.relative_to(REPOSITORY)) for place in ("*.md", "docs/*.md") for path in sorted(REPOSITORY.glob(place))]
-# Only REST creates topics and lists clients, and during a shutdown a new client is refused before the handshake.
-NEVER_ON_A_WEBSOCKET = {TopicExists, ClientNotFound, Draining}
+PLACES = ("*.md", "docs/**/*.md", "examples/README.md")
+DOCS = [str(path.relative_to(REPOSITORY)) for place in PLACES for path in sorted(REPOSITORY.glob(place))]
 LOOPS = {"uvloop", "asyncio"}  # the ends of the names of tests that run on both
 
 
@@ -123,25 +123,26 @@ async def test_commands_and_sessions_do_what_is_shown(name: str, tmp_path: Path)
     with ServerProcess("--data-dir", str(tmp_path)) as server:
         for block in blocks(name):
             if block.kind == "console":
-                run_block(block, server)
+                run_block(block, server, tmp_path)
             elif block.is_session:
                 await play(block, server)
 
 
-def run_block(block: Block, server: ServerProcess) -> None:
+def run_block(block: Block, server: ServerProcess, folder: Path) -> None:
     prompt, *parts = re.split(r"^\$ ", "\n".join(block.lines), flags=re.MULTILINE)
     assert not prompt, "a console block begins with a command"
     for part in parts:
         command, _, output = part.partition("\n")
-        assert masked(run(command, server)) == masked(output), command
+        assert masked(run(command, server, folder)) == masked(output), command
 
 
-def run(command: str, server: ServerProcess) -> str:
+def run(command: str, server: ServerProcess, folder: Path) -> str:
     """Run a command for a server on another port than the default one, with the interpreter of these tests."""
+    environment = {"PORT": str(server.port), "PUBSUB_URL": server.url, "PYTHONPATH": str(REPOSITORY)}
     command = on_port(command, server.port).replace("pubsub client", f"pubsub client --url {server.url}")
     done = subprocess.run(
         ["bash", "-ec", command.replace(".venv/bin/python", shlex.quote(sys.executable))],
-        cwd=REPOSITORY, env=clean_environment() | {"PORT": str(server.port)}, timeout=PATIENCE,
+        cwd=folder, env=clean_environment() | environment, timeout=PATIENCE,
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, command + done.stdout + done.stderr
@@ -219,7 +220,7 @@ def anchors(file: Path) -> set[str]:
 
 def test_names_in_capitals_exist() -> None:
     known = {each.name.upper() for each in fields(Settings)} | {each.code for each in Failure.__subclasses__()}
-    known |= {"GIN_MODE", "LISTEN_FDS", "LISTEN_PID", "SSL_CERT_FILE", TOKEN_VARIABLE, API_KEY_VARIABLE}
+    known |= {"GIN_MODE", "LISTEN_FDS", "LISTEN_PID", "SSL_CERT_FILE", URL_VARIABLE, TOKEN_VARIABLE, API_KEY_VARIABLE}
     for name in DOCS:
         assert set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", read(name))) <= known, name
 
@@ -233,7 +234,7 @@ def test_changelog_has_a_section_for_what_comes() -> None:
 
 def test_errors_are_those_of_the_code() -> None:
     told = [(code.strip("`"), fate) for code, _, fate in table(section("docs/protocol.md", "Errors"), "Code", "When")]
-    seen = {each.code for each in Failure.__subclasses__() if each not in NEVER_ON_A_WEBSOCKET}
+    seen = {each.code for each in Failure.__subclasses__() if each.by_websocket}
     assert sorted(code for code, _ in told) == sorted(seen)
     ends = {each.code: each.close_reason.code for each in failures() if each.close_reason is not None}
     assert {code for code, fate in told if fate != "stays"} == set(ends)
@@ -379,7 +380,8 @@ SCENARIOS = dict(zip(_named[::2], _named[1::2], strict=True))
 def test_env_example_has_every_setting_with_its_default() -> None:
     explained = re.findall(r"^# .+\n#([A-Z_]+)=(.*)$", ALL_SETTINGS, re.MULTILINE)
     assert explained == SETTING.findall(ALL_SETTINGS)
-    assert explained == [(each.name.upper(), str(each.default)) for each in fields(Settings)]
+    others = [each for each in fields(Settings) if each.name != "env_file"]  # the name of the file itself
+    assert explained == [(each.name.upper(), str(each.default)) for each in others]
 
 
 def test_env_example_changes_nothing_as_it_is() -> None:
@@ -400,6 +402,19 @@ def test_scenario_is_accepted(block: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 def str_of(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def test_metrics_in_the_recipes_exist() -> None:
+    known = set(re.findall(r"`(pubsub_\w+|process_\w+)`", section("docs/operation.md", "Metrics")))
+    used = set(re.findall(r"`(pubsub_\w+|process_\w+)", section("docs/operation.md", "When something is wrong")))
+    assert used
+    assert used <= known
+
+
+def test_live_settings_are_those_of_the_code() -> None:
+    rows = table(section("docs/operation.md", "Changing settings without a restart"), "Setting", "Effect")
+    told = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert told == {name.upper() for name in LIVE}
 
 
 def test_scenarios_are_explained() -> None:

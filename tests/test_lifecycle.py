@@ -14,20 +14,17 @@ from typing import cast
 
 import pytest
 from aiohttp import web
-from certificate import write_certificate
 
 from pubsub.app import create_app
 from pubsub.http.app_keys import BROKER
 from pubsub.http.health import STATE
 from pubsub.http.listener import Listener
-from pubsub.http.tls import Certificate
 from pubsub.lifecycle import (
     ListenError,
     close_clients,
     close_journal,
     end_publishes,
     listen,
-    load_certificate,
     log_addresses,
     open_sockets,
     shut_down,
@@ -108,18 +105,6 @@ async def test_each_address_that_others_reach_is_warned_of(caplog: pytest.LogCap
         assert not caplog.messages
         warn_of_open_doors(app, [own, ipv4, ipv6, unix])
     assert [message.split(" may ")[0] for message in caplog.messages] == ["Anyone who reaches 0.0.0.0, ::"] * 2
-
-
-@on_one_loop
-async def test_the_certificate_is_renewed_at_sighup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    renewed = asyncio.Event()
-    monkeypatch.setattr(Certificate, "renew", lambda _: renewed.set())
-    assert load_certificate(make_settings()) is None
-    cert_file, key_file = write_certificate(tmp_path, "localhost")
-    assert load_certificate(make_settings(tls_cert_file=str(cert_file), tls_key_file=str(key_file))) is not None
-    os.kill(os.getpid(), signal.SIGHUP)
-    await renewed.wait()
-    asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
 
 
 # The collector, and signals

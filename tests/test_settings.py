@@ -21,6 +21,7 @@ from tests.harness import REPOSITORY, clean_environment
 
 # The rows of the contract's table that are implemented.
 DEFAULTS: dict[str, Any] = {
+    "ENV_FILE": ".env",
     "HOST": "0.0.0.0",
     "PORT": 8080,
     "SOCKET_MODE": "0660",
@@ -38,13 +39,18 @@ DEFAULTS: dict[str, Any] = {
     "DRAIN_SEC": 0,
     "RECONNECT_SPREAD_SEC": 5,
     "MAX_MESSAGE_BYTES": 1_048_576,
+    "COMPRESSION": "off",
+    "COMPRESSION_MIN_BYTES": 256,
     "MAX_CONNECTIONS": 0,
     "MAX_CONNECTIONS_PER_CLIENT": 0,
     "MAX_SUBSCRIPTIONS_PER_CONNECTION": 0,
     "MAX_TOPICS": 0,
     "MAX_FILTERS_PER_TOPIC": 256,
+    "DEAD_LETTERS_PER_SEC": 100,
     "RATE_LIMIT_MSGS_PER_SEC": 0,
     "RATE_LIMIT_BURST": 0,
+    "METRICS_TOPICS": 0,
+    "TRACE_KEEP_SEC": 600,
     "TOPIC_RULES_FILE": "",
     "DATA_DIR": "./data",
     "API_KEYS": "",
@@ -131,13 +137,18 @@ OTHERS = {
     "DRAIN_SEC": "6",
     "RECONNECT_SPREAD_SEC": "0",
     "MAX_MESSAGE_BYTES": "65536",
+    "COMPRESSION": "on",
+    "COMPRESSION_MIN_BYTES": "1000",
     "MAX_CONNECTIONS": "1",
     "MAX_CONNECTIONS_PER_CLIENT": "2",
     "MAX_SUBSCRIPTIONS_PER_CONNECTION": "3",
     "MAX_TOPICS": "4",
     "MAX_FILTERS_PER_TOPIC": "7",
+    "DEAD_LETTERS_PER_SEC": "5",
     "RATE_LIMIT_MSGS_PER_SEC": "0.5",
     "RATE_LIMIT_BURST": "6",
+    "METRICS_TOPICS": "8",
+    "TRACE_KEEP_SEC": "0.5",
     "API_KEYS": "ops:admin:k1,shop:publish:k2",
     "JWT_SECRET": "a secret of more than thirty-two bytes",
     "JWT_JWKS_URL": "https://login.example.com/jwks",
@@ -148,8 +159,8 @@ OTHERS = {
     "ALLOWED_ORIGINS": "https://a.example,http://b:8080",
     "TRUSTED_PROXIES": "127.0.0.1,10.0.0.0/8,unix",
 }
-# They name files that must exist: tests/test_access_settings.py, tests/test_rules_reader.py.
-FILES = {"TOPIC_RULES_FILE", "JWT_PUBLIC_KEY_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"}
+# They name files that must exist: below, tests/test_access_settings.py, tests/test_rules_reader.py.
+FILES = {"ENV_FILE", "TOPIC_RULES_FILE", "JWT_PUBLIC_KEY_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"}
 
 
 def as_written(settings: Settings, name: str) -> str:
@@ -204,6 +215,7 @@ CHOICES = {
     "MODE": ["release", "debug"],
     "LOG_LEVEL": ["debug", "info", "warning", "warn", "error", "critical"],
     "LOG_FORMAT": ["text", "json"],
+    "COMPRESSION": ["off", "on"],
 }
 
 
@@ -252,6 +264,8 @@ NONSENSE = {
     "MAX_FILTERS_PER_TOPIC": ["-1", "x"],
     "RATE_LIMIT_MSGS_PER_SEC": ["-1", "x", "nan", "inf"],
     "RATE_LIMIT_BURST": ["-1", "x", "0.5"],
+    "METRICS_TOPICS": ["-1", "10001", "x"],
+    "TRACE_KEEP_SEC": ["-1", "86401", "x"],
     "GIN_MODE": ["test", "x"],
 }
 

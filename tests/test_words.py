@@ -34,7 +34,8 @@ def modules_of(folder: str) -> list[str]:
 
 PACKAGE_MODULES = modules_of("pubsub")
 MODULES = [*PACKAGE_MODULES, *modules_of("scripts"), *modules_of("tests")]
-DOCUMENTS = [str(path.relative_to(REPOSITORY)) for place in ("*.md", "docs/*.md") for path in REPOSITORY.glob(place)]
+PLACES = ("*.md", "docs/**/*.md", "examples/*.md")
+DOCUMENTS = [str(path.relative_to(REPOSITORY)) for place in PLACES for path in REPOSITORY.glob(place)]
 
 
 def docstrings(source: str) -> Iterator[tuple[int, str]]:

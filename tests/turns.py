@@ -16,7 +16,7 @@ def shrink_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         "review.REVIEWED",
         "review.COMPARED",
         "filtered_lane.ROOM",
-        "broker.ROOM",
+        "flushing.ROOM",
         "history.LOOKED_AT",
         "lane.LANES_IN_A_TURN",
         "catchup.REPLAY_PAGE",

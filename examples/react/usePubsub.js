@@ -1,34 +1,20 @@
-// A React hook: the newest items of a topic or a pattern. All components with the same client and topic share one
-// subscription, which ends with the last of them.
-import { useSyncExternalStore } from "react";
+// A hook for React and Preact: the newest messages and gaps of a topic, and the error that ended them, if any.
+import { useEffect, useState } from "react";
 
-const stores = new WeakMap(); // for each client its stores, by topic
+export function usePubsub(client, topic, { keep = 100, ...options } = {}) {
+  const [items, setItems] = useState([]);
+  const [error, setError] = useState(null);
 
-function makeStore(client, topic, keep) {
-  const listeners = new Set();
-  let items = [], position = {}, sub;
-  function add(item) {
-    items = [...items, item].slice(-keep);
-    for (const listener of listeners) listener();
-  }
-  function subscribe(listener) {
-    sub ??= client.subscribe(topic, Object.keys(position).length ? { resume: position } : { lastN: keep }, add);
-    listeners.add(listener);
-    return () => {
-      listeners.delete(listener);
-      if (listeners.size) return;
-      ({ position } = sub);
-      sub.close();
-      sub = undefined;
-    };
-  }
-  return { subscribe, read: () => items };
-}
+  useEffect(() => {
+    const events = client.subscribe(topic, options);
+    async function receive() {
+      for await (const item of events) setItems((before) => [...before, item].slice(-keep));
+    }
+    setItems([]);
+    setError(null);
+    receive().catch(setError);
+    return () => events.close();
+  }, [client, topic, keep, JSON.stringify(options)]); // the options are a new object at each rendering
 
-export function usePubsub(client, topic, keep = 50) {
-  if (!stores.has(client)) stores.set(client, new Map());
-  const byTopic = stores.get(client);
-  if (!byTopic.has(topic)) byTopic.set(topic, makeStore(client, topic, keep));
-  const { subscribe, read } = byTopic.get(topic);
-  return useSyncExternalStore(subscribe, read, read);
+  return { items, error };
 }

@@ -18,14 +18,18 @@ ROLES: Final = get_args(Role)
 _DIGEST: Final = "sha256:"
 
 
-def identity_of_role(name: str, role: Role) -> Identity:
-    """The identity of an API key: ``read`` may read everything, ``publish`` also publish, ``admin`` do everything."""
+def identity_of_role(name: str, role: Role, digest: bytes) -> Identity:
+    """The identity of an API key: ``read`` may read everything, ``publish`` also publish, ``admin`` do everything.
+
+    Its proof stands for the whole entry: a key with another name or role is another one.
+    """
     return Identity(
         client_id=name,
         subscribes=EVERYTHING,
         publishes=NOTHING if role == "read" else EVERYTHING,
         sees_all=True,
         admin=role == "admin",
+        proof=digest_of(f"{name}:{role}:{digest.hex()}"),
     )
 
 
@@ -57,6 +61,10 @@ class ApiKeys:
             raise Unauthorized("API key: unknown")
         return found[0]
 
+    def accepts(self, proof: bytes) -> bool:
+        """True if there is an entry that gives its holder this proof."""
+        return any(holder.proof == proof for holder in self._holders.values())
+
 
 def digest_of(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
@@ -71,7 +79,8 @@ def _read_entry(entry: str) -> tuple[bytes, Identity]:
         raise ValueError(f"expected a name of 1 to {MAX_CLIENT_ID} characters")
     if role not in ROLES:
         raise ValueError(f"expected a role of {', '.join(ROLES)}")
-    return _read_key(key), identity_of_role(name, role)  # type: ignore[arg-type]  # it is one of them
+    digest = _read_key(key)
+    return digest, identity_of_role(name, role, digest)  # type: ignore[arg-type]  # it is one of them
 
 
 def _read_key(key: str) -> bytes:

@@ -11,6 +11,7 @@ from typing import NoReturn
 from msgspec import Struct
 
 from pubsub.auth.permissions import NOTHING, RightFilters, Rights, allows, filters_of
+from pubsub.auth.trust import Proof
 from pubsub.protocol.errors import Forbidden
 
 
@@ -19,6 +20,8 @@ class Identity(Struct, frozen=True, gc=False, kw_only=True):
     change of the time of day does not make a connection last longer.
 
     ``sees_all``: it may also read about other clients. ``admin``: it may change everything.
+
+    ``proof``: the part of the token that may be revoked, or a digest of the API key's entry.
     """
 
     client_id: str
@@ -27,6 +30,7 @@ class Identity(Struct, frozen=True, gc=False, kw_only=True):
     sees_all: bool = False
     admin: bool = False
     expires: float = inf
+    proof: bytes | Proof | None = None
 
     @property
     def filters(self) -> RightFilters:

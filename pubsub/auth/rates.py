@@ -71,15 +71,16 @@ class TokenBuckets:
 
 
 class Rates:
-    """The rate of each client's requests, over all its connections."""
+    """The rate of each client's requests, over all its connections. ``refused``: the requests over a rate."""
 
-    __slots__ = ("_buckets", "_burst", "_draws", "_refusals")
+    __slots__ = ("_buckets", "_burst", "_draws", "_refusals", "refused")
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float]) -> None:
         burst = max(1.0, burst or rate)
         self._burst = int(burst)
         self._buckets = TokenBuckets(rate, burst, now)
         self._refusals = TokenBuckets(rate, REFUSALS * burst, now)
+        self.refused = 0
         self._draws = sorted({1, max(1, int(burst / DRAWS_PER_BURST))}, reverse=True)
 
     def count(self, client: str) -> None:
@@ -113,4 +114,5 @@ class Rates:
         self._buckets.give_back(client, count)
 
     def _refuse(self, client: str, wait: float) -> NoReturn:
+        self.refused += 1
         raise (Flooding if self._refusals.take(client) else RateLimited)(wait)

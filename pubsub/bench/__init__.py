@@ -1,6 +1,10 @@
 """The load generator, ``python -m pubsub bench``: loads a server of the user's own, and measures it.
 
 It must never import the server: it knows the protocol alone, as any client does.
+
+The topic and the errors are those of the Python client. The load itself has connections and frames of its own: a
+delivery costs 0.12 µs so, and a publish 2 µs. The client needs 1.5 and 16 µs, which would be measured with the server.
+It also mends losses, and here they have to be seen.
 """
 
 import asyncio
@@ -12,8 +16,8 @@ from typing import Final
 from pubsub.bench.plan import Plan, read_plan
 from pubsub.bench.report import remark, report, show_progress
 from pubsub.bench.run import Run
-from pubsub.client.address import Unreachable
-from pubsub.client.rest import Refused, RestClient, open_http
+from pubsub.client import Refused, Unreachable
+from pubsub.client.rest import RestClient, open_http
 
 __all__ = ["run_bench"]
 

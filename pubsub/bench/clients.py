@@ -12,7 +12,8 @@ from pubsub.bench.account import Latencies
 from pubsub.bench.pieces import PieceCache, read_reply, refuse_failure
 from pubsub.bench.plan import MIN_SIZE
 from pubsub.bench.websocket import WebSocket
-from pubsub.client.frames import FIN_TEXT, FrameBounds, ServerFault, client_frame
+from pubsub.client import ServerFault
+from pubsub.client.frames import FIN_TEXT, FrameBounds, client_frame
 from pubsub.client.replies import Ack
 from pubsub.client.requests import Message, Publish, encode
 

@@ -4,7 +4,8 @@ import re
 from typing import Final, NamedTuple
 
 from pubsub.bench.wire import Wire
-from pubsub.client.frames import MAX_FRAME_BYTES, ServerFault
+from pubsub.client import ServerFault
+from pubsub.client.frames import MAX_FRAME_BYTES
 
 _END: Final = b"\n\n"
 _DATA: Final = b"data: "

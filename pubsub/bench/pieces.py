@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from pubsub.bench.event_stream import read_block
-from pubsub.client.frames import FIN_TEXT, FrameBounds, ServerFault, read_frame
+from pubsub.client import ServerFault
+from pubsub.client.frames import FIN_TEXT, FrameBounds, read_frame
 from pubsub.client.replies import Error, Event, Info, Reply, decode
 
 CACHE_BYTES: Final = 16 * 2**20  # a subscriber that lags by more decodes its events itself

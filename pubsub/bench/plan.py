@@ -2,7 +2,6 @@
 
 import argparse
 import enum
-import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,9 +10,8 @@ from typing import Final, TypeVar
 from yarl import URL
 
 from pubsub.bench.filters import Difference, Filter, make_filter
-from pubsub.client.address import server_url
-from pubsub.client.credentials import Credentials, add_credential_flags, read_credentials
-from pubsub.client.requests import is_topic
+from pubsub.client.credentials import Credentials, read_credentials
+from pubsub.client.flags import add_server_flags, seconds, topic, whole_number
 
 Choice = TypeVar("Choice", bound=enum.StrEnum)
 
@@ -116,38 +114,28 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     add = parser.add_argument
-    add("--url", type=_url, default="http://127.0.0.1:8080", help="the server (default: %(default)s)")
-    add("--subscribers", type=_whole(0, MAX_SUBSCRIBERS), default=100, metavar="N",
+    add("--subscribers", type=whole_number(0, MAX_SUBSCRIBERS), default=100, metavar="N",
         help="clients that get each message (default: %(default)s)")  # fmt: skip
-    add("--rate", type=_whole(0, MAX_RATE), default=0, metavar="R",
+    add("--rate", type=whole_number(0, MAX_RATE), default=0, metavar="R",
         help="messages published a second; 0: as fast as they are acknowledged (default: %(default)s)")  # fmt: skip
-    add("--window", type=_whole(1, MAX_WINDOW), default=20, metavar="W",
+    add("--window", type=whole_number(1, MAX_WINDOW), default=20, metavar="W",
         help="messages in flight if the rate is 0 (default: %(default)s)")  # fmt: skip
-    add("--size", type=_whole(MIN_SIZE, MAX_SIZE), default=200, metavar="BYTES",
+    add("--size", type=whole_number(MIN_SIZE, MAX_SIZE), default=200, metavar="BYTES",
         help="size of a payload (default: %(default)s)")  # fmt: skip
-    add("--duration", type=_duration, default=5.0, metavar="SECONDS",
+    add("--duration", type=seconds(MAX_DURATION), default=5.0, metavar="SECONDS",
         help="how long to publish (default: %(default)g)")  # fmt: skip
     add("--transport", type=_one_of(Transport), default=Transport.WEBSOCKET, metavar="NAME",
         help="protocol of the subscribers: websocket or sse (default: %(default)s)")  # fmt: skip
-    add("--filters", type=_whole(0, MAX_SUBSCRIBERS), default=0, metavar="N",
+    add("--filters", type=whole_number(0, MAX_SUBSCRIBERS), default=0, metavar="N",
         help="filters that differ, over which the subscribers are spread; 0: none (default: %(default)s)")  # fmt: skip
     add("--filters-by", type=_one_of(Difference), default=Difference.PARAMS, metavar="PART",
         help="difference of the filters: the params, or the text (default: %(default)s)")  # fmt: skip
-    add("--patterns", type=_whole(0, MAX_PATTERNS), default=0, metavar="N",
+    add("--patterns", type=whole_number(0, MAX_PATTERNS), default=0, metavar="N",
         help="idle subscriptions to patterns that cover no topic (default: %(default)s)")  # fmt: skip
-    add("--topic", type=_topic, metavar="NAME",
+    add("--topic", type=topic, metavar="NAME",
         help="name of the topic, which must not exist yet (default: one that is made up)")  # fmt: skip
-    add_credential_flags(parser)
+    add_server_flags(parser)
     return parser
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not re.fullmatch(r"\d{1,12}", text, re.ASCII) or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from {least:,} to {most:,}")
-        return int(text)
-
-    return read
 
 
 def _one_of(kind: type[Choice]) -> Callable[[str], Choice]:
@@ -158,26 +146,3 @@ def _one_of(kind: type[Choice]) -> Callable[[str], Choice]:
             raise argparse.ArgumentTypeError(f"got {text!r}, expected {' or '.join(kind)}") from None
 
     return read
-
-
-def _duration(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= MAX_DURATION:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected seconds above 0 and up to {MAX_DURATION:g}")
-    return seconds
-
-
-def _url(text: str) -> URL:
-    try:
-        return server_url(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _topic(text: str) -> str:
-    if not is_topic(text):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected the name of a topic")
-    return text

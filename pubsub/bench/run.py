@@ -13,7 +13,8 @@ from pubsub.bench.pace import SECOND, Pace, Scheduled, Windowed
 from pubsub.bench.plan import Plan, Transport
 from pubsub.bench.subscribers import IdlePatterns, StreamSubscriber, Subscriber, WebSocketSubscriber
 from pubsub.bench.wire import Wire
-from pubsub.client.address import Unreachable, websocket_url
+from pubsub.client import Unreachable
+from pubsub.client.address import websocket_url
 
 CONNECTORS: Final = 50
 """Clients that connect at the same time: fewer than the accept queue of any server holds."""

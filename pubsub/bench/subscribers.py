@@ -23,7 +23,8 @@ from pubsub.bench.pieces import (
 )
 from pubsub.bench.websocket import WebSocket
 from pubsub.bench.wire import Wire
-from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, events_url, websocket_url
+from pubsub.client import Unreachable
+from pubsub.client.address import ANSWER_WAIT_SEC, events_url, websocket_url
 from pubsub.client.credentials import Credentials
 from pubsub.client.frames import FrameBounds
 from pubsub.client.replies import Ack, Event, Info, Reply, decode

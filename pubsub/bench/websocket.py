@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 from pubsub.bench.wire import Wire
+from pubsub.client import ServerFault
 from pubsub.client.close_codes import NORMAL_CLOSURE, explain_close
 from pubsub.client.frames import (
     FIN_CLOSE,
@@ -14,7 +15,6 @@ from pubsub.client.frames import (
     FIN_PONG,
     FIN_TEXT,
     FrameBounds,
-    ServerFault,
     client_frame,
     read_frame,
 )

@@ -9,11 +9,11 @@ from typing import Final, cast
 
 from yarl import URL
 
-from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, connect_error
+from pubsub.client import ServerFault, Unreachable
+from pubsub.client.address import ANSWER_WAIT_SEC, connect_error
 from pubsub.client.close_codes import explain_refusal
 from pubsub.client.credentials import Credentials
-from pubsub.client.frames import ServerFault
-from pubsub.client.rest import error_of
+from pubsub.client.refusals import text_of
 
 MAX_HEAD_BYTES: Final = 64 * 2**10
 
@@ -143,5 +143,5 @@ class Wire(asyncio.Protocol):
         if status is None:
             raise ServerFault("the server's answer is not HTTP")
         if int(status[1]) != self.STATUS:
-            reason = error_of(body)
+            reason = text_of(body)
             raise ServerFault(explain_refusal(int(status[1])).reason + (f": {reason}" if reason else ""))

@@ -188,7 +188,7 @@ def read_groups(topic: TopicHandle, lines: TextIO) -> Iterator[list[Append]]:
             raise BadRequest(f"line {number}: expected an event: {error}") from None
         message = Message(read.message.id, Raw(bytes(read.message.payload)))
         publish = Publish(topic=topic.name, message=message)
-        group.append(Append(topic, publish, None, read.ts or clock.timestamp(), read.sender))
+        group.append(Append(topic, [publish], None, read.ts or clock.timestamp(), read.sender))
         if len(group) == EXPORT_PAGE:
             yield group
             group = []

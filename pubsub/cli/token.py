@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pubsub.auth.tokens import secret_keys, sign
+from pubsub.auth.keys import secret_keys
+from pubsub.auth.tokens import sign
 from pubsub.filters.filters import Filters
 from pubsub.settings import listed
 from pubsub.settings_reader import read_settings

@@ -12,10 +12,6 @@ ANSWER_WAIT_SEC: Final = 10.0
 _SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
-class Unreachable(Exception):
-    """There is no connection, or no answer came; the text gives the reason."""
-
-
 def server_url(text: str) -> URL:
     """Make the base URL of a server out of what a person typed; raises ``ValueError``.
 
@@ -50,7 +46,7 @@ def cause_of(error: Exception) -> str:
     """Describe a failure to connect or to send in the words of the operating system, without aiohttp's own."""
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {cause.verify_message} (--ca names other certificates to trust)"
+        return f"its certificate is not trusted: {cause.verify_message} (--ca or tls= name others to trust)"
     if isinstance(cause, ssl.SSLError):
         return f"TLS failed: {getattr(cause, 'reason', None) or cause}"
     if not isinstance(cause, OSError):

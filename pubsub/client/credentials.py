@@ -15,14 +15,22 @@ API_KEY_VARIABLE: Final = "PUBSUB_API_KEY"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Headers for every request, and the client id that the token allows; ``client_id`` is empty without a token.
+    """A token, an API key and trusted certificates; empty, empty and None without.
 
-    With ``tls`` None, the certificates are trusted that the system trusts.
+    ``client_id`` is the one that the token allows. With ``tls`` None, the certificates are trusted that the system
+    trusts.
     """
 
-    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    token: str = field(default="", repr=False)
+    api_key: str = field(default="", repr=False)
     client_id: str = ""
     tls: ssl.SSLContext | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of every request."""
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return headers | ({"X-API-Key": self.api_key} if self.api_key else {})
 
 
 def add_credential_flags(parser: argparse.ArgumentParser) -> None:
@@ -36,14 +44,10 @@ def add_credential_flags(parser: argparse.ArgumentParser) -> None:
 
 def read_credentials(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> Credentials:
     """Make credentials of the flags above; an invalid flag ends the program with status 2 and an explanation."""
-    headers: dict[str, str] = {}
     try:
         client_id = _sub_of(chosen.token) if chosen.token else ""
-        if chosen.token:
-            headers["Authorization"] = f"Bearer {_sendable('--token', chosen.token)}"
-        if chosen.api_key:
-            headers["X-API-Key"] = _sendable("--api-key", chosen.api_key)
-        return Credentials(headers, client_id, _tls_of(chosen.ca))
+        token, api_key = _sendable("--token", chosen.token), _sendable("--api-key", chosen.api_key)
+        return Credentials(token, api_key, client_id, _tls_of(chosen.ca))
     except ValueError as error:
         parser.error(str(error))
 

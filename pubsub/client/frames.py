@@ -7,10 +7,11 @@ from typing import Final, NamedTuple
 
 from aiohttp._websocket.helpers import websocket_mask
 
+from pubsub.client.errors import ServerFault
 from pubsub.protocol.frames import CLOSE, FIN, FIN_TEXT, PING, PONG
 
-__all__ = ["FIN_CLOSE", "FIN_PING", "FIN_PONG", "FIN_TEXT", "MAX_FRAME_BYTES", "FrameBounds", "ServerFault",
-           "client_frame", "read_frame"]  # fmt: skip
+__all__ = ["FIN_CLOSE", "FIN_PING", "FIN_PONG", "FIN_TEXT", "MAX_FRAME_BYTES", "FrameBounds", "client_frame",
+           "read_frame"]  # fmt: skip
 
 FIN_CLOSE: Final = FIN | CLOSE
 FIN_PING: Final = FIN | PING
@@ -19,10 +20,6 @@ MAX_FRAME_BYTES: Final = 64 * 2**20
 """A history of 1,000 messages comes in one frame; beyond this the connection ends rather than the memory."""
 _KINDS: Final = frozenset({FIN_TEXT, FIN_CLOSE, FIN_PING, FIN_PONG})
 _MASKED: Final = 0x80
-
-
-class ServerFault(Exception):
-    """The server sent what it must not, or said that it can't go on: the connection is of no more use."""
 
 
 class FrameBounds(NamedTuple):

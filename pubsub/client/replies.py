@@ -4,14 +4,16 @@ A message whose fields are always there has the protocol's own type. ``Ack``, ``
 of the client: each is several messages on the wire, and here a field that did not come has a default.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
 from pubsub.protocol.replies import Error, Event, Pong, PresenceReply, TopicPosition
 
-__all__ = ["Ack", "Error", "Event", "HistoryReply", "Info", "Pong", "PresenceReply", "Reply", "Unknown", "decode",
-           "request_id_of"]  # fmt: skip
+__all__ = ["UNDECODABLE", "Ack", "Error", "Event", "HistoryReply", "Info", "Known", "Pong", "PresenceReply", "Reply",
+           "Unknown", "decode", "decode_known", "request_id_of"]  # fmt: skip
 
 
 class Ack(msgspec.Struct, frozen=True, tag_field="type", tag="ack"):
@@ -46,6 +48,7 @@ class Info(msgspec.Struct, frozen=True, tag_field="type", tag="info", kw_only=Tr
 class HistoryReply(msgspec.Struct, frozen=True, tag_field="type", tag="history", kw_only=True):
     request_id: str = ""
     topic: str
+    epoch: str = ""
     messages: list[Event]
     complete: bool = True
 
@@ -59,16 +62,18 @@ class Unknown:
 
 Reply = Ack | Event | Error | Pong | Info | HistoryReply | PresenceReply | Unknown
 
-_decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(
-    Ack | Event | Error | Pong | Info | HistoryReply | PresenceReply
-)
+Known = Ack | Event | Error | Pong | Info | HistoryReply | PresenceReply
+
+decode_known: Callable[[str | bytes], Known] = msgspec.json.Decoder(Known).decode
+"""Decode a message; raises one of UNDECODABLE."""
+UNDECODABLE: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
 
 
-def decode(text: str) -> Reply:
+def decode(text: str | bytes) -> Reply:
     try:
-        return _decoder.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return Unknown(text)
+        return decode_known(text)
+    except UNDECODABLE:
+        return Unknown(text if isinstance(text, str) else text.decode(errors="replace"))
 
 
 def request_id_of(reply: Reply) -> str:

@@ -1,9 +1,6 @@
 """Requests of a client: the protocol's own types, and their JSON. It must never send one."""
 
-import uuid
 from typing import Final
-
-from msgspec import Raw
 
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.patterns import check_topic, covers, has_wildcard
@@ -12,6 +9,7 @@ from pubsub.protocol.requests import (
     MAX_HISTORY_LIMIT,
     MAX_POSITIONS,
     OVERFLOWS,
+    Auth,
     History,
     Message,
     Ping,
@@ -29,6 +27,7 @@ __all__ = [
     "MAX_POSITIONS",
     "OVERFLOWS",
     "TOPIC_OPTIONS",
+    "Auth",
     "History",
     "Message",
     "Ping",
@@ -42,16 +41,10 @@ __all__ = [
     "encode",
     "has_wildcard",
     "is_topic",
-    "new_message",
 ]
 
 TOPIC_OPTIONS: Final = TopicOptions.__struct_fields__
 """The names of the options of a topic."""
-
-
-def new_message(payload: str) -> Message:
-    """Make a message with an id of its own; ``payload`` is JSON text, which is sent as it is."""
-    return Message(str(uuid.uuid4()), Raw(payload.encode()))
 
 
 def is_topic(name: str) -> bool:

@@ -1,6 +1,6 @@
-"""REST calls of a client, for topics and rules. It must never try a call again by itself."""
+"""REST calls of a client, for topics, rules and traces. It must never try a call again by itself."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -8,21 +8,17 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from pubsub.client.address import ANSWER_WAIT_SEC, Unreachable, connect_error
+from pubsub.client.address import ANSWER_WAIT_SEC, connect_error
 from pubsub.client.credentials import Credentials
-from pubsub.protocol.answers import Purged, RuleList, TopicRule
+from pubsub.client.errors import Unreachable
+from pubsub.client.outcomes import Presence, TopicDetails, TopicSummary
+from pubsub.client.refusals import refusal_over_http
+from pubsub.protocol.answers import Purged, RuleList, TopicRule, Trace, TracedConnection
+from pubsub.protocol.calls import MAX_PAGE
 
-__all__ = ["Refused", "RestClient", "TopicRule", "error_of", "open_http"]
+__all__ = ["RestClient", "TopicRule", "Trace", "TracedConnection", "open_http"]
 
 Answer = TypeVar("Answer")
-
-
-class Refused(Exception):
-    """The server refused a call. ``status`` is the HTTP status, the text is that of the server."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class _Topic(msgspec.Struct):
@@ -34,8 +30,9 @@ class _Topics(msgspec.Struct):
     topics: list[_Topic]
 
 
-class _Error(msgspec.Struct):
-    error: str
+class _Page(msgspec.Struct):
+    topics: list[TopicSummary]
+    next: str | None
 
 
 def open_http(credentials: Credentials) -> aiohttp.ClientSession:
@@ -48,20 +45,50 @@ def open_http(credentials: Credentials) -> aiohttp.ClientSession:
 
 
 class RestClient:
-    """The topics of the server at ``base``. Every call raises ``Refused`` or ``Unreachable``."""
+    """The topics of the server at ``base``. Every call raises Refused or Unreachable.
 
-    def __init__(self, http: aiohttp.ClientSession, base: URL) -> None:
+    ``headers`` gives those that each call has beside those of the session.
+    """
+
+    def __init__(
+        self, http: aiohttp.ClientSession, base: URL, headers: Callable[[], Awaitable[Mapping[str, str]]] | None = None
+    ) -> None:
         self._http = http
+        self._headers = headers
         self._topics_url = base / "topics"
         self._rules_url = base / "rules"
+        self._clients_url = base / "clients"
 
     async def list_topics(self) -> dict[str, int]:
         """Fetch all topics: the number of subscribers by the name of the topic."""
         body = await self._call("GET", self._topics_url)
         return {topic.name: topic.subscribers for topic in _decode(body, _Topics, "a list of topics").topics}
 
+    async def find_topics(self, prefix: str) -> list[TopicSummary]:
+        """Fetch the topics whose name begins with ``prefix``, sorted by name, page by page."""
+        found: list[TopicSummary] = []
+        after: str | None = ""
+        while after is not None:
+            query: dict[str, str | int] = {"prefix": prefix, "after": after, "limit": MAX_PAGE}
+            page = _decode(await self._call("GET", self._topics_url.with_query(query)), _Page, "a page of topics")
+            found += page.topics
+            after = page.next
+        return found
+
+    async def describe(self, topic: str) -> TopicDetails:
+        return _decode(await self._call("GET", self._url_of(topic)), TopicDetails, "a topic")
+
+    async def presence(self, topic: str) -> Presence:
+        """Fetch the clients of a topic with the option ``presence``."""
+        return _decode(await self._call("GET", self._url_of(topic) / "presence"), Presence, "a list of clients")
+
     async def list_rules(self) -> list[TopicRule]:
         return _decode(await self._call("GET", self._rules_url), RuleList, "a list of rules").rules
+
+    async def trace(self, client_id: str, topic: str, seq: int) -> Trace:
+        """Fetch the fate of a message at the connections of a client."""
+        url = self._clients_url.joinpath(quote(client_id, safe=""), "trace", encoded=True)
+        return _decode(await self._call("GET", url.with_query(topic=topic, seq=seq)), Trace, "a trace")
 
     async def create(self, topic: str, options: Mapping[str, object]) -> None:
         await self._call("POST", self._topics_url, {"name": topic, **options})
@@ -78,26 +105,20 @@ class RestClient:
         return self._topics_url.joinpath(quote(topic, safe=""), encoded=True)
 
     async def _call(self, method: str, url: URL, body: Mapping[str, object] | None = None) -> bytes:
+        headers = None if self._headers is None else await self._headers()
         try:
-            async with self._http.request(method, url, json=body, allow_redirects=False) as response:
+            async with self._http.request(method, url, json=body, headers=headers, allow_redirects=False) as response:
                 text = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise Unreachable(connect_error(url, error)) from None
         if response.status < 300:
             return text
-        raise Refused(response.status, error_of(text) or response.reason or "no reason given")
+        retry_after = response.headers.get("Retry-After")
+        raise refusal_over_http(response.status, text, reason=response.reason or "", retry_after=retry_after)
 
 
 def _decode(body: bytes, kind: type[Answer], expected: str) -> Answer:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Unreachable(f"expected {expected}, but the server's answer is none: {error}") from None
-
-
-def error_of(body: bytes) -> str:
-    """Return the text of the server in the body of a refusal; empty if there is none."""
-    try:
-        return msgspec.json.decode(body, type=_Error).error
-    except msgspec.DecodeError:
-        return ""

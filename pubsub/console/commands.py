@@ -1,19 +1,21 @@
 """The commands as values. It must never read text, nor send anything."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
-DEFAULT_LAST = 10
+DEFAULT_LAST: Final = 10
 """The number of messages that ``history`` shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """A subscription to a topic or a pattern. ``filter`` is CEL, ``params`` the JSON of an object; empty is none."""
+    """A subscription to a topic or a pattern. ``filter`` is CEL; empty is none. ``params``: values for it."""
 
     topic: str
     last: int = 0
     filter: str = ""
-    params: str = ""
+    params: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,15 @@ class ListRules:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceMessage:
+    """A question for the fate of a message at the connections of a client."""
+
+    client_id: str
+    topic: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class CreateTopic:
     """A topic to create; ``options`` are names and values for REST, which the server checks."""
 
@@ -75,7 +86,7 @@ class ReadHistory:
     after: int | None = None
     limit: int | None = None
     filter: str = ""
-    params: str = ""
+    params: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +113,6 @@ class Nothing:
     """A blank line."""
 
 
-Command = (
-    Subscribe
-    | Unsubscribe
-    | Publish
-    | Ping
-    | ListTopics
-    | ListRules
-    | CreateTopic
-    | DeleteTopic
-    | PurgeTopic
-    | ReadHistory
-    | ListClients
-    | Help
-    | Quit
-    | Nothing
-)
+OverWebSocket = Subscribe | Unsubscribe | Publish | Ping | ReadHistory | ListClients
+OverRest = ListTopics | ListRules | TraceMessage | CreateTopic | DeleteTopic | PurgeTopic
+Command = OverWebSocket | OverRest | Help | Quit | Nothing

@@ -10,9 +10,9 @@ from typing import Final
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
-from pubsub.client.address import Unreachable
+from pubsub.client import Refused, Unreachable
 from pubsub.client.requests import OVERFLOWS, TOPIC_OPTIONS, is_topic
-from pubsub.client.rest import Refused, RestClient
+from pubsub.client.rest import RestClient
 from pubsub.console.syntax import SYNTAX, Syntax
 
 TOPICS_PAUSE_SEC = 0.5
@@ -65,6 +65,10 @@ class CommandCompleter(Completer):
         match before:
             case [] | ["help", *_]:
                 return SYNTAX
+            case ["why"]:
+                return []
+            case ["why", _]:
+                return self._topics.known
             case [name] if name in SYNTAX and "TOPIC" in SYNTAX[name].words:
                 return self._names_after(name, word)
             case ["create", _, *_]:

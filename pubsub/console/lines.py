@@ -5,13 +5,14 @@ from enum import Enum
 from typing import Final
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
-from pubsub.client.replies import Ack, Error, Event, HistoryReply, Info, Pong, PresenceReply, Reply, Unknown
+from pubsub.client import Event, Gap, History, Notice, Presence, Published, Refused
 from pubsub.client.requests import has_wildcard
-from pubsub.client.rest import TopicRule
+from pubsub.client.rest import TopicRule, Trace, TracedConnection
 from pubsub.client.terminal import escape
-from pubsub.console.commands import Command, Help, Publish, Subscribe, Unsubscribe
+from pubsub.console.commands import Help
+from pubsub.console.items import count_of, describe_item
 from pubsub.console.syntax import SYNTAX
 
 NAMED: Final = 5
@@ -41,94 +42,21 @@ def paint(line: Line) -> str:
     return f"\x1b[{line.kind.value}m{escape(line.text)}\x1b[0m"
 
 
-def describe(reply: Reply) -> list[Line]:
-    """Describe a message that answers no request, or came too late; a heartbeat gives no line."""
-    match reply:
-        case Event():
-            return [describe_event(reply)]
-        case Error(error=problem):
-            return [Line(Kind.ERROR, f"error {problem.code}: {problem.message}")]
-        case Info():
-            return _describe_info(reply)
-        case HistoryReply():
-            return _describe_history(reply)
-        case PresenceReply():
-            return [_describe_presence(reply)]
-        case Ack():
-            return [Line(Kind.OK, f"ok: {reply.topic}" if reply.topic else "ok")]
-        case Pong():
-            return [Line(Kind.OK, "ok: pong")]
-        case Unknown(text=text):
-            return [Line(Kind.INFO, f"unknown frame: {text}")]
+def line_of(item: Event[Raw] | Gap | Notice) -> Line:
+    return Line(Kind.EVENT if isinstance(item, Event) else Kind.INFO, describe_item(item))
 
 
-def describe_event(event: Event) -> Line:
-    number = f"#{event.seq} " if event.seq else ""
-    sender = "" if event.sender is UNSET else f" from {event.sender}"
-    return Line(Kind.EVENT, f"[{event.topic}] {number}{event.message.id}{sender}: {_compact(event.message.payload)}")
+def describe_error(error: Exception) -> str:
+    """Describe an error, with the code of the protocol, or over REST with the status of HTTP."""
+    if isinstance(error, Refused):
+        return f"error {error.status or error.code}: {error}"
+    return f"error: {error}"
 
 
-def _compact(payload: msgspec.Raw) -> str:
-    """Return the payload as its publisher wrote it, without line breaks between its parts."""
-    return bytes(msgspec.json.format(bytes(payload), indent=-1)).decode(errors="replace")
-
-
-def _describe_info(info: Info) -> list[Line]:
-    match info.msg:
-        case "ping":
-            return []
-        case "topic_created" | "topic_deleted":
-            text = f"{info.msg.replace('_', ' ')}: {info.topic}"
-        case "unsubscribed":
-            text = f"unsubscribed from {info.topic}: {info.reason}"
-        case "joined" | "left":
-            text = f"{info.msg} {info.topic}: {info.client_id}"
-        case "dropped":
-            text = f"dropped: {_count(info.count, 'message')} of {info.topic} (#{info.from_seq} to #{info.to_seq})"
-        case "draining":
-            text = f"draining: the server shuts down; reconnect after {info.reconnect_after_ms / 1000:.1f} s"
-        case _:
-            text = f"info: {info.msg} {info.topic}".rstrip()
-    return [Line(Kind.INFO, text)]
-
-
-def _describe_history(history: HistoryReply) -> list[Line]:
-    kept = "" if history.complete else "; older ones are no longer kept"
-    head = Line(Kind.OK, f"ok: {_count(len(history.messages), 'message')} in the history of {history.topic}{kept}")
-    return [head, *map(describe_event, history.messages)]
-
-
-def _describe_presence(reply: PresenceReply) -> Line:
-    each = [f"{client.client_id}{_describe_connections(client.connections)}" for client in reply.clients]
-    more = f" and {reply.count - len(each)} more" if reply.count > len(each) else ""
-    named = f": {', '.join(each)}{more}" if each else ""
-    return Line(Kind.OK, f"ok: {_count(reply.count, 'client')} in {reply.topic}{named}")
-
-
-def _describe_connections(number: int) -> str:
-    return "" if number == 1 else f" ({_count(number, 'connection')})"
-
-
-def describe_answer(command: Command, reply: Reply, *, seconds: float) -> list[Line]:
-    """Describe the answer to a command that took ``seconds``."""
-    match command, reply:
-        case Subscribe(topic=topic), Ack():
-            return [Line(Kind.OK, f"ok: subscribed to {topic}{_describe_topics_of(topic, reply)}")]
-        case Unsubscribe(topic=topic), Ack():
-            return [Line(Kind.OK, f"ok: unsubscribed from {topic}")]
-        case Publish(topic=topic), Ack():
-            return [Line(Kind.OK, f"ok: published to {topic}{_describe_seq(reply)}")]
-        case _, Pong():
-            return [Line(Kind.OK, f"ok: pong after {seconds * 1000:.1f} ms")]
-        case _:
-            return describe(reply)
-
-
-def _describe_topics_of(name: str, ack: Ack) -> str:
-    """Describe the topics that a pattern covers; nothing for the name of a topic."""
-    if not has_wildcard(name):
-        return ""
-    return f": {_name_some(sorted(ack.topics)) or 'no topic yet'}"
+def describe_subscription(name: str, topics: list[str]) -> Line:
+    """Describe a subscription, of a pattern with the topics that it covers."""
+    covered = f": {_name_some(topics) or 'no topic yet'}" if has_wildcard(name) else ""
+    return Line(Kind.OK, f"ok: subscribed to {name}{covered}")
 
 
 def _name_some(names: list[str]) -> str:
@@ -136,20 +64,41 @@ def _name_some(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _describe_seq(ack: Ack) -> str:
-    if not ack.seq:
-        return ""
-    return f" before, as #{ack.seq} (duplicate)" if ack.duplicate else f" as #{ack.seq}"
+def describe_published(published: Published) -> Line:
+    before = "before, " if published.duplicate else ""
+    duplicate = " (duplicate)" if published.duplicate else ""
+    return Line(Kind.OK, f"ok: published to {published.topic} {before}as #{published.seq}{duplicate}")
+
+
+def describe_history(topic: str, history: History[Raw]) -> list[Line]:
+    kept = "" if history.complete else "; older ones are no longer kept"
+    head = Line(Kind.OK, f"ok: {count_of(len(history.events), 'message')} in the history of {topic}{kept}")
+    return [head, *map(line_of, history.events)]
+
+
+def describe_presence(presence: Presence) -> Line:
+    each = [f"{client.client_id}{_describe_connections(client.connections)}" for client in presence.clients]
+    more = f" and {presence.count - len(each)} more" if presence.count > len(each) else ""
+    named = f": {', '.join(each)}{more}" if each else ""
+    return Line(Kind.OK, f"ok: {count_of(presence.count, 'client')} in {presence.topic}{named}")
+
+
+def _describe_connections(number: int) -> str:
+    return "" if number == 1 else f" ({count_of(number, 'connection')})"
+
+
+def describe_ping(seconds: float) -> Line:
+    return Line(Kind.OK, f"ok: pong after {seconds * 1000:.1f} ms")
 
 
 def describe_topics(subscribers: dict[str, int]) -> Line:
     """Describe all topics, with the number of subscribers of each."""
-    each = (f"{name} ({_count(number, 'subscriber')})" for name, number in subscribers.items())
+    each = (f"{name} ({count_of(number, 'subscriber')})" for name, number in subscribers.items())
     return Line(Kind.OK, f"topics: {', '.join(each) or 'none'}")
 
 
 def describe_purge(topic: str, messages: int) -> Line:
-    return Line(Kind.OK, f"ok: forgot {_count(messages, 'message')} of {topic}")
+    return Line(Kind.OK, f"ok: forgot {count_of(messages, 'message')} of {topic}")
 
 
 def describe_rules(rules: list[TopicRule]) -> list[Line]:
@@ -157,6 +106,19 @@ def describe_rules(rules: list[TopicRule]) -> list[Line]:
     if not rules:
         return [Line(Kind.OK, "rules: none")]
     return [Line(Kind.OK, f"rule {rule.pattern}: {', '.join(_effects_of(rule)) or 'no effect'}") for rule in rules]
+
+
+def describe_trace(trace: Trace) -> list[Line]:
+    """Describe the fate of a message: a line for each connection of the client."""
+    published = "" if trace.published_at is None else f", published at {trace.published_at}"
+    connections = count_of(len(trace.connections), "connection")
+    head = Line(Kind.OK, f"ok: {connections} of {trace.client_id} for #{trace.seq} in {trace.topic}{published}")
+    return [head, *(Line(Kind.OK, _describe_fate(each)) for each in trace.connections)]
+
+
+def _describe_fate(found: TracedConnection) -> str:
+    subscribed = "" if found.subscribed_at is None else f", subscribed at {found.subscribed_at}"
+    return f"{found.outcome}: {found.detail} (connected at {found.connected_at}{subscribed})"
 
 
 def _effects_of(rule: TopicRule) -> list[str]:
@@ -177,7 +139,3 @@ def describe_help(command: Help) -> list[Line]:
             usage = ""
         lines.append(f"{usage:{width}}  {SYNTAX[name].meaning}")
     return [Line(Kind.OK, text) for text in lines]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

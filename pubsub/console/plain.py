@@ -4,11 +4,10 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
-from pubsub.client.address import Unreachable
 from pubsub.console.commands import Quit
 from pubsub.console.console import Console
+from pubsub.console.first_of import first_of
 
 CHUNK_BYTES = 65536
 RECONNECT_WAIT_SEC = 30.0
@@ -18,31 +17,25 @@ RECONNECT_WAIT_SEC = 30.0
 async def run_plain(console: Console) -> int:
     """Run the commands of standard input to its end; return 1 if a command failed, otherwise 0.
 
-    Raises ``Unreachable``, in a group, if there is no connection and none will be tried.
+    Raises PubsubError if there is no connection, and none will be tried any more. It ends when nobody reads the output.
     """
-    async with asyncio.TaskGroup() as group:
-        link = group.create_task(_keep_open(console))
-        await console.link.wait_open()
-        await _run_lines(console)
-        await console.settle()
-        link.cancel()
+    async with console.client:
+        await first_of(_run_lines(console), _fail_at_the_end(console), console.wait_output_closed())
     return 1 if console.failed else 0
 
 
-async def _keep_open(console: Console) -> None:
-    disconnection = await console.link.keep_open(persistent=False)
-    raise Unreachable(disconnection.reason)
+async def _fail_at_the_end(console: Console) -> None:
+    raise await console.connection.end()
 
 
 async def _run_lines(console: Console) -> None:
     async for line in read_lines():
         command = console.read(line)
         if isinstance(command, Quit):
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(RECONNECT_WAIT_SEC):
-                await console.link.wait_open()
+            break
+        await console.connection.wait_open(within=RECONNECT_WAIT_SEC)
         await console.run(command)
+    await console.settle()
 
 
 async def read_lines() -> AsyncIterator[str]:

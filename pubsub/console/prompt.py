@@ -15,10 +15,12 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.shortcuts import CompleteStyle
 
+from pubsub.client import PubsubError, State
 from pubsub.console.commands import Command, Quit
 from pubsub.console.completion import CommandCompleter, TopicNames
+from pubsub.console.connection import Connection
 from pubsub.console.console import Console
-from pubsub.console.link import Link, State
+from pubsub.console.first_of import first_of
 
 QUIT_WAIT_SEC = 5.0
 """The longest wait for the answers to the commands before ``quit``."""
@@ -26,33 +28,46 @@ QUIT_WAIT_SEC = 5.0
 
 async def run_prompt(console: Console) -> int:
     """Read and run commands until the person quits; return 0, also if commands failed."""
-    commands: asyncio.Queue[Command] = asyncio.Queue()
     topics = TopicNames(console.rest)
     with patch_stdout(raw=True):
-        async with asyncio.TaskGroup() as group:
-            background = [
-                group.create_task(_keep_open(console)),
-                group.create_task(_remark_connected(console)),
-                group.create_task(topics.keep_refreshed()),
-                group.create_task(_run_commands(commands, console)),
-            ]
-            await _read_commands(_session(console, topics), console, commands)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(QUIT_WAIT_SEC):
-                    await commands.join()
-            for task in background:
-                task.cancel()
+        await first_of(
+            _serve(_session(console, topics), console),
+            _keep_open(console),
+            _remark_connected(console),
+            topics.keep_refreshed(),
+            console.wait_output_closed(),
+        )
     return 0
 
 
+async def _serve(session: PromptSession[str], console: Console) -> None:
+    """Read and run commands up to ``quit``."""
+    commands: asyncio.Queue[Command] = asyncio.Queue()
+    running = asyncio.create_task(_run_commands(commands, console))
+    try:
+        await _read_commands(session, console, commands)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUIT_WAIT_SEC):
+                await commands.join()
+    finally:
+        running.cancel()
+
+
 async def _keep_open(console: Console) -> None:
-    disconnection = await console.link.keep_open(persistent=True)
-    console.remark(f"{disconnection.reason}; not reconnecting by itself: quit and start again")
+    """Connect, and stay connected. Never returns."""
+    try:
+        async with console.client:
+            raise await console.connection.end()
+    except PubsubError as error:
+        console.remark(f"{error}; not reconnecting by itself: quit and start again")
+    await asyncio.Event().wait()
 
 
 async def _remark_connected(console: Console) -> None:
-    await console.link.wait_open()
-    console.remark(f"connected to {console.link.name}; 'help' lists the commands")
+    """Tell the person that there is a connection. Never returns."""
+    await console.connection.wait_open()
+    console.remark(f"connected to {console.connection.name}; 'help' lists the commands")
+    await asyncio.Event().wait()
 
 
 async def _read_commands(session: PromptSession[str], console: Console, commands: asyncio.Queue[Command]) -> None:
@@ -80,9 +95,9 @@ async def _run_commands(commands: asyncio.Queue[Command], console: Console) -> N
 
 def _session(console: Console, topics: TopicNames) -> PromptSession[str]:
     session: PromptSession[str] = PromptSession(
-        lambda: _prompt(console.link),
+        lambda: _prompt(console.connection),
         history=_history(),
-        completer=CommandCompleter(topics, lambda: console.link.subscribed),
+        completer=CommandCompleter(topics, lambda: console.following.names),
         complete_style=CompleteStyle.READLINE_LIKE,
         key_bindings=_keys(),
     )
@@ -90,8 +105,8 @@ def _session(console: Console, topics: TopicNames) -> PromptSession[str]:
     return session
 
 
-def _prompt(link: Link) -> str:
-    return "pubsub> " if link.state is State.OPEN else f"pubsub ({link.state.value})> "
+def _prompt(connection: Connection) -> str:
+    return "pubsub> " if connection.state is State.OPEN else f"pubsub ({connection.state.value})> "
 
 
 def _keys() -> KeyBindings:

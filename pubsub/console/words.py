@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 
 class CommandError(ValueError):
@@ -74,12 +74,15 @@ def read_seconds(name: str, text: str) -> float:
     return float(text)
 
 
-def read_object(name: str, text: str) -> str:
-    """Read a JSON object, and return its text: numbers are sent as they were typed."""
+def read_object(name: str, text: str) -> dict[str, Any]:
     fault = fault_of_json(text) if text.startswith("{") else "it begins with no {"
     if fault:
         raise CommandError(f"""{name}: expected a JSON object in quotes as in {name}='{{"least":100}}': {fault}""")
-    return text
+    try:
+        read: dict[str, Any] = json.loads(text)
+    except ValueError as error:  # a number with too many digits
+        raise CommandError(f"{name}: {error}") from None
+    return read
 
 
 def read_topic_option(text: str) -> tuple[str, object]:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 from msgspec import Struct, field
 
 from pubsub.core.clock import Clock
+from pubsub.core.counts import MessageCount
+from pubsub.core.entries import Entry, Gap, Newest, Notice, QueuedBatch, is_empty, nothing_of
 from pubsub.core.event import WEBSOCKET_TEXT, Batch, Encoding, Source, StoredEvent, make_batch
 from pubsub.core.losses import Loss, Losses
-from pubsub.protocol.replies import Info, encode
+from pubsub.core.trail import Trail
 
 
 def at_once(work: Callable[[], None]) -> None:
@@ -31,59 +34,7 @@ class OutboxOptions(Struct, frozen=True):
     take_turn: Callable[[Callable[[], None]], None] = at_once
     encoding: Encoding = WEBSOCKET_TEXT
     losses: Losses = field(default_factory=Losses)
-
-
-class QueuedBatch(Struct):
-    """A batch without its first ``skipped`` events, which were dropped. ``replayed``: it does not count to the limit.
-
-    A batch that was dropped as a whole is empty, and keeps its place until it is removed.
-    """
-
-    batch: Batch
-    skipped: int
-    replayed: bool
-
-
-class Notice(Struct, frozen=True):
-    """A message, behind the events that wait, and the gap, of its topic if it has one. It is never dropped."""
-
-    topic: Source | None
-    text: bytes
-
-
-class Gap(Struct):
-    """Messages of one topic that a subscriber does not get: ``count`` of those from the first ``seq`` to the last."""
-
-    topic: Source
-    from_seq: int
-    to_seq: int
-    count: int
-
-    def text(self, clock: Clock) -> bytes:
-        """The info ``dropped`` as JSON."""
-        info = Info(
-            topic=self.topic.name,
-            msg="dropped",
-            count=self.count,
-            from_seq=self.from_seq,
-            to_seq=self.to_seq,
-            ts=clock.timestamp(),
-        )
-        return encode(info)
-
-
-class Newest(Struct):
-    """The one event that waits, of a topic with the policy ``latest``, and the gap before it.
-
-    The gap is not one of the topic's next event: a replay may wait too.
-    """
-
-    topic: Source
-    event: StoredEvent
-    gap: Gap | None = None
-
-
-Entry = QueuedBatch | Notice | Gap | Newest
+    delivered: MessageCount = field(default_factory=MessageCount)
 
 
 class Backlog:
@@ -93,13 +44,15 @@ class Backlog:
     when a topic with the policy ``disconnect`` had an event.
     """
 
-    __slots__ = ("_droppable", "_emptied", "_gaps", "_newest", "_options", "_queue", "_queued", "_replayed",
-                 "_tails", "dropped", "overflowed")  # fmt: skip
+    __slots__ = ("_client_id", "_droppable", "_emptied", "_gaps", "_newest", "_options", "_queue", "_queued",
+                 "_replayed", "_tails", "_trail", "dropped", "overflowed")  # fmt: skip
 
-    def __init__(self, options: OutboxOptions) -> None:
+    def __init__(self, options: OutboxOptions, client_id: str, trail: Trail) -> None:
         self.dropped = 0
         self.overflowed = False
         self._options = options
+        self._client_id = client_id
+        self._trail = trail
         self._queue: deque[Entry] = deque()
         self._droppable: deque[QueuedBatch] = deque()  # batches in the queue that may be dropped
         self._emptied = 0  # batches in the queue that are empty
@@ -112,6 +65,11 @@ class Backlog:
     def __bool__(self) -> bool:
         """True if anything waits."""
         return bool(self._queue or self._gaps)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The queue, in its order."""
+        return list(self._queue)
 
     @property
     def queued(self) -> int:
@@ -135,7 +93,7 @@ class Backlog:
             case "disconnect":
                 self.overflowed = self.overflowed or self._excess + len(batch.events) > 0
                 if self.overflowed:
-                    self._options.losses.lose(batch.topic, batch.events, Loss.SLOW_CONSUMER)
+                    self._give_up(batch.topic, batch.events, Loss.SLOW_CONSUMER)
                 else:
                     self._append(batch)
 
@@ -149,6 +107,8 @@ class Backlog:
 
     def tell(self, gap: Gap) -> None:
         """Queue a gap of messages that are no longer kept."""
+        self._trail.lose(gap.topic, gap.from_seq, gap.to_seq, gap.count, None)
+        gap.explained = gap.count
         self._queue.append(gap)
 
     def take(self) -> bytes:
@@ -160,12 +120,39 @@ class Backlog:
 
     def give_up(self, reason: Loss) -> None:
         """Lose all events that wait. The subscriber gets no gap for them, so they do not count as dropped."""
-        for entry in self._queue:
+        for entry in (*self._gaps.values(), *self._queue):
             match entry:
-                case QueuedBatch() if not _is_empty(entry):
-                    self._options.losses.lose(entry.batch.topic, entry.batch.events[entry.skipped :], reason)
+                case QueuedBatch() if not is_empty(entry):
+                    self._give_up(entry.batch.topic, entry.batch.events[entry.skipped :], reason)
                 case Newest():
-                    self._options.losses.lose(entry.topic, [entry.event], reason)
+                    self._give_up(entry.topic, [entry.event], reason)
+                    if entry.gap is not None:
+                        self._remember(entry.gap)
+                case Gap():
+                    self._remember(entry)
+
+    def _give_up(self, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:
+        self._options.losses.lose(self._client_id, topic, events, reason)
+        self._trail.lose(topic, events[0].seq, events[-1].seq, len(events), reason)
+
+    def _remember(self, gap: Gap) -> None:
+        """Remember the messages of a gap for which there was no room."""
+        if gap.count > gap.explained:
+            self._trail.lose(gap.topic, gap.from_seq, gap.to_seq, gap.count - gap.explained, Loss.OVERFLOW)
+
+    def find(self, topic: Source, seq: int) -> StoredEvent | Gap | None:
+        """The event if it waits, or the gap that has it and was not told yet."""
+        for entry in (*self._gaps.values(), *self._queue):
+            match entry:
+                case QueuedBatch() if entry.batch.topic is topic:
+                    waiting = [event for event in entry.batch.events[entry.skipped :] if event.seq == seq]
+                    if waiting:
+                        return waiting[0]
+                case Newest() if entry.topic is topic and entry.event.seq == seq:
+                    return entry.event
+                case (Gap() as gap) | Newest(gap=Gap() as gap) if gap.topic is topic and gap.covers(seq):
+                    return gap
+        return None
 
     @property
     def _excess(self) -> int:
@@ -202,17 +189,17 @@ class Backlog:
         entry.skipped = end
         if end == len(events):
             self._droppable.popleft()
-            entry.batch, entry.skipped = _nothing_of(topic), 0
+            entry.batch, entry.skipped = nothing_of(topic), 0
             self._emptied += 1
         return count
 
     def _remove_empty(self) -> None:
         """Remove empty batches: at the front at once, elsewhere when more than half of the queue is empty."""
-        while self._queue and _is_empty(self._queue[0]):
+        while self._queue and is_empty(self._queue[0]):
             self._queue.popleft()
             self._emptied -= 1
         if 2 * self._emptied > len(self._queue):
-            self._queue = deque(entry for entry in self._queue if not _is_empty(entry))
+            self._queue = deque(entry for entry in self._queue if not is_empty(entry))
             self._emptied = 0
 
     def _append_what_fits(self, batch: Batch) -> None:
@@ -249,18 +236,23 @@ class Backlog:
             waiting.gap.count += len(missed)
             self._lose(batch.topic, missed, Loss.OVERFLOW)
 
-    def _miss(self, topic: Source, from_seq: int, to_seq: int, count: int) -> None:
+    def _miss(self, topic: Source, from_seq: int, to_seq: int, count: int, explained: int = 0) -> None:
         """Widen the topic's gap, or begin one. All messages missed before its next event become one gap."""
         gap = self._gaps.get(topic)
         if gap is None:
-            self._gaps[topic] = Gap(topic, from_seq, to_seq, count)
+            self._gaps[topic] = Gap(topic, from_seq, to_seq, count, explained)
         else:
             gap.from_seq, gap.to_seq = min(gap.from_seq, from_seq), max(gap.to_seq, to_seq)
             gap.count += count
+            gap.explained += explained
 
     def _take_gap(self, topic: Source | None) -> bytes:
         gap = None if topic is None else self._gaps.pop(topic, None)
-        return b"" if gap is None else self._options.encoding.message(gap.text(self._options.clock))
+        if gap is None:
+            return b""
+        self._options.losses.gaps += 1
+        self._remember(gap)
+        return self._options.encoding.message(gap.text(self._options.clock))
 
     def _take(self, entry: Entry) -> bytes:
         """Encode an entry. A gap is empty here: it is sent before the next event of its topic."""
@@ -271,7 +263,7 @@ class Backlog:
                 return self._take_gap(entry.topic) + self._options.encoding.message(entry.text)
             case Gap():
                 self._tails.pop(entry.topic, None)
-                self._miss(entry.topic, entry.from_seq, entry.to_seq, entry.count)
+                self._miss(entry.topic, entry.from_seq, entry.to_seq, entry.count, entry.explained)
                 return b""
             case Newest():
                 del self._newest[entry.topic]
@@ -280,7 +272,7 @@ class Backlog:
                 return self._encode_unexpired(entry.topic, [entry.event])
 
     def _take_batch(self, entry: QueuedBatch) -> bytes:
-        if _is_empty(entry):
+        if is_empty(entry):
             self._emptied -= 1
             return b""
         if self._droppable and self._droppable[0] is entry:
@@ -294,35 +286,27 @@ class Backlog:
         self._queued -= len(events)
         if topic.expiring:
             return self._encode_unexpired(topic, events)
-        return self._take_gap(topic) + (encoded or self._options.encoding.events(topic, events))
+        return self._take_gap(topic) + self._encode(topic, events, encoded)
+
+    def _encode(self, topic: Source, events: Sequence[StoredEvent], encoded: bytes = b"") -> bytes:
+        encoded = encoded or self._options.encoding.events(topic, events)
+        self._options.delivered.add(len(events), len(encoded))
+        return encoded
 
     def _encode_unexpired(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
         """Encode the events that have not expired, each gap before the event that follows it."""
         now = self._options.clock.monotonic()
-        parts, run, expired = list[bytes](), list[StoredEvent](), list[StoredEvent]()
-        for event in events:
-            if event.expires > now:
-                run.append(event)
-                continue
-            if run:
-                parts += [self._take_gap(topic), self._options.encoding.events(topic, run)]
-                run = []
-            self._miss(topic, event.seq, event.seq, 1)
-            expired.append(event)
-        if run:
-            parts += [self._take_gap(topic), self._options.encoding.events(topic, run)]
-        if expired:
-            self._lose(topic, expired, Loss.EXPIRED)
+        parts: list[bytes] = []
+        for expired, group in groupby(events, lambda event: event.expires <= now):
+            run = list(group)
+            if expired:
+                self._miss(topic, run[0].seq, run[-1].seq, len(run), explained=len(run))
+                self._lose(topic, run, Loss.EXPIRED)
+                self._trail.lose(topic, run[0].seq, run[-1].seq, len(run), Loss.EXPIRED)
+            else:
+                parts += [self._take_gap(topic), self._encode(topic, run)]
         return b"".join(parts)
 
     def _lose(self, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:
         self.dropped += len(events)
-        self._options.losses.lose(topic, events, reason)
-
-
-def _nothing_of(topic: Source) -> Batch:
-    return Batch(topic, (), b"", 0, 0)
-
-
-def _is_empty(entry: Entry) -> bool:
-    return isinstance(entry, QueuedBatch) and not entry.batch.events
+        self._options.losses.lose(self._client_id, topic, events, reason)

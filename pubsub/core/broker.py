@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from pubsub.core.clock import Clock
+from pubsub.core.counts import MessageCount
 from pubsub.core.creation import Creations
 from pubsub.core.event import StoredEvent
-from pubsub.core.filtered_lane import ROOM, Evaluator
+from pubsub.core.filtered_lane import Evaluator
+from pubsub.core.flushing import Flushes
 from pubsub.core.history import HistoryReader, KeptEvents
 from pubsub.core.idle import IdleTopics
 from pubsub.core.joining import Joining
@@ -62,6 +64,10 @@ class Broker:
     topics when the first of them is made; None where there can be none. ``ring_size``: messages that a topic keeps
     unless its options say otherwise. ``call_later(seconds, callback)`` is the timer. ``yield_core`` is
     called before work that takes longer than a publish. The Broker is the Host of its journals.
+
+    ``delivered``: the events that were written to sockets. ``ended_topics``: what topics that
+    have ended have added to the messages of this run; the ``seq`` and ``bytes`` of the others come to it, so that a
+    publish adds to no count.
     """
 
     def __init__(
@@ -80,21 +86,22 @@ class Broker:
     ) -> None:
         self._topics: dict[str, Topic] = {}
         self._names = SortedNames()
-        self._defer = defer
         self._clock = clock
         self._ring_size = ring_size
         self._journals = Journals(self, memory, make_durable)
-        self._unflushed: list[Topic] = []
         self.losses = Losses()
+        self.delivered = MessageCount()
+        self.ended_topics = MessageCount()
         self.filters = Filters()
         self.yield_core = yield_core
-        self.logs_publishes = log.isEnabledFor(logging.DEBUG)
-        self.heeds_publishes = self.logs_publishes  # one flag, since a look at it is a part of each publish
         self.turns = Turns(defer, yield_core)
         self._evaluator = Evaluator(self.turns.take, self._heed_filters)
+        self.flushes = Flushes(defer, self._evaluator, clock.monotonic)
+        self._flush_later = self.flushes.add
+        self.heed_log_level()
         self._history = HistoryReader(clock, self.turns.take, self._is_current)
         self._presence = Presence(clock, defer=defer, take_turn=self.turns.take, call_later=call_later)
-        placement = Placement(clock, self._evaluator, self.filters, max_filters, self._presence)
+        placement = Placement(clock, self._evaluator, self.filters, max_filters, self._presence, self.delivered)
         self._memberships = Memberships(placement, clock, self.turns.take, self._is_current)
         self._obey(rules or TopicRules(), max_topics, call_later)
 
@@ -132,6 +139,11 @@ class Broker:
     def subscriber_count(self) -> int:
         """The number of clients with a subscription."""
         return self._memberships.subscriber_count
+
+    @property
+    def resumes(self) -> dict[bool, int]:
+        """The subscriptions that resumed, by ``recovered``: True if nothing was missing."""
+        return self._memberships.resumes
 
     @property
     def failure(self) -> str:
@@ -178,11 +190,18 @@ class Broker:
         topic = self.find_topic(name)
         topic.log.delete(lambda failure: self._end_deletion(topic, failure, done))
 
-    def publish(self, request: Publish, publisher: Publisher) -> None:
-        """Publish a message; ``publisher`` learns the outcome. Raises TopicNotFound, BadRequest, LimitExceeded."""
-        topic = self._topics.get(request.topic)
-        log = self._creations.log_for_use(request.topic, [request]) if topic is None else topic.log
-        log.append(request, publisher)
+    def publish(self, requests: Sequence[Publish], publisher: Publisher) -> None:
+        """Publish messages to one topic; ``publisher`` learns the outcome of each.
+
+        Raises TopicNotFound, BadRequest, LimitExceeded; then none is published.
+        """
+        name = requests[0].topic
+        topic = self._topics.get(name)
+        log = self._creations.log_for_use(name, requests) if topic is None else topic.log
+        log.append(requests, publisher)
+
+    def exists(self, name: str) -> bool:
+        return name in self._topics
 
     def publish_all(self, name: str, requests: Sequence[Publish], client_id: str, answer: Assigned) -> None:
         """Publish messages to one topic, all of them or none. Raises TopicNotFound, BadRequest, LimitExceeded.
@@ -250,32 +269,21 @@ class Broker:
         self._evaluator.call_when_idle(callback)
 
     def _heed_filters(self) -> None:
+        # One flag, since a look at it is a part of each publish.
         self.heeds_publishes = self.filters_busy or self.logs_publishes
+
+    def heed_log_level(self) -> None:
+        """Log each publish, or none, as the level of the log now says."""
+        self.logs_publishes = log.isEnabledFor(logging.DEBUG)
+        self._heed_filters()
 
     def flush(self) -> None:
         """Deliver all events that wait."""
-        topics, self._unflushed = self._unflushed, []
-        for topic in topics:
-            topic.flush()
+        self.flushes.flush()
 
     def settle(self) -> None:
         """Deliver all events that wait, also those that wait for the evaluation of filters."""
-        self.flush()
-        self._evaluator.settle()
-
-    def _flush_tick(self) -> None:
-        """Deliver the events of this tick; of a long list one piece in each tick."""
-        self._evaluator.room = ROOM
-        topics, self._unflushed = self._unflushed, []
-        for topic in topics:
-            if topic.flush_piece():
-                self._flush_later(topic)
-        self._evaluator.end_tick()
-
-    def _flush_later(self, topic: Topic) -> None:
-        if not self._unflushed:
-            self._defer(self._flush_tick)
-        self._unflushed.append(topic)
+        self.flushes.settle()
 
     # Host: what the journals call
 
@@ -295,25 +303,25 @@ class Broker:
             return
         topic.flush()
         del self._topics[topic.name]
+        self.ended_topics.add(topic.seq, topic.bytes)
         self._names.remove(topic.name)
+        self._creations.ended(topic)
         self.idle.forget(topic)
         self._presence.end(topic)
         log.info("Topic deleted: %(topic)s", {"topic": topic.name})
         self._memberships.end(topic)
         self.forget(topic, lambda _: None)  # in turns: a million events at once take 100 ms
 
-    def deliver(self, topic: Topic, event: StoredEvent) -> None:
+    def deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if topic.expiring:
-            topic.remove_expired(self._clock.monotonic())
-        if topic.add(event):
-            if not self._unflushed:
-                self._defer(self._flush_tick)
-            self._unflushed.append(topic)
+            topic.remove_expired(self._clock.monotonic(), len(events))
+        if topic.add(events):
+            self._flush_later(topic)
 
     def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if topic.expiring:
             topic.remove_expired(self._clock.monotonic(), len(events))
-        if topic.add_all(events):
+        if topic.add_list(events):
             self._flush_later(topic)
 
     def forget(self, topic: Topic, done: Callable[[int], None]) -> None:
@@ -329,7 +337,9 @@ class Broker:
 
     def _add(self, topic: Topic) -> None:
         self._topics[topic.name] = topic
+        self.ended_topics.add(-topic.seq, -topic.bytes)  # those of an earlier run, or of a topic that ends again
         self._names.add(topic.name)
+        self._creations.began(topic)
         self.idle.watch(topic)
         self._memberships.begin(topic)
 

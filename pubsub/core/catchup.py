@@ -17,6 +17,7 @@ from pubsub.core.clock import Clock
 from pubsub.core.event import BATCH_BYTES
 from pubsub.core.spans import extend, forget
 from pubsub.core.topic import Page
+from pubsub.core.trail import after_of, moment_of, since
 from pubsub.protocol.errors import Failure
 
 if TYPE_CHECKING:
@@ -67,11 +68,12 @@ class CatchUp:
     """See the module. Meanwhile the subscriber is in the lane as one that arrives.
 
     ``after``: the last ``seq`` that is done. ``spans``: the subscriptions that want the events that follow, if they are
-    not all that lead to the lane. ``join`` makes the filter of subscriptions, by ``grant``, the rights.
+    not all that lead to the lane. ``join`` makes the filter of subscriptions, by ``grant``, the rights. ``since``: the
+    beginning of the membership. ``certain`` is False if several subscriptions have filters of their own.
     """
 
     __slots__ = ("_began", "_clock", "_grant", "_join", "_oldest", "_start", "_subscriber", "_told", "_topic", "after",
-                 "begun", "lane", "spans")  # fmt: skip
+                 "begun", "certain", "lane", "since", "spans")  # fmt: skip
 
     def __init__(
         self,
@@ -82,8 +84,12 @@ class CatchUp:
         grant: Grant,
         join: Join,
         spans: list[Span],
+        *,
+        certain: bool = True,
     ) -> None:
         self.lane = lane
+        self.since = since(start.after, clock.seconds())
+        self.certain = certain
         self.after = start.after
         self.begun = False
         self.spans = spans
@@ -104,10 +110,12 @@ class CatchUp:
 
     def forget(self, name: str) -> None:
         """Send no more of what only this subscription wants: it has ended."""
+        self.certain = False
         forget(self.spans, name)
 
     def limit(self, wanted: Sequence[Subscription]) -> None:
         """Send of all present events only those that these subscriptions want: the lane gets another filter."""
+        self.certain = False
         extend(self.spans, self._topic.seq, wanted)
 
     def advance(self) -> None:
@@ -124,7 +132,8 @@ class CatchUp:
         self._end_spans(gone=topic.oldest - 1)
         if self.after == topic.seq and self._told in (None, topic.seq):  # nothing is replayed to most
             topic.flush()
-            self.lane.join(self._subscriber)
+            self._note_start((), topic.seq)
+            self._join_lane()
             return
         after = max(self.after, topic.oldest - 1)
         until = self.spans[0].until if self.spans else topic.seq
@@ -174,8 +183,9 @@ class CatchUp:
         else:
             topic.flush()
             known = self._known_before(page.events)
+            self._note_start(page.events, known)
             self._subscriber.replay(topic, page.events, after=known, until=topic.seq, matcher=self._filter)
-            self.lane.join(self._subscriber)
+            self._join_lane()
 
     def _take(self, asked_to: int, page: Sequence[StoredEvent] | Failure) -> None:
         """Send a page of the log. ``asked_to``: the last ``seq`` that could be on it."""
@@ -193,9 +203,24 @@ class CatchUp:
         if events:
             until = events[-1].seq
             known = self._known_before(events)
+            self._note_start(events, known)
             self._subscriber.replay(self._topic, events, after=known, until=until, matcher=self._filter)
             self._told = until
         self.after = max(self.after, end)
+
+    def _note_start(self, events: Sequence[StoredEvent], known: int | None) -> None:
+        """Note the true beginning for a subscriber that starts with what is kept: it is not told of what is gone."""
+        if self._told is None:
+            after = events[0].seq - 1 if known is None else known
+            self.since = since(max(after, after_of(self.since)), moment_of(self.since))
+
+    def _join_lane(self) -> None:
+        """Join, now that the subscriber has all. What several filters had a part in is a stay of its own."""
+        if not self.certain:
+            self.after = self._topic.seq
+            self._subscriber.ensure_trail().leave(self.lane.stay_of(self._subscriber))
+            self.since = since(self._topic.seq, moment_of(self.since))
+        self.lane.join(self._subscriber, self.since)
 
     def _wait(self) -> None:
         """Advance when the socket has taken all, and other clients have been served.

@@ -20,9 +20,18 @@ class Clock:
         self._text = ""
         self.monotonic = monotonic
 
+    def seconds(self) -> int:
+        """The present Unix time, in whole seconds."""
+        return int(self._now())
+
     def timestamp(self) -> str:
         second = int(self._now())
         if second != self._second:
             self._second = second
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
+            self._text = spell(second)
         return self._text
+
+
+def spell(second: int) -> str:
+    """A Unix time in the form of the wire."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))

@@ -7,6 +7,7 @@ to its log, and the journal keeps the order.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -57,6 +58,7 @@ class Creations:
         self._max_topics = max_topics
         self._coming: dict[str, list[Done]] = {}  # topics that their journal is creating: the callbacks that wait
         self._logs: dict[str, TopicLog] = {}  # of those topics
+        self._dead_letter_topics = Counter[str]()  # the number of topics that name them
 
     def create(self, name: str, options: TopicOptions, done: Done) -> None:
         """Create a topic, then call ``done``. Raises BadRequest, TopicExists, LimitExceeded."""
@@ -68,11 +70,43 @@ class Creations:
         if options.history is None:
             options = structs.replace(options, history=self._ring_size)
         check_options(options)
+        self._check_dead_letter(name, options.dead_letter)
         journal = self._journal_of(options)
         self._coming[name] = [done]
         log_ = journal.create(name, options, lambda failure: self._end(name, failure))
         if name in self._coming:
             self._logs[name] = log_
+
+    def _check_dead_letter(self, name: str, dead_letter: str | None) -> None:
+        """Check the topic for dead letters, which a rule may create now. Raises BadRequest, LimitExceeded."""
+        if dead_letter is None:
+            return
+        if name in self._dead_letter_topics:
+            raise BadRequest(f"dead_letter: expected none, because topic '{name}' is the dead_letter of another")
+        if dead_letter == name:
+            raise BadRequest(f"dead_letter: expected another topic than '{name}' itself")
+        try:
+            if dead_letter not in self._topics:
+                self.create_for_use(dead_letter)
+        except TopicNotFound:
+            raise BadRequest(f"dead_letter: topic '{dead_letter}' does not exist") from None
+        except BadRequest as failure:
+            raise BadRequest("dead_letter" + str(failure).removeprefix("topic")) from None
+        if (found := self._topics.get(dead_letter)) is not None and found.options.dead_letter is not None:
+            raise BadRequest(f"dead_letter: topic '{dead_letter}' has a dead_letter of its own")
+
+    def began(self, topic: Topic) -> None:
+        """Take note of a topic that exists from now on."""
+        if topic.options.dead_letter is not None:
+            self._dead_letter_topics[topic.options.dead_letter] += 1
+
+    def ended(self, topic: Topic) -> None:
+        """Take note of a topic that is gone."""
+        name = topic.options.dead_letter
+        if name is not None:
+            self._dead_letter_topics[name] -= 1
+            if not self._dead_letter_topics[name]:
+                del self._dead_letter_topics[name]
 
     def create_for_use(self, name: str) -> None:
         """Create the topic that a client uses and that does not exist, unless it is coming already.

@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from pubsub.protocol.frames import text_frame, text_frames
 from pubsub.protocol.replies import Event, encode
-from pubsub.protocol.requests import Message, TopicOptions
+from pubsub.protocol.requests import Message, Publish, TopicOptions
 
 # A batch of so many bytes is written at once. It limits the bytes that wait for the end of the tick, and is the unit in
 # which the queue of a lagging subscriber keeps memory.
@@ -24,6 +24,11 @@ class Source(Protocol):
     epoch: str
     options: TopicOptions
     expiring: bool
+
+    @property
+    def delivered(self) -> int:
+        """The last ``seq`` that was given to the lanes."""
+        ...
 
 
 class StoredEvent(Struct, frozen=True, gc=False):
@@ -42,6 +47,16 @@ def make_event(topic: str, message: Message, seq: int, ts: str, sender: str | Un
     return StoredEvent(seq, encode(Event(topic, message, seq, ts, sender)))
 
 
+def make_events(topic: str, publishes: Sequence[Publish], first: int, ts: str) -> list[StoredEvent]:
+    """Make new events that follow each other. The calls of make_event would cost each 0.05 µs of 0.2."""
+    events: list[StoredEvent] = []
+    seq = first
+    for publish in publishes:
+        events.append(StoredEvent(seq, encode(Event(topic, publish.message, seq, ts))))
+        seq += 1
+    return events
+
+
 def expiring_at(event: StoredEvent, moment: float) -> StoredEvent:
     """The same event, which expires at ``moment``."""
     return StoredEvent(event.seq, event.text, moment)
@@ -51,7 +66,11 @@ class Encoding(Protocol):
     """The form of events and messages on a transport. All members of a lane have the same."""
 
     def events(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
-        """Encode events of one topic, joined."""
+        """Encode events of one topic, joined, for one subscriber."""
+        ...
+
+    def shared_events(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
+        """Encode events of one topic, joined, for all members of a lane. More effort pays here."""
         ...
 
     def message(self, text: bytes) -> bytes:
@@ -66,6 +85,8 @@ class WebSocketText:
         if len(events) == 1:
             return text_frame(events[0].text)
         return text_frames([event.text for event in events])
+
+    shared_events = events
 
     def message(self, text: bytes) -> bytes:
         return text_frame(text)

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from pubsub.core.counts import MessageCount
 from pubsub.core.event import Encoding, Source, StoredEvent
 from pubsub.core.lane import Lane, Subscriber
 from pubsub.filters.filters import Matcher, Subject
+
+if TYPE_CHECKING:
+    from pubsub.core.trail import Since
 
 # What is evaluated in one turn. A unit is one evaluation of most filters, 3.5 to 5 µs; see Matcher.
 ROOM: Final = 300
@@ -45,11 +49,12 @@ class Portion(Struct):
 class Evaluator:
     """The evaluations of all filtered lanes. ``busy_changed`` is called when publishers have to wait, or no longer.
 
-    ``room``: the units that need not wait any more in this tick. The Broker sets it for each one.
+    ``room``: the units that need not wait any more in this tick; the Flushes set it. ``measured``: the events
+    that were measured last.
     """
 
-    __slots__ = ("_busy_changed", "_bytes", "_events", "_measured", "_queue", "_subjects", "_take_turn", "_waiting",
-                 "_when_idle", "busy", "room")  # fmt: skip
+    __slots__ = ("_busy_changed", "_bytes", "_events", "_queue", "_subjects", "_take_turn", "_waiting",
+                 "_when_idle", "busy", "measured", "room")  # fmt: skip
 
     def __init__(self, take_turn: Callable[[Callable[[], None]], None], busy_changed: Callable[[], None]) -> None:
         self._take_turn = take_turn
@@ -60,20 +65,20 @@ class Evaluator:
         self._waiting = 0  # units
         self._events: Sequence[StoredEvent] = ()
         self._subjects: list[Subject] = []
-        self._measured: Sequence[StoredEvent] = ()
+        self.measured: Sequence[StoredEvent] = ()
         self._bytes = 0
         self._when_idle: list[Callable[[], None]] = []
 
     def measure(self, events: Sequence[StoredEvent], weight: int) -> Portion:
         """The events as a portion for a lane whose filter has this weight."""
-        if events is not self._measured:  # the lanes of a topic get the same sequence, one after the other
-            self._measured, self._bytes = events, sum(len(event.text) for event in events)
+        if events is not self.measured:  # the lanes of a topic get the same sequence, one after the other
+            self.measured, self._bytes = events, sum(len(event.text) for event in events)
         return Portion(events, len(events) * weight + self._bytes // BYTES_OF_UNIT)
 
     def end_tick(self) -> None:
         """Forget the events that were evaluated last, unless others wait."""
         if not self._queue:
-            self._events, self._subjects, self._measured = (), [], ()
+            self._events, self._subjects, self.measured = (), [], ()
 
     def add(self, lane: FilteredLane, portion: Portion) -> None:
         """Have a lane evaluate its last portion: at once if there is room, otherwise in turns."""
@@ -142,8 +147,10 @@ class FilteredLane(Lane):
 
     __slots__ = ("_evaluator", "_matches", "_waiting", "matcher", "weight")
 
-    def __init__(self, topic: Source, encoding: Encoding, matcher: Matcher, evaluator: Evaluator) -> None:
-        super().__init__(topic, encoding)
+    def __init__(
+        self, topic: Source, encoding: Encoding, delivered: MessageCount, matcher: Matcher, evaluator: Evaluator
+    ) -> None:
+        super().__init__(topic, encoding, delivered)
         self.matcher = matcher
         self.weight = matcher.weight
         self._matches = matcher.matches
@@ -181,6 +188,13 @@ class FilteredLane(Lane):
     def has_all(self, member: Subscriber) -> bool:
         return not self._waiting and super().has_all(member)
 
-    def join(self, member: Subscriber) -> None:
+    @property
+    def passed(self) -> int:
+        if not self._waiting:
+            return super().passed
+        portion = self._waiting[0]
+        return portion.events[portion.done].seq - 1
+
+    def join(self, member: Subscriber, since: Since) -> None:
         self.settle()
-        super().join(member)
+        super().join(member, since)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -22,6 +22,7 @@ from pubsub.protocol.errors import Failure, TopicNotFound
 
 TICK: Final = 0.1  # seconds; a check is at most two of them late
 CHECKED: Final = 100  # topics that are checked in one turn: 0.1 ms, or 2 if all are deleted
+REVIEWED: Final = 500  # topics to which changed rules are applied in one turn: about 2 ms
 DELETING: Final = 100  # deletions that may wait for the disk at a time: a publish may have to wait for their commit
 
 
@@ -68,6 +69,7 @@ class IdleTopics:
         self._put_back = put_back
         self._watches: dict[Topic, Watch] = {}
         self._wheel: dict[int, dict[Topic, None]] = {}  # by tick: the topics whose check is due then
+        self._unreviewed: dict[Topic, None] = {}  # topics to which changed rules do not apply yet
         self._due: deque[int] = deque()  # ticks with topics that are to be checked now
         self._ticks_done = 0
         self._ticking = self._checking = self._stopped = False
@@ -86,15 +88,31 @@ class IdleTopics:
             self._call_later(TICK, self._tick)
         self._schedule(topic, watch, now)
 
+    def review(self, topics: Sequence[Topic]) -> None:
+        """Apply changed rules to all topics, in turns. A topic counts as used at its turn."""
+        reviewing = bool(self._unreviewed)
+        self._unreviewed = dict.fromkeys(topics)
+        if self._unreviewed and not reviewing:
+            self._take_turn(self._review_some)
+
+    def _review_some(self) -> None:
+        for _ in range(min(REVIEWED, len(self._unreviewed))):
+            topic, _ = self._unreviewed.popitem()
+            self.forget(topic)
+            self.watch(topic)
+        if self._unreviewed:
+            self._take_turn(self._review_some)
+
     def forget(self, topic: Topic) -> None:
         """The topic is gone."""
+        self._unreviewed.pop(topic, None)
         if (watch := self._watches.pop(topic, None)) is not None:
             self._unschedule(topic, watch)
 
     def stop(self) -> None:
         """Delete nothing any more."""
         self._stopped = True
-        self._watches, self._wheel = {}, {}
+        self._watches, self._wheel, self._unreviewed = {}, {}, {}
         self._due.clear()
 
     def _schedule(self, topic: Topic, watch: Watch, now: float) -> None:

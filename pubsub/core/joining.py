@@ -107,6 +107,8 @@ class Joining:
     def advance(self) -> None:
         """Send what is to be replayed, and what has appeared since the answer, in turns if there is much."""
         self._memberships.end_joining(self._subscriber, self)
+        if isinstance(recovered := self.recovered, bool):
+            self._memberships.resumes[recovered] += 1
         catch_ups = [each.catch_up for each in self.topics if each.catch_up is not None]
         for catch_up in catch_ups:  # the client knows of all, also of those whose turn comes later
             catch_up.begun = True

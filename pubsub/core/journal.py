@@ -14,6 +14,7 @@ from typing import Protocol
 from msgspec import UNSET, Struct, UnsetType
 
 from pubsub.core.event import StoredEvent
+from pubsub.core.histogram import Histogram
 from pubsub.core.log import Done, TopicLog
 from pubsub.core.topic import Topic
 from pubsub.protocol.requests import Publish, TopicOptions
@@ -57,12 +58,12 @@ class Host(Protocol):
         """Remove a topic that is gone, and tell its subscribers after its last event."""
         ...
 
-    def deliver(self, topic: Topic, event: StoredEvent) -> None:
-        """Deliver the next event of a topic: the journal has it."""
+    def deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+        """Deliver the next events of a topic, one or more: the journal has them."""
         ...
 
     def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
-        """Deliver the next events of a topic, which were published together."""
+        """Deliver the next events of a topic, a list of any length, in pieces."""
         ...
 
     def forget(self, topic: Topic, done: Callable[[int], None]) -> None:
@@ -76,6 +77,18 @@ class Host(Protocol):
     def trim(self, topic: Topic, first: int, size: int) -> None:
         """The journal holds the events from ``first`` on, ``size`` bytes in all."""
         ...
+
+
+class JournalMeasures(Struct, frozen=True):
+    """The work of a journal since the start. ``commits``: their times. ``failures``: the commits that failed.
+
+    ``waiting_bytes``: of publishes without an outcome. ``files``: the paths of all that it has on disk.
+    """
+
+    commits: Histogram
+    failures: int
+    waiting_bytes: int
+    files: Sequence[str]
 
 
 class Journal(Protocol):
@@ -97,6 +110,9 @@ class Journal(Protocol):
         Messages can be appended to the log at once. They are in the topic once it is created, and refused if it is not.
         """
         ...
+
+    @property
+    def measures(self) -> JournalMeasures: ...
 
     @property
     def full(self) -> bool:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
+from weakref import ref
 
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batch
 from pubsub.core.outbox import Outbox
+from pubsub.core.trail import Since, Stay, life_of
 
 if TYPE_CHECKING:
+    from pubsub.core.counts import MessageCount
     from pubsub.core.spans import Span
     from pubsub.core.subscription import Book, Subscription
     from pubsub.filters.filters import Matcher
@@ -27,9 +30,12 @@ class Arrival(Protocol):
 
     ``after``: the last ``seq`` that is done. ``known``: the last one up to which the member has all, or knows of a gap.
     ``begun``: the member was told that it is subscribed. ``spans``: the subscriptions that want the events that follow.
+    ``certain`` is False if several of them have filters of their own.
     """
 
     lane: Lane
+    since: Since
+    certain: bool
     after: int
     begun: bool
     spans: list[Span]
@@ -47,18 +53,19 @@ class Lane:
 
     A blocked subscriber's batches go to its Outbox, and it is back among the ready once its queue is empty. A
     subscriber that still replays older events gets nothing here until its CatchUp lets it join. ``matcher`` is None
-    here: all events match (see ``filtered_lane``).
+    here: all events match (see ``filtered_lane``). ``delivered`` counts the events that were written.
     """
 
     matcher: Matcher | None = None
 
-    __slots__ = ("_arriving", "_lagging", "_ready", "_writes", "encoding", "size", "topic")
+    __slots__ = ("_arriving", "_delivered", "_lagging", "_ready", "_writes", "encoding", "size", "topic")
 
-    def __init__(self, topic: Source, encoding: Encoding) -> None:
+    def __init__(self, topic: Source, encoding: Encoding, delivered: MessageCount) -> None:
         self.topic = topic
         self.encoding = encoding
-        self._ready: dict[Subscriber, Write] = {}
-        self._lagging: dict[Subscriber, None] = {}
+        self._delivered = delivered
+        self._ready: dict[Subscriber, Since] = {}
+        self._lagging: dict[Subscriber, Since] = {}
         self._arriving: dict[Subscriber, Arrival] | None = None
         self._writes: tuple[Write, ...] | None = ()
         self.size = 0
@@ -67,11 +74,11 @@ class Lane:
     def members(self) -> list[Subscriber]:
         return [*self._ready, *self._lagging, *(self._arriving or ())]
 
-    def join(self, member: Subscriber) -> None:
-        """Add ``member`` to the ready or the lagging. A second call changes nothing."""
+    def join(self, member: Subscriber, since: Since) -> None:
+        """Add ``member`` to the ready or the lagging. ``since``: the beginning of its membership."""
         if self._arriving:
             self._arriving.pop(member, None)
-        self._place(member)
+        self._place(member, since)
 
     def arrive(self, member: Subscriber, catch_up: Arrival) -> None:
         """Add ``member`` while it catches up; its earlier catch-up ends."""
@@ -85,6 +92,29 @@ class Lane:
         """The catch-up of a member that arrives; None if it has joined."""
         return self._arriving.get(member) if self._arriving else None
 
+    def since_of(self, member: Subscriber) -> Since:
+        """The beginning of a membership."""
+        if (catch_up := self.catch_up_of(member)) is not None:
+            return catch_up.since
+        return self._ready[member] if member in self._ready else self._lagging[member]
+
+    def stay_of(self, member: Subscriber, *, left: bool = False) -> Stay:
+        """A membership that ends now. ``left``: with the connection."""
+        catch_up = self.catch_up_of(member)
+        return Stay(
+            topic=life_of(self.topic),
+            since=self.since_of(member),
+            until=self.passed if catch_up is None else catch_up.after,
+            filter=None if self.matcher is None else ref(self.matcher),
+            certain=catch_up is None or catch_up.certain,
+            left=left,
+        )
+
+    @property
+    def passed(self) -> int:
+        """The last ``seq`` that the lane has passed on to those who have joined."""
+        return self.topic.delivered
+
     def settle(self) -> None:
         """Write what waits in the lane itself. Nothing does where nothing is filtered."""
 
@@ -95,7 +125,7 @@ class Lane:
     def move(self, member: Subscriber) -> None:
         """Move ``member`` between the ready and the lagging, if it is one of them."""
         if member in self._ready or member in self._lagging:
-            self._place(member)
+            self._place(member, self.since_of(member))
 
     def leave(self, member: Subscriber) -> None:
         self._ready.pop(member, None)
@@ -104,12 +134,12 @@ class Lane:
             self._arriving.pop(member, None)
         self._changed()
 
-    def _place(self, member: Subscriber) -> None:
+    def _place(self, member: Subscriber, since: Since) -> None:
         if member.lagging:
-            self._lagging[member] = None
+            self._lagging[member] = since
             self._ready.pop(member, None)
         else:
-            self._ready[member] = member.write
+            self._ready[member] = since
             self._lagging.pop(member, None)
         self._changed()
 
@@ -118,13 +148,18 @@ class Lane:
         self._writes = None
 
     def deliver(self, events: Sequence[StoredEvent]) -> None:
-        if self._writes is None:
-            self._writes = tuple(self._ready.values())
-        encoded = self.encoding.events(self.topic, events)
-        writes, lagging = iter(self._writes), list(self._lagging)  # a member that blocks at this batch has it already
+        writes = self._writes
+        if writes is None:
+            writes = self._writes = tuple([member.write for member in self._ready])
+        encoded = self.encoding.shared_events(self.topic, events)
+        delivered = self._delivered
+        delivered.messages += len(writes) * len(events)  # here, because a call costs 0.05 µs
+        delivered.bytes += len(writes) * len(encoded)
+        lagging = list(self._lagging) if self._lagging else ()  # a member that blocks at this batch has it already
+        remaining = iter(writes)
         while True:
             try:
-                for write in writes:
+                for write in remaining:
                     write(encoded)
                 break
             except Exception:  # the other members still get the batch
@@ -132,7 +167,7 @@ class Lane:
         if lagging:
             self._offer(make_batch(self.topic, events, encoded), lagging)
 
-    def _offer(self, batch: Batch, lagging: list[Subscriber]) -> None:
+    def _offer(self, batch: Batch, lagging: Sequence[Subscriber]) -> None:
         for member in lagging:
             try:
                 member.offer(batch)

@@ -37,13 +37,15 @@ def ignore(_: Failure | None) -> None:
 class Publisher(Protocol):
     """A publisher learns the outcome of each publish by one call of the first three methods.
 
+    Publishes that were appended together to a topic, and follow each other there, have their outcome together.
+
     ``client_id``: its name in events of topics with the option ``sender``; empty if it has none.
     """
 
     client_id: str
 
-    def published(self, request: Publish, seq: int, ts: str) -> None:
-        """The message is in its topic, and on its way to the subscribers."""
+    def published(self, requests: Sequence[Publish], first: int, ts: str) -> None:
+        """The messages are in their topic, from the ``seq`` ``first`` on, and on their way to the subscribers."""
         ...
 
     def repeated(self, request: Publish, seq: int, ts: str) -> None:
@@ -54,8 +56,8 @@ class Publisher(Protocol):
         """The message is not in its topic, and never will be."""
         ...
 
-    def wait(self, request: Publish) -> None:
-        """The outcome comes later. Outcomes come in the order of their publishes."""
+    def wait(self, requests: Sequence[Publish]) -> None:
+        """The outcomes come later, in the order of the publishes."""
         ...
 
 
@@ -67,11 +69,12 @@ class TopicLog(Protocol):
         """True if the outcome of a publish is not known yet: it may add an event."""
         ...
 
-    def append(self, request: Publish, publisher: Publisher) -> None:
-        """Assign a ``seq``, keep the message, have it delivered, then tell the publisher.
+    def append(self, requests: Sequence[Publish], publisher: Publisher) -> None:
+        """Assign a ``seq`` to each message, keep it, have it delivered, then tell the publisher.
 
-        A message whose id was seen within ``dedup_sec`` is a duplicate, whatever its ``expect_seq`` is. Otherwise
-        ``expect_seq`` must be the ``seq`` that the publish before it got: the outcome is a Conflict if it is not.
+        Each message has an outcome of its own. One whose id was seen within ``dedup_sec`` is a duplicate, whatever its
+        ``expect_seq`` is. Otherwise ``expect_seq`` must be the ``seq`` that the publish before it got: the outcome is a
+        Conflict if it is not.
         """
         ...
 

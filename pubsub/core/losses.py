@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pubsub.core.event import Source, StoredEvent
 
@@ -17,12 +17,26 @@ class Loss(enum.Enum):
     DISCONNECTED = "disconnected"  # the connection ended while it waited
 
 
+Letter = Callable[[str, Source, Sequence[StoredEvent], Loss], None]
+
+
+def write_none(client_id: str, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:
+    """Ignore a loss: there are no dead letters."""
+
+
 class Losses:
-    """``counts``: events by reason, since the start of the server."""
+    """``counts``: events by reason, since the start of the server. ``gaps``: those that subscribers were told of.
+
+    ``write`` is called for each loss in a topic with the option ``dead_letter``.
+    """
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(Loss, 0)
+        self.gaps = 0
+        self.write: Letter = write_none
 
-    def lose(self, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:
-        """Count events of one topic that one subscriber does not get."""
+    def lose(self, client_id: str, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:
+        """Take note of events of one topic that one subscriber does not get."""
         self.counts[reason] += len(events)
+        if topic.options.dead_letter is not None:
+            self.write(client_id, topic, events, reason)

@@ -75,6 +75,7 @@ class Memberships:
     ) -> None:
         self.take_turn = take_turn
         self.subscriber_count = 0  # clients with a subscription
+        self.resumes = {True: 0, False: 0}  # subscriptions that resumed, by ``recovered``
         self._placement = placement
         self._clock = clock
         self.is_current = is_current
@@ -241,8 +242,7 @@ class Memberships:
             for name in list(islice(book.subscriptions, LANES_IN_A_TURN)):
                 if book.subscriptions.pop(name).is_pattern:
                     self._placement.index.remove(subscriber, name)
-        for name in list(islice(subscriber.lanes, LANES_IN_A_TURN)):
-            self._placement.drop_lane(name, subscriber)
+        self._placement.leave_lanes(subscriber)
         self._recount(subscriber, before)
         if subscriber.lanes or (book is not None and book.subscriptions):
             self.take_turn(partial(self.leave, subscriber))

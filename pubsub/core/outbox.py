@@ -11,9 +11,11 @@ from functools import partial
 
 from msgspec import Struct, field
 
-from pubsub.core.backlog import Backlog, Gap, OutboxOptions
+from pubsub.core.backlog import Backlog, OutboxOptions
+from pubsub.core.entries import Entry, Gap
 from pubsub.core.event import Batch, Encoding, Source, StoredEvent, make_batches
 from pubsub.core.losses import Loss
+from pubsub.core.trail import Trail
 from pubsub.filters.filters import Matcher, Subject
 
 
@@ -26,17 +28,22 @@ class Waiting(Struct):
 
 
 class Outbox:
-    """See the module. A subscriber that keeps up has no backlog: its lanes write to its socket directly."""
+    """See the module. A subscriber that keeps up has no backlog: its lanes write to its socket directly.
 
-    __slots__ = ("_backlog", "_dropped", "_options", "_waiting", "blocked", "write")
+    ``client_id`` is the name of the client for those who ask about its losses.
+    """
+
+    __slots__ = ("_backlog", "_dropped", "_options", "_waiting", "blocked", "client_id", "trail", "write")
 
     def __init__(self, write: Callable[[bytes], None], options: OutboxOptions) -> None:
         self.write = write
         self.blocked = False
+        self.client_id = ""
         self._options = options
         self._backlog: Backlog | None = None
         self._dropped = 0  # events of earlier backlogs
         self._waiting: Waiting | None = None
+        self.trail: Trail | None = None  # made when there is something to remember
 
     @property
     def awaited(self) -> bool:
@@ -65,6 +72,20 @@ class Outbox:
     def dropped(self) -> int:
         """The number of events dropped since the connection began."""
         return self._dropped + (0 if self._backlog is None else self._backlog.dropped)
+
+    def ensure_trail(self) -> Trail:
+        if self.trail is None:
+            self.trail = Trail()
+        return self.trail
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The queue."""
+        return [] if self._backlog is None else self._backlog.entries
+
+    def find(self, topic: Source, seq: int) -> StoredEvent | Gap | None:
+        """The event if it waits, or the gap that has it and was not told yet."""
+        return None if self._backlog is None else self._backlog.find(topic, seq)
 
     def block(self) -> None:
         """Queue everything from now on: the socket takes no more."""
@@ -139,13 +160,16 @@ class Outbox:
         if self.lagging:
             self._ensure_backlog().replay(batch)
         else:
-            self.write(self.encoding.events(batch.topic, batch.events))
+            encoded = self.encoding.events(batch.topic, batch.events)
+            self._options.delivered.add(len(batch.events), len(encoded))
+            self.write(encoded)
 
     def offer(self, batch: Batch) -> None:
         """Queue new events, by the overflow policy of their topic. Write them if nothing waits."""
         if self.lagging:
             self._ensure_backlog().offer(batch)
         else:
+            self._options.delivered.add(len(batch.events), len(batch.encoded))
             self.write(batch.encoded)
 
     def clear(self, reason: Loss) -> None:
@@ -162,6 +186,8 @@ class Outbox:
         if self.lagging:
             self._ensure_backlog().tell(gap)
         else:
+            self._options.losses.gaps += 1
+            self.ensure_trail().lose(topic, gap.from_seq, gap.to_seq, gap.count, None)
             self.write(self.encoding.message(gap.text(self._options.clock)))
 
     def _lagging_changed(self) -> None:
@@ -201,7 +227,7 @@ class Outbox:
 
     def _ensure_backlog(self) -> Backlog:
         if self._backlog is None:
-            self._backlog = Backlog(self._options)
+            self._backlog = Backlog(self._options, self.client_id, self.ensure_trail())
         return self._backlog
 
 

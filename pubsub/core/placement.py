@@ -7,20 +7,23 @@ The lane lets an event through that matches all filters of the rights, and the f
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from pubsub.core.catchup import CatchUp, ReplayStart
 from pubsub.core.clock import Clock
 from pubsub.core.filtered_lane import Evaluator, FilteredLane
-from pubsub.core.lane import Lane
+from pubsub.core.lane import LANES_IN_A_TURN, Lane
 from pubsub.core.pattern_index import PatternIndex
 from pubsub.core.presence import Presence
 from pubsub.core.spans import Span, overlay
 from pubsub.core.topic import Topic
+from pubsub.core.trail import MOST, moment_of, since
 from pubsub.filters.filters import Filters, Matcher
 from pubsub.protocol.errors import LimitExceeded
 
 if TYPE_CHECKING:
+    from pubsub.core.counts import MessageCount
     from pubsub.core.event import Encoding
     from pubsub.core.lane import Subscriber
     from pubsub.core.subscription import Asked, Grant, Subscription
@@ -30,11 +33,17 @@ class Placement:
     """See the module. ``index`` has all patterns.
 
     ``max_filters``: the most filters of one topic that differ; 0 is no limit.
-    ``presence`` learns who enters and leaves a topic with that option.
+    ``presence`` learns who enters and leaves a topic with that option. ``delivered`` counts what the lanes write.
     """
 
     def __init__(
-        self, clock: Clock, evaluator: Evaluator, filters: Filters, max_filters: int, presence: Presence
+        self,
+        clock: Clock,
+        evaluator: Evaluator,
+        filters: Filters,
+        max_filters: int,
+        presence: Presence,
+        delivered: MessageCount,
     ) -> None:
         self.index = PatternIndex()
         self._clock = clock
@@ -42,6 +51,7 @@ class Placement:
         self._filters = filters
         self._max_filters = max_filters
         self._presence = presence
+        self._delivered = delivered
 
     def reaching(self, name: str, subscriber: Subscriber) -> list[Subscription]:
         """The subscriptions of a subscriber with a book that reach a topic."""
@@ -68,11 +78,11 @@ class Placement:
         if (lane := topic.find_lane(encoding, matcher)) is not None:
             return lane
         if matcher is None:
-            lane = Lane(topic, encoding)
+            lane = Lane(topic, encoding, self._delivered)
         else:
             if not self._has_room(topic, matcher, leaving):
                 raise LimitExceeded(f"topic '{topic.name}' has its {self._max_filters} filters (MAX_FILTERS_PER_TOPIC)")
-            lane = FilteredLane(topic, encoding, matcher, self._evaluator)
+            lane = FilteredLane(topic, encoding, self._delivered, matcher, self._evaluator)
         topic.add_lane(lane)
         return lane
 
@@ -82,14 +92,26 @@ class Placement:
         return not self._max_filters or len(others) < self._max_filters
 
     def arrive(
-        self, start: ReplayStart, subscriber: Subscriber, lane: Lane, grant: Grant, spans: Sequence[Span] = ()
+        self,
+        start: ReplayStart,
+        subscriber: Subscriber,
+        lane: Lane,
+        grant: Grant,
+        spans: Sequence[Span] = (),
+        *,
+        certain: bool = True,
     ) -> CatchUp:
-        """Make the subscriber a member that arrives, from ``start`` on. An earlier membership in the topic ends."""
+        """Make the subscriber a member that arrives, from ``start`` on. An earlier membership in the topic ends.
+
+        ``certain`` is False if several subscriptions have filters of their own.
+        """
         name = start.topic.name
         old = subscriber.lanes.get(name, lane)
         old.settle()
         running = old.catch_up_of(subscriber)
-        catch_up = CatchUp(start, lane, subscriber, self._clock, grant, self.join_filters, list(spans))
+        if name in subscriber.lanes:
+            subscriber.ensure_trail().leave(old.stay_of(subscriber))
+        catch_up = CatchUp(start, lane, subscriber, self._clock, grant, self.join_filters, list(spans), certain=certain)
         catch_up.begun = name in subscriber.lanes and (running is None or running.begun)
         subscriber.lanes[name] = lane
         lane.arrive(subscriber, catch_up)
@@ -118,7 +140,7 @@ class Placement:
         if running is not None:
             spans = overlay(running.spans, running.after, start.after, subscription)
             start = start.joined(ReplayStart(topic, running.after, running.known))
-        return self.arrive(start, subscriber, lane, asked.grant, spans)
+        return self.arrive(start, subscriber, lane, asked.grant, spans, certain=False)
 
     def move(self, name: str, subscriber: Subscriber, lane: Lane) -> None:
         """Move a member to another lane of its topic. Nothing is lost or repeated, not even during its catch-up."""
@@ -130,9 +152,11 @@ class Placement:
         catch_up = old.catch_up_of(subscriber)
         subscriber.lanes[name] = lane
         if catch_up is None:
-            lane.join(subscriber)
+            subscriber.ensure_trail().leave(old.stay_of(subscriber))
+            lane.join(subscriber, since(topic_of(old).seq, moment_of(old.since_of(subscriber))))
         else:
             catch_up.lane = lane
+            catch_up.certain = False
             lane.arrive(subscriber, catch_up)
         _leave(old, subscriber)
 
@@ -156,12 +180,22 @@ class Placement:
         if arrival is not None and not arrival.begun:
             self.drop_lane(topic.name, subscriber)
 
-    def drop_lane(self, name: str, subscriber: Subscriber) -> None:
-        """End a membership at once: the subscriber is gone, or has everything."""
+    def drop_lane(self, name: str, subscriber: Subscriber, *, left: bool = False) -> None:
+        """End a membership at once: the subscriber has everything, or its connection ends (``left``)."""
         lane = subscriber.lanes.pop(name)
+        trail = subscriber.ensure_trail()
+        if not trail.forgotten_all:
+            trail.leave(lane.stay_of(subscriber, left=left))
         _leave(lane, subscriber)
         if lane.topic.options.presence:
             self._presence.leave(topic_of(lane), subscriber)
+
+    def leave_lanes(self, subscriber: Subscriber) -> None:
+        """End some memberships: the connection ends, and this turn may be too short for all of them."""
+        if len(subscriber.lanes) > MOST:
+            subscriber.ensure_trail().forget_all()
+        for name in list(islice(subscriber.lanes, LANES_IN_A_TURN)):
+            self.drop_lane(name, subscriber, left=True)
 
 
 def topic_of(lane: Lane) -> Topic:

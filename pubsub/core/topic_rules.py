@@ -18,6 +18,10 @@ class TopicRules:
     """See the module. ``listed``: the rules, which are valid, in order."""
 
     def __init__(self, rules: Sequence[TopicRule] = ()) -> None:
+        self.replace(rules)
+
+    def replace(self, rules: Sequence[TopicRule]) -> None:
+        """Have other rules from now on. A topic that exists keeps its options."""
         self.listed = tuple(rules)
         self._tree = PatternTree(rule.pattern for rule in self.listed)
 
@@ -29,5 +33,11 @@ class TopicRules:
         return NO_RULE if first is None else self.listed[first]
 
     def options_of(self, name: str, chosen: Mapping[str, object]) -> TopicOptions:
-        """The options of a new topic: each that was not ``chosen`` has the value of the rule, if that gives one."""
-        return msgspec.convert({**self.find(name).options, **chosen}, TopicOptions)
+        """The options of a new topic: each that was not ``chosen`` has the value of the rule, if that gives one.
+
+        A rule for dead letters does not count for the topic that gets them.
+        """
+        given = self.find(name).options
+        if given.get("dead_letter") == name:
+            given = {option: value for option, value in given.items() if option != "dead_letter"}
+        return msgspec.convert({**given, **chosen}, TopicOptions)

@@ -141,6 +141,11 @@ class Filters:
         self._programs: WeakValueDictionary[str, Program] = WeakValueDictionary()
         self._program = lru_cache(maxsize=KEPT_PROGRAMS)(self._compile)
 
+    @property
+    def in_use(self) -> int:
+        """The number of filters that differ."""
+        return len(self._made)
+
     def compile(self, text: str, params: Raw | None = None) -> Filter:
         """The filter with this text and these params. Raises BadRequest that names the field and says where."""
         program = self._program(text)

@@ -32,10 +32,10 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
         case RouteRole.NONE:
             pass
         case RouteRole.STREAM:
-            if identities.tokens is None and identities.rest_is_open:
+            if not identities.tokens and identities.rest_is_open:
                 origins.check_host(request)
         case RouteRole.HANDSHAKE:
-            if identities.tokens is None:
+            if not identities.tokens:
                 origins.check_host(request)
         case role:
             if identities.rest_is_open:  # a page of a name that means this machine has neither key nor token

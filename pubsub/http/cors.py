@@ -27,7 +27,8 @@ PREFLIGHT: Final = {
 
 
 def add_cors(app: web.Application) -> None:
-    """Share every answer of the Application, whatever makes it: a handler, a middleware, or aiohttp.
+    """Share every answer of the Application with the allowed origins, whatever makes it: a handler, a middleware, or
+    aiohttp.
 
     A signal does it, since answers of aiohttp to an ``Expect`` pass no middleware.
     """

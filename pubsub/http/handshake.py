@@ -40,15 +40,20 @@ async def open_websocket(request: web.Request) -> web.StreamResponse:
         raise BadRequest("frames came before the handshake was answered")
     # One string: each connection keeps it.
     name = identity.client_id if identity is not None else asked_name or f"client-{secrets.token_hex(6)}"
-    check_room(app, name, is_stranger=identity is None and identities.tokens is not None)
+    if identity is not None:
+        identities.check_proof(identity)
+    check_room(app, name, is_stranger=identity is None and bool(identities.tokens))
     handshake = Handshake(request)
     handshake.headers["Server"] = SERVER
     if not asked_name:
         handshake.headers["X-Client-Id"] = name
+    agreement = services.agree(",".join(request.headers.getall("Sec-WebSocket-Extensions", ())))
+    if agreement is not None:
+        handshake.headers["Sec-WebSocket-Extensions"] = agreement.answer
     await handshake.prepare(request)
     transport = detach(request)
     named = bool(asked_name) or identity is not None
-    Connection(transport, services, client_id=name, named=named, identity=identity).open()
+    Connection(transport, services, client_id=name, named=named, identity=identity, agreement=agreement).open()
     return handshake
 
 

@@ -20,6 +20,7 @@ from pubsub.auth.identity import Identity
 from pubsub.auth.permissions import EVERYTHING
 from pubsub.auth.rates import Rates, TokenBuckets
 from pubsub.auth.tokens import Outcome, Tokens
+from pubsub.auth.trust import Proof
 from pubsub.http.addresses import address_of
 from pubsub.http.waiting import answered
 from pubsub.protocol.errors import RateLimited, Unauthorized
@@ -38,25 +39,29 @@ IDENTITY: Final = web.RequestKey("identity", Identity)
 
 
 class Identities:
-    """Identifies clients by what their requests bring. ``tokens`` is None where the server takes none."""
+    """Identifies clients by what their requests bring. Its parts may be replaced at any time.
 
-    def __init__(self, *, api_keys: ApiKeys, tokens: Tokens | None, rates: Rates | None) -> None:
+    ``failures``: wrong keys and tokens. ``rates`` is None if there is no limit of requests.
+    """
+
+    def __init__(self, *, api_keys: ApiKeys, tokens: Tokens, rates: Rates | None) -> None:
+        self.api_keys = api_keys
         self.tokens = tokens
-        self._api_keys = api_keys
-        self._rates = rates
+        self.rates = rates
         self._failures = TokenBuckets(FAILURES_PER_SEC, FAILURE_BURST, time.monotonic)
+        self.failures = 0
 
     @property
     def rest_is_open(self) -> bool:
         """True if REST serves clients without credentials: as long as there are no API keys, tokens or no tokens."""
-        return not self._api_keys
+        return not self.api_keys
 
     async def identify(self, request: web.Request) -> Identity:
         """The client of a REST request. Raises Unauthorized, RateLimited."""
         try:
-            if self._api_keys and (key := request.headers.get("X-API-Key")):
-                return self._api_keys.identify(key)
-            if (self._api_keys or self.tokens) and (token := bearer_token(request)):
+            if self.api_keys and (key := request.headers.get("X-API-Key")):
+                return self.api_keys.identify(key)
+            if (self.api_keys or self.tokens) and (token := bearer_token(request)):
                 return await self._identify_token(token)
         except Unauthorized as failure:
             await self._refuse(request, failure)
@@ -69,7 +74,7 @@ class Identities:
 
         None where the server takes no tokens, or the handshake has none: then the first message must bring it.
         """
-        if self.tokens is None:
+        if not self.tokens:
             return None
         token = bearer_token(request)
         if token is None:
@@ -82,15 +87,15 @@ class Identities:
         A server that takes tokens serves nobody without one, or without a key. Raises Unauthorized, RateLimited.
         """
         token = request.query.get("token")
-        if token is not None and self.tokens is not None and not has_credentials(request):
+        if token is not None and self.tokens and not has_credentials(request):
             return await self._identify_or_refuse(request, token)
         identity = await self.identify(request)
-        if identity is ANYONE and self.tokens is not None:
+        if identity is ANYONE and self.tokens:
             raise Unauthorized("expected a token in Authorization: Bearer, or in the query as token")
         return identity
 
     async def _identify_token(self, token: str) -> Identity:
-        if self.tokens is None:
+        if not self.tokens:
             raise Unauthorized("token: none is accepted here")
         return await answered(partial(self.tokens.identify, token))
 
@@ -108,7 +113,6 @@ class Identities:
 
     def identify_message(self, token: str, answer: Callable[[Outcome], None]) -> None:
         """Tokens.identify for a token that came in a message."""
-        assert self.tokens is not None, "only a server with tokens asks for them"
 
         def pass_on(outcome: Outcome) -> None:
             if isinstance(outcome, Unauthorized) and self._count_failure("a first message", outcome):
@@ -118,8 +122,25 @@ class Identities:
 
         self.tokens.identify(token, pass_on)
 
+    @property
+    def streams_are_open(self) -> bool:
+        """True if streams serve clients without credentials."""
+        return self.rest_is_open and not self.tokens
+
+    def proves(self, proof: Proof | bytes | None) -> bool:
+        """True if the key or token of an identity would be accepted now too."""
+        if isinstance(proof, Proof):
+            return self.tokens.trust.accepts(proof)
+        return proof is not None and self.api_keys.accepts(proof)
+
+    def check_proof(self, identity: Identity) -> None:
+        """Raise Unauthorized if a client's key or token was revoked while it waited."""
+        if not self.proves(identity.proof):
+            raise Unauthorized("key or token: no longer accepted")
+
     def _count_failure(self, source: str, failure: Unauthorized) -> float:
         """0, or the seconds until the source may fail again."""
+        self.failures += 1
         wait = self._failures.take(source)
         if not wait:
             log.warning("Not authenticated: %(source)s: %(reason)s", {"source": source, "reason": str(failure)})
@@ -127,13 +148,13 @@ class Identities:
 
     def count(self, request: web.Request, identity: Identity, client_id: str = "") -> None:
         """Count a request. Raises RateLimited for a client over its rate. ``client_id``: the name that it claims."""
-        if self._rates is not None:
-            self._rates.count(client_id or _owner_of(request, identity))
+        if self.rates is not None:
+            self.rates.count(client_id or _owner_of(request, identity))
 
     def count_list(self, request: web.Request, identity: Identity, size: int) -> None:
         """Count the messages of a list. Raises RateLimited, LimitExceeded."""
-        if self._rates is not None:
-            self._rates.count_list(_owner_of(request, identity), size)
+        if self.rates is not None:
+            self.rates.count_list(_owner_of(request, identity), size)
 
 
 IDENTITIES: Final = web.AppKey("identities", Identities)

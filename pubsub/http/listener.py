@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 from collections.abc import Callable, Sequence, Sized
 from math import inf
 from typing import Final
 
 from pubsub.http.idle_connections import Evictable, IdleConnections
+from pubsub.http.tls import Certificate
 from pubsub.system.unix_socket import is_unix
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Listener:
         idle: IdleConnections,
         others: Sized,
         capacity: int,
-        tls: ssl.SSLContext | None,
+        certificate: Certificate,
         tls_timeout: float,
     ) -> None:
         self.sockets = tuple(sockets)
@@ -55,8 +55,8 @@ class Listener:
         self._idle = idle
         self._others = others
         self._capacity = capacity
-        self._tls = tls
-        self._tls_timeout = tls_timeout if tls else None
+        self._certificate = certificate
+        self._tls_timeout = tls_timeout
         self._loop = asyncio.get_running_loop()
         self._connecting: dict[Evictable, asyncio.Task[object]] = {}  # those whose start has not ended
         self._retry: asyncio.TimerHandle | None = None
@@ -70,7 +70,7 @@ class Listener:
             self._retry.cancel()
         for sock in self.sockets:
             sock.close()
-        if self._tls:
+        if self._certificate.context:
             for connection in list(self._connecting):
                 self._idle.evict(connection)
 
@@ -125,9 +125,10 @@ class Listener:
         self._connecting[connection] = self._loop.create_task(self._connect(connection, sock))
 
     async def _connect(self, connection: Evictable, sock: socket.socket) -> None:
+        tls = self._certificate.context
         try:
             await self._loop.connect_accepted_socket(
-                lambda: connection, sock, ssl=self._tls, ssl_handshake_timeout=self._tls_timeout
+                lambda: connection, sock, ssl=tls, ssl_handshake_timeout=self._tls_timeout if tls else None
             )
         except BaseException as failure:
             self._idle.remove(connection)

@@ -21,7 +21,7 @@ FOREIGN_SITES: Final = {"cross-site", "same-site"}  # of Sec-Fetch-Site, which s
 class Origins:
     """The origins of ``ALLOWED_ORIGINS``, beside which the server's own is always allowed."""
 
-    def __init__(self, allowed: Sequence[str]) -> None:
+    def __init__(self, allowed: Sequence[str] = ()) -> None:
         self.allowed = frozenset(allowed)
 
     def check_origin(self, request: web.Request) -> None:

@@ -35,20 +35,6 @@ async def read_text(request: web.Request) -> str:
         raise BadRequest(f"body: not UTF-8 at byte {error.start}") from None
 
 
-def read_number(request: web.Request, name: str, default: int, least: int, most: int) -> int:
-    """A whole number of the query. Raises BadRequest."""
-    text = request.query.get(name)
-    if text is None:
-        return default
-    try:
-        number = msgspec.convert(text, int, strict=False)
-    except msgspec.ValidationError:
-        number = -1
-    if not least <= number <= most:
-        raise BadRequest(f"{name}: expected a whole number from {least} to {most}")
-    return number
-
-
 async def render_rows(shown: Iterable[Row], row: Callable[[Row], bytes | None]) -> bytes:
     """The rows parted by commas, made in slices, so that a long list keeps no other client waiting; None is no row."""
     rows: list[bytes] = []

@@ -17,15 +17,17 @@ from msgspec import UNSET, Raw, UnsetType
 
 from pubsub.auth.identity import Identity
 from pubsub.http.app_keys import STREAMS
+from pubsub.http.compression import accepts_gzip
 from pubsub.http.handshake import check_room, read_client_id
-from pubsub.http.identities import ANYONE, IDENTITIES
+from pubsub.http.identities import ANYONE, IDENTITIES, Identities
 from pubsub.http.origins import ORIGINS
 from pubsub.http.query import read_query
 from pubsub.http.server_header import SERVER
 from pubsub.http.sharing import sharing_headers
 from pubsub.http.waiting import answered
 from pubsub.protocol.calls import StreamQuery, TopicStreamQuery
-from pubsub.protocol.errors import BadRequest, Draining, TopicNotFound
+from pubsub.protocol.errors import BadRequest, Draining, TopicNotFound, Unauthorized
+from pubsub.sse.gzip import HEADER
 from pubsub.sse.opening import Opening, Wanted
 from pubsub.sse.positions import DISCONNECTED
 from pubsub.websocket.upgrade import TakenOver, detach
@@ -37,6 +39,8 @@ HEAD: Final = {
     "Connection": "close",  # the end of the stream is that of the connection, so that all clients get the same bytes
     "Server": SERVER,
 }
+
+GZIPPED: Final = {"Content-Encoding": "gzip"}
 
 
 async def open_topic_stream(request: web.Request) -> web.StreamResponse:
@@ -76,16 +80,28 @@ async def open_stream(
     name = identity.client_id if identity is not None else asked_name or f"client-{secrets.token_hex(6)}"
     if request.transport is None:
         raise ConnectionResetError("the client left")
-    opening = Opening(request.app[STREAMS], request.transport, wanted, client_id=name, identity=identity)
+    streams = request.app[STREAMS]
+    gzip = streams.gzip if accepts_gzip(request) else None
+    opening = Opening(streams, request.transport, wanted, client_id=name, identity=identity, gzip=gzip)
+    head = HEAD | ({} if asked_name else {"X-Client-Id": name})
     try:
         await subscribe(opening)
+        check_credentials(request.app[IDENTITIES], identity)
         check_room(request.app, name, is_stranger=False)
-        return begin(request, opening, HEAD if asked_name else HEAD | {"X-Client-Id": name})
+        return begin(request, opening, head, gzipped=gzip is not None)
     except BaseException as failure:
         opening.abandon()
         if isinstance(failure, Draining):
-            return answer_whole(HEAD, request.app[STREAMS].draining_block())
+            return answer_whole(HEAD, streams.draining_block())
         raise
+
+
+def check_credentials(identities: Identities, identity: Identity | None) -> None:
+    """Raise Unauthorized for a client that would not be let in any more: the settings may have changed meanwhile."""
+    if identity is not None:
+        identities.check_proof(identity)
+    elif not identities.streams_are_open:
+        raise Unauthorized("key or token: required now")
 
 
 async def subscribe(opening: Opening) -> None:
@@ -99,7 +115,7 @@ async def subscribe(opening: Opening) -> None:
         await asyncio.sleep(0)
 
 
-def begin(request: web.Request, opening: Opening, head: dict[str, str]) -> web.StreamResponse:
+def begin(request: web.Request, opening: Opening, head: dict[str, str], *, gzipped: bool) -> web.StreamResponse:
     """Begin the stream. Nothing is awaited, so that nothing changes meanwhile. Raises TopicNotFound."""
     opening.confirm()
     if request.transport is None or request.transport.is_closing():
@@ -107,7 +123,8 @@ def begin(request: web.Request, opening: Opening, head: dict[str, str]) -> web.S
     if request.method == "HEAD":
         opening.abandon()
         return answer_whole(head, b"")
-    opening.begin(lambda: detach(request).write(head_bytes(head | sharing_headers(request))))
+    start = head_bytes(head | sharing_headers(request) | (GZIPPED if gzipped else {})) + (HEADER if gzipped else b"")
+    opening.begin(lambda: detach(request).write(start))
     return TakenOver()
 
 

@@ -1,4 +1,4 @@
-"""The files of the JavaScript client, for everybody: compressed if that is accepted, not sent again if unchanged.
+"""Files that never change while the server runs: compressed if that is accepted, not sent again if unchanged.
 
 Scripts are sent without their comments and indentation: browsers need neither, and they are a sixth of the bytes.
 Nothing here opens a file that a client names: the routes do.
@@ -19,7 +19,13 @@ from aiohttp import ETag, web
 from pubsub.http.server_header import SERVER
 
 FOLDER: Final = Path(__file__).parent / "static"
-CONTENT_TYPES: Final = {".js": "text/javascript", ".ts": "application/typescript"}
+CONTENT_TYPES: Final = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".ts": "application/typescript",
+}
 # An Accept-Encoding with gzip or *, whose weight is not 0 (RFC 9110, 12.5.3).
 GZIP: Final = re.compile(r"(?:^|,)\s*(?:x-gzip|gzip|\*)\s*(?:,|$|;(?!\s*q=0(?:\.0*)?\s*(?:,|$)))", re.IGNORECASE)
 # Whole lines only: the files have no other comments, and no text that goes over several lines.
@@ -42,20 +48,27 @@ class StaticFile:
     etag: ETag
 
 
+def make_file(content_type: str, content: bytes) -> StaticFile:
+    etag = ETag(hashlib.sha256(content).hexdigest()[:16], is_weak=True)
+    return StaticFile(content_type, content, gzip.compress(content, mtime=0), etag)
+
+
 @cache
 def load_file(name: str) -> StaticFile:
     content = (FOLDER / name).read_bytes()
     if name.endswith(".js"):
         content = COMMENTS_AND_INDENTATION.sub(b"", content)
-    etag = ETag(hashlib.sha256(content).hexdigest()[:16], is_weak=True)
-    return StaticFile(CONTENT_TYPES[Path(name).suffix], content, gzip.compress(content, mtime=0), etag)
+    return make_file(CONTENT_TYPES[Path(name).suffix], content)
 
 
 async def serve_file(request: web.Request) -> web.Response:
     """Answer with the file that the route is named after."""
     resource = request.match_info.route.resource
     assert resource is not None, "the router has found it"
-    file = load_file(resource.canonical.removeprefix("/"))
+    return answer_file(request, load_file(resource.canonical.removeprefix("/")))
+
+
+def answer_file(request: web.Request, file: StaticFile) -> web.Response:
     response = web.Response(headers=HEADERS, content_type=file.content_type, charset="utf-8")
     response.etag = file.etag
     if knows(request, file.etag):

@@ -33,15 +33,18 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 async def create_topic(request: web.Request) -> web.Response:
-    text = await read_text(request)
+    return render(await create(request.app[BROKER], await read_text(request)), status=201)
+
+
+async def create(broker: Broker, text: str) -> TopicCreated:
+    """Create the topic that the body of a request describes. Raises BadRequest, TopicExists, LimitExceeded."""
     try:
         wanted = _decode_new_topic(text)
     except (msgspec.MsgspecError, RecursionError) as error:
         explain(error, text, OVERFLOWS)
     chosen = {name: getattr(wanted, name) for name in _decode_fields(text) if name != "name"}
-    broker = request.app[BROKER]
     await ended(partial(broker.create_topic, wanted.name, broker.rules.options_of(wanted.name, chosen)))
-    return render(TopicCreated(topic=wanted.name), status=201)
+    return TopicCreated(topic=wanted.name)
 
 
 async def describe_topic(request: web.Request) -> web.Response:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from msgspec import UNSET
 
 from pubsub.core.clock import Clock
-from pubsub.core.event import expiring_at, make_event
-from pubsub.core.journal import StoredTopic, lifetime, random_epoch, sender_of
+from pubsub.core.event import expiring_at, make_event, make_events
+from pubsub.core.histogram import Histogram
+from pubsub.core.journal import JournalMeasures, StoredTopic, lifetime, random_epoch, sender_of
 from pubsub.journals.dedup import RecentIds, id_key
 from pubsub.journals.placing import place_all, remember
 from pubsub.protocol.errors import Conflict
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from pubsub.core.log import Assigned, Done, Publisher, Purged
     from pubsub.core.topic import Topic
     from pubsub.protocol.requests import Publish, TopicOptions
+
+
+NO_COMMITS: Final = JournalMeasures(Histogram(()), failures=0, waiting_bytes=0, files=())
 
 
 class MemoryLog:
@@ -41,15 +45,19 @@ class MemoryLog:
         self._seen = None if options.dedup_sec is None else RecentIds(name, options.dedup_sec)
         self._plain = options.ttl_sec is None and self._seen is None and not options.sender
 
-    def append(self, request: Publish, publisher: Publisher) -> None:
+    def append(self, requests: Sequence[Publish], publisher: Publisher) -> None:
         # The two fields are the same object only if both are unset: one is a float, the other a whole number.
-        if not self._plain or request.ttl_sec is not request.expect_seq:
-            self._append_with_options(request, publisher)
+        plain = self._plain
+        for request in requests:
+            plain = plain and request.ttl_sec is request.expect_seq
+        if not plain:
+            for request in requests:
+                self._append_with_options(request, publisher)
             return
-        ts = self._clock.timestamp()
-        self._seq = seq = self._seq + 1
-        self._deliver(self.topic, make_event(self._name, request.message, seq, ts))
-        publisher.published(request, seq, ts)
+        ts, first = self._clock.timestamp(), self._seq + 1
+        self._seq += len(requests)
+        self._deliver(self.topic, make_events(self._name, requests, first, ts))
+        publisher.published(requests, first, ts)
 
     def _append_with_options(self, request: Publish, publisher: Publisher) -> None:
         ts, now, seen = self._clock.timestamp(), self._clock.monotonic(), self._seen
@@ -67,8 +75,8 @@ class MemoryLog:
         event = make_event(self._name, request.message, seq, ts, sender)
         if self._options.ttl_sec is not None or request.ttl_sec is not UNSET:
             event = self._limit(event, request, now)
-        self._deliver(self.topic, event)
-        publisher.published(request, seq, ts)
+        self._deliver(self.topic, [event])
+        publisher.published([request], seq, ts)
 
     def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> None:
         ts, now = self._clock.timestamp(), self._clock.monotonic()
@@ -115,6 +123,7 @@ class MemoryJournal:
 
     full = False
     failure = ""
+    measures = NO_COMMITS
     _host: Host
 
     def __init__(self, clock: Clock, new_epoch: Callable[[], str] = random_epoch) -> None:

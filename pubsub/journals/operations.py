@@ -35,20 +35,23 @@ class Extent(Struct, frozen=True):
     size: int
 
 
-class Append(Struct, gc=False):
-    """A publish. Its outcome is ``event``, or ``seq`` alone if its id was seen before, or ``failure``.
+Outcome = StoredEvent | int | Failure
 
-    ``publisher``: None if nobody waits for the outcome. Without ``gc``: there is one for each publish, in no cycle that
-    lasts, and the collector would go through all that wait.
+
+class Append(Struct, gc=False):
+    """Publishes of one publisher, each with an outcome: its event, or the ``seq`` of the first one with its id, or why
+    it is refused. ``failure``: that of them all.
+
+    ``publisher``: None if nobody waits for the outcome. Without ``gc``: there can be one for each publish, in no cycle
+    that lasts, and the collector would go through all that wait.
     """
 
     log: TopicHandle
-    request: Publish
+    requests: Sequence[Publish]
     publisher: Publisher | None
     ts: str
     sender: str | UnsetType = UNSET
-    seq: int = 0
-    event: StoredEvent | None = None
+    outcomes: Sequence[Outcome] = ()
     failure: Failure | None = None
 
 
@@ -108,9 +111,10 @@ Operation = Append | AppendAll | Create | Delete | Purge | Mark
 class Result(Struct):
     """The result of a group, or of a clean-up, of which there may be ``more`` to do.
 
-    ``failure``: the reason, for the operator, for which nothing of it is on disk.
+    ``failure``: the reason, for the operator, for which nothing of it is on disk. ``taken``: seconds.
     """
 
     extents: list[Extent]
     failure: str = ""
+    taken: float = 0.0
     more: bool = False

@@ -8,15 +8,21 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
+from pubsub.core.event import StoredEvent
 from pubsub.core.journal import StoredTopic
 from pubsub.journals.operations import Append, AppendAll, Create, Delete, Extent, Mark, Operation, Purge
 from pubsub.journals.topic_log import SqliteLog, size_of
+from pubsub.protocol.errors import Failure
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Host
+    from pubsub.core.log import Publisher
+    from pubsub.core.topic import Topic
+    from pubsub.protocol.requests import Publish
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +69,7 @@ class Results:
             except Exception:  # the others still get their outcome
                 self.log_fault()
             self._waiting.popleft()
-            room -= len(result.requests) if type(result) is AppendAll else COSTS.get(type(result), 1)
+            room -= len(result.requests) if isinstance(result, Append | AppendAll) else COSTS.get(type(result), 1)
         if self._waiting:
             self._defer(self._tell_some)
 
@@ -85,33 +91,52 @@ class Results:
                 self._tell_extents(result)
 
     def _tell_append(self, result: Append) -> None:
-        publisher, request = result.publisher, result.request
-        self.pending_bytes -= size_of(request)
-        handle = _log_of(result)
+        self.pending_bytes -= size_of(result.requests)
+        handle, publisher = _log_of(result), result.publisher
         handle.unsettled -= 1
         assert publisher is not None, "append was given one"
-        if result.event is not None:
-            topic = handle.topic
-            if result.event.expires < inf:
+        if result.failure is not None:
+            for request in result.requests:
+                publisher.refused(request, result.failure)
+            return
+        told = 0
+        for stored, outcomes in groupby(result.outcomes, lambda outcome: type(outcome) is StoredEvent):
+            of_these = list(outcomes)
+            requests = result.requests[told : told + len(of_these)]
+            told += len(of_these)
+            if stored:
+                self._tell_stored(handle, requests, cast("list[StoredEvent]", of_these), publisher, result.ts)
+                continue
+            for request, outcome in zip(requests, of_these, strict=True):
+                if isinstance(outcome, Failure):
+                    publisher.refused(request, outcome)
+                else:
+                    assert isinstance(outcome, int), "events are told above"
+                    publisher.repeated(request, outcome, result.ts)
+
+    def _tell_stored(
+        self, log: SqliteLog, requests: Sequence[Publish], events: list[StoredEvent], publisher: Publisher, ts: str
+    ) -> None:
+        self._deliver(self.host.deliver, log.topic, events)
+        publisher.published(requests, events[0].seq, ts)
+
+    def _deliver(
+        self, deliver: Callable[[Topic, Sequence[StoredEvent]], None], topic: Topic, events: Sequence[StoredEvent]
+    ) -> None:
+        for event in events:
+            if event.expires < inf:
                 self.host.begin_to_expire(topic)
-            self.host.deliver(topic, result.event)
-            publisher.published(request, result.seq, result.ts)
-        elif result.failure is not None:
-            publisher.refused(request, result.failure)
-        else:
-            publisher.repeated(request, result.seq, result.ts)
+                break
+        deliver(topic, events)
 
     def _tell_append_all(self, result: AppendAll) -> None:
-        self.pending_bytes -= sum(map(size_of, result.requests))
+        self.pending_bytes -= size_of(result.requests)
         handle = _log_of(result)
         handle.unsettled -= 1
         if result.failure is not None:
             result.done(result.failure)
             return
-        topic = handle.topic
-        if any([event.expires < inf for event in result.events]):
-            self.host.begin_to_expire(topic)
-        self.host.deliver_all(topic, result.events)
+        self._deliver(self.host.deliver_all, handle.topic, result.events)
         result.done(result.assignments)
 
     def _tell_create(self, result: Create) -> None:

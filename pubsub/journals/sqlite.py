@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Final
 
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
-from pubsub.core.journal import JournalError, StoredTopic, random_epoch
+from pubsub.core.histogram import Histogram
+from pubsub.core.journal import JournalError, JournalMeasures, StoredTopic, random_epoch
+from pubsub.journals import DATABASE
 from pubsub.journals.operations import Create, Mark, Operation, Result
 from pubsub.journals.reader import Reader, stored_events
 from pubsub.journals.results import Results
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLEAN_UP_PERIOD: Final = 1.0  # seconds
+COMMIT_TIMES: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)  # seconds
 # Bytes that are not on disk yet. Beyond it, publishers to durable topics are not read from.
 UNWRITTEN_BYTES: Final = 16 * 1024 * 1024
 
@@ -59,6 +62,8 @@ class SqliteJournal:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.failure = ""
+        self._commits = Histogram(COMMIT_TIMES)
+        self._failures = 0
         self._directory = directory
         self._clock = clock
         self._now = now
@@ -75,6 +80,11 @@ class SqliteJournal:
         self._busy = False  # a group is being written, or will be at the end of the tick
         self._cleans_up = False
         self._closed = False
+
+    @property
+    def measures(self) -> JournalMeasures:
+        files = [str(self._directory / f"{DATABASE}{end}") for end in ("", "-wal")]
+        return JournalMeasures(self._commits, self._failures, self._results.pending_bytes, files)
 
     @property
     def full(self) -> bool:
@@ -165,6 +175,8 @@ class SqliteJournal:
         else:
             self._set_busy(False)
         self._note_failure(result.failure)
+        if not result.failure:
+            self._commits.observe(result.taken)
         self._results.add([*group, Mark(self._let_publish)], result.extents)
         self._start_clean_up()
 
@@ -181,6 +193,7 @@ class SqliteJournal:
         self._busy = self._core.wanted = busy
 
     def _note_failure(self, failure: str) -> None:
+        self._failures += bool(failure)
         if failure and failure != self.failure:
             log.error("Journal fails: %(reason)s", {"reason": failure})
         elif self.failure and not failure:

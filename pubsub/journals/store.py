@@ -49,6 +49,8 @@ MIGRATIONS: Final = (
     # The same tables. A topic may have the options "sender" and "presence", and events before its first one: they were
     # purged.
     "",
+    # The same tables. A topic may have the option "dead_letter".
+    "",
 )
 VERSION: Final = len(MIGRATIONS)
 

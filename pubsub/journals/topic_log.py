@@ -44,23 +44,23 @@ class SqliteLog(TopicHandle):
         super().__init__(name, epoch, options, number)
         self._parts = parts
         self.purged = 0
-        self.unsettled = 0  # publishes without an outcome
+        self.unsettled = 0  # operations with publishes that have no outcome yet
 
     @property
     def appending(self) -> bool:
         return self.unsettled > 0
 
-    def append(self, request: Publish, publisher: Publisher) -> None:
+    def append(self, requests: Sequence[Publish], publisher: Publisher) -> None:
         parts = self._parts
         sender = sender_of(self.options, publisher.client_id) if self.options.sender else UNSET  # saves a call
-        parts.add(Append(self, request, publisher, parts.clock.timestamp(), sender), size_of(request))
+        parts.add(Append(self, requests, publisher, parts.clock.timestamp(), sender), size_of(requests))
         self.unsettled += 1
-        publisher.wait(request)
+        publisher.wait(requests)
 
     def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> None:
         sender = sender_of(self.options, client_id)
         operation = AppendAll(self, requests, done, self._parts.clock.timestamp(), sender)
-        self._parts.add(operation, sum(map(size_of, requests)))
+        self._parts.add(operation, size_of(requests))
         self.unsettled += 1
 
     def purge(self, done: Purged) -> None:
@@ -88,6 +88,9 @@ class SqliteLog(TopicHandle):
         self._parts.reader.read(lambda store: store.is_missing(self.number, after, until, now()), done)
 
 
-def size_of(request: Publish) -> int:
-    """The memory of a publish that waits for the disk."""
-    return APPEND_BYTES + len(request.message.payload)
+def size_of(requests: Sequence[Publish]) -> int:
+    """The memory of publishes that wait for the disk."""
+    size = APPEND_BYTES * len(requests)
+    for request in requests:
+        size += len(request.message.payload)
+    return size

@@ -23,10 +23,11 @@ class Undo:
     def remember(self, operation: Operation) -> None:
         """Remember an operation that was part of a failed transaction, if it had an effect."""
         match operation:
-            case Append(event=StoredEvent()):
-                self.cuts.setdefault(operation.log.number, operation.seq - 1)
-            case AppendAll(events=[first, *_]):
-                self.cuts.setdefault(operation.log.number, first.seq - 1)
+            case Append(outcomes=outcomes) | AppendAll(events=outcomes):
+                for outcome in outcomes:
+                    if isinstance(outcome, StoredEvent):
+                        self.cuts.setdefault(operation.log.number, outcome.seq - 1)
+                        break
             case Create(number=number, failure=None) if number:
                 self._steps.append(partial(Store.forget, number=number))
             case Delete(log=log, applied=True):

@@ -28,6 +28,7 @@ from pubsub.journals.operations import (
     Extent,
     Mark,
     Operation,
+    Outcome,
     Purge,
     Result,
     TopicHandle,
@@ -100,6 +101,7 @@ class Writer:
 
     def write(self, group: Sequence[Operation]) -> Result:
         """Commit a group, all of it or nothing; each operation gets its outcome."""
+        began = self._monotonic()
         try:
             store = self.open()
             with store.transaction():
@@ -115,7 +117,7 @@ class Writer:
         finally:
             self._rows, self._ids, self._touched = [], [], set()
         self._failing = False
-        return Result(extents)
+        return Result(extents, taken=self._monotonic() - began)
 
     def clean_up(self) -> Result:
         """Delete some of the expired and purged events, and of the events of deleted topics."""
@@ -156,31 +158,29 @@ class Writer:
                 pass
 
     def _append(self, operation: Append) -> None:
-        log, request = operation.log, operation.request
-        state = self._state_of(log)
+        state = self._state_of(operation.log)
         if state is None:
-            operation.failure = _missing(log)
+            operation.failure = _missing(operation.log)
             return
-        if state.seen is None and request.expect_seq is UNSET:
-            operation.event = self._add_event(operation, request, state)
-            operation.seq = state.seq
-        else:
-            self._append_checked(operation, state)
+        outcomes: list[Outcome] = []
+        for request in operation.requests:
+            if state.seen is None and request.expect_seq is UNSET:
+                outcomes.append(self._add_event(operation, request, state))
+            else:
+                outcomes.append(self._append_checked(operation, request, state))
+        operation.outcomes = outcomes
 
-    def _append_checked(self, operation: Append, state: State) -> None:
+    def _append_checked(self, operation: Append, request: Publish, state: State) -> Outcome:
         """Append a message, unless it is a duplicate or expects another ``seq``."""
-        request, seen = operation.request, state.seen
-        key, now = id_key(request.message.id), self._now()
+        key, now, seen = id_key(request.message.id), self._now(), state.seen
         if seen is not None and (first := seen.find(key, now)) is not None:
-            operation.seq = first
-            return
+            return first
         if request.expect_seq is not UNSET and request.expect_seq != state.seq:
-            operation.failure = Conflict(request.expect_seq, state.seq)
-            return
-        operation.event = self._add_event(operation, request, state)
-        operation.seq = state.seq
+            return Conflict(request.expect_seq, state.seq)
+        event = self._add_event(operation, request, state)
         if seen is not None:
             self._ids.append((event_key(operation.log.number, state.seq), key, seen.add(key, state.seq, now)))
+        return event
 
     def _append_all(self, operation: AppendAll) -> None:
         log, now = operation.log, self._now()
@@ -277,7 +277,7 @@ class Writer:
             if not isinstance(operation, Mark):
                 operation.failure = NotStored()
             if isinstance(operation, Append):
-                operation.event = None
+                operation.outcomes = ()
             elif isinstance(operation, AppendAll):
                 operation.events = ()
             elif isinstance(operation, Create):

@@ -109,16 +109,29 @@ class Health(Struct, frozen=True, gc=False, kw_only=True):
     reason: str | UnsetType = UNSET
 
 
+TransportName = Literal["websocket", "sse"]
+TraceOutcome = Literal[
+    "sent", "queued", "filtered", "dropped", "expired", "not_subscribed", "forbidden", "disconnected", "unknown"
+]
+
+
 class ClientRow(Struct, frozen=True, gc=False, kw_only=True):
-    """One connection. ``bytes_in`` and ``bytes_out`` are null if the kernel does not count them."""
+    """One connection. ``bytes_in`` and ``bytes_out`` are null if the kernel does not count them.
+
+    ``stalled_sec``: seconds for which it has taken nothing, 0 if nothing waits. ``round_trip_ms``: of the last
+    heartbeat; null before it, and for streams.
+    """
 
     client_id: str
+    transport: TransportName
     connected_sec: int
     subscriptions: list[str]
     queued: int
     dropped: int
     bytes_in: int | None
     bytes_out: int | None
+    stalled_sec: int
+    round_trip_ms: int | None
 
 
 class ClientPage(Struct, frozen=True, gc=False):
@@ -126,6 +139,69 @@ class ClientPage(Struct, frozen=True, gc=False):
 
     clients: list[ClientRow]
     next: str | None
+
+
+class EndedRow(Struct, frozen=True, gc=False, kw_only=True):
+    """A connection that has ended. ``code``: the close code of the server; null if it sent none."""
+
+    client_id: str
+    transport: TransportName
+    connected_at: str
+    ended_at: str
+    ending: str
+    code: int | None
+    reason: str
+    dropped: int
+
+
+class EndedPage(Struct, frozen=True, gc=False):
+    """The newest first. ``next`` is the ``cursor`` of the following page; null on the last one."""
+
+    clients: list[EndedRow]
+    next: str | None
+
+
+class ClientDescription(Struct, frozen=True, gc=False, kw_only=True):
+    """One client. ``ended``: its connections that have ended and are remembered, the newest first."""
+
+    client_id: str
+    connections: list[ClientRow]
+    next: str | None
+    ended: list[EndedRow]
+
+
+class SlowRow(Struct, frozen=True, gc=False, kw_only=True):
+    """The events of one topic that wait for one connection. ``lag_sec``: the age of the oldest one."""
+
+    client_id: str
+    topic: str
+    queued: int
+    lag_sec: int
+    lag_bytes: int
+
+
+class SlowList(Struct, frozen=True, gc=False):
+    slow: list[SlowRow]
+
+
+class TracedConnection(Struct, frozen=True, gc=False, kw_only=True):
+    """The fate of a message at one connection. ``subscribed_at`` is null without a subscription."""
+
+    outcome: TraceOutcome
+    detail: str
+    subscribed_at: str | None
+    connected_at: str
+
+
+class Trace(Struct, frozen=True, gc=False, kw_only=True):
+    """``message`` and ``published_at`` are null if the topic does not keep the message any more."""
+
+    client_id: str
+    topic: str
+    message: str | None
+    seq: int
+    published_at: str | None
+    connections: list[TracedConnection]
 
 
 class ClientDisconnected(Struct, frozen=True, gc=False, kw_only=True):
@@ -156,3 +232,28 @@ class ErrorAnswer(Struct, frozen=True, gc=False):
 
     error: str
     seq: int | UnsetType = UNSET
+
+
+class DeadLetter(Struct, frozen=True, gc=False, kw_only=True):
+    """The payload of a message in a dead-letter topic: what one client lost in another topic.
+
+    ``client_id`` is None for the losses of several clients, which were over the limit of letters. ``count`` is exact;
+    ``messages`` are complete events, as far as they are kept.
+    """
+
+    reason: str
+    topic: str
+    client_id: str | None
+    from_seq: int
+    to_seq: int
+    count: int
+    messages: list[Raw]
+
+
+class Redriven(Struct, frozen=True, gc=False, kw_only=True):
+    """``skipped``: messages whose content is no longer kept, or whose topic is gone."""
+
+    status: Literal["redriven"] = "redriven"
+    letters: int
+    messages: int
+    skipped: int

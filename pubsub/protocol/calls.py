@@ -14,11 +14,23 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.mistakes import explain, shown
-from pubsub.protocol.requests import MAX_HISTORY_LIMIT, MAX_MESSAGES, Count, Message, Publish, Seconds, check_message
+from pubsub.protocol.patterns import MAX_TOPIC
+from pubsub.protocol.requests import (
+    MAX_CLIENT_ID,
+    MAX_HISTORY_LIMIT,
+    MAX_MESSAGES,
+    Count,
+    Message,
+    Publish,
+    Seconds,
+    Seq,
+    check_id,
+    check_message,
+)
 
-MAX_TOPIC: Final = 255  # characters of a name
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1000
+MAX_CURSOR: Final = 1 << 53
 MAX_STREAM_TOPICS: Final = 100  # names and patterns of one stream; a pattern takes any number of topics
 
 NamePart = Annotated[str, Meta(max_length=MAX_TOPIC)]
@@ -72,13 +84,44 @@ class StreamQuery(TopicStreamQuery, frozen=True, forbid_unknown_fields=True, kw_
     topic: Annotated[list[str], Meta(min_length=1, max_length=MAX_STREAM_TOPICS)]
 
 
+class Redrive(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """The letters whose messages are published again: ``limit`` of those after ``after``."""
+
+    after: Count = 0
+    limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_LIMIT)] = 100
+
+
+class ClientsQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """A page of the connections whose client's name begins with ``prefix``: open ones, or those that have ended."""
+
+    ended: bool = False
+    prefix: Annotated[str, Meta(max_length=MAX_CLIENT_ID)] = ""
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
+    cursor: Annotated[int, Meta(ge=0, le=MAX_CURSOR)] = 0
+
+
+class ClientQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """A page of the connections of one client."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
+    cursor: Annotated[int, Meta(ge=0, le=MAX_CURSOR)] = 0
+
+
+class TraceQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """A message, by its id or by topic and ``seq``."""
+
+    message: str | UnsetType = UNSET
+    topic: NamePart | UnsetType = UNSET
+    seq: Seq | UnsetType = UNSET
+
+
 class NewMessage(Struct, frozen=True, gc=False, kw_only=True):
     """A message to publish. The server makes an ``id`` where there is none. Unknown fields are ignored."""
 
     id: str | UnsetType = UNSET
     payload: Raw
     ttl_sec: Seconds | UnsetType = UNSET
-    expect_seq: Count | UnsetType = UNSET
+    expect_seq: Seq | UnsetType = UNSET
 
 
 NewMessages = NewMessage | Annotated[list[NewMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
@@ -101,6 +144,17 @@ def decode_messages(text: str) -> NewMessage | list[NewMessage]:
     if isinstance(messages, list) and not 1 <= len(messages) <= MAX_MESSAGES:
         raise BadRequest(f"the list: expected 1 to {MAX_MESSAGES} messages, got {len(messages)}")
     return messages
+
+
+def check_trace(wanted: TraceQuery) -> None:
+    """Raise BadRequest unless there is either an id, or a topic and a ``seq``."""
+    by_id, by_seq = wanted.message is not UNSET, wanted.seq is not UNSET
+    if by_id == by_seq:
+        raise BadRequest("message or seq: expected one of them")
+    if by_seq and wanted.topic is UNSET:
+        raise BadRequest("topic: required beside seq, but missing")
+    if isinstance(wanted.message, str):
+        check_id(wanted.message, "message")
 
 
 def make_publish(topic: str, message: NewMessage, new_id: Callable[[], str], index: int | None = None) -> Publish:

@@ -37,12 +37,14 @@ class Failure(Exception):
     """A request that cannot be served. ``code`` goes to WebSocket clients, ``status`` to REST clients.
 
     ``str(failure)`` is the text for people: what was expected and what came. It never holds a secret or a traceback.
-    ``close_reason``: the failure also ends a WebSocket connection, with this reason.
+    ``close_reason``: the failure also ends a WebSocket connection, with this reason. ``by_websocket``: a WebSocket
+    client may get it.
     """
 
     code: ClassVar[str]
     status: ClassVar[int]
     close_reason: ClassVar[CloseReason | None] = None
+    by_websocket: ClassVar[bool] = True
 
     @property
     def rest_text(self) -> str:
@@ -86,6 +88,7 @@ class TopicExists(Failure):
 
     code = "TOPIC_EXISTS"
     status = 409
+    by_websocket = False
 
     def __init__(self, topic: str) -> None:
         super().__init__(f"Topic '{topic}' exists")
@@ -100,9 +103,21 @@ class ClientNotFound(Failure):
 
     code = "CLIENT_NOT_FOUND"
     status = 404
+    by_websocket = False
 
     def __init__(self) -> None:
         super().__init__("client not found")
+
+
+class MessageNotFound(Failure):
+    """The topic has no such message, or does not keep it. Only REST asks, so WebSocket clients never see the code."""
+
+    code = "MESSAGE_NOT_FOUND"
+    status = 404
+    by_websocket = False
+
+    def __init__(self) -> None:
+        super().__init__("message not found")
 
 
 class SlowConsumer(Failure):
@@ -121,6 +136,7 @@ class Draining(Failure):
 
     code = "DRAINING"
     status = 503
+    by_websocket = False
 
     def __init__(self) -> None:
         super().__init__("server is shutting down")

@@ -148,7 +148,7 @@ class Reader:
     ``unmask`` is ``(mask: bytes, payload: bytearray) -> None`` and changes ``payload`` in place.
     """
 
-    __slots__ = ("_bytes", "_gathered", "_max_bytes", "_message", "_position", "_size_needed", "_unmask")
+    __slots__ = ("_bytes", "_ends", "_gathered", "_max_bytes", "_message", "_position", "_size_needed", "_unmask")
 
     def __init__(self, max_bytes: int, unmask: Callable[[bytes, bytearray], None]) -> None:
         self._max_bytes = max_bytes
@@ -158,6 +158,7 @@ class Reader:
         self._gathered: bytearray | None = None  # a long frame, while its bytes come in
         self._size_needed = 0
         self._message: BegunMessage | None = None
+        self._ends: list[int] | None = None  # of the texts that read_texts returned, until end_texts
 
     @property
     def unfinished(self) -> bool:
@@ -179,6 +180,48 @@ class Reader:
         else:
             self._bytes = received
             self._position = 0
+
+    def read_texts(self, most: int) -> list[str]:
+        """Read the next whole text messages, at most ``most``, up to the first frame that is anything else.
+
+        Then :meth:`end_texts` must be called. One call for many frames saves 0.2 µs of 0.6 for each.
+        """
+        texts: list[str] = []
+        ends: list[int] = []
+        received, position, unmask = self._bytes, self._position, self._unmask
+        last = len(received) - 6 if self._message is None else -1  # the last byte where a frame can begin
+        while position <= last and len(texts) < most and received[position] == FIN_TEXT:
+            size = received[position + 1] - 128
+            start = position + 6
+            if size == 126:
+                size = received[position + 2] << 8 | received[position + 3]
+                start = position + 8
+            end = start + size
+            if not 0 <= size <= self._max_bytes or end > len(received) or received[position + 1] == 255:
+                break
+            payload = bytearray(received[start:end])
+            unmask(received[start - 4 : start], payload)
+            try:
+                texts.append(payload.decode())
+            except UnicodeDecodeError:
+                break
+            ends.append(position := end)
+        self._ends = ends
+        return texts
+
+    def end_texts(self, served: int) -> bool:
+        """End the reading of texts, of which so many were served. Returns True if no byte is left to read.
+
+        The others are read again.
+        """
+        assert self._ends is not None, "texts were read"
+        self._position = position = self._ends[served - 1]
+        self._ends = None
+        if position < len(self._bytes):
+            return False
+        self._bytes = b""
+        self._position = 0
+        return True
 
     def read(self) -> Received | None:
         """Read the next frame: the message that it is or completes; None if there is no whole frame.
@@ -286,14 +329,15 @@ class Reader:
                 message.payload += payload
         if first & FIN:
             self._message = None
-            return _whole(message)
+            return whole_message(message)
         self._message = message
         if message.opcode == TEXT:
             message.check_text()
         return Fragment(len(payload))
 
 
-def _whole(message: BegunMessage) -> str | LongText | Binary:
+def whole_message(message: BegunMessage) -> str | LongText | Binary:
+    """The message that has come whole. Raises ProtocolFault."""
     if message.opcode == BINARY:
         return Binary(message.payload)
     return LongText(message.payload) if len(message.payload) > LONG_TEXT else _decode(message.payload)

@@ -15,11 +15,14 @@ REST: Final = ">"
 
 _END: Final = "."  # a key that no segment can be; its value is the number of the pattern that ends here
 
+MAX_TOPIC: Final = 255  # characters of a name
 _CHARACTERS: Final = r"A-Za-z0-9_\-:~"
-_is_topic = re.compile(rf"(?=.{{1,255}}\Z)[{_CHARACTERS}]+(?:\.[{_CHARACTERS}]+)*", re.ASCII).fullmatch
-_is_pattern = re.compile(
-    rf"(?=.{{1,255}}\Z)(?:>|(?:[{_CHARACTERS}]+|\*)(?:\.(?:[{_CHARACTERS}]+|\*))*(?:\.>)?)", re.ASCII
-).fullmatch
+# As regular expressions, without the limit of characters, for the server and for the documents.
+TOPIC_SYNTAX: Final = rf"[{_CHARACTERS}]+(?:\.[{_CHARACTERS}]+)*"
+PATTERN_SYNTAX: Final = rf"(?:>|(?:[{_CHARACTERS}]+|\*)(?:\.(?:[{_CHARACTERS}]+|\*))*(?:\.>)?)"
+
+_is_topic = re.compile(rf"(?=.{{1,{MAX_TOPIC}}}\Z){TOPIC_SYNTAX}", re.ASCII).fullmatch
+_is_pattern = re.compile(rf"(?=.{{1,{MAX_TOPIC}}}\Z){PATTERN_SYNTAX}", re.ASCII).fullmatch
 
 
 def check_topic(name: str) -> None:

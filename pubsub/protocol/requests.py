@@ -5,8 +5,8 @@ The names and shapes are the contract's (docs/protocol.md). No I/O, and no decis
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Final, Literal, get_args
+from collections.abc import Callable, Iterable
+from typing import Annotated, Final, Literal, final, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -75,6 +75,7 @@ class Message(Struct, frozen=True, gc=False):
     payload: Raw
 
 
+@final
 class Publish(Request, frozen=True, tag="publish"):
     """``expect_seq``: the message is published only if this is the ``seq`` of the topic at that moment."""
 
@@ -115,6 +116,7 @@ class TopicOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """The options of a topic. None is the server's default for ``history``, and no limit for the others.
 
     ``sender``: events name the client that published them. ``presence``: the topic shows its clients.
+    ``dead_letter``: the topic that gets what subscribers lose.
     """
 
     history: Annotated[int, Meta(ge=0, le=MAX_KEPT)] | None = None
@@ -124,6 +126,7 @@ class TopicOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     overflow: Overflow = "drop_oldest"
     sender: bool = False
     presence: bool = False
+    dead_letter: str | None = None
 
 
 class NewTopic(TopicOptions, frozen=True, forbid_unknown_fields=True):
@@ -155,16 +158,39 @@ def decode_request(text: str) -> AnyRequest:
     return request
 
 
+def decode_publishes(texts: Iterable[str]) -> list[Publish]:
+    """Decode the first texts, as many as are valid publishes. The next one is for :func:`decode_request`."""
+    found: list[Publish] = []
+    try:
+        for text in texts:
+            request = _decode(text)
+            if type(request) is not Publish:
+                break
+            check_message(request.message)
+            found.append(request)
+    except (msgspec.MsgspecError, RecursionError, BadRequest):
+        pass
+    return found
+
+
 def check_message(message: Message) -> None:
     """Raise BadRequest for an id that is no UUID, and for a payload that other clients could not parse."""
-    if not is_uuid(message.id):
-        raise BadRequest(f"message.id: expected a UUID (8-4-4-4-12 hex digits), got {shown(message.id)}")
+    text = message.id
+    if not text.isascii() or text.encode().translate(_HEX_AS_ZERO) != _UUID:  # here, because every publish passes it
+        check_id(text, "message.id")
     if len(message.payload) > MAX_DEPTH:
         check_large_payload(bytes(message.payload))
 
 
+def check_id(text: str, field: str) -> None:
+    """Raise BadRequest for an id that is no UUID."""
+    if not text.isascii() or text.encode().translate(_HEX_AS_ZERO) != _UUID:
+        raise BadRequest(f"{field}: expected a UUID (8-4-4-4-12 hex digits), got {shown(text)}")
+
+
 _HEX_AS_ZERO: Final = bytes.maketrans(b"0123456789abcdefABCDEF", b"0" * 22)
+_UUID: Final = b"00000000-0000-0000-0000-000000000000"  # with each digit as zero
 
 
 def is_uuid(text: str) -> bool:
-    return text.isascii() and text.encode().translate(_HEX_AS_ZERO) == b"00000000-0000-0000-0000-000000000000"
+    return text.isascii() and text.encode().translate(_HEX_AS_ZERO) == _UUID

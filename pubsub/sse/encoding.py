@@ -6,6 +6,7 @@ an EventSource has an event named ``error`` of its own.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,8 +18,14 @@ HEARTBEAT: Final = b": ping\n\n"  # a comment
 _AS_BLANKS: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
-class StreamEncoding:
+class StreamEncoding(ABC):
     """Messages, whatever the ids of events are."""
+
+    @abstractmethod
+    def events(self, topic: Source, events: Sequence[StoredEvent]) -> bytes: ...
+
+    def shared_events(self, topic: Source, events: Sequence[StoredEvent]) -> bytes:
+        return self.events(topic, events)
 
     def message(self, text: bytes) -> bytes:
         return b"event: info\ndata: %b\n\n" % text

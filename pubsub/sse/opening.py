@@ -22,6 +22,7 @@ from pubsub.protocol.errors import Failure, TopicNotFound
 from pubsub.protocol.patterns import has_wildcard
 from pubsub.protocol.replies import Info, TopicPosition, encode
 from pubsub.sse.encoding import info_block, retry_line, topic_key
+from pubsub.sse.gzip import Gzip
 from pubsub.sse.positions import CursorPositions, position_id, read_position
 from pubsub.sse.stream import EventStream
 from pubsub.sse.streams import Streams
@@ -58,6 +59,7 @@ class Opening:
         *,
         client_id: str,
         identity: Identity | None,
+        gzip: Gzip | None,
     ) -> None:
         self._streams = streams
         self._broker = streams.services.broker
@@ -73,6 +75,7 @@ class Opening:
             streams.of_one_topic if cursor is None else streams.of_several,
             client_id=client_id,
             identity=identity,
+            gzip=gzip,
             marking=None if cursor is None else cursor.marking,
             on_end=None if cursor is None else partial(streams.cursors.end, cursor),
         )
@@ -98,9 +101,7 @@ class Opening:
 
     def subscribe(self, asked: Asked, answer: Callable[[Joining | Failure], None]) -> None:
         """Begin one subscription, then call ``answer``: at once, or later. Raises TopicNotFound, LimitExceeded."""
-        rules = self._streams.services.rules
-        if rules is not None:
-            rules.check_room(self._stream.subscriber, asked.subscription.name)
+        self._streams.services.rules.check_room(self._stream.subscriber, asked.subscription.name)
         self._broker.subscribe(asked, self._stream.subscriber, answer)
 
     def add(self, joining: Joining) -> None:
@@ -148,7 +149,7 @@ class Opening:
         start += [self._end_block(name) for name in again]
         start += [self._start_block(joining) for joining in self._joinings]
         start += [self._end_block(name) for name in self._missing if name not in again]
-        self._transport.write(b"".join(start))
+        self._stream.write(b"".join(start))
         self._stream.unblock()
         for joining in self._joinings:
             joining.advance()

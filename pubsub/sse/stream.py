@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from msgspec import UNSET
 
@@ -21,6 +21,7 @@ from pubsub.filters.filters import Filters
 from pubsub.protocol.errors import CloseReason, Unauthorized
 from pubsub.protocol.replies import Info, encode, error_reply
 from pubsub.sse.encoding import TOPIC_EVENTS, heartbeat, info_block, retry_line
+from pubsub.sse.gzip import Gzip, stored
 from pubsub.sse.positions import DISCONNECTED, position_id
 from pubsub.websocket.ending import Ending
 from pubsub.websocket.grants import IdentityGrant
@@ -52,12 +53,16 @@ class StreamSubscriber(Subscriber):
 class EventStream(ClientTransport, IdentityGrant):
     """See the module. ``identity`` is None if the client may everything.
 
-    ``marking`` wraps the function that writes events; ``on_end`` is called at the end.
+    ``gzip`` is None for a plain stream. ``marking`` makes the function that writes events; ``on_end`` is called at the
+    end.
     """
 
-    client_id: str
+    identity: Identity | None
+    by_rest: ClassVar[bool] = True
 
-    __slots__ = ("_on_end", "client_id", "identity")
+    __slots__ = ("_gzip", "_on_end", "identity")
+
+    transport_name: Final = "sse"
 
     def __init__(
         self,
@@ -67,14 +72,21 @@ class EventStream(ClientTransport, IdentityGrant):
         *,
         client_id: str,
         identity: Identity | None,
-        marking: Callable[[Write], Write] | None = None,
+        gzip: Gzip | None = None,
+        marking: Callable[[Write, Gzip | None], Write] | None = None,
         on_end: Callable[[], None] | None = None,
     ) -> None:
-        write = transport.write if marking is None else marking(transport.write)
+        plainly = transport.write if gzip is None else gzip.writing(transport.write)
+        write = plainly if marking is None else marking(transport.write, gzip)
         super().__init__(transport, services, StreamSubscriber(write, options))
-        self.client_id = client_id
+        self._gzip = gzip
+        self.subscriber.client_id = client_id
         self._on_end = on_end
         self.identity = identity
+
+    @property
+    def client_id(self) -> str:
+        return self.subscriber.client_id
 
     @property
     def filters(self) -> Filters:
@@ -89,11 +101,17 @@ class EventStream(ClientTransport, IdentityGrant):
         super().open()
         self._claim()
 
+    def write(self, encoded: bytes) -> None:
+        self._transport.write(encoded if self._gzip is None else stored(encoded))
+
     def unblock(self) -> None:
         """Let everything through that waits, and all that comes."""
         assert isinstance(self.subscriber, StreamSubscriber), "made above"
         self.subscriber.stream = self
         self.subscriber.unblock()
+
+    def may_subscribe(self, topic: str) -> bool:
+        return IdentityGrant.may_subscribe(self, topic)
 
     # What the client sends
 
@@ -120,7 +138,9 @@ class EventStream(ClientTransport, IdentityGrant):
         if not self._transport.is_reading():
             self._transport.resume_reading()
         if not self.subscriber.blocked:
-            self._transport.write(heartbeat(self._position()))
+            block = heartbeat(self._position())
+            self._services.meter.answered += len(block)
+            self.write(block)
 
     def _position(self) -> bytes:
         """A new id for a client of one topic whose filter may have let nothing through for long; otherwise empty.
@@ -147,16 +167,23 @@ class EventStream(ClientTransport, IdentityGrant):
     def expire(self) -> None:
         if self._end is not None:
             self.abort(Ending.UNAUTHORIZED, "token expired")
-            return
-        error = error_reply(Unauthorized("token: expired"), UNSET, self._services.clock.timestamp())
-        self._transport.write(self.subscriber.encoding.message(encode(error)))
+        else:
+            self._refuse(Unauthorized("token: expired"))
+
+    def revoke(self) -> None:
+        if self._end is None:
+            self._refuse(Unauthorized("key or token: no longer accepted"))
+
+    def _refuse(self, failure: Unauthorized) -> None:
+        error = error_reply(failure, UNSET, self._services.clock.timestamp())
+        self.write(self.subscriber.encoding.message(encode(error)))
         self.close(CloseReason.UNAUTHORIZED)
 
     def close_for_shutdown(self, reconnect_after_ms: int) -> None:
         if self._end is not None:
             return
         draining = Info(msg="draining", reconnect_after_ms=reconnect_after_ms, ts=self._services.clock.timestamp())
-        self._transport.write(retry_line(reconnect_after_ms) + self.subscriber.encoding.message(encode(draining)))
+        self.write(retry_line(reconnect_after_ms) + self.subscriber.encoding.message(encode(draining)))
         self._close_after_queue(Ending.GOING_AWAY, CloseReason.GOING_AWAY, "the server is shutting down")
 
     def end_without_topics(self) -> None:

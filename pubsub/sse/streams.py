@@ -10,6 +10,7 @@ from msgspec import structs
 from pubsub.protocol.replies import Info, encode
 from pubsub.sse.cursors import Cursors
 from pubsub.sse.encoding import MARKED_EVENTS, TOPIC_EVENTS, retry_line
+from pubsub.sse.gzip import Gzip
 from pubsub.websocket.services import Services
 
 RETRY_MS: Final = 1000  # the least time after which a client connects again, if the server has not said when
@@ -18,7 +19,7 @@ RETRY_MS: Final = 1000  # the least time after which a client connects again, if
 class Streams:
     """See the module. ``spread``: seconds over which clients connect again after a failure of the server.
 
-    ``of_one_topic`` and ``of_several`` are the options of outboxes.
+    ``of_one_topic`` and ``of_several`` are the options of outboxes. ``gzip`` is None if nothing is compressed.
     """
 
     def __init__(self, services: Services, *, spread: float) -> None:
@@ -26,6 +27,7 @@ class Streams:
         self.cursors = Cursors(services.now, services.call_later)
         self.of_one_topic = structs.replace(services.outbox_options, encoding=TOPIC_EVENTS)
         self.of_several = structs.replace(services.outbox_options, encoding=MARKED_EVENTS)
+        self.gzip = None if services.compression is None else Gzip(services.compression.least)
         self._spread = spread
 
     def draining_block(self) -> bytes:

@@ -55,6 +55,11 @@ def set_up_logs(level: str, form: str) -> None:
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
+def set_level(level: str) -> None:
+    """Log from ``level`` on, which is one of LEVELS."""
+    logging.getLogger().setLevel(LEVELS[level])
+
+
 class Line(logging.LogRecord):
     """The parts that a line shows. logging's own record has names of file, thread and process too: 0.9 µs of 4."""
 

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from pubsub.auth.identity import Identity
+from pubsub.protocol.deflate import Agreement, DeflateReader
 from pubsub.protocol.errors import CloseReason
 from pubsub.protocol.frames import (
     CLOSE,
@@ -21,6 +22,7 @@ from pubsub.protocol.frames import (
     InvalidClose,
     LongText,
     PingFrame,
+    PongFrame,
     ProtocolFault,
     Reader,
     Received,
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Frames served in one step; then other clients are served. One read may bring 40,000 frames, which take 50 ms.
-TURN: Final = range(100)
+TURN: Final = 100
+READ_AT_ONCE: Final = 32  # text frames that are read in one call, and publishes that are appended together
 EXPENSIVE: Final = 5  # of them may be expensive, 20 to 40 µs: all but accepted publishes; later ones wait their turn
 # Bytes of one read after which there is more to read: uvloop would read 31 times more before it serves other clients.
 FULL_READ: Final = 200_000
@@ -59,9 +62,11 @@ class Connection(FrameTransport):
         client_id: str,
         named: bool,
         identity: Identity | None = None,
+        agreement: Agreement | None = None,
     ) -> None:
-        super().__init__(transport, services, client_id=client_id, named=named, identity=identity)
-        self._reader: Reader | None = Reader(services.limits.max_message_bytes, websocket_mask)
+        super().__init__(transport, services, client_id=client_id, named=named, identity=identity, agreement=agreement)
+        reads = Reader if agreement is None else DeflateReader
+        self._reader: Reader | None = reads(services.limits.max_message_bytes, websocket_mask)
 
     def _stop_reading(self) -> None:
         self._reader = None
@@ -70,6 +75,7 @@ class Connection(FrameTransport):
 
     def data_received(self, data: bytes) -> None:
         if self._reader is not None:
+            self._services.meter.received += len(data)
             self._reader.feed(data)
             self._serve(self._reader)
             if len(data) >= FULL_READ:
@@ -92,33 +98,39 @@ class Connection(FrameTransport):
 
     def _serve_frames(self, reader: Reader) -> None:
         """Serve the received frames as long as the client takes its answers; after the end began, only its Close."""
-        subscriber, read, receive, services = self.subscriber, reader.read, self.session.receive, self._services
-        frame_came = message_ended = False
-        expensive = 0
-        later: Callable[[Callable[[], None]], object] | None = None
-        for _ in TURN:
-            if (subscriber.blocked or self._pauses) and self._end is None:
-                break
-            received = read()
-            if received is None:
-                break
-            frame_came = True
-            if type(received) is str and self._end is None:
+        receive, receive_publishes = self.session.receive, self.session.receive_publishes
+        left, most, expensive, message_ended = TURN, READ_AT_ONCE, 0, False
+        while left > 0 and expensive < EXPENSIVE and not self._must_wait:
+            texts = reader.read_texts(most) if self._end is None else ()
+            if texts:
+                served = receive_publishes(texts) if len(texts) > 1 else 0
+                if not served:
+                    served = most = 1  # it is no publish, so it does not pay to read ahead
+                    expensive += receive(texts[0])
+                left -= served
                 message_ended = True
-                expensive += receive(received)
-                if expensive == EXPENSIVE:
-                    later = services.take_turn
+                if reader.end_texts(served):
                     break
-            elif type(received) is not Fragment:
-                message_ended = message_ended or type(received) in (Binary, LongText)
-                self._control(received)
+            elif (received := reader.read()) is None:
+                break
+            else:
+                left -= 1
+                message_ended = message_ended or type(received) in (str, Binary, LongText)
+                if type(received) is str and self._end is None:
+                    expensive += receive(received)
+                elif type(received) is not Fragment:
+                    self._control(received)
         else:
-            later = services.defer
-        if frame_came:
-            self._seen = services.now()
-        self._limit_message(reader, anew=message_ended or (frame_came and not reader.within_message))
-        if later is not None:
-            self._yield_turn(later)
+            if not self._must_wait:
+                self._yield_turn(self._services.take_turn if expensive >= EXPENSIVE else self._services.defer)
+        if left < TURN:
+            self._seen = self._services.now()
+        self._limit_message(reader, anew=message_ended or (left < TURN and not reader.within_message))
+
+    @property
+    def _must_wait(self) -> bool:
+        """True if no frame may be served now. Once the end has begun, all are read: a Close may be among them."""
+        return self._end is None and (self.subscriber.blocked or bool(self._pauses))
 
     def _limit_message(self, reader: Reader, *, anew: bool) -> None:
         """Start or end the time limit of an unfinished message. ``anew``: it is another one than before."""
@@ -139,6 +151,8 @@ class Connection(FrameTransport):
         elif self._end is None:
             if isinstance(received, PingFrame):
                 self._reply_frame(control_frame(PONG, received.payload))
+            elif isinstance(received, PongFrame):
+                self._take_pong(received.payload)
             elif isinstance(received, Binary):
                 self.session.receive_binary(received.payload)
             elif isinstance(received, LongText):

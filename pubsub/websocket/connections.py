@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import random
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from pubsub.protocol.answers import TransportName
 from pubsub.websocket.ending import Ending
 from pubsub.websocket.peer import Peer
 from pubsub.websocket.timers import Timers, serve_alone
@@ -19,13 +21,14 @@ SEARCHED_AT_ONCE: Final = 10_000  # connections that are compared in one step: 1
 
 
 class Connections:
-    """See the module. ``timers`` serve each connection as long as it is here."""
+    """See the module. ``timers`` serve each connection as long as it is here. ``counts``: those that are here."""
 
     def __init__(self, timers: Timers, now: Callable[[], float]) -> None:
         self._timers = timers
         self._now = now
         self._open: dict[Peer, None] = {}
         self._opened = 0
+        self.counts: Counter[TransportName] = Counter()
         self._emptied = asyncio.Event()
 
     def __len__(self) -> int:
@@ -39,12 +42,14 @@ class Connections:
     def add(self, peer: Peer) -> None:
         self._open[peer] = None
         self._opened += 1
+        self.counts[peer.transport_name] += 1
         peer.number = self._opened
         self._timers.add(peer)
 
     def remove(self, peer: Peer) -> None:
         if peer in self._open:
             del self._open[peer]
+            self.counts[peer.transport_name] -= 1
             self._timers.remove(peer)
         if not self._open:
             self._emptied.set()
@@ -55,15 +60,33 @@ class Connections:
         start = bisect_right(everyone, after, key=_number_of)
         return everyone[start : start + size]
 
+    async def find(self, matches: Callable[[Peer], bool], *, after: int = 0, most: int | None = None) -> list[Peer]:
+        """The first ``most`` connections that match, with numbers above ``after``; they are looked for in slices."""
+        found: list[Peer] = []
+        everyone = self.page(after, len(self._open))
+        for start in range(0, len(everyone), SEARCHED_AT_ONCE):
+            found += filter(matches, everyone[start : start + SEARCHED_AT_ONCE])
+            if most is not None and len(found) >= most:
+                return found[:most]
+            await asyncio.sleep(0)
+        return found
+
+    async def of_client(self, client_id: str) -> list[Peer]:
+        """All connections of a client, oldest first."""
+        return await self.find(lambda peer: peer.client_id == client_id)
+
     async def disconnect(self, client_id: str) -> int:
         """Close all present connections of a client, in slices; returns their number."""
-        found: list[Peer] = []
-        everyone = list(self._open)
-        for start in range(0, len(everyone), SEARCHED_AT_ONCE):
-            found += [each for each in everyone[start : start + SEARCHED_AT_ONCE] if each.client_id == client_id]
-            await asyncio.sleep(0)
+        return await self._end(lambda peer: peer.client_id == client_id, lambda peer: peer.disconnect)
+
+    async def revoke(self, is_revoked: Callable[[Peer], bool]) -> int:
+        """Close all present connections whose credentials are no longer accepted, in slices; returns their number."""
+        return await self._end(is_revoked, lambda peer: peer.revoke)
+
+    async def _end(self, is_meant: Callable[[Peer], bool], step_of: Callable[[Peer], Callable[[], None]]) -> int:
+        found = await self.find(is_meant)
         for served, peer in enumerate(found, 1):
-            serve_alone(peer, peer.disconnect)
+            serve_alone(peer, step_of(peer))
             if served % CLOSED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return len(found)

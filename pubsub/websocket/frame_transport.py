@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
 from pubsub.core.losses import Loss
+from pubsub.protocol.deflate import Agreement
 from pubsub.protocol.errors import CloseReason
-from pubsub.protocol.frames import PING, close_frame, control_frame, text_frame
+from pubsub.protocol.frames import PING, close_frame, control_frame, text_frame, text_frames
 from pubsub.protocol.replies import Info, encode
 from pubsub.websocket.ending import Ending
 from pubsub.websocket.replies import PauseReason
@@ -29,16 +31,24 @@ log = logging.getLogger(__name__)
 REPLY_BYTES: Final = 64 * 1024  # answers are written at the end of the tick, or when they have so many bytes
 
 
+PINGED: Final = -1  # in place of a round trip, from a ping to its pong
+CLOCK_STEP: Final = 0.002  # seconds: uvloop's time is that of the beginning of the tick, in whole milliseconds
+
+
 @lru_cache(maxsize=1)
-def heartbeat_frames(ts: str) -> bytes:
-    """A ping frame, and an info ``ping`` for clients that do not see ping frames."""
-    return control_frame(PING) + text_frame(encode(Info(msg="ping", ts=ts)))
+def ping_info(ts: str) -> bytes:
+    """An info ``ping`` for clients that do not see ping frames."""
+    return text_frame(encode(Info(msg="ping", ts=ts)))
 
 
 class FrameTransport(ClientTransport):
     """See the module. ``session`` serves the client's messages."""
 
-    __slots__ = ("_pauses", "_replies", "_reply_bytes", "session")
+    __slots__ = ("_pauses", "_replies", "_reply_bytes", "_round_trip", "session")
+
+    transport_name: Final = "websocket"
+
+    by_rest: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -48,11 +58,13 @@ class FrameTransport(ClientTransport):
         client_id: str,
         named: bool,
         identity: Identity | None = None,
+        agreement: Agreement | None = None,
     ) -> None:
-        super().__init__(transport, services, Subscriber(transport.write, services.outbox_options))
+        super().__init__(transport, services, Subscriber(transport.write, services.options_for(agreement)))
         self._replies: list[bytes] | None = None  # answers of this tick
         self._reply_bytes = 0
         self._pauses = 0  # the reasons for which the session waits, one bit of PauseReason each
+        self._round_trip: int | None = None  # in milliseconds: Python shares the small numbers
         self.session = services.new_session(self.subscriber, self, client_id, named, identity)
         if named and not self.session.lacks_identity:
             self._claim()
@@ -60,6 +72,10 @@ class FrameTransport(ClientTransport):
     @property
     def client_id(self) -> str:
         return self.session.client_id
+
+    @property
+    def identity(self) -> Identity | None:
+        return self.session.identity
 
     @property
     def deadline(self) -> float:
@@ -91,6 +107,9 @@ class FrameTransport(ClientTransport):
                 self._services.defer(self._read_on)
         self._pauses &= ~reason.value
 
+    def may_subscribe(self, topic: str) -> bool:
+        return not self.session.lacks_identity and self.session.may_subscribe(topic)
+
     def identify(self, identity: Identity) -> None:
         self._claim()
         self._services.timers.reschedule(self)
@@ -98,11 +117,36 @@ class FrameTransport(ClientTransport):
     def send_heartbeat(self, ts: str) -> None:
         """Ping the client, unless it is blocked: then it has enough to take."""
         if not self.subscriber.blocked and self._end is None:
-            self._transport.write(heartbeat_frames(ts))
+            frames = control_frame(PING, self._elapsed_us().to_bytes(8)) + ping_info(ts)
+            self._services.meter.answered += len(frames)
+            self._round_trip = PINGED
+            self._transport.write(frames)
+
+    def _elapsed_us(self) -> int:
+        """Microseconds since the start. The payload of a ping is no more: the uptime of the machine is a secret."""
+        return int(1e6 * (self._services.clock.monotonic() - self._services.started))
+
+    def _take_pong(self, payload: bytes) -> None:
+        """Measure the round trip of the last ping, once. A client can claim no moment before that ping was due."""
+        if self._round_trip != PINGED or len(payload) != 8:
+            return
+        taken = (self._elapsed_us() - int.from_bytes(payload)) / 1e6
+        due = self.next_ping - self._services.limits.ping_period
+        if 0 <= taken <= self._services.now() - due + CLOCK_STEP:
+            self._services.meter.round_trips.observe(taken)
+            self._round_trip = round(1000 * taken)
+
+    @property
+    def round_trip(self) -> int | None:
+        return None if self._round_trip == PINGED else self._round_trip
 
     def reply(self, text: bytes) -> None:
         """Send the text of an answer with others of this tick (Replies)."""
         self._reply_frame(text_frame(text))
+
+    def reply_all(self, texts: Sequence[bytes]) -> None:
+        """Send the texts of several answers likewise (Replies)."""
+        self._reply_frame(text_frames(texts) if len(texts) > 1 else text_frame(texts[0]))
 
     def _reply_frame(self, frame: bytes) -> None:
         if self._replies is None:
@@ -117,6 +161,7 @@ class FrameTransport(ClientTransport):
         """Send the answers that wait (Replies)."""
         if self._replies is not None:
             replies, self._replies = self._replies, None
+            self._services.meter.answered += self._reply_bytes
             self._reply_bytes = 0
             self._transport.write(b"".join(replies))
 
@@ -158,6 +203,9 @@ class FrameTransport(ClientTransport):
 
     def expire(self) -> None:
         self.session.expire()
+
+    def revoke(self) -> None:
+        self.session.revoke()
 
     def time_out_message(self) -> None:
         """Close: a message was not complete in time."""

@@ -22,7 +22,6 @@ class IdentityGrant:
 
     __slots__ = ()
 
-    client_id: str
     identity: Identity | None
 
     @property

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Final, Protocol, get_args
 
+from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
+from pubsub.protocol.answers import TransportName
 from pubsub.system.tcp_info import Traffic
 from pubsub.websocket.ending import Ending
+
+TRANSPORTS: Final[tuple[TransportName, ...]] = get_args(TransportName)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +30,32 @@ class Limits:
 class Peer(Protocol):
     """See the module. ``number`` is its place in the order of arrival (the registry's).
 
-    ``slot`` and ``next_ping`` belong to the timers.
+    ``slot`` and ``next_ping`` belong to the timers. ``by_rest``: it needs the credentials of a REST call, and API keys
+    count too.
     """
 
+    by_rest: ClassVar[bool]
     number: int
     slot: int
     next_ping: float
     subscriber: Subscriber
 
     @property
+    def transport_name(self) -> TransportName:
+        """The protocol that the client speaks."""
+        ...
+
+    @property
     def client_id(self) -> str: ...
+
+    @property
+    def identity(self) -> Identity | None:
+        """None if the client may everything, or has not yet said who it is."""
+
+    @property
+    def round_trip(self) -> int | None:
+        """Milliseconds from the last ping to its pong; None if they are not known."""
+        ...
 
     @property
     def age(self) -> float:
@@ -52,6 +72,11 @@ class Peer(Protocol):
         """True if the client has not taken all that was sent or is queued."""
         ...
 
+    @property
+    def last_progress(self) -> float:
+        """The moment at which the client was last seen to take data that it had not taken before."""
+        ...
+
     def last_activity(self, now: float) -> float:
         """The moment of the last sign of life."""
         ...
@@ -62,10 +87,18 @@ class Peer(Protocol):
 
     def traffic(self) -> Traffic: ...
 
+    def may_subscribe(self, topic: str) -> bool:
+        """True if the rights of the client allow the topic now."""
+        ...
+
     def send_heartbeat(self, ts: str) -> None: ...
 
     def expire(self) -> None:
         """Close: the deadline is over."""
+        ...
+
+    def revoke(self) -> None:
+        """Close: the client's credentials are no longer accepted."""
         ...
 
     def time_out_message(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Protocol
 
 from pubsub.auth.identity import Identity
@@ -23,6 +24,8 @@ class Replies(Protocol):
     """Answers to a client: in order, never dropped, written together at the end of the tick or at :meth:`flush`."""
 
     def reply(self, text: bytes) -> None: ...
+
+    def reply_all(self, texts: Sequence[bytes]) -> None: ...
 
     def flush(self) -> None: ...
 
@@ -45,6 +48,9 @@ class NoReplies:
     """Ignore the answers to a client that is gone."""
 
     def reply(self, text: bytes) -> None:
+        pass
+
+    def reply_all(self, texts: Sequence[bytes]) -> None:
         pass
 
     def flush(self) -> None:

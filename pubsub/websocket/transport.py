@@ -9,18 +9,21 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from msgspec import UNSET
 
+from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
 from pubsub.core.losses import Loss
 from pubsub.protocol.errors import CloseReason, SlowConsumer
 from pubsub.protocol.replies import encode, error_reply
 from pubsub.system.tcp_info import Traffic, Uptake, traffic, uptake
+from pubsub.websocket.departures import Departure
 from pubsub.websocket.ending import End, Ending
 
 if TYPE_CHECKING:
+    from pubsub.protocol.answers import TransportName
     from pubsub.websocket.services import Services
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,8 @@ NOTHING_TAKEN: Final = Uptake(0, behind=False)  # all idle connections share it
 
 class ClientTransport(asyncio.Protocol, ABC):
     """See the module. It is a Peer. :meth:`open` takes over a transport whose handshake is done."""
+
+    by_rest: ClassVar[bool]
 
     __slots__ = ("_claimed", "_end", "_opened", "_seen", "_services", "_transport", "_uptake", "next_ping", "number",
                  "slot", "subscriber")  # fmt: skip
@@ -54,7 +59,20 @@ class ClientTransport(asyncio.Protocol, ABC):
 
     @property
     @abstractmethod
+    def transport_name(self) -> TransportName: ...
+
+    @property
+    @abstractmethod
     def client_id(self) -> str: ...
+
+    @property
+    def round_trip(self) -> int | None:
+        """Milliseconds from the last ping to its pong; None if they are not known."""
+        return None
+
+    @property
+    @abstractmethod
+    def identity(self) -> Identity | None: ...
 
     @property
     @abstractmethod
@@ -73,12 +91,24 @@ class ClientTransport(asyncio.Protocol, ABC):
         self._services.connections.add(self)
         log.info("Client connected: %(client_id)s", {"client_id": self.client_id})
 
+    def write(self, encoded: bytes) -> None:
+        """Write what is for this client alone, beside its events."""
+        self._transport.write(encoded)
+
+    @abstractmethod
+    def may_subscribe(self, topic: str) -> bool:
+        """True if the rights of the client allow the topic now."""
+
     @abstractmethod
     def send_heartbeat(self, ts: str) -> None: ...
 
     @abstractmethod
     def expire(self) -> None:
         """Close: the deadline is over."""
+
+    @abstractmethod
+    def revoke(self) -> None:
+        """Close: the credentials are no longer accepted."""
 
     @abstractmethod
     def time_out_message(self) -> None:
@@ -118,6 +148,11 @@ class ClientTransport(asyncio.Protocol, ABC):
             self._send_close(self._end.due)
         else:
             self._read_on()
+
+    @property
+    def last_progress(self) -> float:
+        """The moment at which the client was last seen to take data that it had not taken before."""
+        return self._uptake.at
 
     def last_activity(self, now: float) -> float:
         """The moment of the last sign of life: bytes that came, or progress in taking data."""
@@ -161,7 +196,7 @@ class ClientTransport(asyncio.Protocol, ABC):
         self.subscriber.clear(Loss.SLOW_CONSUMER)
         self._begin_end(Ending.SLOW_CONSUMER, "slow consumer")
         error = error_reply(SlowConsumer(), UNSET, self._services.clock.timestamp())
-        self._transport.write(self.subscriber.encoding.message(encode(error)))
+        self.write(self.subscriber.encoding.message(encode(error)))
         self._send_close(CloseReason.SLOW_CONSUMER)
 
     def _close_after_queue(self, kind: Ending, reason: CloseReason, text: str) -> None:
@@ -186,6 +221,7 @@ class ClientTransport(asyncio.Protocol, ABC):
     def abort(self, kind: Ending, text: str) -> None:
         """End at once; data that the client has not taken is lost."""
         self._begin_end(kind, text)
+        self.subscriber.clear(Loss.DISCONNECTED)  # now: connection_lost comes later, at a shutdown too late for letters
         self._transport.abort()
 
     def _close_transport(self, answer: bytes) -> None:
@@ -196,7 +232,7 @@ class ClientTransport(asyncio.Protocol, ABC):
             self._services.take_turn(partial(self._close_transport, answer))
             return
         if answer:
-            self._transport.write(answer)
+            self.write(answer)
         self._transport.close()
 
     def _begin_end(self, kind: Ending, text: str) -> End:
@@ -229,6 +265,7 @@ class ClientTransport(asyncio.Protocol, ABC):
         if self._claimed is not None:
             self._services.quotas.release(self._claimed)
         self._services.connections.remove(self)
+        self._depart(end)
         log.info(
             "Client disconnected: %(client_id)s (%(reason)s; connected %(connected_sec).1f s, dropped %(dropped)d)",
             {
@@ -238,3 +275,18 @@ class ClientTransport(asyncio.Protocol, ABC):
                 "dropped": self.subscriber.dropped,
             },
         )
+
+    def _depart(self, end: End) -> None:
+        ended_at = self._services.clock.seconds()
+        departure = Departure(
+            client_id=self.client_id,
+            transport_name=self.transport_name,
+            kind=end.kind,
+            text=end.text,
+            at=self._services.now(),
+            connected_at=ended_at - round(self.age),
+            ended_at=ended_at,
+            dropped=self.subscriber.dropped,
+            trail=self.subscriber.trail,
+        )
+        self._services.departures.add(departure)

@@ -22,7 +22,7 @@ from oracle import Broken, Json, Ledger, Progress, Record, Rights
 from yarl import URL
 
 from pubsub.bench.websocket import WebSocket
-from pubsub.client.address import Unreachable
+from pubsub.client import Unreachable
 from pubsub.client.credentials import Credentials
 from pubsub.client.frames import FrameBounds
 

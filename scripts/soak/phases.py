@@ -21,7 +21,7 @@ from population import RATE, Population
 from verdict import Figures, Verdict, percentile
 from victim import Sample, Victim, until
 
-from pubsub.client.address import Unreachable
+from pubsub.client import Unreachable
 
 KIB, MIB = 1 << 10, 1 << 20
 STALLED = HOSTILE = 50

@@ -14,7 +14,7 @@ from streams import STREAMS, Stream, StreamMember
 from victim import Victim
 from watchers import WATCHERS, Watcher
 
-from pubsub.client.address import Unreachable
+from pubsub.client import Unreachable
 
 PLAIN_TOPICS, DURABLE_TOPICS = 4, 2
 SUBSCRIBERS = 8  # of each topic

@@ -27,6 +27,7 @@ import beside
 import jwt
 import phases
 import uvloop
+from clients import LIBRARIES, ClientSoak
 from members import Findings, Place
 from oracle import Record
 from phases import Stage
@@ -167,7 +168,10 @@ async def soak(seed: int, chosen: argparse.Namespace) -> Verdict:
     if len(cores) > 1:
         os.sched_setaffinity(0, set(cores[1:]))
     async with a_victim(cores[0] if len(cores) > 1 else None) as victim:
-        await Soak(victim, verdict, Random(seed), chosen).run()
+        if chosen.clients is not None:
+            await ClientSoak(victim, verdict, Random(seed), chosen.minutes * 60, chosen.clients or LIBRARIES).run()
+        else:
+            await Soak(victim, verdict, Random(seed), chosen).run()
     return verdict
 
 
@@ -181,6 +185,9 @@ def main() -> int:
         "--phases", nargs="+", choices=[*PHASES, *RESTARTING], default=[*PHASES, "storm"], help="phases to run"
     )
     parser.add_argument("--rounds", type=int, default=200, help="rounds of the phase kill, which runs only if named")
+    parser.add_argument(
+        "--clients", nargs="*", choices=LIBRARIES, help="run these client libraries, or all, instead of the phases"
+    )
     parser.add_argument("--untimed", action="store_true", help="report times without a check: for a busy machine")
     parser.add_argument("--markdown", type=Path, help="file for the result")
     chosen = parser.parse_args()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+from msgspec.structs import replace
 
 from pubsub.auth.api_keys import ApiKeys, digest_of
 from pubsub.auth.identity import FilteredIdentity, Identity
@@ -30,7 +31,15 @@ def test_a_digest_is_not_the_key() -> None:
 
 def test_two_keys_of_one_name() -> None:
     keys = ApiKeys("ops:admin:old,ops:admin:new")
-    assert keys.identify("old") == keys.identify("new")
+    old, new = keys.identify("old"), keys.identify("new")
+    assert old.proof != new.proof
+    assert replace(old, proof=None) == replace(new, proof=None)
+
+
+def test_an_entry_that_has_changed_is_another_one() -> None:
+    before = [ApiKeys(text).identify("k").proof for text in ("a:read:k", "a:admin:k", "b:read:k")]
+    after = ApiKeys("x:admin:other,a:read:" + f"sha256:{digest_of('k').hex()}")
+    assert [isinstance(proof, bytes) and after.accepts(proof) for proof in before] == [True, False, False]
 
 
 def test_a_key_may_have_colons() -> None:

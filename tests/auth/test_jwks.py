@@ -16,6 +16,7 @@ from aiohttp import web
 
 from pubsub.auth.jwks import CHECKED_AT_ONCE, KeySet
 from pubsub.auth.tokens import Outcome, Tokens
+from pubsub.auth.trust import Trust
 from tests.auth.test_tokens import P256, RSA, jwk
 from tests.credentials import HANDSHAKE, bearer, claims
 from tests.harness import PATIENCE, eventually, run_server
@@ -65,6 +66,16 @@ def by_new() -> str:
     return jwt.encode(claims(), P256, "ES256", headers={"kid": "new"})
 
 
+@contextlib.asynccontextmanager
+async def kept(keys: KeySet) -> AsyncIterator[None]:
+    """Renew the keys as long as the context lasts."""
+    keys.start()
+    try:
+        yield
+    finally:
+        await keys.stop()
+
+
 async def identify(tokens: Tokens, token: str) -> str:
     """Return the client's id, or the error text."""
     answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -78,8 +89,8 @@ async def test_the_first_token_waits_for_the_first_keys() -> None:
     async with provider() as source:
         source.may_answer.clear()
         keys = KeySet(source.url, ())
-        async with keys.kept():
-            waiting = asyncio.create_task(identify(Tokens(keys=(), source=keys), by_old()))
+        async with kept(keys):
+            waiting = asyncio.create_task(identify(Tokens(Trust(source=keys)), by_old()))
             await eventually(lambda: source.asked == 1)
             assert not waiting.done()
             source.may_answer.set()
@@ -89,8 +100,8 @@ async def test_the_first_token_waits_for_the_first_keys() -> None:
 async def test_row_21_a_flood_of_unknown_kids_is_one_request() -> None:
     async with provider() as source:
         keys = KeySet(source.url, ())
-        tokens = Tokens(keys=(), source=keys)
-        async with keys.kept():
+        tokens = Tokens(Trust(source=keys))
+        async with kept(keys):
             assert await identify(tokens, by_old()) == "alice"
             for number in range(100):
                 unknown = jwt.encode(claims(), RSA, "RS256", headers={"kid": f"../../{number}"})
@@ -101,8 +112,8 @@ async def test_row_21_a_flood_of_unknown_kids_is_one_request() -> None:
 async def test_a_new_key_is_fetched_once_the_pause_is_over() -> None:
     async with provider() as source:
         keys = KeySet(source.url, (), least_pause=0.05)
-        tokens = Tokens(keys=(), source=keys)
-        async with keys.kept():
+        tokens = Tokens(Trust(source=keys))
+        async with kept(keys):
             assert await identify(tokens, by_old()) == "alice"
             source.keys = [NEW]
             while await identify(tokens, by_new()) != "alice":  # noqa: ASYNC110 - no event signals the end of the pause
@@ -121,8 +132,8 @@ async def test_row_21_the_last_good_keys_are_kept(
     caplog.set_level(logging.WARNING)
     async with provider() as source:
         keys = KeySet(source.url, (), least_pause=0.01)
-        tokens = Tokens(keys=(), source=keys)
-        async with keys.kept():
+        tokens = Tokens(Trust(source=keys))
+        async with kept(keys):
             assert await identify(tokens, by_old()) == "alice"
             source.status, source.answer = status, answer if answer is not None else b""
             while source.asked < 3:
@@ -136,8 +147,8 @@ async def test_a_source_that_is_down_at_the_start_is_asked_again() -> None:
     async with provider() as source:
         source.status = 503
         keys = KeySet(source.url, (), least_pause=0.01)
-        tokens = Tokens(keys=(), source=keys)
-        async with keys.kept():
+        tokens = Tokens(Trust(source=keys))
+        async with kept(keys):
             assert "kid" in await identify(tokens, by_old())
             source.status = 200
             await eventually(lambda: bool(keys.keys))
@@ -189,7 +200,7 @@ async def test_row_49_who_waited_is_answered_in_slices() -> None:
         turn = 0
         for _ in range(5 * CHECKED_AT_ONCE):
             keys.refresh(lambda: served.append(turn))
-        async with keys.kept(), asyncio.timeout(PATIENCE):
+        async with kept(keys), asyncio.timeout(PATIENCE):
             while len(served) < 5 * CHECKED_AT_ONCE:
                 await asyncio.sleep(0)
                 turn += 1
@@ -204,9 +215,9 @@ async def test_a_failure_that_nobody_thought_of_does_not_end_it(
 
     async with provider() as source:
         keys = KeySet(source.url, (), least_pause=0.01)
-        tokens = Tokens(keys=(), source=keys)
+        tokens = Tokens(Trust(source=keys))
         monkeypatch.setattr("pubsub.auth.jwks.jwks_keys", fail)
-        async with keys.kept():
+        async with kept(keys):
             assert "kid" in await identify(tokens, by_old())
             monkeypatch.undo()
             await eventually(lambda: bool(keys.keys))

@@ -18,9 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pubsub.auth.identity import FilteredIdentity, Identity
-from pubsub.auth.tokens import ALGORITHMS, MAX_TOKEN_BYTES, Tokens, TrustedKey, jwks_keys, pem_keys, secret_keys, sign
+from pubsub.auth.keys import ALGORITHMS, TrustedKey, jwks_keys, pem_keys, secret_keys
+from pubsub.auth.tokens import MAX_TOKEN_BYTES, Tokens, sign
+from pubsub.auth.trust import Proof, Trust
 from pubsub.filters.filters import Filters
 from pubsub.protocol.errors import Unauthorized
 from tests.credentials import SECRET, claims, make_token, part
@@ -50,7 +53,8 @@ def jwk(key: Any, **more: Any) -> dict[str, Any]:
 
 
 def by_secret(text: str = SECRET, **chosen: Any) -> Tokens:
-    return Tokens(keys=secret_keys(text, ()), **chosen)
+    trust = {name: chosen.pop(name) for name in ("audience", "issuer") if name in chosen}
+    return Tokens(Trust(keys=secret_keys(text, ()), **trust), **chosen)
 
 
 def refusal(tokens: Tokens, token: str) -> str:
@@ -179,7 +183,9 @@ def test_signed_nonsense_is_an_identity_or_refused(payload: object) -> None:
 
 def test_a_good_token() -> None:
     tokens = by_secret(now=lambda: NOW, monotonic=lambda: 5.0)
-    assert tokens.verify(make_token(subscribe=["b.*", "a"], publish=["c"], exp=NOW + 36_000)) == Identity(
+    identity = tokens.verify(make_token(subscribe=["b.*", "a"], publish=["c"], exp=NOW + 36_000))
+    assert identity.proof == Proof(tokens.trust.keys[0], "HS256", None, ())
+    assert replace(identity, proof=None) == Identity(
         client_id="alice", subscribes="a b.*", publishes="c", expires=36_005
     )
 
@@ -201,7 +207,7 @@ def test_filters() -> None:
     tokens = by_secret(check_filter=FILTERS.compile, now=lambda: NOW, monotonic=lambda: 5.0)
     filters = {"orders.*": "payload.tenant == 'acme'", "orders.>": "payload.level < 3", "a": "payload.tenant == 'acme'"}
     identity = tokens.verify(make_token(subscribe=[">"], filters=filters, exp=NOW + 36_000))
-    assert identity == FilteredIdentity(
+    assert replace(identity, proof=None) == FilteredIdentity(
         client_id="alice", subscribes=">", expires=36_005, filters=tuple(sorted(filters.items()))
     )
     assert identity.filters_for("orders.eu") == ("payload.tenant == 'acme'", "payload.level < 3")
@@ -285,25 +291,25 @@ def test_secrets_that_make_no_sense(text: str, allowed: tuple[str, ...], told: s
 def test_public_keys(algorithm: str) -> None:
     signer = SIGNERS[algorithm]
     token = jwt.encode(claims(), signer, algorithm, headers={"kid": "mine"})
-    assert Tokens(keys=pem_keys(pem(RSA) + pem(signer), ())).verify(token).client_id == "alice"
-    assert Tokens(keys=jwks_keys(json.dumps({"keys": [jwk(signer, kid="mine")]}).encode(), ())).verify(token)
+    assert Tokens(Trust(keys=pem_keys(pem(RSA) + pem(signer), ()))).verify(token).client_id == "alice"
+    assert Tokens(Trust(keys=jwks_keys(json.dumps({"keys": [jwk(signer, kid="mine")]}).encode(), ()))).verify(token)
 
 
 def test_row_21_a_public_key_is_no_secret() -> None:
     """A known attack signs a token by HMAC with the public key, which everybody knows."""
     for keys in (pem_keys(pem(RSA), ()), pem_keys(pem(RSA), ()) + secret_keys(SECRET, ())):
-        told = refusal(Tokens(keys=keys), signed_by_hand(HS256, claims(), pem(RSA)))
+        told = refusal(Tokens(Trust(keys=keys)), signed_by_hand(HS256, claims(), pem(RSA)))
         assert told in (WRONG_ALGORITHM, FORGED)
 
 
 def test_an_algorithm_of_another_key_is_not_this_ones() -> None:
-    tokens = Tokens(keys=pem_keys(pem(P256), ()))
+    tokens = Tokens(Trust(keys=pem_keys(pem(P256), ())))
     assert refusal(tokens, jwt.encode(claims(), P384, "ES384")) == WRONG_ALGORITHM
     assert refusal(tokens, jwt.encode(claims(), RSA, "PS256")) == WRONG_ALGORITHM
 
 
 def test_algorithms_can_be_narrowed() -> None:
-    tokens = Tokens(keys=pem_keys(pem(RSA), ("RS512",)))
+    tokens = Tokens(Trust(keys=pem_keys(pem(RSA), ("RS512",))))
     assert refusal(tokens, jwt.encode(claims(), RSA, "RS256")) == WRONG_ALGORITHM
     assert tokens.verify(jwt.encode(claims(), RSA, "RS512"))
 
@@ -378,7 +384,7 @@ def trusted(key: Any, kid: str) -> TrustedKey:
 
 def test_a_key_that_is_not_there_yet_is_waited_for() -> None:
     source, outcomes = Source(trusted(RSA, "old")), list[Any]()
-    tokens = Tokens(keys=secret_keys(SECRET, ()), source=source)
+    tokens = Tokens(Trust(keys=secret_keys(SECRET, ()), source=source))
     tokens.identify(jwt.encode(claims(), P256, "ES256", headers={"kid": "new"}), outcomes.append)
     assert not outcomes
     source.keys = (trusted(P256, "new"),)
@@ -390,7 +396,7 @@ def test_a_key_that_is_not_there_yet_is_waited_for() -> None:
 def test_row_21_an_unknown_kid_is_refused_while_the_source_rests(kid: str) -> None:
     source, outcomes = Source(trusted(RSA, "old")), list[Any]()
     source.rests = True
-    Tokens(keys=(), source=source).identify(jwt.encode(claims(), RSA, "RS256", headers={"kid": kid}), outcomes.append)
+    Tokens(Trust(source=source)).identify(jwt.encode(claims(), RSA, "RS256", headers={"kid": kid}), outcomes.append)
     assert str(outcomes[0]) == "token: kid: not a key that is trusted here"
 
 
@@ -401,7 +407,7 @@ def test_row_21_an_unknown_kid_is_refused_while_the_source_rests(kid: str) -> No
 )
 def test_no_key_is_fetched_for_what_no_key_could_mend(token: str) -> None:
     source, outcomes = Source(trusted(RSA, "old")), list[Any]()
-    Tokens(keys=(), source=source).identify(token, outcomes.append)
+    Tokens(Trust(source=source)).identify(token, outcomes.append)
     assert len(outcomes) == 1
     assert not source.waiting
 

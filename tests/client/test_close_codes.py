@@ -13,7 +13,7 @@ def test_every_close_code_of_the_server_is_known() -> None:
 
 
 def test_close_codes_to_reconnect_after() -> None:
-    assert {code for code, known in BY_CLOSE_CODE.items() if known.reconnects} == {1001, 1011, 1013}
+    assert {code for code, known in BY_CLOSE_CODE.items() if known.reconnects} == {1000, 1001, 1011, 1013}
     told = "an operator disconnected this client (4403: bye)"
     assert explain_close(4403, "bye") == Disconnection(told, reconnects=False)
     assert explain_close(1001, "") == Disconnection("the server shuts down (1001)", reconnects=True)

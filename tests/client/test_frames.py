@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pubsub.client import ServerFault
 from pubsub.client.frames import (
     FIN_CLOSE,
     FIN_PING,
     FIN_TEXT,
     MAX_FRAME_BYTES,
     FrameBounds,
-    ServerFault,
     client_frame,
     read_frame,
 )

@@ -54,7 +54,7 @@ PAIRS: list[tuple[protocol.Reply, Reply]] = [
     ),
     (
         protocol.HistoryReply(topic="t", epoch="e", messages=[Raw(encode(EVENT))], complete=False, ts=TS),
-        HistoryReply(topic="t", messages=[EVENT], complete=False),
+        HistoryReply(topic="t", epoch="e", messages=[EVENT], complete=False),
     ),
 ]
 

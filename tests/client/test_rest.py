@@ -10,9 +10,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from pubsub.client.address import Unreachable
+from pubsub.client import Presence, PresentClient, Refused, Unreachable
 from pubsub.client.credentials import Credentials
-from pubsub.client.rest import Refused, RestClient, TopicRule, open_http
+from pubsub.client.rest import RestClient, TopicRule, open_http
 from tests.harness import free_port, run_server
 
 
@@ -37,6 +37,14 @@ async def test_kept_messages_are_purged() -> None:
         server.publish_locally("orders.eu", [1])
         assert await rest.purge("orders.eu") == 1
         assert await rest.purge("orders.eu") == 0
+
+
+async def test_clients_of_a_topic_are_listed() -> None:
+    async with run_server() as server, client_of(server.url) as rest:
+        await rest.create("room.1", {"presence": True})
+        async with server.client("alice") as alice:
+            await alice.subscribe("room.1")
+            assert await rest.presence("room.1") == Presence("room.1", 1, [PresentClient("alice", 1)])
 
 
 async def test_rules_are_listed() -> None:
@@ -79,7 +87,7 @@ async def test_credentials_go_with_every_request() -> None:
         assert request.headers["X-API-Key"] == "key"
         return web.json_response({"topics": []})
 
-    async with serving(answer) as url, client_of(url, Credentials({"X-API-Key": "key"})) as rest:
+    async with serving(answer) as url, client_of(url, Credentials(api_key="key")) as rest:
         assert await rest.list_topics() == {}
 
 

@@ -1,9 +1,8 @@
-"""The interactive client: its link with a scripted server, and whole sessions with the real one."""
+"""The interactive client: whole sessions with the real server."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import json
 import os
 import pty
 import re
@@ -13,22 +12,14 @@ import subprocess
 import sys
 import termios
 import time
+import urllib.request
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
-from msgspec import Raw
 
-from pubsub.client.address import server_url
-from pubsub.client.close_codes import BY_CLOSE_CODE
-from pubsub.client.replies import Ack, Event, Info, Reply, Unknown
-from pubsub.client.requests import Ping, Subscribe
-from pubsub.console.link import Link, State
 from tests.client.test_terminal import is_inert
 from tests.harness import (
     PATIENCE,
@@ -37,237 +28,8 @@ from tests.harness import (
     Json,
     ServerProcess,
     clean_environment,
-    eventually,
     free_port,
-    on_one_loop,
 )
-
-EVENT = (
-    '{"type":"event","topic":"orders","message":{"id":"550e8400-e29b-41d4-a716-446655440000","payload":1},'
-    '"seq":17,"ts":"x"}'
-)
-ID = "550e8400-e29b-41d4-a716-446655440000"
-
-# --- The link, with a scripted server
-
-Script = Callable[[web.WebSocketResponse], Awaitable[None]]
-
-
-class Talk:
-    """A link in this loop, with all its received messages and remarks."""
-
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self.received: list[Reply] = []
-        self.remarks: list[str] = []
-        self.answers: list[Reply] = []
-        self.link = Link(http, server_url(url), "tester", received=self.received.append, remark=self.remarks.append)
-
-    async def remarked(self, pattern: str) -> None:
-        await eventually(lambda: any(re.search(pattern, remark) for remark in self.remarks))
-
-
-@contextlib.asynccontextmanager
-async def talk(*scripts: Script) -> AsyncIterator[Talk]:
-    """Open a link to a server whose connections follow ``scripts``, one after the other."""
-    upcoming = iter(scripts)
-
-    async def serve(request: web.Request) -> web.WebSocketResponse:
-        assert request.query["client_id"] == "tester"
-        websocket = web.WebSocketResponse()
-        await websocket.prepare(request)
-        await next(upcoming)(websocket)
-        return websocket
-
-    app = web.Application()
-    app.router.add_get("/ws", serve)
-    async with TestServer(app) as server, aiohttp.ClientSession() as http:
-        yield Talk(http, str(server.make_url("/")))
-
-
-async def answer(websocket: web.WebSocketResponse, **reply: Any) -> Json:
-    """Answer the next request, and return it."""
-    request: Json = await websocket.receive_json(timeout=PATIENCE)
-    await websocket.send_json({"request_id": request["request_id"], "ts": "x", **reply})
-    return request
-
-
-def asked_for(name: str, **more: Any) -> Subscribe:
-    return Subscribe(topic=name, client_id="tester", **more)
-
-
-def closing(code: int) -> Script:
-    async def script(websocket: web.WebSocketResponse) -> None:
-        await websocket.close(code=code, message=b"reason")
-
-    return script
-
-
-@pytest.mark.parametrize("code", sorted(code for code, known in BY_CLOSE_CODE.items() if not known.reconnects))
-@on_one_loop
-async def test_link_stays_away(code: int) -> None:
-    async with talk(closing(code)) as told:
-        disconnection = await told.link.keep_open(persistent=True)
-    assert str(code) in disconnection.reason
-    assert told.link.state is State.CLOSED
-
-
-@pytest.mark.parametrize("code", [1001, 1011, 1013])
-async def test_link_comes_back(code: int) -> None:
-    async with talk(closing(code), closing(4403)) as told:
-        await told.link.keep_open(persistent=False)
-    assert told.remarks[0].endswith(f"({code}: reason); trying again")
-    assert told.remarks[1].startswith("connected again")
-
-
-async def test_link_waits_as_long_as_a_draining_server_asks() -> None:
-    ended_at = 0.0
-
-    async def drain(websocket: web.WebSocketResponse) -> None:
-        nonlocal ended_at
-        ended_at = time.monotonic()
-        await websocket.send_json({"type": "info", "msg": "draining", "reconnect_after_ms": 1200, "ts": "x"})
-        await websocket.close(code=1001)
-
-    async with talk(drain, closing(4403)) as told:
-        await told.link.keep_open(persistent=False)
-    assert time.monotonic() - ended_at >= 1.2  # longer than the longest first pause
-    assert [type(reply) for reply in told.received] == [Info]
-
-
-async def test_link_subscribes_again() -> None:
-    asked: list[Json] = []
-
-    async def first(websocket: web.WebSocketResponse) -> None:
-        asked.append(await answer(websocket, type="ack", topic="t", epoch="e", seq=4))
-        await websocket.close(code=1011)
-
-    async def second(websocket: web.WebSocketResponse) -> None:
-        error = {"code": "TOPIC_NOT_FOUND", "message": "Topic 't' does not exist"}
-        await answer(websocket, type="error", error=error)
-        asked.append(await answer(websocket, type="ack", topic="t", epoch="e", seq=6, recovered=True))
-        await websocket.close(code=4403)
-
-    async with talk(first, second) as told:
-        living = asyncio.create_task(told.link.keep_open(persistent=False))
-        await told.link.wait_open()
-        await told.link.subscribe(asked_for("t", last_n=5), told.answers.append)
-        await living
-    assert [(request["topic"], request["client_id"]) for request in asked] == [("t", "tester")] * 2
-    assert asked[0]["last_n"] == 5
-    assert asked[1]["resume"] == {"t": {"epoch": "e", "seq": 4}}
-    assert told.remarks[2] == "Topic 't' does not exist any more; subscribing again as soon as it does"
-    assert told.remarks[3] == "subscribed again to t; no message is missing"
-
-
-async def test_link_resumes_the_topics_of_a_pattern() -> None:
-    asked: list[Json] = []
-
-    async def first(websocket: web.WebSocketResponse) -> None:
-        await answer(websocket, type="ack", topic="orders.*", topics={"orders.eu": {"epoch": "e", "seq": 16}})
-        await websocket.send_str(EVENT.replace('"orders"', '"orders.eu"'))
-        await websocket.send_json({"type": "info", "topic": "orders.us", "msg": "topic_created", "epoch": "u"})
-        await websocket.close(code=1011)
-
-    async def second(websocket: web.WebSocketResponse) -> None:
-        await answer(websocket, type="error", error={"code": "RATE_LIMITED", "message": "slower"})
-        topics = {"orders.eu": {"epoch": "e", "seq": 17, "recovered": True},
-                  "orders.us": {"epoch": "v", "seq": 2, "recovered": False}}  # fmt: skip
-        asked.append(await answer(websocket, type="ack", topic="orders.*", topics=topics, recovered=False))
-        await websocket.send_str(EVENT.replace('"orders"', '"orders.us"'))
-        await websocket.close(code=4403)
-
-    async with talk(first, second) as told:
-        living = asyncio.create_task(told.link.keep_open(persistent=False))
-        await told.link.wait_open()
-        wanted = asked_for("orders.*", last_n=5, filter="payload > params.least", params=Raw(b'{"least":1}'))
-        await told.link.subscribe(wanted, told.answers.append)
-        assert told.link.subscribed == ["orders.*"]
-        await living
-    (resumed,) = asked
-    assert resumed["resume"] == {"orders.eu": {"epoch": "e", "seq": 17}, "orders.us": {"epoch": "u", "seq": 0}}
-    assert (resumed["last_n"], resumed["filter"], resumed["params"]) == (0, "payload > params.least", {"least": 1})
-    assert told.remarks[-1] == "subscribed again to orders.*; created again, their messages follow: orders.us"
-    assert [reply.topic for reply in told.received if isinstance(reply, Event)] == ["orders.eu", "orders.us"]
-
-
-async def test_a_topic_that_was_unsubscribed_from_meanwhile_is_not_resumed() -> None:
-    asked: list[Json] = []
-    resuming = asyncio.Event()
-
-    async def first(websocket: web.WebSocketResponse) -> None:
-        for topic in ("a", "b"):
-            await answer(websocket, type="ack", topic=topic, epoch="e", seq=4)
-        await websocket.close(code=1011)
-
-    async def second(websocket: web.WebSocketResponse) -> None:
-        resume = await websocket.receive_json(timeout=PATIENCE)
-        resuming.set()
-        asked.append(await answer(websocket, type="ack", topic="b"))
-        await websocket.send_json({"type": "ack", "topic": "a", "request_id": resume["request_id"], "epoch": "e"})
-        for _ in range(2):  # pings: by the second one a resume would have come
-            asked.append(await answer(websocket, type="pong"))
-        await websocket.close(code=4403)
-
-    async with talk(first, second) as told:
-        living = asyncio.create_task(told.link.keep_open(persistent=False))
-        await told.link.wait_open()
-        for topic in ("a", "b"):
-            await told.link.subscribe(asked_for(topic), told.answers.append)
-        await resuming.wait()
-        await told.link.unsubscribe("b", told.answers.append)
-        await told.remarked("subscribed again to a")
-        for _ in range(2):
-            await told.link.ask(Ping(), told.answers.append)
-        await living
-    assert [request["type"] for request in asked] == ["unsubscribe", "ping", "ping"]
-
-
-async def test_answers_are_told_before_what_follows_them() -> None:
-    """They come in one read: the screen must show the ack before the events."""
-
-    async def script(websocket: web.WebSocketResponse) -> None:
-        await answer(websocket, type="ack", topic="t")
-        for _ in range(3):
-            await websocket.send_str(EVENT)
-        await websocket.close(code=4403)
-
-    async with talk(script) as told:
-        living = asyncio.create_task(told.link.keep_open(persistent=False))
-        await told.link.wait_open()
-        await told.link.subscribe(asked_for("t"), told.received.append)
-        await living
-    assert [type(reply) for reply in told.received] == [Ack, Event, Event, Event]
-
-
-async def test_link_takes_frames_that_it_does_not_know() -> None:
-    async def script(websocket: web.WebSocketResponse) -> None:
-        await websocket.send_str("[]")
-        await websocket.send_bytes(b"\x1b")
-        await websocket.send_str('{"type":"pong","request_id":"nobody asked","ts":"x"}')
-        await websocket.close(code=4403)
-
-    async with talk(script) as told:
-        await told.link.keep_open(persistent=False)
-    assert told.received[:2] == [Unknown("[]"), Unknown(repr(b"\x1b"))]
-    assert len(told.received) == 3
-
-
-async def test_a_lost_connection_fails_the_request_under_way() -> None:
-    async def script(websocket: web.WebSocketResponse) -> None:
-        await websocket.receive()
-        await websocket.close(code=4403)
-
-    async with talk(script) as told:
-        living = asyncio.create_task(told.link.keep_open(persistent=False))
-        await told.link.wait_open()
-        with pytest.raises(Exception, match="no answer came: an operator disconnected this client"):
-            await told.link.ask(Ping(), told.answers.append)
-        with pytest.raises(Exception, match="not connected: an operator disconnected this client"):
-            await told.link.ask(Ping(), told.answers.append)
-        await living
-
-
-# --- Whole sessions
 
 
 @pytest.fixture(scope="module")
@@ -289,10 +51,10 @@ def client_environment(**more: str) -> dict[str, str]:
     return {"PYTHONPATH": str(REPOSITORY)} | clean_environment() | more
 
 
-def run_script(url: str, script: str | bytes) -> subprocess.CompletedProcess[str]:
+def run_script(url: str, script: str | bytes, *flags: str) -> subprocess.CompletedProcess[str]:
     """Run a piped session to the end of its input."""
     done = subprocess.run(
-        client_command(url),
+        [*client_command(url), *flags],
         input=script.encode() if isinstance(script, str) else script,
         capture_output=True,
         timeout=3 * PATIENCE,
@@ -410,6 +172,31 @@ def test_presence_purge_and_conflicts_in_a_session(server: ServerProcess, topic:
     ]
 
 
+def test_a_session_tells_why_a_client_did_not_get_a_message(server: ServerProcess, topic: str) -> None:
+    done = run_script(
+        server.url,
+        f"""create {topic}
+            pub {topic} 1
+            sub {topic}
+            pub {topic} 2
+            why me {topic} 1
+            why me {topic} 2
+            why you {topic} 1
+        """,
+        "--client",
+        "me",
+    )
+    shown = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "NOW", done.stdout.replace(topic, "T")).splitlines()
+    assert shown[-5:] == [
+        "ok: 1 connection of me for #1 in T, published at NOW",
+        "not_subscribed: the subscription began later: it gets what follows seq 1 "
+        "(connected at NOW, subscribed at NOW)",
+        "ok: 1 connection of me for #2 in T, published at NOW",
+        "sent: it was handed to the socket (connected at NOW, subscribed at NOW)",
+        "error 404: client not found",
+    ]
+
+
 def test_everything_sent_before_the_end_of_input_is_shown(server: ServerProcess, topic: str) -> None:
     published = "".join(f"pub {topic} {number}\n" for number in range(50))
     done = run_script(server.url, f"create {topic}\n{published}sub {topic} 50")
@@ -508,6 +295,25 @@ def test_nobody_reads_the_output_any_more(server: ServerProcess, topic: str) -> 
         assert process.stderr.read() == ""
 
 
+def test_operator_ends_the_session(server: ServerProcess) -> None:
+    with start_script(server.url) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write("ping\n")
+        assert process.stdout.readline().startswith("ok: pong")
+        (client,) = http_call("GET", f"{server.url}/clients")["clients"]
+        http_call("DELETE", f"{server.url}/clients/{client['client_id']}")
+        assert process.wait(PATIENCE) == 1
+        assert "error: an operator disconnected this client (4403: " in process.stderr.read()
+
+
+def http_call(method: str, url: str) -> Json:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=PATIENCE) as response:
+        answer: Json = json.load(response)
+        return answer
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_reconnects_and_subscribes_again(end: signal.Signals, topic: str) -> None:
     with ForkedServer("--reconnect-spread-sec", "0.1") as first, start_script(first.url) as process:
@@ -521,13 +327,11 @@ def test_reconnects_and_subscribes_again(end: signal.Signals, topic: str) -> Non
         assert process.stderr.readline().endswith("; trying again\n")
         with ForkedServer("--port", str(first.port)):
             told = ""
-            while "any more; subscribing again as soon as it does" not in told:
+            while "connected again to" not in told:
                 told = process.stderr.readline()
                 assert told, "the client has ended"
             run_script(first.url, f"create {topic}\n")
-            assert (
-                process.stderr.readline() == f"subscribed again to {topic}; it was created again; its messages follow\n"
-            )
+            assert process.stdout.readline() == f"gap: {topic} was deleted and created again; messages may be missing\n"
             process.stdin.write(f"pub {topic} again\nquit\n")
             output = process.communicate(timeout=PATIENCE)[0]
     assert f'[{topic}] #1 ID: "again"' in without_ids(output)
@@ -628,6 +432,9 @@ def test_completion_at_a_terminal(server: ServerProcess, topic: str, tmp_path: P
     run_script(server.url, f"create {topic}\n")
     with Terminal(server.url, tmp_path) as terminal:
         terminal.ready()
+        terminal.enter(f"sub {topic}")
+        terminal.expect(f"ok: subscribed to {topic}")
+        terminal.expect("pubsub>")
         terminal.type("unsu\t")
         terminal.expect("b")
         terminal.type(topic[:-4])

@@ -1,125 +1,115 @@
-"""Messages and answers as lines."""
+"""Outcomes of commands, and items of subscriptions, as lines."""
 
 from __future__ import annotations
 
-import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from msgspec import Raw
 
-from pubsub.client.replies import Ack, Reply, decode
+from pubsub.client import (
+    Event,
+    Gap,
+    History,
+    Notice,
+    Presence,
+    PresentClient,
+    Published,
+    PubsubError,
+    TopicExists,
+    TopicNotFound,
+    Unreachable,
+)
 from pubsub.client.rest import TopicRule
 from pubsub.console import commands
-from pubsub.console.commands import Command
+from pubsub.console.following import Item
 from pubsub.console.lines import (
     Kind,
     Line,
-    describe,
-    describe_answer,
+    describe_error,
     describe_help,
+    describe_history,
+    describe_ping,
+    describe_presence,
+    describe_published,
     describe_rules,
+    describe_subscription,
     describe_topics,
+    line_of,
     paint,
 )
 from pubsub.console.syntax import SYNTAX
 
 ID = "550e8400-e29b-41d4-a716-446655440000"
-
-
-def described(frame: str) -> list[str]:
-    return [line.text for line in describe(decode(frame))]
-
-
-EVENT = f'{{"type":"event","topic":"orders","message":{{"id":"{ID}","payload":{{"n": 1.50}}}},"seq":17,"ts":"x"}}'
+EVENT = Event("orders", 17, "e", ID, Raw(b'{"n": 1.50}'), "2025-08-25T10:00:00Z")
 
 
 @pytest.mark.parametrize(
-    ("frame", "lines"),
+    ("item", "line"),
     [
-        (EVENT, [f'[orders] #17 {ID}: {{"n":1.50}}']),
+        (EVENT, Line(Kind.EVENT, f'[orders] #17 {ID}: {{"n": 1.50}}')),
         (
-            '{"type":"error","error":{"code":"TOPIC_NOT_FOUND","message":"Topic \'x\' does not exist"},"ts":"x"}',
-            ["error TOPIC_NOT_FOUND: Topic 'x' does not exist"],
+            Gap("orders", "e", 101, 107, 7, "lost"),
+            Line(Kind.INFO, "gap: 7 messages of orders (#101 to #107): no longer kept"),
         ),
-        (
-            '{"type":"info","topic":"orders","msg":"dropped","count":7,"from_seq":101,"to_seq":107}',
-            ["dropped: 7 messages of orders (#101 to #107)"],
-        ),
-        (EVENT.replace('"ts"', '"from":"alice","ts"'), [f'[orders] #17 {ID} from alice: {{"n":1.50}}']),
-        ('{"type":"info","topic":"orders.eu","msg":"topic_created","epoch":"e"}', ["topic created: orders.eu"]),
-        (
-            '{"type":"info","topic":"orders.*","msg":"unsubscribed","reason":"forbidden"}',
-            ["unsubscribed from orders.*: forbidden"],
-        ),
-        ('{"type":"info","topic":"room.1","msg":"joined","client_id":"alice"}', ["joined room.1: alice"]),
-        ('{"type":"info","topic":"room.1","msg":"left","client_id":"alice"}', ["left room.1: alice"]),
-        (
-            '{"type":"presence","topic":"room.1","count":3,"ts":"x","clients":[{"client_id":"a","connections":1},'
-            '{"client_id":"b","connections":2}]}',
-            ["ok: 3 clients in room.1: a, b (2 connections) and 1 more"],
-        ),
-        ('{"type":"presence","topic":"room.1","count":0,"clients":[],"ts":"x"}', ["ok: 0 clients in room.1"]),
-        ('{"type":"info","msg":"ping"}', []),
-        ('{"type":"info","topic":"orders","msg":"topic_deleted"}', ["topic deleted: orders"]),
-        (
-            '{"type":"info","msg":"draining","reconnect_after_ms":1830}',
-            ["draining: the server shuts down; reconnect after 1.8 s"],
-        ),
-        ('{"type":"info","msg":"novelty","topic":"orders"}', ["info: novelty orders"]),
-        (
-            f'{{"type":"history","topic":"orders","epoch":"e","messages":[{EVENT}],"complete":false}}',
-            [
-                "ok: 1 message in the history of orders; older ones are no longer kept",
-                f'[orders] #17 {ID}: {{"n":1.50}}',
-            ],
-        ),
-        ('{"type":"news","x":[1]}', ['unknown frame: {"type":"news","x":[1]}']),
-        ('{"type":"event","topic":7}', ['unknown frame: {"type":"event","topic":7}']),
-        ("no JSON", ["unknown frame: no JSON"]),
-        ("[" * 100_000, ["unknown frame: " + "[" * 100_000]),
-        ('{"type":"pong","ts":"x"}', ["ok: pong"]),
-        ('{"type":"ack","topic":"orders"}', ["ok: orders"]),
+        (Notice("topic_created", "orders.eu", epoch="e"), Line(Kind.INFO, "topic created: orders.eu")),
     ],
 )
-def test_frames_as_lines(frame: str, lines: list[str]) -> None:
-    assert described(frame) == lines
-
-
-@settings(deadline=None)
-@given(st.text())
-def test_any_frame_has_lines(frame: str) -> None:
-    assert all(isinstance(line, Line) for line in describe(decode(frame)))
-
-
-def pattern_ack(*topics: str) -> Reply:
-    positions = {topic: {"epoch": "e", "seq": 1} for topic in topics}
-    return decode(msgspec.json.encode({"type": "ack", "topic": "orders.*", "topics": positions}).decode())
+def test_items_as_lines(item: Item, line: Line) -> None:
+    assert line_of(item) == line
 
 
 @pytest.mark.parametrize(
-    ("command", "reply", "text"),
+    ("error", "text"),
     [
-        (commands.Subscribe("orders", 0), Ack(topic="orders"), "ok: subscribed to orders"),
-        (commands.Subscribe("orders.*"), Ack(topic="orders.*"), "ok: subscribed to orders.*: no topic yet"),
-        (commands.Subscribe("orders.*"), pattern_ack("b", "a"), "ok: subscribed to orders.*: a, b"),
-        (
-            commands.Subscribe("orders.*"),
-            pattern_ack(*"gfedcba"),
-            "ok: subscribed to orders.*: a, b, c, d, e and 2 more",
-        ),
-        (commands.Unsubscribe("orders"), Ack(topic="orders"), "ok: unsubscribed from orders"),
-        (commands.Publish("orders", "1"), Ack(topic="orders", seq=3), "ok: published to orders as #3"),
-        (commands.Publish("orders", "1"), Ack(topic="orders"), "ok: published to orders"),
-        (commands.Ping(), decode('{"type":"pong","ts":"x"}'), "ok: pong after 1.5 ms"),
+        (TopicNotFound("Topic 'x' does not exist"), "error TOPIC_NOT_FOUND: Topic 'x' does not exist"),
+        (TopicExists("topic already exists", status=409), "error 409: topic already exists"),
+        (Unreachable("not connected: Connection refused"), "error: not connected: Connection refused"),
     ],
 )
-def test_answers_as_lines(command: Command, reply: Reply, text: str) -> None:
-    assert describe_answer(command, reply, seconds=0.0015) == [Line(Kind.OK, text)]
+def test_errors_as_lines(error: PubsubError, text: str) -> None:
+    assert describe_error(error) == text
 
 
-def test_topics_as_a_line() -> None:
-    assert describe_topics({"orders": 3, "b": 1}).text == "topics: orders (3 subscribers), b (1 subscriber)"
-    assert describe_topics({}).text == "topics: none"
+@pytest.mark.parametrize(
+    ("name", "topics", "text"),
+    [
+        ("orders", ["orders"], "ok: subscribed to orders"),
+        ("orders.*", [], "ok: subscribed to orders.*: no topic yet"),
+        ("orders.*", ["a", "b"], "ok: subscribed to orders.*: a, b"),
+        ("orders.*", [*"abcdefg"], "ok: subscribed to orders.*: a, b, c, d, e and 2 more"),
+    ],
+)
+def test_subscriptions_as_lines(name: str, topics: list[str], text: str) -> None:
+    assert describe_subscription(name, topics) == Line(Kind.OK, text)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (describe_published(Published("orders", ID, 3)), "ok: published to orders as #3"),
+        (describe_published(Published("orders", ID, 3, True)), "ok: published to orders before, as #3 (duplicate)"),
+        (describe_ping(0.0015), "ok: pong after 1.5 ms"),
+        (describe_presence(Presence("room.1", 0, [])), "ok: 0 clients in room.1"),
+        (
+            describe_presence(Presence("room.1", 3, [PresentClient("a", 1), PresentClient("b", 2)])),
+            "ok: 3 clients in room.1: a, b (2 connections) and 1 more",
+        ),
+        (describe_topics({"orders": 3, "b": 1}), "topics: orders (3 subscribers), b (1 subscriber)"),
+        (describe_topics({}), "topics: none"),
+    ],
+)
+def test_answers_as_lines(line: Line, text: str) -> None:
+    assert line == Line(Kind.OK, text)
+
+
+def test_history_as_lines() -> None:
+    lines = describe_history("orders", History("e", [EVENT], complete=False))
+    assert lines == [
+        Line(Kind.OK, "ok: 1 message in the history of orders; older ones are no longer kept"),
+        line_of(EVENT),
+    ]
+    assert describe_history("orders", History("e", [], complete=True)) == [
+        Line(Kind.OK, "ok: 0 messages in the history of orders")
+    ]
 
 
 def test_a_painted_line_has_the_colour_of_its_kind_and_no_other() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from pubsub.core.event import make_event
 from pubsub.core.journal import Host, StoredTopic
 from pubsub.core.log import Assigned, Assignment, Done, Found, Publisher, Purged
 from pubsub.core.topic import Topic
+from pubsub.journals.memory import NO_COMMITS
 from pubsub.protocol.errors import Failure, NotStored, TopicNotFound
 from pubsub.protocol.requests import Publish, TopicOptions
 from tests.core.test_broker import ID, Client
@@ -31,10 +33,11 @@ class HeldLog:
     def appending(self) -> bool:
         return self._unsettled > 0
 
-    def append(self, request: Publish, publisher: Publisher) -> None:
-        publisher.wait(request)
-        self._unsettled += 1
-        self._journal.add(lambda failure: self._end_append(request, publisher, failure))
+    def append(self, requests: Sequence[Publish], publisher: Publisher) -> None:
+        publisher.wait(requests)
+        for request in requests:
+            self._unsettled += 1
+            self._journal.add(partial(self._end_append, request, publisher))
 
     def _end_append(self, request: Publish, publisher: Publisher, failure: Failure | None) -> None:
         self._unsettled -= 1
@@ -42,8 +45,8 @@ class HeldLog:
             publisher.refused(request, failure or self.failure)
             return
         self._seq += 1
-        self._journal.host.deliver(self.topic, make_event(self._name, request.message, self._seq, "now"))
-        publisher.published(request, self._seq, "now")
+        self._journal.host.deliver(self.topic, [make_event(self._name, request.message, self._seq, "now")])
+        publisher.published([request], self._seq, "now")
 
     def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> None:
         self._unsettled += 1
@@ -57,7 +60,7 @@ class HeldLog:
         placements = [Assignment(self._seq + number, False) for number in range(1, len(requests) + 1)]
         for request in requests:
             self._seq += 1
-            self._journal.host.deliver(self.topic, make_event(self._name, request.message, self._seq, "now"))
+            self._journal.host.deliver(self.topic, [make_event(self._name, request.message, self._seq, "now")])
         done(placements)
 
     def read(self, after: int, until: int, limit: int, done: Found) -> None:
@@ -86,6 +89,7 @@ class HeldJournal:
 
     full = False
     failure = ""
+    measures = NO_COMMITS
     host: Host
 
     def __init__(self) -> None:

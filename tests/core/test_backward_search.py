@@ -90,7 +90,7 @@ class Bench:
 
     def publish(self, payloads: list[int]) -> None:
         for payload in payloads:
-            self.broker.publish(Publish(topic="t", message=Message(ID, Raw(b"%d" % payload))), NoPublisher())
+            self.broker.publish([Publish(topic="t", message=Message(ID, Raw(b"%d" % payload)))], NoPublisher())
             self.log.kept.append(*self.topic.ring.after(self.topic.seq - 1, 1))
             self.payloads.append(payload)
         self.broker.flush()

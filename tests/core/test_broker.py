@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hypothesis.strategies as st
@@ -46,6 +46,9 @@ class Client(NoReplies):
 
     def reply(self, text: bytes) -> None:
         self._replies.append(text_frame(text))
+
+    def reply_all(self, texts: Sequence[bytes]) -> None:
+        self._replies += map(text_frame, texts)
 
     def flush(self) -> None:
         replies, self._replies = self._replies, []

@@ -70,7 +70,7 @@ class Bench:
 
     def publish(self, count: int) -> None:
         for _ in range(count):
-            self.broker.publish(Publish(topic="t", message=Message(new_id(), Raw(b"1"))), NoPublisher())
+            self.broker.publish([Publish(topic="t", message=Message(new_id(), Raw(b"1")))], NoPublisher())
             self.log.kept.append(*self.topic.ring.after(self.topic.seq - 1, 1))
         self.end_tick()
 
@@ -129,7 +129,7 @@ def test_what_expires_between_the_subscribe_and_its_first_events_is_a_gap() -> N
         )
 
     def publish() -> None:
-        broker.publish(Publish(topic="t", message=Message(new_id(), Raw(b"1"))), NoPublisher())
+        broker.publish([Publish(topic="t", message=Message(new_id(), Raw(b"1")))], NoPublisher())
 
     publish()
     joining = join(broker, "t", Subscriber(write, OutboxOptions(100, clock)))

@@ -12,10 +12,12 @@ from msgspec import Raw
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
+from pubsub.core.counts import MessageCount
 from pubsub.core.event import WEBSOCKET_TEXT, StoredEvent
 from pubsub.core.filtered_lane import BUSY, BYTES_OF_UNIT, ROOM, Evaluator, FilteredLane
 from pubsub.core.lane import Subscriber
 from pubsub.core.topic import Topic
+from pubsub.core.trail import Since
 from pubsub.filters.filters import Filter, Subject
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from tests.core.test_broker import ID, Ticks, make_broker
@@ -41,7 +43,7 @@ class Bench:
 
     def publish(self, *payloads: int) -> None:
         for payload in payloads:
-            self.broker.publish(Publish(topic="a", message=Message(ID, Raw(b"%d" % payload))), NoPublisher())
+            self.broker.publish([Publish(topic="a", message=Message(ID, Raw(b"%d" % payload)))], NoPublisher())
 
     def subscribe(self, text: str | None) -> list[int]:
         """A subscriber with a filter; returns the list to which the seqs of its events come."""
@@ -202,7 +204,7 @@ class Lanes:
         self.changes += 1
 
     def lane(self, matcher: Even) -> FilteredLane:
-        return FilteredLane(self.topic, WEBSOCKET_TEXT, matcher, self.evaluator)
+        return FilteredLane(self.topic, WEBSOCKET_TEXT, MessageCount(), matcher, self.evaluator)
 
     def take_turn(self) -> None:
         turns, self.turns[:] = list(self.turns), []
@@ -237,7 +239,7 @@ def test_a_turn_evaluates_no_more_than_its_room_or_one_event(lanes_of_topic: Lan
     matchers = [Even(weight) for _ in range(3)]
     lanes, members = [lanes_of_topic.lane(matcher) for matcher in matchers], [Member() for _ in range(3)]
     for lane, member in zip(lanes, members, strict=True):
-        lane.join(member.subscriber)
+        lane.join(member.subscriber, Since(0))
     burst = events(1, 2 * ROOM + 1)
     for lane in lanes:
         lane.deliver(burst)
@@ -253,7 +255,7 @@ def test_a_turn_evaluates_no_more_than_its_room_or_one_event(lanes_of_topic: Lan
 def test_large_events_take_the_room_of_many(lanes_of_topic: Lanes) -> None:
     matcher, member = Even(), Member()
     lane = lanes_of_topic.lane(matcher)
-    lane.join(member.subscriber)
+    lane.join(member.subscriber, Since(0))
     lane.deliver(events(1, 4, size=ROOM * BYTES_OF_UNIT // 2))
     assert matcher.seen == []
     lanes_of_topic.take_turn()

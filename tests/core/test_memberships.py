@@ -175,7 +175,7 @@ class Machine(RuleBasedStateMachine):
 
     def run(self) -> None:
         """Run all turns to their end, but not the end of the tick of published events."""
-        flush = [each for each in self.ticks.deferred if each == self.broker._flush_tick]
+        flush = [each for each in self.ticks.deferred if each == self.broker.flushes._flush_tick]
         self.ticks.deferred = [each for each in self.ticks.deferred if each not in flush]
         while self.ticks.deferred:
             self.ticks.end()
@@ -542,7 +542,7 @@ def make_world(max_filters: int = 256) -> tuple[Broker, Ticks, Callable[..., Non
 
     def publish(topic: str, *payloads: int) -> None:
         for payload in payloads:
-            broker.publish(Publish(topic=topic, message=Message(ID, Raw(b"%d" % payload))), NoPublisher())
+            broker.publish([Publish(topic=topic, message=Message(ID, Raw(b"%d" % payload)))], NoPublisher())
         broker.flush()
 
     return broker, ticks, publish
@@ -687,9 +687,9 @@ def test_the_last_events_of_a_subscription_come_before_its_end_though_another_ha
     broker.create_topic("a")
     client = Ask(broker)
     client.join(">", "payload == 0")
-    broker.publish(Publish(topic="a", message=Message(ID, Raw(b"0"))), NoPublisher())
+    broker.publish([Publish(topic="a", message=Message(ID, Raw(b"0")))], NoPublisher())
     client.join("a", "payload == 0")
-    broker.publish(Publish(topic="a", message=Message(ID, Raw(b"0"))), NoPublisher())
+    broker.publish([Publish(topic="a", message=Message(ID, Raw(b"0")))], NoPublisher())
     broker.unsubscribe(">", client.subscriber, lambda: client.told.append({"msg": "done"}))
     publish("a", 0)
     assert client.take() == [1, 2, "done", 3]

@@ -7,9 +7,11 @@ from typing import Any
 
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
+from pubsub.core.counts import MessageCount
 from pubsub.core.event import BATCH_BYTES, WEBSOCKET_TEXT, Encoding, StoredEvent, WebSocketText
 from pubsub.core.lane import Lane, Subscriber
 from pubsub.core.topic import PENDING_BYTES, REMOVED_AT_ONCE, Topic
+from pubsub.core.trail import Since
 from pubsub.protocol.requests import TopicOptions
 from tests.doubles import NoLog
 from tests.harness import messages_in
@@ -26,7 +28,7 @@ def event(seq: int, *, size: int = 1, expires: float = inf) -> StoredEvent:
 
 def fill(topic: Topic, first: int, last: int) -> None:
     for seq in range(first, last + 1):
-        topic.add(event(seq))
+        topic.add([event(seq)])
 
 
 def kept(topic: Topic) -> list[int]:
@@ -35,7 +37,7 @@ def kept(topic: Topic) -> list[int]:
 
 def lane_for(topic: Topic, encoding: Encoding) -> Lane:
     if (lane := topic.find_lane(encoding, None)) is None:
-        topic.add_lane(lane := Lane(topic, encoding))
+        topic.add_lane(lane := Lane(topic, encoding, MessageCount()))
     return lane
 
 
@@ -45,7 +47,7 @@ class Member:
     def __init__(self, topic: Topic) -> None:
         self.written: list[list[int]] = []
         self.subscriber = Subscriber(self._write, OutboxOptions(10, Clock(lambda: 0)))
-        lane_for(topic, WEBSOCKET_TEXT).join(self.subscriber)
+        lane_for(topic, WEBSOCKET_TEXT).join(self.subscriber, Since(0))
 
     def _write(self, encoded: bytes) -> None:
         self.written.append(messages_in(encoded))
@@ -80,7 +82,7 @@ def test_a_restored_topic_continues_where_its_journal_is() -> None:
     topic.restore(seq=50, newest=[event(49), event(50)], expiring=False)
     topic.trim(11, 4000)
     assert (topic.seq, topic.oldest, topic.stored_bytes, topic.expiring) == (50, 11, 4000, False)
-    topic.add(event(51))
+    topic.add([event(51)])
     assert (topic.seq, kept(topic)) == (51, [50, 51])
 
 
@@ -109,18 +111,18 @@ def test_a_time_to_live_makes_a_topic_one_that_expires() -> None:
 def test_an_event_waits_for_the_flush_and_the_first_of_them_says_so() -> None:
     topic = make_topic()
     member = Member(topic)
-    assert [topic.add(event(seq)) for seq in (1, 2, 3)] == [True, False, False]
+    assert [topic.add([event(seq)]) for seq in (1, 2, 3)] == [True, False, False]
     assert member.written == []
     topic.flush()
     assert member.written == [[1, 2, 3]], "one write for all of them"
     topic.flush()
     assert len(member.written) == 1
-    assert topic.add(event(4)) is True
+    assert topic.add([event(4)]) is True
 
 
 def test_without_subscribers_nothing_waits() -> None:
     topic = make_topic()
-    assert topic.add(event(1)) is False
+    assert topic.add([event(1)]) is False
     member = Member(topic)
     topic.flush()
     assert member.written == [], "it came before the subscription"
@@ -130,31 +132,31 @@ def test_a_full_batch_is_delivered_at_once() -> None:
     topic = make_topic()
     member = Member(topic)
     half = BATCH_BYTES // 2
-    assert topic.add(event(1, size=half)) is True
-    assert topic.add(event(2, size=half)) is False
+    assert topic.add([event(1, size=half)]) is True
+    assert topic.add([event(2, size=half)]) is False
     assert member.written == [[1, 2]]
-    assert topic.add(event(3)) is True, "the next one begins anew"
+    assert topic.add([event(3)]) is True, "the next one begins anew"
 
 
 def test_a_list_is_delivered_piece_by_piece_and_what_follows_comes_after_it() -> None:
     topic = make_topic(history=20)
     member = Member(topic)
     half = BATCH_BYTES // 2
-    assert topic.add_all([event(seq, size=half) for seq in range(1, 8)]) is True
+    assert topic.add_list([event(seq, size=half) for seq in range(1, 8)]) is True
     assert member.written == []
     assert (topic.seq, kept(topic)) == (7, list(range(1, 8))), "it is kept at once"
     assert topic.flush_piece() is True
     assert member.written == [[1, 2]]
-    assert topic.add(event(8, size=half)) is False, "others wait already"
+    assert topic.add([event(8, size=half)]) is False, "others wait already"
     assert member.written == [[1, 2]]
     assert [topic.flush_piece() for _ in range(3)] == [True, True, False]
     assert member.written == [[1, 2], [3, 4], [5, 6], [7, 8]]
     assert topic.flush_piece() is False
-    assert topic.add(event(9)) is True
+    assert topic.add([event(9)]) is True
     assert topic.flush_piece() is False
     assert member.written[4:] == [[9]]
-    topic.add(event(10, size=half))
-    assert topic.add(event(11, size=half)) is False
+    topic.add([event(10, size=half)])
+    assert topic.add([event(11, size=half)]) is False
     assert member.written[5:] == [[10, 11]], "a full batch is delivered at once, as before the list"
 
 
@@ -162,7 +164,7 @@ def test_a_flush_delivers_all_of_a_list() -> None:
     """A change of membership must not come between its pieces."""
     topic = make_topic(history=20)
     member = Member(topic)
-    topic.add_all([event(seq, size=BATCH_BYTES) for seq in range(1, 6)])
+    topic.add_list([event(seq, size=BATCH_BYTES) for seq in range(1, 6)])
     assert topic.flush_piece() is True
     topic.flush()
     assert member.written == [[1], [2, 3, 4, 5]]
@@ -173,18 +175,18 @@ def test_what_waits_for_its_piece_has_a_limit() -> None:
     topic = make_topic(history=200)
     member = Member(topic)
     count = PENDING_BYTES // BATCH_BYTES
-    assert topic.add_all([event(seq, size=BATCH_BYTES) for seq in range(1, count + 4)]) is True
+    assert topic.add_list([event(seq, size=BATCH_BYTES) for seq in range(1, count + 4)]) is True
     assert member.written == [[1], [2], [3], [4]]
-    assert topic.add(event(count + 4, size=BATCH_BYTES)) is False
+    assert topic.add([event(count + 4, size=BATCH_BYTES)]) is False
     assert member.written == [[1], [2], [3], [4], [5]]
 
 
 def test_a_list_without_subscribers_waits_for_nothing() -> None:
     topic = make_topic()
-    assert topic.add_all([event(seq, size=BATCH_BYTES) for seq in range(1, 4)]) is False
+    assert topic.add_list([event(seq, size=BATCH_BYTES) for seq in range(1, 4)]) is False
     member = Member(topic)
     assert topic.flush_piece() is False
-    assert topic.add_all([]) is False
+    assert topic.add_list([]) is False
     assert member.written == []
 
 
@@ -197,7 +199,7 @@ def test_every_lane_gets_every_batch_in_its_own_encoding() -> None:
     member = Member(topic)
     others = lane_for(topic, Upper())
     written: list[bytes] = []
-    others.join(Subscriber(written.append, OutboxOptions(10, Clock(lambda: 0))))
+    others.join(Subscriber(written.append, OutboxOptions(10, Clock(lambda: 0))), Since(0))
     assert topic.subscribers == 2
     fill(topic, 1, 2)
     topic.flush()
@@ -216,7 +218,7 @@ def test_a_lane_is_made_once_for_an_encoding_and_ends_with_its_last_member() -> 
     assert topic.subscribers == 0
     topic.end_empty_lanes()
     assert not topic.lanes
-    assert topic.add(event(1)) is False
+    assert topic.add([event(1)]) is False
 
 
 # Pages
@@ -240,7 +242,7 @@ def test_a_page_has_so_many_events_behind_a_place_and_says_how_far_it_looked() -
 def test_a_page_leaves_out_what_has_expired_and_counts_it_as_looked_at() -> None:
     topic = make_topic(ttl_sec=5)
     for seq, expires in ((1, 10.0), (2, 3.0), (3, 10.0), (4, 3.0)):
-        topic.add(event(seq, expires=expires))
+        topic.add([event(seq, expires=expires)])
     assert [each.seq for each in topic.page(0, 4, now=2).events] == [1, 2, 3, 4]
     page = topic.page(0, 4, now=3)
     assert ([each.seq for each in page.events], page.end) == ([1, 3], 4), "from that moment on it is not delivered"
@@ -262,7 +264,7 @@ def test_a_ring_has_all_that_is_kept_or_only_the_end_of_it() -> None:
 def test_expiry_removes_the_oldest_that_have_expired_up_to_the_first_that_has_not() -> None:
     topic = make_topic(ttl_sec=5)
     for seq, expires in ((1, 3.0), (2, 3.0), (3, 9.0), (4, 3.0)):
-        topic.add(event(seq, expires=expires))
+        topic.add([event(seq, expires=expires)])
     topic.remove_expired(now=2)
     assert topic.oldest == 1
     topic.remove_expired(now=3)
@@ -275,7 +277,7 @@ def test_expiry_removes_no_more_at_once_than_its_limit() -> None:
     count = REMOVED_AT_ONCE + 50
     topic = make_topic(history=count, ttl_sec=5)
     for seq in range(1, count + 1):
-        topic.add(event(seq, expires=1))
+        topic.add([event(seq, expires=1)])
     topic.remove_expired(now=1)
     assert topic.oldest == REMOVED_AT_ONCE + 1
     topic.remove_expired(now=1)

@@ -15,6 +15,7 @@ from pubsub.core.spans import Span
 from pubsub.core.subscription import Subscription
 from pubsub.core.topic import Topic
 from pubsub.core.topic_clients import MAX_ANNOUNCED, TopicClients
+from pubsub.core.trail import Since
 from tests.core.test_topic import lane_for, make_topic
 from tests.harness import messages_in
 
@@ -37,6 +38,8 @@ class Arriving:
 
     after = known = 0
     begun = False
+    certain = True
+    since = Since(0)
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
@@ -62,7 +65,7 @@ class Room:
         options = OutboxOptions(10, Clock(lambda: 0), encoding=encoding or self._encoding)
         member = Subscriber(lambda encoded: told.extend(messages_in(encoded)), options)
         member.lanes["t"] = lane_for(self.topic, options.encoding)
-        member.lanes["t"].join(member)
+        member.lanes["t"].join(member, Since(0))
         self.clients.add(member, name)
         return member
 

@@ -13,6 +13,8 @@ from aiohttp.test_utils import make_mocked_request
 
 from pubsub.auth.api_keys import ApiKeys
 from pubsub.auth.rates import Rates
+from pubsub.auth.tokens import Tokens
+from pubsub.auth.trust import Trust
 from pubsub.http.identities import ANYONE, FAILURE_BURST, Identities, network_of
 from pubsub.http.origins import is_own_origin
 from pubsub.protocol.errors import RateLimited
@@ -367,7 +369,7 @@ def test_row_26_who_has_one_address_of_ipv6_has_all_of_the_network(address: str,
 
 def test_row_36_clients_without_a_name_share_the_rate_of_their_network() -> None:
     """A client with one IPv6 address has 2**64 addresses, and would have as many rates."""
-    identities = Identities(api_keys=ApiKeys(""), tokens=None, rates=Rates(1, 2, lambda: 0.0))
+    identities = Identities(api_keys=ApiKeys(""), tokens=Tokens(Trust()), rates=Rates(1, 2, lambda: 0.0))
     for address in ("2001:db8::1", "2001:db8::2"):
         identities.count(make_mocked_request("GET", "/", transport=transport_from(address)), ANYONE)
     with pytest.raises(RateLimited):

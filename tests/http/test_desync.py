@@ -105,7 +105,7 @@ async def test_row_64_nothing_behind_the_last_request_is_read(last: str, behind:
 @pytest.mark.parametrize("last", LAST)
 async def test_row_64_nothing_behind_the_last_request_is_read_with_tls(last: str, tmp_path: Path) -> None:
     sent, status = LAST[last]
-    async with tls_server(tmp_path) as (server, _):
+    async with tls_server(tmp_path) as server:
         server.app[BROKER].create_topic(VICTIM)
         client = await Stream.connect(server.port, tls=True)
         await client.send(sent + BEHIND["a body that looks like one"] + SMUGGLED)

@@ -17,7 +17,6 @@ from certificate import trusting, write_certificate
 
 from pubsub.app import create_app
 from pubsub.http.request_handler import TimedRequestHandler
-from pubsub.http.tls import Certificate
 from pubsub.lifecycle import listen
 from tests.auth.test_jwks import by_old, provider
 from tests.credentials import bearer
@@ -44,7 +43,7 @@ async def narrow_server(kind: str, folder: Path, **chosen: Any) -> AsyncIterator
         async with run_server(**settings) as server:
             yield server
     else:
-        async with tls_server(folder, **settings) as (server, _):
+        async with tls_server(folder, **settings) as server:
             yield server
 
 
@@ -154,12 +153,13 @@ async def test_row_58_a_handshake_that_ended_keeps_no_buffer_until_the_collector
 
 @KINDS
 async def test_row_58_what_connects_as_the_server_ends_leaves_nothing(kind: str, tmp_path: Path) -> None:
-    settings = make_settings(read_timeout_sec=300.0)
-    cert_file, key_file = write_certificate(tmp_path, "localhost")
+    cert_file, key_file = map(str, write_certificate(tmp_path, "localhost"))
+    tls = {"tls_cert_file": cert_file, "tls_key_file": key_file} if kind == "tls" else {}
+    settings = make_settings(read_timeout_sec=300.0, **tls)
     app = create_app(settings)
     runner = aiohttp.web.AppRunner(app)
     await runner.setup()
-    listener = await listen(runner, settings, Certificate(str(cert_file), str(key_file)) if kind == "tls" else None)
+    listener = await listen(runner, settings)
     clients = connect_at_once(listener.sockets[0].getsockname()[1], ROOM // 2)
     before = sockets()
     try:

@@ -164,7 +164,7 @@ MIXED = [
 @contextlib.asynccontextmanager
 async def running(folder: Path, *, tls: bool) -> AsyncIterator[Server]:
     if tls:
-        async with tls_server(folder) as (server, _):
+        async with tls_server(folder) as server:
             yield server
     else:
         async with run_server() as server:
@@ -260,7 +260,7 @@ async def test_what_comes_behind_the_last_request_is_dropped_while_that_is_serve
 
 
 async def test_row_14_a_request_begun_behind_another_one_must_be_whole_in_time_with_tls_too(tmp_path: Path) -> None:
-    async with tls_server(tmp_path, read_timeout_sec=0.3) as (server, _):
+    async with tls_server(tmp_path, read_timeout_sec=0.3) as server:
         for begun in (b"G", GET[:-1], with_length(b"x")[:-1]):
             client = await Stream.connect(server.port, tls=True)
             await client.send(GET + begun)

@@ -83,5 +83,5 @@ async def test_a_preflight_names_its_server() -> None:
 
 
 async def test_over_tls_too(tmp_path: Path) -> None:
-    async with tls_server(tmp_path) as (server, _), server.http.get("/health") as response:
+    async with tls_server(tmp_path) as server, server.http.get("/health") as response:
         assert response.headers["Server"] == "pubsub"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -21,12 +20,12 @@ from cryptography import x509
 from hang_up import open_websocket
 
 from pubsub.app import create_app
-from pubsub.http.tls import Certificate
+from pubsub.http.app_keys import CERTIFICATE
+from pubsub.http.tls import load_certificate
 from pubsub.lifecycle import listen
 from tests.credentials import SECRET, make_token
 from tests.harness import (
     REPOSITORY,
-    Client,
     Server,
     ServerProcess,
     clean_environment,
@@ -38,26 +37,25 @@ from tests.harness import (
 
 
 @contextlib.asynccontextmanager
-async def tls_server(folder: Path, **chosen: Any) -> AsyncIterator[tuple[Server, Certificate]]:
+async def tls_server(folder: Path, **chosen: Any) -> AsyncIterator[Server]:
     cert_file, key_file = write_certificate(folder, "first")
     settings = make_settings(tls_cert_file=str(cert_file), tls_key_file=str(key_file), **chosen)
-    certificate = Certificate(settings.tls_cert_file, settings.tls_key_file)
     app = create_app(settings)
     runner = web.AppRunner(app)
     await runner.setup()
-    listener = await listen(runner, settings, certificate)
+    listener = await listen(runner, settings)
     port = listener.sockets[0].getsockname()[1]
     connector = aiohttp.TCPConnector(ssl=trusting())
     async with aiohttp.ClientSession(f"https://127.0.0.1:{port}", connector=connector) as http:
         try:
-            yield Server(app, runner, port, http), certificate
+            yield Server(app, runner, port, http)
         finally:
             listener.close()
             await runner.cleanup()
 
 
 async def test_the_whole_contract_over_tls(tmp_path: Path) -> None:
-    async with tls_server(tmp_path) as (server, _), server.client() as client:
+    async with tls_server(tmp_path) as server, server.client() as client:
         await server.create("a")
         await client.subscribe("a")
         for number in range(100):
@@ -71,7 +69,7 @@ async def test_the_whole_contract_over_tls(tmp_path: Path) -> None:
 
 
 async def test_a_slow_client_over_tls_catches_up(tmp_path: Path) -> None:
-    async with tls_server(tmp_path, subscriber_queue_size=10) as (server, _), server.client() as client:
+    async with tls_server(tmp_path, subscriber_queue_size=10) as server, server.client() as client:
         await server.create("a")
         await client.subscribe("a")
         for _ in range(60):
@@ -86,7 +84,7 @@ async def test_a_slow_client_over_tls_catches_up(tmp_path: Path) -> None:
 
 
 async def test_tokens_and_goodbyes_over_tls(tmp_path: Path) -> None:
-    async with tls_server(tmp_path, jwt_secret=SECRET) as (server, _):
+    async with tls_server(tmp_path, jwt_secret=SECRET) as server:
         headers = {"Authorization": f"Bearer {make_token('ops', admin=True)}"}
         async with server.client(None) as client:
             assert (await client.ask({"type": "auth", "token": make_token()}))["type"] == "ack"
@@ -99,7 +97,7 @@ async def test_tokens_and_goodbyes_over_tls(tmp_path: Path) -> None:
 
 
 async def test_plain_text_on_the_tls_port_hurts_nobody(tmp_path: Path) -> None:
-    async with tls_server(tmp_path) as (server, _):
+    async with tls_server(tmp_path) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
         async with asyncio.timeout(5):
@@ -116,39 +114,17 @@ async def name_of_certificate(port: int) -> str:
     return str(found.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
 
 
-async def test_renewal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with tls_server(tmp_path) as (server, certificate), server.client() as client:
+async def test_another_certificate_is_that_of_new_connections(tmp_path: Path) -> None:
+    async with tls_server(tmp_path) as server, server.client() as client:
         assert await name_of_certificate(server.port) == "first"
-        write_certificate(tmp_path, "second")
-        certificate.renew()
+        server.app[CERTIFICATE].context = load_certificate(*map(str, write_certificate(tmp_path, "second")))
         assert await name_of_certificate(server.port) == "second"
-        (tmp_path / "key.pem").write_text("nonsense")
-        certificate.renew()
-        assert await name_of_certificate(server.port) == "second"
-        assert "TLS certificate not renewed" in caplog.text
         await client.sync()
-
-
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-@on_one_loop
-async def test_hangup_renews_it(loop: str, tmp_path: Path) -> None:
-    cert_file, key_file = write_certificate(tmp_path, "first")
-    flags = (f"--tls-cert-file={cert_file}", f"--tls-key-file={key_file}")
-    with ServerProcess(*flags, environment=environment_of(loop, tmp_path)) as server:
-        assert "Listening on https://" in server.log
-        write_certificate(tmp_path, "second")
-        server.process.send_signal(signal.SIGHUP)
-        server.read_log_until("TLS certificate renewed")
-        assert await name_of_certificate(server.port) == "second"
-        url = f"https://127.0.0.1:{server.port}/ws"
-        async with aiohttp.ClientSession() as http, http.ws_connect(url, ssl=trusting()) as websocket:
-            await Client(websocket).sync()
-            assert server.stop() == 0
 
 
 @on_one_loop
 async def test_health_knows_its_own_certificate(tmp_path: Path) -> None:
-    async with tls_server(tmp_path) as (server, _):
+    async with tls_server(tmp_path) as server:
         files = {"TLS_CERT_FILE": str(tmp_path / "cert.pem"), "TLS_KEY_FILE": str(tmp_path / "key.pem")}
         done = await asyncio.to_thread(
             subprocess.run,
@@ -166,7 +142,7 @@ async def test_row_56_tls_clients_that_hang_up_are_noticed_by_nobody_else(
     """Between the end of the TCP connection and connection_lost() a TLS transport has no socket."""
     trouble: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: trouble.append(context))
-    async with tls_server(tmp_path, ping_period_sec=0.1, pong_wait_sec=60) as (server, _), server.client() as client:
+    async with tls_server(tmp_path, ping_period_sec=0.1, pong_wait_sec=60) as server, server.client() as client:
         clients = await asyncio.create_subprocess_exec(sys.executable, hang_up.__file__, str(server.port), way, "30")
 
         async def ask() -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.harness import Client, RawClient, on_one_loop, publish_request, run_server
 
 DEFAULTS = {"history": 100, "ttl_sec": None, "durable": False, "dedup_sec": None, "overflow": "drop_oldest",
-            "sender": False, "presence": False}  # fmt: skip
+            "sender": False, "presence": False, "dead_letter": None}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.javascript.node import NODE
 
 NPM = NODE.parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
 # `make test` installs it from package-lock.json.
-TSC = REPOSITORY / ".venv/node_modules/typescript/lib/tsc.js"
+TSC = REPOSITORY / ".venv/npm/node_modules/typescript/lib/tsc.js"
 SETTINGS = {
     "compilerOptions": {
         "strict": True, "exactOptionalPropertyTypes": True, "noEmit": True, "skipLibCheck": False, "types": [],

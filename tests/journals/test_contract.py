@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -117,10 +117,10 @@ class Writer(Outcomes):
         else:
             seq, value = self._seen
             self.waits = True
-            self._world.broker.publish(message(value + 1, expect_seq=seq), self)
+            self._world.broker.publish([message(value + 1, expect_seq=seq)], self)
 
-    def published(self, request: Publish, seq: int, ts: str) -> None:
-        super().published(request, seq, ts)
+    def published(self, requests: Sequence[Publish], first: int, ts: str) -> None:
+        super().published(requests, first, ts)
         self.waits = False
 
     def refused(self, request: Publish, failure: Any) -> None:
@@ -213,7 +213,7 @@ def test_lists_and_single_messages_come_in_the_order_of_the_calls(world: World) 
     world.create()
     outcomes, given = Outcomes(), list[Any]()
     for _ in range(3):
-        world.broker.publish(message(), outcomes)
+        world.broker.publish([message()], outcomes)
         world.broker.publish_all("t", [message(), message()], "", given.append)
     world.settle()
     assert outcomes.given == [1, 4, 7]
@@ -301,10 +301,10 @@ def test_a_purge_comes_after_the_publishes_before_it(world: World) -> None:
     given = list[Any]()
     outcomes = Outcomes()
     for _ in range(2):
-        world.broker.publish(message(), outcomes)
+        world.broker.publish([message()], outcomes)
         world.broker.publish_all("t", [message(), message()], "", lambda _: None)
         world.broker.purge("t", given.append)
-    world.broker.publish(message(), outcomes)
+    world.broker.publish([message()], outcomes)
     world.settle()
     assert (given, outcomes.given) == ([3, 3], [1, 4, 7])
     assert seqs(world.kept()) == [7]
@@ -320,11 +320,11 @@ def test_a_topic_that_is_not_there_is_not_purged(world: World) -> None:
 
 def test_messages_behind_the_creation_of_their_topic_are_in_it(world: World) -> None:
     outcomes, assignments = Outcomes(""), list[Any]()
-    world.broker.publish(message("a", topic="used.1"), outcomes)
+    world.broker.publish([message("a", topic="used.1")], outcomes)
     requests = [message(payload, topic="used.1") for payload in "bc"]
     world.broker.publish_all("used.1", requests, "", assignments.append)
-    world.broker.publish(message("d", topic="used.1", expect_seq=3), outcomes)
-    world.broker.publish(message("e", topic="used.1", expect_seq=3), outcomes)
+    world.broker.publish([message("d", topic="used.1", expect_seq=3)], outcomes)
+    world.broker.publish([message("e", topic="used.1", expect_seq=3)], outcomes)
     world.settle()
     first, second, refused = outcomes.given
     assert (first, assignments, second, type(refused)) == (1, [placed(2, 3)], 4, Conflict)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pubsub.core.catchup import REPLAY_PAGE
-from pubsub.http.app_keys import BROKER
+from pubsub.http.app_keys import BROKER, CONNECTIONS
 from pubsub.journals import DATABASE
 from pubsub.journals.operations import Operation, Result
 from pubsub.journals.sqlite import UNWRITTEN_BYTES, SqliteJournal
@@ -23,6 +23,7 @@ from pubsub.journals.store import APPLICATION_ID, MIGRATIONS, Store
 from pubsub.journals.writer import Writer
 from pubsub.protocol.frames import LONG_TEXT
 from pubsub.system.cores import SharedCore
+from pubsub.websocket.connection import READ_AT_ONCE, Connection
 from pubsub.websocket.replies import PauseReason
 from tests.faults import StillDisk
 from tests.harness import (
@@ -86,7 +87,7 @@ async def test_a_topic_its_messages_and_its_numbers_survive_a_restart(data_dir: 
         assert await server.get("/topics/t") == before
         assert before["options"] == {
             "history": 1000, "ttl_sec": 3600, "durable": True, "dedup_sec": 60, "overflow": "latest",
-            "sender": False, "presence": False,
+            "sender": False, "presence": False, "dead_letter": None,
         }  # fmt: skip
         assert await kept(server) == events
         async with server.client() as client:
@@ -100,7 +101,7 @@ async def test_a_database_of_the_first_version_gets_the_options_that_came_later(
         disk.execute("INSERT INTO topics VALUES (1, 't', 'e', ?, 0, 1, 0)", (json.dumps(options),))
     async with run_server(data_dir=str(tmp_path)) as server:
         shown = (await server.get("/topics/t"))["options"]
-    assert shown == options | {"sender": False, "presence": False}
+    assert shown == options | {"sender": False, "presence": False, "dead_letter": None}
 
 
 async def test_nothing_is_made_on_disk_without_a_durable_topic(data_dir: str) -> None:
@@ -544,9 +545,9 @@ async def test_answers_that_wait_for_an_earlier_publish_are_bounded(
             for number in range(1, 200):
                 await client.send(publish_request("memory", number) | {"request_id": str(number)})
             topic = server.app[BROKER].find_topic("memory")
-            await eventually(lambda: topic.seq == 49)
+            await eventually(lambda: topic.seq >= 49)
             await server.get("/health")
-            assert topic.seq == 49, "nothing more is read"
+            assert topic.seq < 49 + READ_AT_ONCE, "nothing more is read"
             disk.works.set()
             answers = await client.receive_many(200)
     assert [answer["request_id"] for answer in answers] == [str(number) for number in range(200)]
@@ -583,6 +584,9 @@ async def test_publishes_that_wait_for_the_disk_are_bounded(data_dir: str, monke
         disk = StillDisk(monkeypatch, Writer, "write")
         for number in range(50):
             await client.send(publish_request("t", number) | {"request_id": str(number)})
+        (connection,) = server.app[CONNECTIONS].page(0, 9)
+        assert isinstance(connection, Connection)
+        await eventually(lambda: bool(connection._pauses))
         await client.send(publish_request("memory", 50) | {"request_id": "50"})
         async with server.client("other") as other:
             await other.sync()

@@ -27,7 +27,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_many_publishes_of_a_group_are_answered_in_turns(world: World) -> None:
     outcomes, ended = Outcomes(), list[str]()
     for _ in range(COUNT):
-        world.broker.publish(message(), outcomes)
+        world.broker.publish([message()], outcomes)
     world.write_group()
     assert len(outcomes.given) == TOLD_AT_ONCE
     assert world.broker.topic("t").seq == TOLD_AT_ONCE
@@ -72,7 +72,7 @@ def test_a_purged_topic_is_empty_at_the_moment_of_the_answer(world: World) -> No
     topic = world.broker.topic("t")
     world.broker.purge("t", lambda _: sizes.append(topic.stored_bytes))
     world.broker.publish_all("t", [message() for _ in range(TOLD_AT_ONCE)], "", lambda _: None)
-    world.broker.publish(message(), Outcomes())
+    world.broker.publish([message()], Outcomes())
     world.write_group()
     assert sizes == [0]
     world.settle()
@@ -82,7 +82,7 @@ def test_a_purged_topic_is_empty_at_the_moment_of_the_answer(world: World) -> No
 def test_the_bytes_of_publishes_count_until_their_results_are_told(world: World) -> None:
     assert world.durable is not None
     for _ in range(COUNT):
-        world.broker.publish(message("x" * 10_000), Outcomes())
+        world.broker.publish([message("x" * 10_000)], Outcomes())
     assert world.durable.full
     writable = list[str]()
     assert world.broker.call_when_writable(lambda: writable.append("now"))
@@ -101,7 +101,7 @@ def test_a_fault_of_one_publisher_leaves_the_others_their_answers(
 
     outcomes = Outcomes()
     for publisher in (outcomes, Faulty(), outcomes):
-        world.broker.publish(message(), publisher)
+        world.broker.publish([message()], publisher)
     world.settle()
     assert outcomes.given == [1, 3]
     assert caplog.text.count("Internal error at the end of a group of the journal") == 1

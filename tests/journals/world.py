@@ -38,8 +38,8 @@ class Outcomes:
         self.client_id = client_id
         self.given: list[int | tuple[int] | Failure] = []
 
-    def published(self, request: Publish, seq: int, ts: str) -> None:
-        self.given.append(seq)
+    def published(self, requests: Sequence[Publish], first: int, ts: str) -> None:
+        self.given += range(first, first + len(requests))
 
     def repeated(self, request: Publish, seq: int, ts: str) -> None:
         self.given.append((seq,))
@@ -47,7 +47,7 @@ class Outcomes:
     def refused(self, request: Publish, failure: Failure) -> None:
         self.given.append(failure)
 
-    def wait(self, request: Publish) -> None:
+    def wait(self, requests: Sequence[Publish]) -> None:
         pass
 
 
@@ -148,7 +148,7 @@ class World:
         """Publish messages one by one, and return their outcomes."""
         outcomes = Outcomes(client_id)
         for request in requests:
-            self.broker.publish(request, outcomes)
+            self.broker.publish([request], outcomes)
         self.settle()
         return outcomes.given
 

@@ -50,6 +50,22 @@ def read_all(reader: Reader, *pieces: bytes) -> list[Received]:
     return found
 
 
+def read_ahead(reader: Reader, most: int, served: int, *pieces: bytes) -> list[Received]:
+    """Read as a connection does: texts together, of which ``served`` are served and the others are read again."""
+    found: list[Received] = []
+    for piece in pieces:
+        reader.feed(piece)
+        while True:
+            if texts := reader.read_texts(most):
+                found += texts[:served]
+                assert reader.end_texts(min(served, len(texts))) is not reader.unfinished
+            elif (received := reader.read()) is not None:
+                found.append(received)
+            else:
+                break
+    return found
+
+
 def without_fragments(received: list[Received]) -> list[Received]:
     return [each for each in received if type(each) is not Fragment]
 
@@ -104,6 +120,45 @@ def test_any_stream_in_any_pieces(messages: list[tuple[bytes, list[Received]]], 
     reader = make_reader()
     assert without_fragments(read_all(reader, *pieces)) == [each for _, expected in messages for each in expected]
     assert not reader.unfinished
+
+
+@given(
+    st.lists(st.sampled_from(MESSAGES), max_size=9),
+    st.lists(st.integers(0, 3000), max_size=6),
+    st.integers(1, 4),
+    st.integers(1, 4),
+)
+def test_texts_that_are_read_together_are_those_that_are_read_alone(
+    messages: list[tuple[bytes, list[Received]]], cuts: list[int], most: int, served: int
+) -> None:
+    stream = b"".join(sent for sent, _ in messages)
+    edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
+    pieces = [stream[start:end] for start, end in pairwise(edges)]
+    reader = make_reader()
+    found = without_fragments(read_ahead(reader, most, served, *pieces))
+    assert found == [each for _, expected in messages for each in expected]
+    assert not reader.unfinished
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        frame_header(FIN_TEXT, 2, masked=False) + b"{}",
+        frame_header(FIN_TEXT, 200, masked=False) + b"x" * 200,
+        masked_frame(FIN_TEXT, b"\xff"),
+        masked_frame(FIN_TEXT, b"x" * (MAX_BYTES + 1)),
+        masked_frame(0xC1, b"{}"),
+        masked_frame(0x89, b"x" * 126),
+    ],
+)
+def test_texts_before_a_fault_are_read_and_the_fault_is_left_to_read(second: bytes) -> None:
+    reader = make_reader()
+    reader.feed(masked_frame(FIN_TEXT, b"first") + second)
+    assert reader.read_texts(9) == ["first"]
+    assert not reader.end_texts(1)
+    assert reader.read_texts(9) == []
+    with pytest.raises(ProtocolFault):
+        reader.read()
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ async def test_a_shutdown_tells_when_to_come_back_and_sends_what_is_queued() -> 
 
 
 async def test_a_stream_over_tls(tmp_path: Path) -> None:
-    async with tls_server(tmp_path) as (server, _):
+    async with tls_server(tmp_path) as server:
         await server.create("orders")
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=trusting(), limit=1 << 24)
         writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())

@@ -6,15 +6,21 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 from random import Random
+from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import Rights
 
+from pubsub.http.app_keys import CONNECTIONS, SERVICES
 from pubsub.protocol.errors import CloseReason
 from pubsub.protocol.frames import BINARY, CLOSE, CONTINUATION, FIN, LONG_TEXT, PING, PONG, TEXT
+from pubsub.protocol.requests import TopicOptions
 from pubsub.websocket.connection import FULL_READ
 from pubsub.websocket.replies import PauseReason
 from tests.harness import (
@@ -59,13 +65,57 @@ async def test_each_period_has_a_ping_frame_and_an_info_ping() -> None:
     async with run_server(ping_period_sec=0.2) as server:
         client = await RawClient.connect(server.port)
         for _ in range(3):
-            assert await client.read_frame() == (FIN | PING, b"")
+            opcode, moment = await client.read_frame() or (0, b"")
+            assert (opcode, len(moment)) == (FIN | PING, 8)
             first, payload = await client.read_frame() or (0, b"")
             message = json.loads(payload)
             assert first == FIN | TEXT
             assert message.pop("ts").endswith("Z")
             assert message == {"type": "info", "msg": "ping"}
             await client.send(masked_frame(FIN | PONG, b""))
+
+
+def round_trips(server: Server) -> int:
+    return sum(server.app[SERVICES].meter.round_trips.counts)
+
+
+async def test_the_first_pong_of_each_ping_measures_its_round_trip() -> None:
+    async with run_server(ping_period_sec=0.2) as server:
+        client = await RawClient.connect(server.port)
+        (peer,) = server.app[CONNECTIONS].page(0, 1)
+        assert peer.round_trip is None
+        for number in range(1, 3):
+            while (frame := await client.read_frame() or (0, b""))[0] != FIN | PING:
+                pass
+            await client.send(3 * masked_frame(FIN | PONG, frame[1]))
+            await pong_of(client)
+            assert round_trips(server) == number
+            assert peer.round_trip is not None
+            assert 0 <= peer.round_trip < 1000 * PATIENCE
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda moment: b"",
+        lambda moment: moment[:7],
+        lambda moment: moment + b"x",
+        lambda moment: b"\xff" * 8,
+        lambda moment: bytes(8),
+    ],
+    ids=["empty", "short", "long", "in the future", "before the ping was due"],
+)
+@on_one_loop
+async def test_a_pong_with_another_payload_measures_nothing(forge: Callable[[bytes], bytes]) -> None:
+    async with run_server(ping_period_sec=0.3) as server:
+        client = await RawClient.connect(server.port)
+        await client.send(masked_frame(FIN | PONG, bytes(8)))
+        for _ in range(2):  # the second ping is due long after the start
+            while (frame := await client.read_frame() or (0, b""))[0] != FIN | PING:
+                pass
+        await client.send(masked_frame(FIN | PONG, forge(frame[1])))
+        await pong_of(client)
+        assert round_trips(server) == 0
 
 
 async def test_nothing_but_the_heartbeat_is_sent_unasked() -> None:
@@ -89,7 +139,7 @@ async def test_pings_are_spread_over_the_period() -> None:
 
 
 async def test_who_sends_no_whole_frame_for_pong_wait_is_dropped_and_who_answers_stays() -> None:
-    async with run_server(ping_period_sec=0.1, pong_wait_sec=0.6, read_timeout_sec=60) as server:
+    async with run_server(ping_period_sec=0.1, pong_wait_sec=1.2, read_timeout_sec=60) as server:
         silent = await RawClient.connect(server.port, path="/ws?client_id=silent")
         partial = await RawClient.connect(server.port, path="/ws?client_id=partial")
         answering = await RawClient.connect(server.port, path="/ws?client_id=answering")
@@ -573,3 +623,53 @@ def test_row_61_each_reason_to_hold_a_client_ends_by_itself() -> None:
         transport.connection.resume(reason)
     parts.loop.run_out()
     assert transport.reading
+
+
+def publish_text(number: int, topic: str = "a", **fields: Any) -> str:
+    message = {"id": f"00000000-0000-4000-8000-{number:012d}", "payload": number}
+    return json.dumps({"type": "publish", "topic": topic, "message": message, "request_id": f"r{number}"} | fields)
+
+
+TEXTS = (
+    lambda number: publish_text(number),
+    lambda number: publish_text(number, "b"),
+    lambda number: publish_text(number, "dedup"),
+    lambda number: publish_text(number % 3, "dedup"),
+    lambda number: publish_text(number, "none"),
+    lambda number: publish_text(number, "denied"),
+    lambda number: publish_text(number, expect_seq=number % 4),
+    lambda number: publish_text(number, ttl_sec=5),
+    lambda number: publish_text(number, message={"id": "no id", "payload": 1}),
+    lambda number: publish_text(number, message={"id": f"00000000-0000-4000-8000-{number:012d}"}),
+    lambda number: json.dumps({"type": "ping", "request_id": f"r{number}"}),
+    lambda number: json.dumps({"type": "subscribe", "topic": "a", "client_id": "c", "request_id": f"r{number}"}),
+    lambda number: json.dumps({"type": "unsubscribe", "topic": "a", "client_id": "c", "request_id": f"r{number}"}),
+    lambda number: json.dumps({"type": "history", "topic": "b", "last_n": 2, "request_id": f"r{number}"}),
+    lambda number: "no JSON",
+    lambda number: '{"type":"publish"}, {"type":"publish"}',
+)
+
+
+@given(st.lists(st.sampled_from(TEXTS), max_size=80), st.booleans())
+def test_what_comes_together_is_served_as_what_comes_alone(makers: list[Callable[[int], str]], rights: bool) -> None:
+    """A read may bring many publishes, which are appended together. The client must not be able to tell."""
+    frames = [masked_frame(FIN | TEXT, make(number).encode()) for number, make in enumerate(makers)]
+    told: list[list[Any]] = []
+    for pieces in (frames, [b"".join(frames)]):
+        parts = Parts(Random(1), rights=[Rights(("a", "b", "dedup", "none"))] if rights else ())
+        for topic in ("a", "b"):
+            parts.broker.create_topic(topic)
+        parts.broker.create_topic("dedup", TopicOptions(dedup_sec=60))
+        transport = parts.connect("c", 0 if rights else None)
+        reader, got = Frames(), list[Any]()
+        for piece in pieces:
+            transport.connection.data_received(piece)
+            parts.loop.run_out()
+            while transport.get_write_buffer_size():
+                got += reader.feed(transport.drain(1 << 20))
+                parts.loop.run_out()
+        told.append(got)
+    alone, together = ([each for each in all_ if each["type"] != "event"] for all_ in told)
+    assert together == alone
+    events = [[each for each in all_ if each["type"] == "event"] for all_ in told]
+    assert [each["seq"] for each in events[1]] == [each["seq"] for each in events[0]]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
 from pubsub.core.lane import Subscriber
+from pubsub.protocol.answers import TransportName
 from pubsub.system.tcp_info import Traffic
+from pubsub.websocket import connections
 from pubsub.websocket.connections import Connections
 from pubsub.websocket.ending import Ending
 from pubsub.websocket.peer import Limits
@@ -48,7 +50,12 @@ class Loop:
 class Recorder:
     """A Peer that records all calls with their time. Its end removes it, as that of a connection does."""
 
+    by_rest: ClassVar[bool] = False
+    identity = None
     number = slot = 0
+    transport_name: TransportName = "websocket"
+    round_trip = None
+    last_progress = 0.0
     next_ping = 0.0
     age = 0.0
     is_behind = False
@@ -79,6 +86,9 @@ class Recorder:
     def traffic(self) -> Traffic:
         return Traffic(0, 0)
 
+    def may_subscribe(self, topic: str) -> bool:
+        return True
+
     def send_heartbeat(self, ts: str) -> None:
         self.done.append(("ping", self.world.loop.now))
         if self.fails:
@@ -86,6 +96,9 @@ class Recorder:
 
     def expire(self) -> None:
         self._end("expire")
+
+    def revoke(self) -> None:
+        self._end("revoke")
 
     def time_out_message(self) -> None:
         self._end("time out")
@@ -224,3 +237,21 @@ async def test_close_all_spreads_the_reconnects_and_aborts_the_late(world: World
     delays = sorted(peer.done[0][1] for peer in peers)
     assert all(50 * number <= delay <= 50 * (number + 1) for number, delay in enumerate(delays)), "one in each share"
     assert len(world.connections) == 0
+
+
+async def test_connections_are_found_in_slices(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "SEARCHED_AT_ONCE", 2)
+    peers = [Recorder(world, f"{'ab'[number % 2]}{number}") for number in range(7)]
+
+    async def find(**options: Any) -> list[str]:
+        found = await world.connections.find(lambda peer: peer.client_id.startswith("a"), **options)
+        return [peer.client_id for peer in found]
+
+    assert await find() == ["a0", "a2", "a4", "a6"]
+    assert await find(most=2) == ["a0", "a2"]
+    assert await find(after=peers[2].number, most=3) == ["a4", "a6"]
+    searching = asyncio.ensure_future(find())
+    await asyncio.sleep(0)
+    peers[6].abort(Ending.LOST, "")
+    assert await searching == ["a0", "a2", "a4", "a6"], "those that were here at the beginning"
+    assert await world.connections.of_client("b1") == [peers[1]]

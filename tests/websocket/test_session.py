@@ -22,12 +22,12 @@ from pubsub.core.journal import Host, StoredTopic
 from pubsub.core.lane import Subscriber
 from pubsub.core.log import Assigned, Done, Found, Publisher, Purged
 from pubsub.core.topic import Topic
-from pubsub.journals.memory import MemoryJournal
+from pubsub.journals.memory import NO_COMMITS, MemoryJournal
 from pubsub.protocol.errors import CloseReason, Failure, NotStored, Unauthorized
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from pubsub.websocket import outcomes
 from pubsub.websocket.replies import PauseReason
-from pubsub.websocket.rules import ClientRules
+from pubsub.websocket.rules import NO_RULES, ClientRules
 from pubsub.websocket.session import Session
 from tests.harness import messages_in, new_id
 
@@ -49,9 +49,9 @@ class SlowLog:
         self.reads: list[Found] = []
         self.searches: list[Callable[[bool | Failure], None]] = []
 
-    def append(self, request: Publish, publisher: Publisher) -> None:
-        self._publishes.append((request, publisher))
-        publisher.wait(request)
+    def append(self, requests: Sequence[Publish], publisher: Publisher) -> None:
+        self._publishes += [(request, publisher) for request in requests]
+        publisher.wait(requests)
 
     def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> NoReturn:
         raise AssertionError("a session publishes one message at a time")
@@ -63,8 +63,8 @@ class SlowLog:
         for _ in range(count):
             request, publisher = self._publishes.pop(0)
             self._seq += 1
-            self._host.deliver(self.topic, make_event(self._name, request.message, self._seq, "now"))
-            publisher.published(request, self._seq, "now")
+            self._host.deliver(self.topic, [make_event(self._name, request.message, self._seq, "now")])
+            publisher.published([request], self._seq, "now")
 
     def refuse(self) -> None:
         request, publisher = self._publishes.pop(0)
@@ -85,6 +85,7 @@ class SlowJournal:
     """A journal of durable topics (Journal) with a SlowLog each."""
 
     failure = ""
+    measures = NO_COMMITS
 
     def __init__(self) -> None:
         self.full = False
@@ -118,7 +119,7 @@ class Client:
     """A session and all that it does to its connection (Replies). ``told``: replies and events, as they are sent."""
 
     def __init__(
-        self, world: World, *, client_id: str = "alice", named: bool = True, rules: ClientRules | None = None
+        self, world: World, *, client_id: str = "alice", named: bool = True, rules: ClientRules = NO_RULES
     ) -> None:
         self.told: list[Any] = []
         self.paused: list[PauseReason] = []
@@ -136,6 +137,9 @@ class Client:
 
     def reply(self, text: bytes) -> None:
         self._waiting.append(json.loads(text))
+
+    def reply_all(self, texts: Sequence[bytes]) -> None:
+        self._waiting += map(json.loads, texts)
 
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, []

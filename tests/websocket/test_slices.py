@@ -53,7 +53,7 @@ class World:
     def publish(self, name: str, count: int, size: int = 1, **options: Any) -> None:
         payload = Raw(json.dumps("x" * size).encode())
         for _ in range(count):
-            self.broker.publish(Publish(topic=name, message=Message(new_id(), payload), **options), NoPublisher())
+            self.broker.publish([Publish(topic=name, message=Message(new_id(), payload), **options)], NoPublisher())
         self.end_tick()
 
     def outbox(self, write: Callable[[bytes], None] = lambda frames: None, limit: int = 100) -> Subscriber:

@@ -294,7 +294,7 @@ export class Client {
       if (this.error || !(this.open || keep || first)) throw this.error ?? unreachable("closed");
       this.#requests.set(request_id, entry);
       const late = new PubsubError("AnswerTimeout", "no answer in time: published or not");
-      if (keep) entry.timer = setTimeout(() => this.#settle(entry).reject(late), answerTimeout * 1000);
+      if (keep) entry.timer = setTimeout(() => this.#flush(this.#settle(entry).reject(late)), answerTimeout * 1000);
       // Subscribe before what was published meanwhile.
       first || entry.answered ? this.#send(entry) : this.#flush();
     });
@@ -340,10 +340,10 @@ export class Client {
       entry.sent = this.#window = 0;
       clearTimeout(this.rest);
       this.rest = setTimeout(() => this.#flush((this.#window = 1)), error.retry_after_ms);
-    } else if (error) this.#settle(entry).reject(refused);
-    else {
-      entry.answered?.(message);
-      this.#settle(entry).resolve(message);
+    } else {
+      if (!error) entry.answered?.(message);
+      this.#settle(entry);
+      error ? entry.reject(refused) : entry.resolve(message);
       // One request after a rest, then more with each answer: too many refusals would end the connection.
       if (this.#window) this.#window++;
       if (this.rest) this.#flush();
@@ -523,12 +523,12 @@ class Subscription {
   /** Note the positions before the first event comes. */
   begin(ack) {
     const found = ack.topics ?? { [this.topic]: ack }, { resumes, options: { lastN } } = this;
-    for (const name of this.#feeds.keys()) if (!Object.hasOwn(found, name)) this.#feeds.delete(name);
+    // The feed of a topic that is gone stays: if it comes again, its user has to know that it is another one.
     for (const [name, { epoch, seq, recovered }] of Object.entries(found)) {
       const base = Math.max(0, seq - lastN);
       const feed = resumes ? this.#enter(name, epoch, seq) : this.#feed(name, epoch, base, lastN ? 0 : seq);
       // A stream begins with what is new.
-      if (resumes) recovered ?? this.#miss(feed, seq);
+      if (resumes) recovered ?? this.#miss(feed, 1, seq);
     }
     this.begun = this.resumes = true;
     this.live = !this.ended;
@@ -556,7 +556,7 @@ class Subscription {
     if (seq <= feed.seq) return;
     if (!held && this.#items.length < this.max) this.#take(feed, message);
     else if (held && this.#held < this.max) this.#held += !!held.push(message);
-    else this.#miss(feed, seq);
+    else this.#miss(feed, seq, seq);
   }
 
   #take(feed, message) {
@@ -565,12 +565,14 @@ class Subscription {
     this.#push(this.client.eventOf(message, feed.epoch));
   }
 
-  #miss(feed, seq) {
+  #miss(feed, from, to) {
     const { held } = feed;
-    feed.until = Math.max(feed.until, seq);
+    feed.until = Math.max(feed.until, to);
     feed.held = [];
-    if (held) this.#held -= held.length;
-    if (!held) this.#mend(feed).catch((error) => this.client.fault(error));
+    if (held) return (this.#held -= held.length);
+    // What is older is no part of the replay.
+    feed.seq ||= from - 1;
+    this.#mend(feed).catch((error) => this.client.fault(error));
   }
 
   /** Fetch what is missing, once there is room. What comes meanwhile is held back. */
@@ -578,20 +580,20 @@ class Subscription {
     const { mend, filter } = this.options, { topic, epoch } = feed;
     for (let limit = Math.min(1000, this.max); feed.until > feed.seq; ) {
       while (this.#items.length > this.max / 2 && !this.ended) await this.#change();
-      const { until } = feed, request = { type: "history", topic, after: feed.seq, limit };
-      const page = mend ? await this.#ask(request).catch((error) => error) : {};
-      let { messages = [], complete } = page.epoch === epoch ? page : {};
-      // The next connection resumes.
-      if (page.name === "Unreachable" || this.ended) this.#miss(feed, (feed.until = 0));
+      const { until, seq: after } = feed;
+      const page = mend ? await this.#ask({ type: "history", topic, after, limit }).catch((error) => error) : {};
+      const { messages = [], complete } = page.epoch === epoch ? page : {};
+      // The next connection resumes, or the topic is another one by now.
+      if (page.name === "Unreachable" || this.ended || this.#feeds.get(topic) !== feed) this.#miss(feed, 1, (feed.until = 0));
       else if (page.name === "LimitExceeded" && limit > 1) limit >>= 1;
       else {
+        // With a filter a hole may be none: what follows the first message is asked for again.
+        const rest = filter && !complete && messages.splice(1);
         for (const message of messages) {
           if (!complete) this.#lose(feed, message.seq - 1);
-          // Whose holes are no losses.
-          complete ||= filter;
           this.#take(feed, message);
         }
-        if (messages.length >= limit) continue;
+        if (messages.length >= limit || (rest && messages[0])) continue;
         if (!complete) this.#lose(feed, until);
         feed.seq = Math.max(feed.seq, until);
       }
@@ -608,10 +610,10 @@ class Subscription {
     this.#push({ type: "gap", topic, epoch, fromSeq: seq + 1, toSeq, count, reason });
   }
 
-  inform({ msg: kind, topic, epoch, client_id: clientId, reason, to_seq: toSeq }) {
+  inform({ msg: kind, topic, epoch, client_id: clientId, reason, from_seq, to_seq }) {
     const feed = this.#feeds.get(topic), whole = topic === this.topic;
     if (!this.live) return;
-    if (kind === "dropped") return this.#miss(feed, toSeq);
+    if (kind === "dropped") return this.#miss(feed, from_seq, to_seq);
     if (kind === "topic_created") this.#enter(topic, epoch, Infinity);
     if (this.options.notices) this.#push({ type: "notice", kind, topic, epoch, clientId, reason });
     if (!/^unsub|del/.test(kind)) return;

@@ -1,0 +1,95 @@
+"""The judge of the client libraries: all that they publish, are told and hand on, against one Record. No I/O."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from kinds import FILTERS, predicate_of
+from oracle import Broken, Json, Record
+from reading import Place, Reading, Told
+
+SHOWN = 5  # broken invariants of one run that are shown
+
+Positions = Mapping[str, tuple[str, int]]
+
+
+class Acked(NamedTuple):
+    """A publish that was acknowledged."""
+
+    topic: str
+    id: str
+    seq: int
+    duplicate: bool
+
+
+class Judge:
+    """See the module. ``broken``: what was found. ``outcomes``: of publishes, by the name of the error or ``acked``.
+
+    ``deleted``: see Reading.
+    """
+
+    def __init__(self, deleted: Callable[[str, str], bool] = lambda topic, epoch: False) -> None:
+        self._deleted = deleted
+        self.record = Record()
+        self.broken: list[str] = []
+        self.acked: list[Acked] = []
+        self.outcomes: Counter[str] = Counter()
+        self.calls = 0  # of publish
+        self.readings: dict[str, Reading] = {}
+
+    def new_reading(self, client: str, name: str, chosen: Json = FILTERS[0]) -> Reading:
+        """Begin to judge a subscription of a client."""
+        wants = predicate_of(chosen) if chosen else None
+        reading = self.readings[client] = Reading(self.record, name, wants=wants, deleted=self._deleted)
+        return reading
+
+    def begin(self, client: str, positions: Positions) -> None:
+        self.readings[client].begin(positions)
+
+    def take_event(self, client: str, place: Place, message: Json) -> None:
+        self._judge(client, lambda reading: reading.take_event(place, message))
+
+    def take_gap(self, client: str, gap: Told) -> None:
+        self._judge(client, lambda reading: reading.take_gap(gap))
+
+    def check_positions(self, client: str, positions: Positions) -> None:
+        self._judge(client, lambda reading: reading.check_positions(positions))
+
+    def _judge(self, client: str, step: Callable[[Reading], None]) -> None:
+        try:
+            step(self.readings[client])
+        except Broken as broken:
+            self.broken.append(f"{client}: {broken}")
+
+    def acknowledge(self, acked: Acked) -> None:
+        self.outcomes["acked"] += 1
+        self.acked.append(acked)
+
+    def behind(self, lives: Mapping[str, str]) -> dict[str, list[Place]]:
+        """Return the messages that have not come, by client. ``lives``: the epoch of each topic that exists."""
+        found = {}
+        for client, reading in self.readings.items():
+            covered = {topic: epoch for topic, epoch in lives.items() if reading.covers(topic)}
+            if missing := reading.missing(covered):
+                found[client] = missing
+        return found
+
+    def check_kept(self, topic: str, epoch: str, messages: list[Json]) -> None:
+        """Compare acknowledged publishes with all messages of a topic that keeps every one from 1 on."""
+        ids = [event["message"]["id"] for event in messages]
+        for seq, event in enumerate(messages, 1):
+            if event["seq"] != seq:
+                self.broken.append(f"{topic}: expected seq {seq}, it keeps {event}")
+                return
+            self.record.note(topic, epoch, seq, event["message"])
+        if twice := [each for each, count in Counter(ids).items() if count > 1]:
+            self.broken.append(f"{topic}: {len(twice)} messages are there twice, one of them {twice[0]}")
+        for acked in self.acked:
+            if acked.topic == topic and (acked.seq > len(ids) or ids[acked.seq - 1] != acked.id):
+                self.broken.append(f"{acked} is not in its topic")
+
+    @property
+    def shown(self) -> str:
+        return "; ".join(self.broken[:SHOWN])
