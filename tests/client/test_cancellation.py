@@ -17,10 +17,10 @@ STEP = 2  # ticks of the loop between two cancellations
 async def test_a_client_can_be_cancelled_at_each_of_its_awaits() -> None:
     async with run_server() as server:
         await server.create("t", presence=True, history=100)
+        before = asyncio.all_tasks()
         ended = ticks = 0
         while ended < TRIES:
             ticks += STEP
-            before = asyncio.all_tasks()
             ended += await cancel_after(ticks, live(server.url))
             # The server has tasks in this loop too, and notices the end of a REST connection a little later.
             await eventually(lambda: server.connections == 0 and asyncio.all_tasks() <= before)
