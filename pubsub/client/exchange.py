@@ -29,16 +29,25 @@ Answer = Reply | PubsubError
 class Question:
     """A request without an answer yet. ``times``: the number of connections on which it was sent."""
 
-    __slots__ = ("answered", "deadline", "kept", "number", "request", "text", "times")
+    __slots__ = ("_answered", "deadline", "kept", "number", "request", "text", "times")
 
     def __init__(self, number: int, request: Request, answered: Callable[[Answer], None], *, kept: bool) -> None:
         self.number = number
         self.request = replace(request, request_id=str(number))
         self.text = encode(self.request)
-        self.answered = answered
+        self._answered = answered
         self.kept = kept
         self.deadline = inf
         self.times = 0
+
+    def answer(self, answer: Answer) -> None:
+        """Give the answer to the one that asked, the first time."""
+        answered, self._answered = self._answered, _ignore  # which also ends a cycle of references
+        answered(answer)
+
+
+def _ignore(answer: Answer) -> None:
+    pass
 
 
 class Exchange:
@@ -125,7 +134,7 @@ class Exchange:
             self._expiry_timer.cancel()
             self._expiry_timer = None
         for question in questions:
-            question.answered(error.copy())
+            question.answer(error.copy())
 
     def take(self, request_id: str, reply: Reply) -> None:
         """Take an answer. One that nobody waits for any more is ignored."""
@@ -136,7 +145,7 @@ class Exchange:
             self._wait_for_rate(question, reply)
         else:
             self._pacing.answered()
-            question.answered(refusal_of(reply.error) if isinstance(reply, Error) else reply)
+            question.answer(refusal_of(reply.error) if isinstance(reply, Error) else reply)
         self._pump()
 
     def _wait_for_rate(self, question: Question, refusal: Error) -> None:
@@ -184,7 +193,7 @@ class Exchange:
                 question.deadline = now + self._timeout
         for question in [each for each in (*self._sent.values(), *self._kept) if each.deadline <= now]:
             self.forget(question)
-            question.answered(AnswerTimeout(self._explain(question)))
+            question.answer(AnswerTimeout(self._explain(question)))
         deadlines = [each.deadline for each in (*self._sent.values(), *self._kept)]
         if deadlines and self._expiry_timer is None:
             self._expiry_timer = self._host.call_later(min(deadlines) - now, self._expire)

@@ -143,14 +143,24 @@ class Subscriptions:
         if kind == "topic_created" and info.epoch:
             interest.add_topic(info.topic, info.epoch)
             self.feeds[info.topic] = interest.feeds[info.topic]
-        interest.tell(kind, info)
-        if kind not in ("topic_deleted", "unsubscribed"):
-            return
+        if kind == "topic_deleted" and info.topic == interest.name:
+            interest.note_absence()
+        else:
+            interest.tell(
+                kind,
+                info.topic,
+                client_id=info.client_id or None,
+                epoch=info.epoch or None,
+                reason=info.reason or None,
+            )
+        if kind in ("topic_deleted", "unsubscribed"):
+            self._leave_topic(interest, info)
+
+    def _leave_topic(self, interest: Interest, info: Info) -> None:
         self.feeds.pop(info.topic, None)
         if info.topic != interest.name:
             interest.end_topic(info.topic)
-            return
-        if info.reason == "forbidden":
+        elif info.reason == "forbidden":
             self._end(interest, Forbidden(f"the token does not allow {info.topic} any more"))
         else:
             self._retry(interest)
@@ -174,7 +184,10 @@ class Subscriptions:
                 self._tell(interest, None)
             case AnswerTimeout() if interest.begun:
                 self._host.drop(f"a subscribe was not answered: {answer}")
-            case TopicNotFound() | Internal() | LimitExceeded() if interest.begun:
+            case TopicNotFound() if interest.begun:
+                interest.note_absence()
+                self._retry(interest)
+            case Internal() | LimitExceeded() if interest.begun:
                 self._retry(interest)
             case AnswerTimeout():
                 self._leave(interest)  # it may still be acknowledged
