@@ -315,7 +315,7 @@ async def test_rules_for_topics(tmp_path: Path) -> None:
         assert (await server.get("/rules"))["rules"][0]["pattern"] == "room.*"
         file.write_text("[]")
         await reload(server, topic_rules_file=str(file))
-        assert not broker.idle._watches
+        await eventually(lambda: not broker.idle._watches)
 
 
 async def test_rules_reach_many_topics_in_turns(tmp_path: Path) -> None:
