@@ -65,6 +65,7 @@ HEADERS_OF: Final = {101: "X-Client-Id", 302: "Location", 401: "WWW-Authenticate
 # Parameters that no type has.
 IN_PATH: Final[Schema] = {
     "name": {"description": "The name of the topic.", "schema": {"type": "string"} | NAME},
+    "file": {"description": "The name of the file.", "schema": {"type": "string", "minLength": 1}},
     "client_id": {"description": "The client.", "schema": {"type": "string", "minLength": 1}},
     "file": {"description": "The name of the file.", "schema": {"type": "string", "minLength": 1}},
 }

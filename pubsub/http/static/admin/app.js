@@ -50,9 +50,11 @@ function useRestart(overview, error) {
 }
 
 function Menu({ section, overview }) {
+  const here = useRef();
+  useEffect(() => here.current?.scrollIntoView({ block: "nearest", inline: "center" }), [section]);
   return html`<nav class="menu" aria-label="Screens"><div>
     <a class="brand" href=${to("")}><span class=${`dot ${healthOf(overview).kind}`} aria-hidden="true"></span>pubsub<small>${overview.version}</small></a>
-    <ul>${MENU.map(([name, label]) => html`<li key=${name}><a href=${to(name)} aria-current=${section === name ? "page" : null}>${label}</a></li>`)}</ul>
+    <ul>${MENU.map(([name, label]) => html`<li key=${name}><a href=${to(name)} ref=${section === name ? here : null} aria-current=${section === name ? "page" : null}>${label}</a></li>`)}</ul>
     <div class="end"><a href="docs">API documents</a>${credential() && html`<button type="button" class="quiet" onClick=${signOut}>Sign out</button>`}</div>
   </div></nav>`;
 }

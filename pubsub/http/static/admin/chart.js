@@ -9,10 +9,10 @@ let loading;
 /** The library, a script without modules. */
 function library() {
   loading ??= new Promise((resolve, reject) => {
-    const style = Object.assign(document.createElement("link"), { rel: "stylesheet", href: new URL("uplot.css", import.meta.url).href });
-    const script = Object.assign(document.createElement("script"), { src: new URL("uplot.js", import.meta.url).href });
+    const style = Object.assign(document.createElement("link"), { rel: "stylesheet", href: new URL("uPlot.min.css", import.meta.url).href });
+    const script = Object.assign(document.createElement("script"), { src: new URL("uPlot.iife.min.js", import.meta.url).href });
     script.onload = () => resolve(globalThis.uPlot);
-    script.onerror = () => reject(new Error("uplot.js is not there"));
+    script.onerror = () => reject(new Error("uPlot.iife.min.js is not there"));
     document.head.append(style, script);
   });
   return loading;

@@ -1,7 +1,7 @@
 // The connections: those that are open, in any order, and those that went lately, with the reason.
 
 import { html } from "./preact.js";
-import { bytes, count, duration, milliseconds, moment, words } from "./formats.js";
+import { bytes, count, duration, milliseconds, moment } from "./formats.js";
 import { at, call } from "./server.js";
 import { Action, Badge, Card, Curl, Outcome } from "./parts.js";
 import { ENDINGS } from "./reasons.js";
@@ -10,25 +10,25 @@ import { replace, to } from "./routing.js";
 import { usePolling } from "./polling.js";
 
 const LIMIT = 50;
-const SHOWN = 3; // subscriptions in a row
+const SHOWN = 2; // subscriptions in a row
 
 const Name = ({ id }) => html`<a class="name" href=${to("clients", id)}>${id}</a>`;
 
+const transports = { sse: "Server-Sent Events", websocket: "WebSocket" };
+
 function Subscriptions({ of }) {
-  return html`<span class="badges">${of.slice(0, SHOWN).map((name) => html`<${Badge} key=${name}>${name}<//>`)}
+  return html`<span class="short">${of.slice(0, SHOWN).map((name) => html`<code key=${name}>${name}</code>`)}
     ${of.length > SHOWN && html`<small>and ${count(of.length - SHOWN)} more</small>`}</span>`;
 }
 
 const COLUMNS = [
-  { label: "Client", sort: "client_id", cell: ({ client_id: id }) => html`<${Name} id=${id} />` },
-  { label: "By", cell: ({ transport }) => (transport === "sse" ? "SSE" : "WebSocket") },
+  { label: "Client", sort: "client_id", cell: ({ client_id: id, transport }) => html`<${Name} id=${id} /><small class="below">${transports[transport]}</small>` },
   { label: "Connected", sort: "connected_sec", number: true, cell: ({ connected_sec: age }) => duration(age) },
   { label: "Queue", sort: "queued", number: true, cell: ({ queued }) => count(queued) },
   { label: "Stalled", sort: "stalled_sec", number: true, cell: ({ stalled_sec: time }) => (time ? duration(time) : "–") },
   { label: "Dropped", sort: "dropped", number: true, cell: ({ dropped }) => count(dropped) },
-  { label: "Round trip", sort: "round_trip_ms", number: true, cell: ({ round_trip_ms: time }) => (time === null ? "–" : milliseconds(time)) },
-  { label: "In", number: true, cell: ({ bytes_in: size }) => bytes(size) },
-  { label: "Out", number: true, cell: ({ bytes_out: size }) => bytes(size) },
+  { label: "Round trip", sort: "round_trip_ms", number: true, cell: ({ round_trip_ms: time }) => (time === 0 ? "< 1 ms" : milliseconds(time)) },
+  { label: "Traffic", number: true, cell: ({ bytes_in: received, bytes_out: sent }) => html`${bytes(sent)} out<small class="below">${bytes(received)} in</small>` },
   { label: "Subscriptions", cell: ({ subscriptions }) => html`<${Subscriptions} of=${subscriptions} />` },
 ];
 
@@ -36,7 +36,7 @@ export const ENDED_COLUMNS = [
   { label: "Client", cell: ({ client_id: id }) => html`<${Name} id=${id} />` },
   { label: "Ended", cell: ({ ended_at: time }) => moment(time) },
   { label: "After", number: true, cell: (row) => duration((new Date(row.ended_at) - new Date(row.connected_at)) / 1000) },
-  { label: "Why", cell: ({ ending, reason, code }) => html`<b>${words(ending)}</b>${code && html` <${Badge}>${code}<//>`}<br /><small>${reason !== words(ending) && `${reason}. `}${ENDINGS[ending]}</small>` },
+  { label: "Why", cell: ({ ending, reason, code }) => html`<b>${reason}</b>${code && html` <${Badge}>${code}<//>`}<small class="below">${ENDINGS[ending]}</small>` },
   { label: "Dropped", number: true, cell: ({ dropped }) => count(dropped) },
 ];
 

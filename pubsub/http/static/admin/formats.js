@@ -27,7 +27,7 @@ export function bytes(number) {
 export function milliseconds(number) {
   if (number == null) return "–";
   if (number >= 1000) return `${(number / 1000).toFixed(1)} s`;
-  return `${number < 10 ? number.toFixed(2) : Math.round(number)} ms`;
+  return `${number < 10 ? Number(number.toFixed(2)) : Math.round(number)} ms`;
 }
 
 /** A time that has passed: `3 d 4 h`, `12 min`, `45 s`. */

@@ -8,15 +8,18 @@ import { ENDINGS, LOSSES } from "./reasons.js";
 import { to } from "./routing.js";
 
 const LAG_MS = 100; // a loop that lags by so much keeps every client waiting
+const CALM = 6; // samples, half a minute: one that is below means that the loop was only busy for a moment
 
 const newest = (values) => values.findLast((value) => value != null) ?? null;
 const highest = (values) => values.reduce((most, value) => Math.max(most, value ?? 0), 0);
 const total = (counts) => Object.values(counts).reduce((sum, value) => sum + value, 0);
 
+const mostFrequent = (counts) => Object.keys(counts).sort((one, other) => counts[other] - counts[one])[0];
+
 /** The state of the server in one sentence: `kind` is good, warn or bad. */
 export function healthOf(overview) {
   const { state, reason, lost, lagging, subscribers, series } = overview;
-  const lag = newest(series.loop_lag_ms);
+  const lag = Math.min(...series.loop_lag_ms.slice(-CALM).map(Number));
   const gone = total(lost);
   if (state === "draining") return { kind: "warn", text: "Shutting down: clients are told to reconnect, and no new one is accepted." };
   if (state === "degraded") return { kind: "bad", text: `Degraded: durable topics cannot be stored (${reason}). All other topics are served.` };
@@ -24,7 +27,7 @@ export function healthOf(overview) {
   const doing = newest(series.published)
     ? `${about(newest(series.published))} messages a second reach ${plural(subscribers, "subscriber")}`
     : `no messages now, ${plural(subscribers, "subscriber")}`;
-  if (gone) return { kind: "warn", text: `Working, but ${plural(gone, "message")} got lost for single subscribers in the last 15 minutes: ${doing}.` };
+  if (gone) return { kind: "warn", text: `Working: ${doing}. In the last 15 minutes subscribers lost ${plural(gone, "message")}, most by ${words(mostFrequent(lost))}.` };
   if (lagging) return { kind: "warn", text: `Working: ${doing}. ${plural(lagging, "client")} cannot keep up at the moment.` };
   return { kind: "good", text: `Healthy: ${doing}, and nothing was lost in the last 15 minutes.` };
 }

@@ -29,13 +29,13 @@ export const ENDINGS = {
 };
 
 export const OUTCOMES = {
-  sent: "Sent: the message was handed to its socket.",
-  queued: "Queued: the message waits until the client reads.",
-  filtered: "Filtered: the filter of the subscription did not match it.",
-  dropped: "Dropped: the queue of the client was full.",
-  expired: "Expired: the message was too old before the client took it.",
-  not_subscribed: "Not subscribed: it had no subscription to this topic then.",
-  forbidden: "Forbidden: its rights do not cover this topic.",
-  disconnected: "Disconnected: the connection ended before the message was taken.",
-  unknown: "Unknown: what happened is no longer kept.",
+  sent: "The message was handed to its socket.",
+  queued: "The message waits until the client reads.",
+  filtered: "The filter of the subscription did not match it.",
+  dropped: "The queue of the client was full.",
+  expired: "The message was too old before the client took it.",
+  not_subscribed: "It had no subscription to this topic then.",
+  forbidden: "Its rights do not cover this topic.",
+  disconnected: "The connection ended before the message was taken.",
+  unknown: "What happened is no longer kept.",
 };

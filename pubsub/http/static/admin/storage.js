@@ -14,7 +14,7 @@ export function Storage() {
   return html`
     <p class=${`health ${storage.failure ? "bad" : "good"}`} role="status"><span class="dot" aria-hidden="true"></span>
       ${storage.failure ? `Durable topics cannot be stored: ${storage.failure}` : commits ? "Everything is stored." : "There is no journal: no topic was ever durable."}</p>
-    <div class="grid">
+    <div class="grid three">
       <${Card} title="Topics"><${Facts} of=${[["Durable", count(storage.durable_topics)], ["In memory", count(storage.memory_topics)]]} /><//>
       <${Card} title="Commits" note="since the start">
         ${commits ? html`<${Facts} of=${[["Commits", count(commits.count)], ["p50", milliseconds(commits.p50_ms)], ["p99", milliseconds(commits.p99_ms)], ["Mean", milliseconds(commits.mean_ms)], ["Failed", count(commits.failures)], ["Waiting", bytes(storage.waiting_bytes)]]} />` : html`<${Empty}>None.<//>`}

@@ -36,9 +36,9 @@ export function TopicScreen({ name, query, may }) {
     ]} /><//>
     <${Tail} topic=${name} query=${query} may=${may} />
     <div class="grid">
+      <${DeadLetters} topic=${name} may=${may} />
       <${Consumers} topic=${name} />
       ${options.presence && html`<${Presence} topic=${name} />`}
-      <${DeadLetters} topic=${name} may=${may} />
     </div>
     ${open === "delete" && html`<${DeleteTopic} name=${name} onClose=${close} onDeleted=${() => (location.hash = to("topics"))} />`}
     ${open === "purge" && html`<${PurgeTopic} name=${name} onClose=${close} onPurged=${({ messages }) => {
@@ -67,12 +67,14 @@ function Presence({ topic }) {
   <//>`;
 }
 
+const LETTERS = 8; // of which the page shows what was lost
+
 const isLetter = ({ payload }) => payload !== null && typeof payload === "object" && "from_seq" in payload && "reason" in payload;
 
 /** The dead letters that this topic has got from others, if there are some. */
 function DeadLetters({ topic, may }) {
   const [after, start] = useState("0");
-  const asked = usePolling((signal) => call("GET", at`topics/${topic}/messages`, { query: { last_n: 20 }, signal }), 15, [topic]);
+  const asked = usePolling((signal) => call("GET", at`topics/${topic}/messages`, { query: { last_n: LETTERS }, signal }), 15, [topic]);
   const letters = (asked.value?.messages ?? []).map(({ seq, ts, message }) => ({ seq, ts, payload: message.payload })).filter(isLetter);
   if (!letters.length) return null;
   const path = at`topics/${topic}/redrive`;

@@ -1,7 +1,7 @@
 // Why did this client not get that message: what is known of each of its connections, on a line of time.
 
 import { html, useEffect, useState } from "./preact.js";
-import { count, moment } from "./formats.js";
+import { count, moment, words } from "./formats.js";
 import { at, call } from "./server.js";
 import { Badge, Card, Curl, Empty, Field } from "./parts.js";
 import { OUTCOMES } from "./reasons.js";
@@ -71,11 +71,11 @@ function Timeline({ published, connection, number, of, client }) {
     [published, "The message was published"],
   ].filter(([time]) => time).sort(([one], [other]) => new Date(one) - new Date(other));
   return html`<section class="trace" aria-label=${`Connection ${number} of ${of}`}>
-    <h3><a class="name" href=${to("clients", client)}>${client}</a>${of > 1 && html`<small> connection ${number} of ${of}</small>`} <${Badge} kind=${KINDS[outcome] ?? "bad"}>${outcome.replaceAll("_", " ")}<//></h3>
+    <h3><a class="name" href=${to("clients", client)}>${client}</a>${of > 1 && html`<small> connection ${number} of ${of}</small>`} <${Badge} kind=${KINDS[outcome] ?? "bad"}>${words(outcome)}<//></h3>
     <ol class="timeline">
       ${moments.map(([time, text]) => html`<li key=${text}><time>${moment(time)}</time><span>${text}</span></li>`)}
       ${!subscribed && html`<li class="missing"><time>–</time><span>No subscription to the topic is known</span></li>`}
-      <li class=${`end ${KINDS[outcome] ?? "bad"}`}><time>outcome</time><span>${OUTCOMES[outcome]}${detail && html`<small>${detail}</small>`}</span></li>
+      <li class=${`end ${KINDS[outcome] ?? "bad"}`}><time>outcome</time><span>${words(outcome)}<small>${detail || OUTCOMES[outcome]}</small></span></li>
     </ol>
   </section>`;
 }
