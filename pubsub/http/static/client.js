@@ -151,6 +151,7 @@ export class Client {
       const { Streams } = this.streams && (await import("./client-more.js"));
       if (this.socket !== socket) return;
       const url = `${this.base.replace("http", "ws")}ws?client_id=${encodeURIComponent(this.clientId)}`;
+      this.failed = !Streams;
       socket = this.socket = Streams ? new Streams(this) : new WebSocket(url);
       socket.onmessage = ({ data }) => this.socket === socket && this.#receive(data);
       socket.onclose = ({ code, reason }) => this.socket === socket && this.#closed(code, reason);
@@ -163,6 +164,7 @@ export class Client {
       if (this.socket !== socket) return;
       clearTimeout(this.timer);
       this.open = Date.now();
+      this.failed = false;
       if (!this.streams) this.#blocked = 0;
       for (const sub of this.#subs) sub.join();
       this.#flush();
@@ -201,7 +203,6 @@ export class Client {
   }
 
   #lost(error, final) {
-    this.failed = !this.open && !this.streams;
     if (this.streams) this.#blocked = 1;
     // It lasted longer than the pause before it.
     if (this.open && Date.now() - this.open > this.#bound) this.#bound = 100;
@@ -266,9 +267,10 @@ export class Client {
     } else if (this.open && silent > 2) this.#lost(unreachable("no sign of life"));
     else if (this.open && (silent > 1 || urgent)) {
       this.ask({ type: "ping" }).catch(() => {});
+      if (!urgent) return;
       clearTimeout(this.timer);
       const look = () => this.heard === heard && this.#lost(unreachable("no sign of life"));
-      if (urgent) this.timer = setTimeout(look, this.options.answerTimeout * 500);
+      this.timer = setTimeout(look, this.options.answerTimeout * 500);
     }
   }
 
@@ -333,7 +335,7 @@ export class Client {
     else if (msg) sub?.inform(message);
     else if (error && !request_id) this.fault(refused);
     // A stream that was made again.
-    else if (!entry) sub && !message.status && sub.begin(message);
+    else if (!entry) type === "ack" && !message.status && sub?.begin(message);
     else if (error?.code === "RATE_LIMITED" && this.open) {
       entry.sent = this.#window = 0;
       clearTimeout(this.rest);
