@@ -294,9 +294,9 @@ def streamed(subscribers: int, window: int, seconds: float) -> Cell:
 def compressed(subscribers: int, seconds: float, *, deflate: bool) -> Cell:
     """A fan-out of payloads of 1 KiB, with rows of JSON. `deflate`: the subscribers offer compression."""
     plain = fanout(subscribers, 20, seconds)
+    options = {**plain.options, "event-bytes": COMPRESSED_BYTES, "rows": 1, "deflate": int(deflate)}
     name = f"{subscribers} {'compressed' if deflate else 'plain'}"
-    return replace(plain, group="deflate", name=name,
-                   options={**plain.options, "event-bytes": COMPRESSED_BYTES, "rows": 1, "deflate": int(deflate)})  # fmt: skip
+    return replace(plain, group="deflate", name=name, options=options)
 
 
 def idle_streams(subscribers: int, hold_seconds: float) -> Cell:
