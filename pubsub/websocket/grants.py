@@ -25,10 +25,6 @@ class IdentityGrant:
     identity: Identity | None
 
     @property
-    def client_id(self) -> str:
-        raise NotImplementedError
-
-    @property
     def filters(self) -> Filters:
         """All filters of the server."""
         raise NotImplementedError

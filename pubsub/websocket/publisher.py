@@ -31,6 +31,10 @@ class SessionPublisher(IdentityGrant):
         self._outcomes: Outcomes | None = None  # made for the first publish that has to wait
 
     @property
+    def client_id(self) -> str:
+        raise NotImplementedError
+
+    @property
     def filters(self) -> Filters:
         return self._broker.filters
 
