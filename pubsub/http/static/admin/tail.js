@@ -53,7 +53,7 @@ function Kept({ topic, seq, filter, here, may }) {
   }, [topic, seq, filter]);
   const { events, complete, error } = found;
   return html`
-    <div class="state"><span role="status">${events ? `From seq ${count(seq)}, the oldest first` : "Loading…"}</span>
+    <div class="state"><span role="status">${events ? `From seq ${count(seq)}, the oldest first` : error ? "Stopped" : "Loading…"}</span>
       <a class="button quiet" href=${here({ seq: Math.max(1, seq - PAGE) })}>Older</a>
       <a class="button quiet" href=${here({ seq: (events?.at(-1)?.seq ?? seq) + 1 })}>Newer</a><a class="button" href=${here({ seq: null })}>Live</a></div>
     ${error && html`<p class="fault" role="alert">${error.message}</p>`}
