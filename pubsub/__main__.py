@@ -121,7 +121,7 @@ def run_client(flags: list[str]) -> int:
     credentials = read_credentials(parser, chosen)
     if chosen.client and credentials.client_id not in ("", chosen.client):
         parser.error(f"--client: got {chosen.client!r}, but the token is that of {credentials.client_id!r}")
-    from pubsub.console import run_console  # which imports aiohttp: --help and a wrong flag do without
+    from pubsub.console.session import run_console  # which imports aiohttp: --help and a wrong flag do without
 
     return run_console(base=chosen.url, client_id=chosen.client, credentials=credentials)
 

@@ -1,5 +1,6 @@
-"""REST calls of a client, for topics and rules. It must never try a call again by itself."""
+"""REST calls of a client, for topics, rules and traces. It must never try a call again by itself."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 from urllib.parse import quote
@@ -13,12 +14,15 @@ from pubsub.client.credentials import Credentials
 from pubsub.client.errors import Unreachable
 from pubsub.client.outcomes import Presence, TopicDetails, TopicSummary
 from pubsub.client.refusals import refusal_over_http
-from pubsub.protocol.answers import Purged, RuleList, TopicRule
+from pubsub.protocol.answers import Purged, RuleList, TopicRule, Trace, TracedConnection
 from pubsub.protocol.calls import MAX_PAGE
 
-__all__ = ["RestClient", "TopicRule", "open_http"]
+__all__ = ["RestClient", "TopicRule", "Trace", "TracedConnection", "open_http"]
 
 Answer = TypeVar("Answer")
+
+NO_LIMIT = aiohttp.ClientTimeout(total=None, sock_connect=None)
+"""aiohttp's own time limits lose a cancellation that comes at the same moment. asyncio's are used instead."""
 
 
 class _Topic(msgspec.Struct):
@@ -38,7 +42,7 @@ class _Page(msgspec.Struct):
 def open_http(credentials: Credentials) -> aiohttp.ClientSession:
     """Make an HTTP session that sends ``credentials`` with every request; the caller closes it."""
     return aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=ANSWER_WAIT_SEC),
+        timeout=NO_LIMIT,
         headers=credentials.headers,
         connector=aiohttp.TCPConnector(ssl=credentials.tls or True),
     )
@@ -47,16 +51,22 @@ def open_http(credentials: Credentials) -> aiohttp.ClientSession:
 class RestClient:
     """The topics of the server at ``base``. Every call raises Refused or Unreachable.
 
-    ``headers`` gives those that each call has beside those of the session.
+    ``headers`` gives those that each call has beside those of the session. ``timeout``: seconds for a call.
     """
 
     def __init__(
-        self, http: aiohttp.ClientSession, base: URL, headers: Callable[[], Awaitable[Mapping[str, str]]] | None = None
+        self,
+        http: aiohttp.ClientSession,
+        base: URL,
+        headers: Callable[[], Awaitable[Mapping[str, str]]] | None = None,
+        timeout: float = ANSWER_WAIT_SEC,
     ) -> None:
+        self._timeout = timeout
         self._http = http
         self._headers = headers
         self._topics_url = base / "topics"
         self._rules_url = base / "rules"
+        self._clients_url = base / "clients"
 
     async def list_topics(self) -> dict[str, int]:
         """Fetch all topics: the number of subscribers by the name of the topic."""
@@ -84,6 +94,11 @@ class RestClient:
     async def list_rules(self) -> list[TopicRule]:
         return _decode(await self._call("GET", self._rules_url), RuleList, "a list of rules").rules
 
+    async def trace(self, client_id: str, topic: str, seq: int) -> Trace:
+        """Fetch the fate of a message at the connections of a client."""
+        url = self._clients_url.joinpath(quote(client_id, safe=""), "trace", encoded=True)
+        return _decode(await self._call("GET", url.with_query(topic=topic, seq=seq)), Trace, "a trace")
+
     async def create(self, topic: str, options: Mapping[str, object]) -> None:
         await self._call("POST", self._topics_url, {"name": topic, **options})
 
@@ -101,7 +116,10 @@ class RestClient:
     async def _call(self, method: str, url: URL, body: Mapping[str, object] | None = None) -> bytes:
         headers = None if self._headers is None else await self._headers()
         try:
-            async with self._http.request(method, url, json=body, headers=headers, allow_redirects=False) as response:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._http.request(method, url, json=body, headers=headers, allow_redirects=False) as response,
+            ):
                 text = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise Unreachable(connect_error(url, error)) from None

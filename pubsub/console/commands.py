@@ -49,6 +49,15 @@ class ListRules:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceMessage:
+    """A question for the fate of a message at the connections of a client."""
+
+    client_id: str
+    topic: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class CreateTopic:
     """A topic to create; ``options`` are names and values for REST, which the server checks."""
 
@@ -105,5 +114,5 @@ class Nothing:
 
 
 OverWebSocket = Subscribe | Unsubscribe | Publish | Ping | ReadHistory | ListClients
-OverRest = ListTopics | ListRules | CreateTopic | DeleteTopic | PurgeTopic
+OverRest = ListTopics | ListRules | TraceMessage | CreateTopic | DeleteTopic | PurgeTopic
 Command = OverWebSocket | OverRest | Help | Quit | Nothing

@@ -65,6 +65,10 @@ class CommandCompleter(Completer):
         match before:
             case [] | ["help", *_]:
                 return SYNTAX
+            case ["why"]:
+                return []
+            case ["why", _]:
+                return self._topics.known
             case [name] if name in SYNTAX and "TOPIC" in SYNTAX[name].words:
                 return self._names_after(name, word)
             case ["create", _, *_]:

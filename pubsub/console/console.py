@@ -31,6 +31,7 @@ from pubsub.console.commands import (
     Quit,
     ReadHistory,
     Subscribe,
+    TraceMessage,
     Unsubscribe,
 )
 from pubsub.console.connection import Connection
@@ -107,7 +108,7 @@ class Console:
                 return lines.describe_help(command)
             case Quit() | Nothing():
                 return []
-            case ListTopics() | ListRules() | CreateTopic() | DeleteTopic() | PurgeTopic():
+            case ListTopics() | ListRules() | TraceMessage() | CreateTopic() | DeleteTopic() | PurgeTopic():
                 outcome = await self._call(command)
                 await self._catch_up()  # its consequences come over the WebSocket
                 return outcome
@@ -163,6 +164,8 @@ class Console:
                 return [lines.describe_topics(await self.rest.list_topics())]
             case ListRules():
                 return lines.describe_rules(await self.rest.list_rules())
+            case TraceMessage(client_id, topic, seq):
+                return lines.describe_trace(await self.rest.trace(client_id, topic, seq))
             case CreateTopic(topic, options):
                 await self.rest.create(topic, dict(options))
                 return [Line(Kind.OK, f"ok: created {topic}")]

@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw
 
 from pubsub.client import Event, Gap, History, Notice, Presence, Published, Refused
 from pubsub.client.requests import has_wildcard
-from pubsub.client.rest import TopicRule
+from pubsub.client.rest import TopicRule, Trace, TracedConnection
 from pubsub.client.terminal import escape
 from pubsub.console.commands import Help
 from pubsub.console.items import count_of, describe_item
@@ -106,6 +106,19 @@ def describe_rules(rules: list[TopicRule]) -> list[Line]:
     if not rules:
         return [Line(Kind.OK, "rules: none")]
     return [Line(Kind.OK, f"rule {rule.pattern}: {', '.join(_effects_of(rule)) or 'no effect'}") for rule in rules]
+
+
+def describe_trace(trace: Trace) -> list[Line]:
+    """Describe the fate of a message: a line for each connection of the client."""
+    published = "" if trace.published_at is None else f", published at {trace.published_at}"
+    connections = count_of(len(trace.connections), "connection")
+    head = Line(Kind.OK, f"ok: {connections} of {trace.client_id} for #{trace.seq} in {trace.topic}{published}")
+    return [head, *(Line(Kind.OK, _describe_fate(each)) for each in trace.connections)]
+
+
+def _describe_fate(found: TracedConnection) -> str:
+    subscribed = "" if found.subscribed_at is None else f", subscribed at {found.subscribed_at}"
+    return f"{found.outcome}: {found.detail} (connected at {found.connected_at}{subscribed})"
 
 
 def _effects_of(rule: TopicRule) -> list[str]:

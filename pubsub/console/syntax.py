@@ -135,6 +135,10 @@ def _read_creation(syntax: Syntax, name: str, rest: str) -> Command:
     return syntax.build(words[0], tuple(map(read_topic_option, words[1:])))
 
 
+def _trace(client_id: str, topic: str, seq: str) -> Command:
+    return commands.TraceMessage(client_id, topic, read_whole_number("SEQ", seq))
+
+
 def _read_help(syntax: Syntax, name: str, rest: str) -> Command:
     for command in (names := rest.split()):
         syntax_of(command)
@@ -162,6 +166,8 @@ SYNTAX: Final = {
     "purge": Syntax(words=("TOPIC",), meaning="forget the messages that a topic keeps",
                     build=commands.PurgeTopic, read=_read_words),
     "rules": Syntax(meaning="list the server's rules for topics", build=commands.ListRules, read=_read_words),
+    "why": Syntax(words=("CLIENT", "TOPIC", "SEQ"), meaning="tell why a client got a message, or did not",
+                  build=_trace, read=_read_words),
     "presence": Syntax(words=("TOPIC",), meaning="list the clients in a topic that has the option presence",
                        build=commands.ListClients, read=_read_words),
     "ping": Syntax(meaning="send a ping, and show the time until the pong", build=commands.Ping, read=_read_words),

@@ -54,5 +54,5 @@ class Departures:
         return [each for each in self.last if each.client_id == client_id]
 
     def _forget(self) -> None:
-        while self._last and self._last[0].at < self._now() - self._keep:
+        while self._last and self._last[0].at <= self._now() - self._keep:
             self._last.popleft()

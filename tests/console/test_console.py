@@ -51,10 +51,10 @@ def client_environment(**more: str) -> dict[str, str]:
     return {"PYTHONPATH": str(REPOSITORY)} | clean_environment() | more
 
 
-def run_script(url: str, script: str | bytes) -> subprocess.CompletedProcess[str]:
+def run_script(url: str, script: str | bytes, *flags: str) -> subprocess.CompletedProcess[str]:
     """Run a piped session to the end of its input."""
     done = subprocess.run(
-        client_command(url),
+        [*client_command(url), *flags],
         input=script.encode() if isinstance(script, str) else script,
         capture_output=True,
         timeout=3 * PATIENCE,
@@ -169,6 +169,31 @@ def test_presence_purge_and_conflicts_in_a_session(server: ServerProcess, topic:
         "ok: 0 messages in the history of T; older ones are no longer kept",
         "rules: none",
         "ok: created T.x",
+    ]
+
+
+def test_a_session_tells_why_a_client_did_not_get_a_message(server: ServerProcess, topic: str) -> None:
+    done = run_script(
+        server.url,
+        f"""create {topic}
+            pub {topic} 1
+            sub {topic}
+            pub {topic} 2
+            why me {topic} 1
+            why me {topic} 2
+            why you {topic} 1
+        """,
+        "--client",
+        "me",
+    )
+    shown = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "NOW", done.stdout.replace(topic, "T")).splitlines()
+    assert shown[-5:] == [
+        "ok: 1 connection of me for #1 in T, published at NOW",
+        "not_subscribed: the subscription began later: it gets what follows seq 1 "
+        "(connected at NOW, subscribed at NOW)",
+        "ok: 1 connection of me for #2 in T, published at NOW",
+        "sent: it was handed to the socket (connected at NOW, subscribed at NOW)",
+        "error 404: client not found",
     ]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.credentials import API_KEYS
 from tests.harness import RawClient, eventually, on_one_loop, run_server
+from tests.streams import Stream
 
 
 async def test_a_row_for_each_connection() -> None:
@@ -20,8 +21,10 @@ async def test_a_row_for_each_connection() -> None:
         assert page["next"] is None
         row, other = page["clients"]
         assert set(row) == {
-            "client_id", "connected_sec", "subscriptions", "queued", "dropped", "bytes_in", "bytes_out",
+            "client_id", "transport", "connected_sec", "subscriptions", "queued", "dropped", "bytes_in", "bytes_out",
+            "stalled_sec", "round_trip_ms",
         }  # fmt: skip
+        assert (row["transport"], row["stalled_sec"], row["round_trip_ms"]) == ("websocket", 0, None)
         assert (row["client_id"], row["subscriptions"], row["queued"], row["dropped"]) == ("alice", ["b", "a"], 0, 0)
         assert (other["client_id"], other["subscriptions"]) == ("bob", [])
         assert row["bytes_in"] > other["bytes_in"] > 0
@@ -41,7 +44,77 @@ async def test_pages_show_everyone_once_while_others_come_and_go() -> None:
         assert (await server.get("/clients?cursor=999999"))["clients"] == []
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "cursor=-1", "cursor=x", "limit=1.5", "cursor="])
+async def test_pages_of_the_clients_whose_names_begin_alike() -> None:
+    async with run_server() as server, contextlib.AsyncExitStack() as stack:
+        for name in ("shop-1", "bank-1", "shop-2", "shop-3"):
+            await stack.enter_async_context(server.client(name))
+        first = await server.get("/clients?prefix=shop-&limit=2")
+        second = await server.get(f"/clients?prefix=shop-&limit=2&cursor={first['next']}")
+        assert [row["client_id"] for row in first["clients"]] == ["shop-1", "shop-2"]
+        assert [row["client_id"] for row in second["clients"]] == ["shop-3"]
+        assert second["next"] is None
+        assert (await server.get("/clients?prefix=none"))["clients"] == []
+
+
+async def test_clients_that_have_gone_are_listed_newest_first_with_the_reason() -> None:
+    async with run_server() as server:
+        for name in ("alice", "bob", "carol"):
+            async with server.client(name):
+                pass
+            await eventually(lambda: server.connections == 0)
+        first = await server.get("/clients?ended=true&limit=2")
+        second = await server.get(f"/clients?ended=true&limit=2&cursor={first['next']}")
+        assert [row["client_id"] for row in first["clients"]] == ["carol", "bob"]
+        (row,), following = second["clients"], second["next"]
+        assert following is None
+        assert row["ended_at"] >= row["connected_at"] > "2025"
+        del row["ended_at"], row["connected_at"]
+        assert row == {
+            "client_id": "alice", "transport": "websocket", "ending": "closed_by_client", "code": None,
+            "reason": "closed by the client with 1000", "dropped": 0,
+        }  # fmt: skip
+        assert [row["client_id"] for row in (await server.get("/clients?ended=true&prefix=b"))["clients"]] == ["bob"]
+    async with run_server(trace_keep_sec=0) as server:
+        async with server.client("alice"):
+            pass
+        await eventually(lambda: server.connections == 0)
+        assert (await server.get("/clients?ended=true"))["clients"] == []
+
+
+async def test_one_client_with_its_connections_and_those_that_it_had() -> None:
+    async with run_server() as server, server.client("alice"), server.client("bob"):
+        async with server.client("alice"):
+            found = await server.get("/clients/alice?limit=1")
+            assert (found["client_id"], len(found["connections"]), found["ended"]) == ("alice", 1, [])
+            found = await server.get(f"/clients/alice?limit=1&cursor={found['next']}")
+            assert (len(found["connections"]), found["next"]) == (1, None)
+        await eventually(lambda: server.connections == 2)
+        async with server.http.delete("/clients/bob") as response:
+            assert response.status == 200
+        await eventually(lambda: server.connections == 1)
+        (ended,) = (await server.get("/clients/bob"))["ended"]
+        assert (ended["ending"], ended["code"]) == ("disconnected", 4403)
+        assert len((await server.get("/clients/alice"))["ended"]) == 1
+        async with server.http.get("/clients/nobody") as response:
+            assert (response.status, await response.json()) == (404, {"error": "client not found"})
+
+
+async def test_a_stream_is_a_client_too() -> None:
+    async with run_server() as server:
+        await server.create("a")
+        stream = await Stream.open(server.port, "/topics/a/events?client_id=alice")
+        (row,) = (await server.get("/clients/alice"))["connections"]
+        assert (row["transport"], row["subscriptions"], row["round_trip_ms"]) == ("sse", ["a"], None)
+        stream.client.close()
+
+
+BAD_QUERIES = (
+    *("limit=0", "limit=1001", "limit=x", "limit=1.5", "cursor=-1", "cursor=x", "cursor=", "ended=maybe", "nothing=1"),
+    "prefix=" + 256 * "x",
+)
+
+
+@pytest.mark.parametrize("query", BAD_QUERIES)
 @on_one_loop
 async def test_a_page_that_makes_no_sense(query: str) -> None:
     async with run_server() as server, server.http.get(f"/clients?{query}") as response:

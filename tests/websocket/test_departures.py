@@ -41,7 +41,7 @@ def test_each_is_forgotten_after_its_time() -> None:
     departures = Departures(lambda: clock.now, 60)
     for number in range(3):
         departures.add(departure(number, clock))
-        clock.now += 30
+        clock.now += 25
     assert [each.client_id for each in departures.last] == ["c2", "c1"]
     clock.now += 60
     assert departures.last == []
