@@ -64,11 +64,13 @@ BELOW["pubsub.cli"] = {
     "pubsub.auth",
     *BELOW["pubsub.app"],
 }
+BELOW["pubsub.verify"] = {"pubsub.cli", *BELOW["pubsub.cli"]}
 BELOW["pubsub.__main__"] = {
     "pubsub.app",
     "pubsub.client",
     "pubsub.console",
     "pubsub.bench",
+    "pubsub.verify",
     "pubsub.cli",
     *BELOW["pubsub.cli"],
 }

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pubsub.documents import dashboard
-
 TIME: Final = "2025-08-25T10:00:01Z"
 EPOCH: Final = "9f2c61d0ab"
 MESSAGE: Final = {"id": "550e8400-e29b-41d4-a716-446655440000", "payload": {"order_id": "ORD-123", "amount": 99.5}}
@@ -29,7 +27,6 @@ ENDED: Final = {
 }  # fmt: skip
 
 EXAMPLES: Final[Mapping[str, Any]] = {
-    **dashboard.EXAMPLES,
     # Bodies of REST calls
     "NewTopic": {"name": "orders", "history": 1000, "durable": True, "dedup_sec": 300},
     "NewMessage": MESSAGE,
@@ -64,6 +61,35 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     },
     "ClientDisconnected": {"status": "disconnected", "client_id": "alice", "connections": 2},
     "ErrorAnswer": {"error": "topic not found"},
+    # The dashboard
+    "RankedTopics": {"topics": [TOPIC], "found": 1},
+    "RankedClients": {"clients": [CONNECTION], "found": 1},
+    "Overview": {
+        "state": "ok", "version": "1.0.0", "started": "2025-08-25T09:00:00Z", "uptime_sec": 3601,
+        "may": {"publish": True, "change": True}, "topics": 2, "subscribers": 5, "connections": 6, "lagging": 0,
+        "queued": 0, "lost": {"overflow": 7}, "ended": {"closed_by_client": 3},
+        "arrivals": {"connected": 6, "recovered": 5, "told": 0},
+        "series": {
+            "at": [1756112400], "published": [1.5], "delivered": [4.5], "delivered_bytes": [990.0], "lost": [0.0],
+            "p50_ms": [0.4], "p99_ms": [1.2], "loop_lag_ms": [0.1], "memory_bytes": [50_000_000], "connections": [6],
+            "queued": [0],
+        },
+    },
+    "Storage": {
+        "durable_topics": 1, "memory_topics": 1, "failure": "", "files": {"journal.db": 40_960},
+        "free_bytes": 50_000_000_000, "waiting_bytes": 0,
+        "commits": {"count": 42, "failures": 0, "mean_ms": 0.9, "p50_ms": 0.8, "p99_ms": 2.1},
+    },
+    "SettingList": {
+        "settings": [
+            {
+                "name": "LOG_LEVEL", "value": "info", "default": "", "meaning": "the lowest level that is logged",
+                "live": True, "masked": False,
+            }
+        ],
+    },
+    "TokenTest": {"token": "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl", "topic": "orders"},
+    "TokenReport": {"accepted": False, "reason": "token: expired"},
     # Requests over the WebSocket
     "Subscribe": {"type": "subscribe", "topic": "orders", "client_id": "alice", "last_n": 10, "request_id": "s1"},
     "Unsubscribe": {"type": "unsubscribe", "topic": "orders", "client_id": "alice", "request_id": "u1"},

@@ -56,11 +56,12 @@ SCHEMES: Final[Schema] = {
     },
 }
 HEADERS: Final[Schema] = {
+    "Location": {"description": "The address of the page.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds to wait before the next request.", "schema": {"type": "integer"}},
     "WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}},
     "X-Client-Id": {"description": "The name that the server has made.", "schema": {"type": "string"}},
 }
-HEADERS_OF: Final = {101: "X-Client-Id", 401: "WWW-Authenticate", 429: "Retry-After"}
+HEADERS_OF: Final = {101: "X-Client-Id", 302: "Location", 401: "WWW-Authenticate", 429: "Retry-After"}
 # Parameters that no type has.
 IN_PATH: Final[Schema] = {
     "name": {"description": "The name of the topic.", "schema": {"type": "string"} | NAME},
@@ -140,6 +141,8 @@ def responses(route: Route, schemas: Schemas) -> Schema:
         texts.setdefault(failure.status, {})[first_sentence(failure.__doc__)] = None
     for status in sorted(texts):
         found.setdefault(str(status), answer(status, " ".join(texts[status]), ERROR))
+    if missing := CALLS[f"{route.method} {route.path}"].missing:
+        found["404"] = answer(404, missing, ERROR)
     if route.role is RouteRole.HANDSHAKE:
         found["426"] = answer(426, "The handshake asks for another version of WebSocket than 13.", ERROR)
     return found | {"default": answer(0, "Any other error.", ERROR)}

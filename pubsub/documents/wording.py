@@ -12,7 +12,7 @@ TAGS: Final[Mapping[str, str]] = {
     "streams": "Subscriptions: as Server-Sent Events, or over a WebSocket.",
     "clients": "Connected clients.",
     "server": "The state of the server, and its documents.",
-    "dashboard": "The dashboard, and the calls that only it needs.",
+    "dashboard": "The page at `/admin`, and the calls that it makes. They may change with it.",
 }
 
 
@@ -20,7 +20,7 @@ TAGS: Final[Mapping[str, str]] = {
 class Call:
     """A call of REST. ``name`` is its ``operationId``; ``needs_body``: its body may not be left out.
 
-    ``query``: that of an example.
+    ``query``: that of an example. ``missing``: the text of a 404 that no Failure stands for.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Call:
     description: str = ""
     needs_body: bool = True
     query: str = ""
+    missing: str = ""
 
 
 STREAM: Final = (
@@ -116,31 +117,25 @@ CALLS: Final[Mapping[str, Call]] = {
         "All its connections are closed with 4403, and do not reconnect by themselves.",
     ),
     "GET /client.js": Call("client", "server", "Get the JavaScript client", "A module for browsers and Node."),
-    "GET /client-more.js": Call("clientMore", "server", "Get the part of the JavaScript client that is rarely needed"),
+    "GET /client-more.js": Call("clientMore", "server", "Get the part of the JavaScript client that is seldom needed"),
     "GET /client.d.ts": Call("clientTypes", "server", "Get the types of the JavaScript client"),
+    "GET /": Call("leadToDashboard", "dashboard", "Go to the dashboard"),
+    "GET /admin": Call("dashboard", "dashboard", "Open the dashboard", "The page asks for a key itself."),
+    "GET /admin/files/{file}": Call(
+        "dashboardFile", "dashboard", "Get a script or a style of the dashboard", missing="There is no such file."
+    ),
+    "GET /admin/overview": Call("showOverview", "dashboard", "Show the state of the server, and its last 15 minutes"),
+    "GET /admin/topics": Call("rankTopics", "dashboard", "Search and sort the topics", query="sort=messages"),
+    "GET /admin/clients": Call("rankClients", "dashboard", "Search and sort the connections", query="sort=queued"),
+    "GET /admin/storage": Call("showStorage", "dashboard", "Show the journal of durable topics, and its disk"),
+    "GET /admin/settings": Call("showSettings", "dashboard", "Show the settings in force", "Secrets are masked."),
+    "POST /admin/token": Call(
+        "tryToken", "dashboard", "Try a token", "Tells what it allows, or why it is not accepted."
+    ),
     "GET /openapi.json": Call("openapi", "server", "Describe the REST calls", "This document: OpenAPI 3.1."),
     "GET /asyncapi.json": Call("asyncapi", "server", "Describe the messages of the WebSocket", "AsyncAPI 3.0."),
     "GET /docs": Call("docs", "server", "Read both documents", "A page for people, without scripts."),
     "GET /docs.css": Call("docsStyle", "server", "Get the style of that page"),
-    "GET /": Call("root", "dashboard", "Lead to the dashboard"),
-    "GET /admin": Call("admin", "dashboard", "Open the dashboard", "A page for operators; it makes the calls below."),
-    "GET /admin/files/{file}": Call("adminFile", "dashboard", "Get a script or a style of that page"),
-    "GET /admin/overview": Call(
-        "overview", "dashboard", "See the state of the server and its last 15 minutes",
-        "The server takes a sample every five seconds and keeps 181 of them.",
-    ),
-    "GET /admin/topics": Call(
-        "rankTopics", "dashboard", "Search and sort the topics", "Pages of an order that changes may overlap."
-    ),
-    "GET /admin/clients": Call(
-        "rankClients", "dashboard", "Search and sort the connections", "Pages of an order that changes may overlap."
-    ),
-    "GET /admin/storage": Call("storage", "dashboard", "See the journal of durable topics"),
-    "GET /admin/settings": Call("settings", "dashboard", "See the settings in force", "Secrets are masked."),
-    "POST /admin/token": Call(
-        "testToken", "dashboard", "Test the rights of a token",
-        "An invalid token is no error of this call: the answer has the reason. Nothing is stored.",
-    ),
 }  # fmt: skip
 
 

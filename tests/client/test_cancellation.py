@@ -22,8 +22,8 @@ async def test_a_client_can_be_cancelled_at_each_of_its_awaits() -> None:
             ticks += STEP
             before = asyncio.all_tasks()
             ended += await cancel_after(ticks, live(server.url))
-            await eventually(lambda: server.connections == 0)
-            assert asyncio.all_tasks() <= before, f"cancelled after {ticks} ticks"
+            # The server has tasks in this loop too, and notices the end of a REST connection a little later.
+            await eventually(lambda: server.connections == 0 and asyncio.all_tasks() <= before)  # noqa: B023 - called in this step
 
 
 async def cancel_after(ticks: int, life: Coroutine[Any, Any, None]) -> bool:

@@ -217,6 +217,14 @@ def test_an_unsubscribe_that_was_refused_does_not_end_a_later_subscription(talk:
     assert not talk.host.sent
 
 
+def test_a_subscribe_that_was_refused_for_the_rate_is_not_sent_again_behind_its_end(talk: Talk) -> None:
+    talk.conversation.unsubscribe(talk.subscribe("t"))
+    talk.refuse("RATE_LIMITED", retry_after_ms=100)
+    assert talk.answer(topic="t", status="ok")["type"] == "unsubscribe"
+    talk.host.pass_time(5)
+    assert not talk.host.sent
+
+
 def test_two_subscriptions_that_overlap_are_told() -> None:
     talk = Talk()
     talk.subscribe("orders.*")
@@ -324,3 +332,32 @@ def test_the_user_closes_the_client(talk: Talk) -> None:
     assert (interest.status, interest.error) == (Status.ENDED, None)
     assert isinstance(talk.subscribe("v").error, Disconnected)
     assert talk.host.timers == []
+
+
+def test_a_topic_that_is_gone_after_a_restart_is_told_once(talk: Talk) -> None:
+    interest = talk.begin("t", notices=True)
+    talk.reopen()
+    for _ in range(3):
+        talk.refuse("TOPIC_NOT_FOUND")
+        talk.host.pass_time(5)
+    assert take_all(interest) == [Notice("topic_deleted", "t")]
+    talk.answer(topic="t", epoch="e", seq=0, recovered=True)
+    talk.send_info("topic_deleted", topic="t")
+    assert take_all(interest) == [Notice("topic_deleted", "t")]
+
+
+def test_topics_of_a_pattern_that_are_gone_after_a_restart_are_told_and_no_longer_asked_for(talk: Talk) -> None:
+    interest = begin_pattern(talk, notices=True)
+    talk.reopen()
+    talk.answer(topic="o.*", topics={"o.us": {"epoch": "u", "seq": 0, "recovered": True}}, recovered=True)
+    assert take_all(interest) == [Notice("topic_deleted", "o.eu")]
+    assert interest.position == {"o.eu": Position("e", 5), "o.us": Position("u", 0)}
+    talk.reopen()
+    back = {"epoch": "e", "seq": 7, "recovered": True}
+    assert list(talk.answer(topic="o.*", topics={"o.eu": back}, recovered=True)["resume"]) == ["o.us"]
+    talk.send_event("o.eu", 5)
+    talk.send_event("o.eu", 6)
+    deleted, found = take_all(interest)
+    assert deleted == Notice("topic_deleted", "o.us")
+    assert isinstance(found, Event)
+    assert found.seq == 6

@@ -13,6 +13,7 @@ from pubsub.core.clock import Clock
 from pubsub.core.lane import Subscriber
 from pubsub.protocol.answers import TransportName
 from pubsub.system.tcp_info import Traffic
+from pubsub.websocket import connections
 from pubsub.websocket.connections import Connections
 from pubsub.websocket.ending import Ending
 from pubsub.websocket.peer import Limits
@@ -236,3 +237,21 @@ async def test_close_all_spreads_the_reconnects_and_aborts_the_late(world: World
     delays = sorted(peer.done[0][1] for peer in peers)
     assert all(50 * number <= delay <= 50 * (number + 1) for number, delay in enumerate(delays)), "one in each share"
     assert len(world.connections) == 0
+
+
+async def test_connections_are_found_in_slices(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "SEARCHED_AT_ONCE", 2)
+    peers = [Recorder(world, f"{'ab'[number % 2]}{number}") for number in range(7)]
+
+    async def find(**options: Any) -> list[str]:
+        found = await world.connections.find(lambda peer: peer.client_id.startswith("a"), **options)
+        return [peer.client_id for peer in found]
+
+    assert await find() == ["a0", "a2", "a4", "a6"]
+    assert await find(most=2) == ["a0", "a2"]
+    assert await find(after=peers[2].number, most=3) == ["a4", "a6"]
+    searching = asyncio.ensure_future(find())
+    await asyncio.sleep(0)
+    peers[6].abort(Ending.LOST, "")
+    assert await searching == ["a0", "a2", "a4", "a6"], "those that were here at the beginning"
+    assert await world.connections.of_client("b1") == [peers[1]]

@@ -151,6 +151,7 @@ export class Client {
       const { Streams } = this.streams && (await import("./client-more.js"));
       if (this.socket !== socket) return;
       const url = `${this.base.replace("http", "ws")}ws?client_id=${encodeURIComponent(this.clientId)}`;
+      this.failed = !Streams;
       socket = this.socket = Streams ? new Streams(this) : new WebSocket(url);
       socket.onmessage = ({ data }) => this.socket === socket && this.#receive(data);
       socket.onclose = ({ code, reason }) => this.socket === socket && this.#closed(code, reason);
@@ -163,6 +164,7 @@ export class Client {
       if (this.socket !== socket) return;
       clearTimeout(this.timer);
       this.open = Date.now();
+      this.failed = false;
       if (!this.streams) this.#blocked = 0;
       for (const sub of this.#subs) sub.join();
       this.#flush();
@@ -201,7 +203,6 @@ export class Client {
   }
 
   #lost(error, final) {
-    this.failed = !this.open && !this.streams;
     if (this.streams) this.#blocked = 1;
     // It lasted longer than the pause before it.
     if (this.open && Date.now() - this.open > this.#bound) this.#bound = 100;
@@ -266,9 +267,10 @@ export class Client {
     } else if (this.open && silent > 2) this.#lost(unreachable("no sign of life"));
     else if (this.open && (silent > 1 || urgent)) {
       this.ask({ type: "ping" }).catch(() => {});
+      if (!urgent) return;
       clearTimeout(this.timer);
       const look = () => this.heard === heard && this.#lost(unreachable("no sign of life"));
-      if (urgent) this.timer = setTimeout(look, 5000);
+      this.timer = setTimeout(look, this.options.answerTimeout * 500);
     }
   }
 
@@ -333,14 +335,15 @@ export class Client {
     else if (msg) sub?.inform(message);
     else if (error && !request_id) this.fault(refused);
     // A stream that was made again.
-    else if (!entry) sub && !message.status && sub.begin(message);
+    else if (!entry) type === "ack" && !message.status && sub?.begin(message);
     else if (error?.code === "RATE_LIMITED" && this.open) {
       entry.sent = this.#window = 0;
       clearTimeout(this.rest);
       this.rest = setTimeout(() => this.#flush((this.#window = 1)), error.retry_after_ms);
     } else {
       if (!error) entry.answered?.(message);
-      this.#settle(entry)[error ? "reject" : "resolve"](error ? refused : message);
+      this.#settle(entry);
+      error ? entry.reject(refused) : entry.resolve(message);
       // One request after a rest, then more with each answer: too many refusals would end the connection.
       if (this.#window) this.#window++;
       if (this.rest) this.#flush();
@@ -520,9 +523,7 @@ class Subscription {
   /** Note the positions before the first event comes. */
   begin(ack) {
     const found = ack.topics ?? { [this.topic]: ack }, { resumes, options: { lastN } } = this;
-    // A topic that is gone may come again, and its user has to know that it is another one.
-    for (const name of this.#feeds.keys())
-      if (this.#feeds.size > 10_000 && !Object.hasOwn(found, name)) this.#feeds.delete(name);
+    // The feed of a topic that is gone stays: if it comes again, its user has to know that it is another one.
     for (const [name, { epoch, seq, recovered }] of Object.entries(found)) {
       const base = Math.max(0, seq - lastN);
       const feed = resumes ? this.#enter(name, epoch, seq) : this.#feed(name, epoch, base, lastN ? 0 : seq);
@@ -549,9 +550,10 @@ class Subscription {
   }
 
   receive(message) {
+    if (!this.live) return;
     const { topic, seq } = message, feed = this.#feeds.get(topic), { held } = feed;
     // It came before.
-    if (!this.live || seq <= feed.seq) return;
+    if (seq <= feed.seq) return;
     if (!held && this.#items.length < this.max) this.#take(feed, message);
     else if (held && this.#held < this.max) this.#held += !!held.push(message);
     else this.#miss(feed, seq, seq);
@@ -565,12 +567,12 @@ class Subscription {
 
   #miss(feed, from, to) {
     const { held } = feed;
-    // What is older is no part of the replay.
-    if (!held) feed.seq ||= from - 1;
     feed.until = Math.max(feed.until, to);
     feed.held = [];
-    if (held) this.#held -= held.length;
-    if (!held) this.#mend(feed).catch((error) => this.client.fault(error));
+    if (held) return (this.#held -= held.length);
+    // What is older is no part of the replay.
+    feed.seq ||= from - 1;
+    this.#mend(feed).catch((error) => this.client.fault(error));
   }
 
   /** Fetch what is missing, once there is room. What comes meanwhile is held back. */
@@ -578,22 +580,20 @@ class Subscription {
     const { mend, filter } = this.options, { topic, epoch } = feed;
     for (let limit = Math.min(1000, this.max); feed.until > feed.seq; ) {
       while (this.#items.length > this.max / 2 && !this.ended) await this.#change();
-      const { until } = feed, request = { type: "history", topic, after: feed.seq, limit };
-      const page = mend ? await this.#ask(request).catch((error) => error) : {};
+      const { until, seq: after } = feed;
+      const page = mend ? await this.#ask({ type: "history", topic, after, limit }).catch((error) => error) : {};
       const { messages = [], complete } = page.epoch === epoch ? page : {};
-      // The topic is another one by now.
-      if (this.#feeds.get(topic) !== feed) return (this.#held -= feed.held.length);
-      // The next connection resumes.
-      if (page.name === "Unreachable" || this.ended) this.#miss(feed, 1, (feed.until = 0));
+      // The next connection resumes, or the topic is another one by now.
+      if (page.name === "Unreachable" || this.ended || this.#feeds.get(topic) !== feed) this.#miss(feed, 1, (feed.until = 0));
       else if (page.name === "LimitExceeded" && limit > 1) limit >>= 1;
       else {
         // With a filter a hole may be none: what follows the first message is asked for again.
-        const again = filter && !complete && messages.length;
-        for (const message of again ? messages.slice(0, 1) : messages) {
+        const rest = filter && !complete && messages.splice(1);
+        for (const message of messages) {
           if (!complete) this.#lose(feed, message.seq - 1);
           this.#take(feed, message);
         }
-        if (messages.length >= limit || again) continue;
+        if (messages.length >= limit || (rest && messages[0])) continue;
         if (!complete) this.#lose(feed, until);
         feed.seq = Math.max(feed.seq, until);
       }
@@ -610,10 +610,10 @@ class Subscription {
     this.#push({ type: "gap", topic, epoch, fromSeq: seq + 1, toSeq, count, reason });
   }
 
-  inform({ msg: kind, topic, epoch, client_id: clientId, reason, from_seq: fromSeq, to_seq: toSeq }) {
+  inform({ msg: kind, topic, epoch, client_id: clientId, reason, from_seq, to_seq }) {
     const feed = this.#feeds.get(topic), whole = topic === this.topic;
     if (!this.live) return;
-    if (kind === "dropped") return this.#miss(feed, fromSeq, toSeq);
+    if (kind === "dropped") return this.#miss(feed, from_seq, to_seq);
     if (kind === "topic_created") this.#enter(topic, epoch, Infinity);
     if (this.options.notices) this.#push({ type: "notice", kind, topic, epoch, clientId, reason });
     if (!/^unsub|del/.test(kind)) return;
