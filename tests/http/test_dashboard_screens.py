@@ -226,12 +226,13 @@ def test_hostile_payloads_and_long_names_are_text(page: Page, server: ServerProc
     from playwright.sync_api import expect
 
     create(server, LONGEST)
-    publish(server, LONGEST, HOSTILE, {HOSTILE: [HOSTILE]})
+    publish(server, LONGEST, HOSTILE, {HOSTILE: [HOSTILE, 2**60 + 1]})
     show(page, f"topics/{LONGEST}")
     expect(page.get_by_role("heading", level=1)).to_have_text(LONGEST)
     expect(page.locator(".messages > li").first).to_contain_text(HOSTILE)
     page.locator(".messages summary").first.click()
     expect(page.locator(".payload")).to_contain_text(HOSTILE)
+    expect(page.locator(".payload")).to_contain_text(str(2**60 + 1))
     assert page.locator("main img").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     show(page, f"clients/{quote(HOSTILE)}")
