@@ -24,8 +24,13 @@ NO_ANSWER: Final = ("Failed to load resource", "ERR_CONNECTION")  # the browser'
 
 
 @contextmanager
-def dashboard(browser: Browser, server: ServerProcess, screen: str = "", **options: Any) -> Iterator[Page]:
-    """A screen in a context of its own. Nothing may be said in the console but of calls that were refused."""
+def dashboard(
+    browser: Browser, server: ServerProcess, screen: str = "", *, with_clock: bool = False, **options: Any
+) -> Iterator[Page]:
+    """A screen in a context of its own. Nothing may be said in the console but of calls that were refused.
+
+    ``with_clock``: the test can move the time of the page.
+    """
     from playwright.sync_api import expect
 
     expect.set_options(timeout=PATIENCE * 1000)
@@ -34,6 +39,8 @@ def dashboard(browser: Browser, server: ServerProcess, screen: str = "", **optio
         page.set_default_timeout(PATIENCE * 1000)
         page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: said.append(str(error)))
+        if with_clock:
+            page.clock.install()
         page.goto(f"{server.url}/admin#/{screen}")
         yield page
         unexpected = [text for text in said if not any(each in text for each in NO_ANSWER)]
