@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import requests
 
@@ -52,7 +53,7 @@ def show(page: Page, screen: str) -> None:
     page.evaluate("hash => { location.hash = hash; }", f"#/{screen}")
 
 
-def call(server: ServerProcess, method: str, path: str, body: object = None, key: str = "") -> Any:
+def call(server: ServerProcess, method: str, path: str, body: Any = None, key: str = "") -> Any:
     headers = {"X-API-Key": key} if key else {}
     answer = requests.request(method, server.url + path, json=body, headers=headers, timeout=PATIENCE)
     assert answer.status_code < 300, answer.text
@@ -75,7 +76,7 @@ def subscriber(server: ServerProcess, client_id: str, topic: str) -> Iterator[so
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", server.port))
         fields = "".join(f"{name}: {value}\r\n" for name, value in HANDSHAKE.items())
-        path = f"/ws?client_id={requests.utils.quote(client_id)}"
+        path = f"/ws?client_id={quote(client_id)}"
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}\r\n".encode())
         receive_until(client, b"\r\n\r\n")
         request = {"type": "subscribe", "topic": topic, "client_id": client_id, "request_id": new_id()}
