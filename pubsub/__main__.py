@@ -29,6 +29,7 @@ A WebSocket publish/subscribe server with REST topic management.
   token     make a token for development, signed with JWT_SECRET
   key       make an API key, with its entry for API_KEYS
   journal   look at the durable topics on disk
+  verify    check a deployment of your own, through its proxy
   bench     load a server of your own, and measure it
 """
 
@@ -120,7 +121,7 @@ def run_client(flags: list[str]) -> int:
     credentials = read_credentials(parser, chosen)
     if chosen.client and credentials.client_id not in ("", chosen.client):
         parser.error(f"--client: got {chosen.client!r}, but the token is that of {credentials.client_id!r}")
-    from pubsub.console import run_console  # which imports aiohttp: --help and a wrong flag do without
+    from pubsub.console.session import run_console  # which imports aiohttp: --help and a wrong flag do without
 
     return run_console(base=chosen.url, client_id=chosen.client, credentials=credentials)
 
@@ -173,6 +174,12 @@ def run_journal(flags: list[str]) -> int:
     return journal.run_journal(flags, lambda: read_settings([]).data_dir)
 
 
+def run_verify(flags: list[str]) -> int:
+    from pubsub import verify
+
+    return verify.run_verify(flags, fastest_loop())
+
+
 def run_bench(flags: list[str]) -> int:
     from pubsub import bench
 
@@ -190,6 +197,7 @@ COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
     "token": run_token,
     "key": run_key,
     "journal": run_journal,
+    "verify": run_verify,
     "bench": run_bench,
 }
 

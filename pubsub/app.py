@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,9 +27,11 @@ from pubsub.http.cors import add_cors
 from pubsub.http.documents import DOCUMENTS, Documents
 from pubsub.http.health import STATE, ServerState
 from pubsub.http.identities import IDENTITIES, Identities
+from pubsub.http.inspection import SETTINGS
 from pubsub.http.messages import make_id
 from pubsub.http.metrics import SOURCES
 from pubsub.http.origins import ORIGINS, Origins
+from pubsub.http.overview import SAMPLES
 from pubsub.http.proxies import Proxies
 from pubsub.http.rendering import errors_as_json
 from pubsub.http.routes import add_routes
@@ -37,8 +40,10 @@ from pubsub.journals import DATABASE
 from pubsub.journals.memory import MemoryJournal
 from pubsub.lifecycle import close_clients, close_journal, run
 from pubsub.live import IN_FORCE, InForce, put_in_force, read_parts
+from pubsub.metrics.samples import Samples, sampled
 from pubsub.metrics.sources import LAGS, Sources
 from pubsub.settings import Settings, listed
+from pubsub.settings_shown import show_settings
 from pubsub.sse.streams import Streams
 from pubsub.system.cores import SharedCore
 from pubsub.system.descriptors import connections_of_machine
@@ -106,7 +111,7 @@ def set_up_metrics(app: web.Application, settings: Settings) -> None:
         broker.flushes.measure_next()
 
     app.cleanup_ctx.append(lambda _: measured_lag(note))
-    app[SOURCES] = Sources(
+    sources = app[SOURCES] = Sources(
         broker=broker,
         dead_letters=app[DEAD_LETTERS],
         services=app[SERVICES],
@@ -116,6 +121,9 @@ def set_up_metrics(app: web.Application, settings: Settings) -> None:
         authentication_failures=lambda: identities.failures,
         rate_limited=lambda: 0 if identities.rates is None else identities.rates.refused,
     )
+    samples = app[SAMPLES] = Samples(sources, time.time, lambda: time.monotonic() - app[STATE].started)
+    app.cleanup_ctx.append(lambda _: sampled(samples))
+    app[SETTINGS] = lambda: show_settings(app[IN_FORCE].settings)
 
 
 def make_broker(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop) -> Broker:

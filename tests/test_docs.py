@@ -404,6 +404,13 @@ def str_of(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def test_metrics_in_the_recipes_exist() -> None:
+    known = set(re.findall(r"`(pubsub_\w+|process_\w+)`", section("docs/operation.md", "Metrics")))
+    used = set(re.findall(r"`(pubsub_\w+|process_\w+)", section("docs/operation.md", "When something is wrong")))
+    assert used
+    assert used <= known
+
+
 def test_live_settings_are_those_of_the_code() -> None:
     rows = table(section("docs/operation.md", "Changing settings without a restart"), "Setting", "Effect")
     told = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}

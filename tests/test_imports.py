@@ -23,6 +23,7 @@ BELOW = {
     "pubsub.journals": {"pubsub.core", "pubsub.protocol", "pubsub.system"},
     "pubsub.websocket": {"pubsub.core", "pubsub.filters", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
     "pubsub.settings": set[str](),
+    "pubsub.settings_shown": {"pubsub.settings", "pubsub.protocol"},
     "pubsub.rules_reader": {"pubsub.core", "pubsub.protocol"},
     "pubsub.env_file": {"pubsub.settings"},
     "pubsub.settings_reader": {
@@ -42,7 +43,14 @@ BELOW["pubsub.live"] = {"pubsub.settings", "pubsub.rules_reader", "pubsub.http",
 BELOW["pubsub.reloading"] = {"pubsub.live", *BELOW["pubsub.live"]}
 BELOW["pubsub.lifecycle"] = {"pubsub.reloading", *BELOW["pubsub.reloading"]}
 BELOW["pubsub"] = set()
-BELOW["pubsub.app"] = {"pubsub", "pubsub.lifecycle", "pubsub.documents", "pubsub.journals", *BELOW["pubsub.lifecycle"]}
+BELOW["pubsub.app"] = {
+    "pubsub",
+    "pubsub.lifecycle",
+    "pubsub.documents",
+    "pubsub.journals",
+    "pubsub.settings_shown",
+    *BELOW["pubsub.lifecycle"],
+}
 BELOW["pubsub.client"] = {"pubsub.protocol"}
 # The one module of the clients that knows the server: users test their programs with the real one, in their process.
 BELOW["pubsub.client.testing"] = {"pubsub.client", "pubsub.app", "pubsub.settings_reader", *BELOW["pubsub.app"]}
@@ -56,11 +64,13 @@ BELOW["pubsub.cli"] = {
     "pubsub.auth",
     *BELOW["pubsub.app"],
 }
+BELOW["pubsub.verify"] = {"pubsub.cli", *BELOW["pubsub.cli"]}
 BELOW["pubsub.__main__"] = {
     "pubsub.app",
     "pubsub.client",
     "pubsub.console",
     "pubsub.bench",
+    "pubsub.verify",
     "pubsub.cli",
     *BELOW["pubsub.cli"],
 }
@@ -74,16 +84,27 @@ WITHOUT_IO = {
     "pubsub.journals.dedup",
     "pubsub.journals.placing",
     "pubsub.journals.state",
+    "pubsub.client.arguments",
     "pubsub.client.conversation",
+    "pubsub.client.errors",
+    "pubsub.client.events",
     "pubsub.client.exchange",
     "pubsub.client.feed",
     "pubsub.client.heartbeat",
+    "pubsub.client.host",
     "pubsub.client.inbox",
     "pubsub.client.interest",
     "pubsub.client.mending",
+    "pubsub.client.outcomes",
     "pubsub.client.pacing",
+    "pubsub.client.pauses",
+    "pubsub.client.payloads",
+    "pubsub.client.positions",
     "pubsub.client.publishes",
     "pubsub.client.reconnects",
+    "pubsub.client.refusals",
+    "pubsub.client.stalls",
+    "pubsub.client.states",
     "pubsub.client.subscriptions",
 }  # beside them
 WITH_IO = {"pubsub.auth.jwks"}  # in them

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from pubsub.cli.running import remark
-from pubsub.client import Client, State, StateChange
+from pubsub.client import State, StateChange
 from pubsub.client.credentials import Credentials, read_credentials
 from pubsub.client.flags import add_server_flags
+
+if TYPE_CHECKING:
+    from pubsub.client import Client
 
 
 def add_client_flags(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +30,8 @@ def read_client(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> 
 
 def make_client(name: str, chosen: argparse.Namespace, credentials: Credentials) -> Client:
     """Make the client of the command ``name``, which is told of a lost connection on standard error."""
+    from pubsub.client import Client  # which imports aiohttp: --help and a wrong flag do without
+
     return Client(
         str(chosen.url),
         client_id=chosen.client or credentials.client_id or None,

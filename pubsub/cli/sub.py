@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Raw
 
@@ -17,12 +17,15 @@ from pubsub.cli.resume_file import read_positions
 from pubsub.cli.running import LoopFactory, OutputClosed, run_in_loop
 from pubsub.cli.statuses import Status
 from pubsub.cli.tail import Tail
-from pubsub.client import Client, Position, Subscription
+from pubsub.client import Position
 from pubsub.client.credentials import Credentials
 from pubsub.client.flags import json_object, pattern, seconds, whole_number
 from pubsub.console.first_of import first_of
 from pubsub.protocol.patterns import covers
 from pubsub.protocol.requests import MAX_SEQ
+
+if TYPE_CHECKING:
+    from pubsub.client import Client, Subscription
 
 NAME: Final = "sub"
 FLUSH_WAIT_SEC: Final = 2.0
@@ -88,7 +91,7 @@ async def print_events(chosen: argparse.Namespace, credentials: Credentials) -> 
 async def follow(client: Client, chosen: argparse.Namespace, reached: Mapping[str, Position], tail: Tail) -> None:
     """Subscribe and print until ``tail`` has all its events; then, or when it is cancelled, print what has come."""
     async with AsyncExitStack() as stack:
-        for topic in dict.fromkeys(chosen.topics):
+        for topic in without_covered(chosen.topics):
             subscription = subscribe(client, topic, chosen, reached)
             tail.subscriptions.append(await stack.enter_async_context(subscription))
         await tail.output.flush()  # saves the positions at which it begins
@@ -98,6 +101,12 @@ async def follow(client: Client, chosen: argparse.Namespace, reached: Mapping[st
             with suppress(TimeoutError, OutputClosed):
                 async with asyncio.timeout(FLUSH_WAIT_SEC):
                     await tail.output.flush()
+
+
+def without_covered(names: Sequence[str]) -> list[str]:
+    """Leave out names that are there twice, or that a pattern covers: their events would be printed twice."""
+    unique = dict.fromkeys(names)
+    return [each for each in unique if not any(other != each and covers(other, each) for other in unique)]
 
 
 def subscribe(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Raw
 
@@ -12,8 +12,11 @@ from pubsub.cli.output import STANDARD_OUTPUT, Output, Step, no_step
 from pubsub.cli.printed import Item, Print
 from pubsub.cli.resume_file import save_positions
 from pubsub.cli.running import remark
-from pubsub.client import Disconnected, Event, Gap, Notice, Position, Subscription
+from pubsub.client import Disconnected, Event, Gap, Notice, Position
 from pubsub.console.items import describe_notice
+
+if TYPE_CHECKING:
+    from pubsub.client import Subscription
 
 REMARKED: Final = ("topic_deleted", "unsubscribed")
 """Notices that a person gets in any case: for the time being no event follows them."""

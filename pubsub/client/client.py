@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import builtins
 import ssl
-import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
-import aiohttp
-from msgspec import UNSET, Raw, UnsetType
-
 from pubsub.client.address import server_url
+from pubsub.client.arguments import history_request, publish_request, wish_of
 from pubsub.client.events import Position
 from pubsub.client.inbox import InboxRules
-from pubsub.client.interest import Wish
-from pubsub.client.link import Peer
-from pubsub.client.links import Links
 from pubsub.client.outcomes import History, Presence, Published, TopicDetails, TopicSummary
-from pubsub.client.outgoing import Outgoing
-from pubsub.client.pacing import Pacing
-from pubsub.client.payloads import decoder_of, encode_payload
-from pubsub.client.positions import read_positions
-from pubsub.client.publishes import OwnIds
-from pubsub.client.questions import Questions
-from pubsub.client.requests import History as HistoryRequest
-from pubsub.client.requests import Message, Publish
-from pubsub.client.rest import RestClient
-from pubsub.client.socket import Socket
+from pubsub.client.parts import Options, Parts
+from pubsub.client.payloads import decoder_of
 from pubsub.client.states import State, StateChange
 from pubsub.client.subscription import Subscription
 from pubsub.client.tokens import Tokens
@@ -73,25 +58,27 @@ class Client:
         max_incoming: int = 1000,
         on_state: Callable[[StateChange], None] | None = None,
     ) -> None:
-        self._url = server_url(url)
-        self._tokens = Tokens(token, answer_timeout)
-        self._client_id = client_id or ""
-        self._api_key = api_key
-        self._tls = tls
-        self._connect_timeout = connect_timeout
-        self._answer_timeout = answer_timeout
-        self._heartbeat = heartbeat
-        self._max_outgoing = max_outgoing
-        self._when_full = when_full
-        self._max_incoming = max_incoming
-        self._on_state = on_state
-        self._parts: _Parts | None = None
+        self._options = Options(
+            url=server_url(url),
+            client_id=client_id or "",
+            tokens=Tokens(token, answer_timeout),
+            api_key=api_key,
+            tls=tls,
+            connect_timeout=connect_timeout,
+            answer_timeout=answer_timeout,
+            heartbeat=heartbeat,
+            max_outgoing=max_outgoing,
+            waits=when_full == "wait",
+            max_incoming=max_incoming,
+            on_state=on_state or (lambda change: None),
+        )
+        self._parts: Parts | None = None
 
     async def __aenter__(self) -> Self:
         """Connect. Raises Unreachable after ``connect_timeout``, and Disconnected at once where it can never work."""
         if self._parts is not None:
             raise RuntimeError("a client can be entered once")
-        self._parts = self._make_parts()
+        self._parts = Parts(self._options)
         try:
             await self._parts.links.open()
         except BaseException:
@@ -112,7 +99,7 @@ class Client:
     @property
     def client_id(self) -> str:
         """The name that the server knows this client by."""
-        return self._client_id if self._parts is None else self._parts.peer.client_id
+        return self._options.client_id if self._parts is None else self._parts.peer.client_id
 
     async def publish(
         self,
@@ -131,17 +118,21 @@ class Client:
         Raises AnswerTimeout, after which it may or may not be published; OutgoingFull, PayloadError, TooBig,
         Disconnected; TopicNotFound, Forbidden, Conflict (for ``expect_seq``) and the other kinds of Refused.
         """
-        return await self._entered.outgoing.publish(_publish(topic, payload, id, ttl_sec, expect_seq))
+        return await self._entered.outgoing.publish(
+            publish_request(topic, payload, id=id, ttl_sec=ttl_sec, expect_seq=expect_seq)
+        )
 
     async def publish_many(
         self, topic: str, payloads: Iterable[Any], *, ttl_sec: float | None = None
     ) -> list[Published]:
         """Publish messages in this order, without waiting for the answer to one before the next.
 
+        One that the server refuses for the client's rate is sent again, and may come behind later ones.
+
         If one fails, no further one is sent and its error is raised, with ``index``: that of the payload, from 0. Those
         before it were published.
         """
-        requests = (_publish(topic, each, None, ttl_sec, None) for each in payloads)
+        requests = (publish_request(topic, each, ttl_sec=ttl_sec) for each in payloads)
         return await self._entered.outgoing.publish_all(requests)
 
     @overload
@@ -193,24 +184,18 @@ class Client:
         """Make a subscription to a topic or a pattern; it begins in ``async with``.
 
         ``last_n``: older messages to begin with. ``filter`` and ``params``: CEL, and values for it. ``resume``: the
-        ``position`` of an earlier subscription, whose next messages come first. ``type``: of the payloads, as msgspec,
+        ``position`` of an earlier subscription, whose next messages come first; then ``last_n`` has no effect, but if
+        the position of a single topic is empty. ``type``: of the payloads, as msgspec,
         pydantic or Python has it. ``echo``: False leaves out what this client publishes. ``mend``: False gives a Gap
         for what was dropped, rather than to fetch it from the history. ``notices``: yield Notice too. ``load``: is
         called when the subscription has begun; what it returns is ``state``, and the items are those after it.
         """
         if load is not None and (resume or last_n):
             raise ValueError("load: what it returns is the state up to now, so resume and last_n have no effect")
-        wish = Wish(
-            topic=topic,
-            last_n=last_n,
-            filter=_or_unset(filter),
-            params=_params(params),
-            resume=None if resume is None else read_positions(topic, resume),
-            notices=notices,
-        )
+        wish = wish_of(topic, last_n=last_n, filter=filter, params=params, resume=resume, notices=notices)
         parts = self._entered
         own = None if echo else parts.peer.own_ids
-        rules = InboxRules(decode=decoder_of(type), limit=self._max_incoming, own=own, mends=mend)
+        rules = InboxRules(decode=decoder_of(type), limit=self._options.max_incoming, own=own, mends=mend)
         return Subscription(parts.links, wish, rules, load)
 
     @overload
@@ -254,13 +239,7 @@ class Client:
 
         Without both, the oldest ones. ``type``: of the payloads. Raises PayloadError for one that is not of it.
         """
-        request = HistoryRequest(
-            topic=topic,
-            after=after or 0 if last_n is None else UNSET,
-            last_n=_or_unset(last_n),
-            filter=_or_unset(filter),
-            params=_params(params),
-        )
+        request = history_request(topic, last_n=last_n, after=after, filter=filter, params=params)
         return await self._entered.questions.history(request, limit, decoder_of(type))
 
     async def ping(self) -> float:
@@ -292,69 +271,7 @@ class Client:
         return await self._entered.rest.purge(name)
 
     @property
-    def _entered(self) -> _Parts:
+    def _entered(self) -> Parts:
         if self._parts is None:
             raise RuntimeError("use a client in 'async with Client(…) as client'")
         return self._parts
-
-    def _make_parts(self) -> _Parts:
-        http = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._answer_timeout),
-            headers={"X-API-Key": self._api_key} if self._api_key else {},
-            connector=aiohttp.TCPConnector(ssl=self._tls or True),
-            ws_response_class=Socket,
-        )
-        peer = Peer(
-            http=http,
-            url=self._url,
-            tokens=self._tokens,
-            own_ids=OwnIds(),
-            pacing=Pacing(),
-            asked_id=self._client_id,
-            client_id=self._client_id,
-            answer_timeout=self._answer_timeout,
-            heartbeat=self._heartbeat,
-        )
-        links = Links(peer, self._connect_timeout, self._on_state or (lambda change: None))
-        conversation = links.first.conversation
-        return _Parts(
-            peer=peer,
-            links=links,
-            outgoing=Outgoing(conversation, self._max_outgoing, waits=self._when_full == "wait"),
-            questions=Questions(conversation),
-            rest=RestClient(http, self._url, self._tokens.headers),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    """The parts of a client that is in use."""
-
-    peer: Peer
-    links: Links
-    outgoing: Outgoing
-    questions: Questions
-    rest: RestClient
-
-    async def close(self) -> None:
-        try:
-            await self.links.close()
-        finally:
-            await self.peer.http.close()
-
-
-def _publish(topic: str, payload: Any, id: str | None, ttl_sec: float | None, expect_seq: int | None) -> Publish:
-    return Publish(
-        topic=topic,
-        message=Message(str(uuid.uuid4()) if id is None else id, encode_payload(payload)),
-        ttl_sec=_or_unset(ttl_sec),
-        expect_seq=_or_unset(expect_seq),
-    )
-
-
-def _params(params: Mapping[str, Any] | None) -> Raw | UnsetType:
-    return UNSET if params is None else encode_payload(params)
-
-
-def _or_unset(value: T | None) -> T | UnsetType:
-    return UNSET if value is None else value

@@ -59,8 +59,8 @@ class Conversation:
 
     @property
     def paused(self) -> bool:
-        """True if nothing more is to be read: a user does not keep up, and no answer is awaited."""
-        return bool(self.full) and not self._exchange.awaited
+        """True if nothing more is to be read: a user does not keep up, and nothing else is awaited."""
+        return self._subscriptions.paused and not self._exchange.awaited
 
     # --- What happens to the connection
 

@@ -67,6 +67,11 @@ class Inbox:
         """True if there is room for a page of the history."""
         return len(self._queue) <= self._limit // 2
 
+    @property
+    def head(self) -> object:
+        """The next item that can be taken: as long as it is the same object, nothing was taken."""
+        return self._queue[0] if self._queue else None
+
     def put(self, feed: Feed, item: Received | Own | Gap | Notice) -> None:
         """Queue the next item of a feed."""
         queue = self._queue

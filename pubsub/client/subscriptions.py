@@ -25,6 +25,7 @@ from pubsub.client.mending import mend
 from pubsub.client.pauses import Pauses
 from pubsub.client.replies import Ack, Event, Info
 from pubsub.client.requests import Unsubscribe, covers
+from pubsub.client.stalls import Stalls
 from pubsub.protocol.patterns import overlap
 
 __all__ = ["Subscriptions"]
@@ -50,9 +51,16 @@ class Subscriptions:
         self._ended: PubsubError | None = None
         self._interests: dict[str, Interest] = {}
         self._answered: dict[Interest, Callable[[PubsubError | None], None]] = {}
+        self._asked: dict[Interest, Question] = {}
         self._leaving: dict[str, Question] = {}
         self._pauses: dict[Interest, Pauses] = {}
         self._timers: dict[Interest | Missing, Timer] = {}
+        self._stalls = Stalls(host, self._interests, self.full)
+
+    @property
+    def paused(self) -> bool:
+        """True if a user does not keep up, and no other user waits for what would come later."""
+        return bool(self.full) and not self._stalls.found
 
     def __bool__(self) -> bool:
         return bool(self._interests)
@@ -83,6 +91,8 @@ class Subscriptions:
         self._end(interest, None)
 
     def _leave(self, interest: Interest) -> None:
+        if (asked := self._asked.pop(interest, None)) is not None:
+            self._exchange.forget(asked)  # the server could refuse it now, and take it after the unsubscribe
         request = Unsubscribe(topic=interest.name, client_id=self._client_id)
         self._leaving[interest.name] = self._exchange.ask(request, partial(self._left, interest.name))
 
@@ -90,12 +100,15 @@ class Subscriptions:
         """Begin a connection, and subscribe to all again."""
         self._client_id = client_id
         self._is_open = True
+        self._stalls.watch()
         for interest in self._interests.values():
             self._ask(interest)
 
     def close(self) -> None:
         """End a connection, and all subscriptions with it."""
         self._is_open = False
+        self._stalls.stop()
+        self._asked.clear()
         self._leaving.clear()
         self.feeds.clear()
         for timer in self._timers.values():
@@ -134,14 +147,24 @@ class Subscriptions:
         if kind == "topic_created" and info.epoch:
             interest.add_topic(info.topic, info.epoch)
             self.feeds[info.topic] = interest.feeds[info.topic]
-        interest.tell(kind, info)
-        if kind not in ("topic_deleted", "unsubscribed"):
-            return
+        if kind == "topic_deleted" and info.topic == interest.name:
+            interest.note_absence()
+        else:
+            interest.tell(
+                kind,
+                info.topic,
+                client_id=info.client_id or None,
+                epoch=info.epoch or None,
+                reason=info.reason or None,
+            )
+        if kind in ("topic_deleted", "unsubscribed"):
+            self._leave_topic(interest, info)
+
+    def _leave_topic(self, interest: Interest, info: Info) -> None:
         self.feeds.pop(info.topic, None)
         if info.topic != interest.name:
             interest.end_topic(info.topic)
-            return
-        if info.reason == "forbidden":
+        elif info.reason == "forbidden":
             self._end(interest, Forbidden(f"the token does not allow {info.topic} any more"))
         else:
             self._retry(interest)
@@ -152,9 +175,11 @@ class Subscriptions:
     def _ask(self, interest: Interest) -> None:
         if self._is_open and interest.status is Status.IDLE:
             interest.status = Status.ASKED
-            self._exchange.ask(interest.request(self._client_id), partial(self._take_answer, interest))
+            request = interest.request(self._client_id)
+            self._asked[interest] = self._exchange.ask(request, partial(self._take_answer, interest))
 
     def _take_answer(self, interest: Interest, answer: Answer) -> None:
+        self._asked.pop(interest, None)
         if interest.status is not Status.ASKED:
             return
         match answer:
@@ -165,7 +190,10 @@ class Subscriptions:
                 self._tell(interest, None)
             case AnswerTimeout() if interest.begun:
                 self._host.drop(f"a subscribe was not answered: {answer}")
-            case TopicNotFound() | Internal() | LimitExceeded() if interest.begun:
+            case TopicNotFound() if interest.begun:
+                interest.note_absence()
+                self._retry(interest)
+            case Internal() | LimitExceeded() if interest.begun:
                 self._retry(interest)
             case AnswerTimeout():
                 self._leave(interest)  # it may still be acknowledged
@@ -186,14 +214,13 @@ class Subscriptions:
         if self._interests.get(interest.name) is not interest:
             return
         del self._interests[interest.name], self._pauses[interest]
-        self.full.discard(interest)
+        self._make_room(interest)
         for topic in interest.feeds:
             self.feeds.pop(topic, None)
         if (timer := self._timers.pop(interest, None)) is not None:
             timer.cancel()
         interest.end(error)
         self._tell(interest, error)
-        self._host.read()
 
     def _tell(self, interest: Interest, error: PubsubError | None) -> None:
         if (answered := self._answered.pop(interest, None)) is not None:
@@ -205,9 +232,16 @@ class Subscriptions:
     def _note_room(self, interest: Interest) -> None:
         if interest.inbox.full and interest.status is not Status.ENDED:
             self.full.add(interest)
+            if self._is_open:
+                self._stalls.watch()
         else:
-            self.full.discard(interest)
-            self._host.read()
+            self._make_room(interest)
+
+    def _make_room(self, interest: Interest) -> None:
+        self.full.discard(interest)
+        if not self.full:
+            self._stalls.stop()
+        self._host.read()
 
     def _ask_history(self, interest: Interest, feed: Feed, part: Missing) -> None:
         request = interest.history_request(feed, part)

@@ -54,13 +54,42 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "client_id": "alice", "topic": "orders", "message": MESSAGE["id"], "seq": 42, "published_at": TIME,
         "connections": [
             {
-                "outcome": "dropped", "detail": "the queue was full: seq 40 to 46",
+                "outcome": "dropped", "detail": "7 messages from seq 40 to 46 were lost: the queue was full",
                 "subscribed_at": "2025-08-25T09:59:00Z", "connected_at": "2025-08-25T09:58:59Z",
             }
         ],
     },
     "ClientDisconnected": {"status": "disconnected", "client_id": "alice", "connections": 2},
     "ErrorAnswer": {"error": "topic not found"},
+    # The dashboard
+    "RankedTopics": {"topics": [TOPIC], "found": 1},
+    "RankedClients": {"clients": [CONNECTION], "found": 1},
+    "Overview": {
+        "state": "ok", "version": "1.0.0", "started": "2025-08-25T09:00:00Z", "uptime_sec": 3601,
+        "may": {"publish": True, "change": True}, "topics": 2, "subscribers": 5, "connections": 6, "lagging": 0,
+        "queued": 0, "lost": {"overflow": 7}, "ended": {"closed_by_client": 3},
+        "arrivals": {"connected": 6, "recovered": 5, "told": 0},
+        "series": {
+            "at": [1756112400], "published": [1.5], "delivered": [4.5], "delivered_bytes": [990.0], "lost": [0.0],
+            "p50_ms": [0.4], "p99_ms": [1.2], "loop_lag_ms": [0.1], "memory_bytes": [50_000_000], "connections": [6],
+            "queued": [0],
+        },
+    },
+    "Storage": {
+        "durable_topics": 1, "memory_topics": 1, "failure": "", "files": {"journal.db": 40_960},
+        "free_bytes": 50_000_000_000, "waiting_bytes": 0,
+        "commits": {"count": 42, "failures": 0, "mean_ms": 0.9, "p50_ms": 0.8, "p99_ms": 2.1},
+    },
+    "SettingList": {
+        "settings": [
+            {
+                "name": "LOG_LEVEL", "value": "info", "default": "", "meaning": "the lowest level that is logged",
+                "live": True, "masked": False,
+            }
+        ],
+    },
+    "TokenTest": {"token": "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl", "topic": "orders"},
+    "TokenReport": {"accepted": False, "reason": "token: expired"},
     # Requests over the WebSocket
     "Subscribe": {"type": "subscribe", "topic": "orders", "client_id": "alice", "last_n": 10, "request_id": "s1"},
     "Unsubscribe": {"type": "unsubscribe", "topic": "orders", "client_id": "alice", "request_id": "u1"},
@@ -99,4 +128,4 @@ EXAMPLES: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 
 # Values of parameters.
-VALUES: Final[Mapping[str, Any]] = {"name": "orders", "client_id": "alice"}
+VALUES: Final[Mapping[str, Any]] = {"name": "orders", "client_id": "alice", "file": "app.js"}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 # By "field", or by "Type.field" where the type has more to say.
-MEANINGS: Final[Mapping[str, str]] = {
+MEANINGS_OF_PROTOCOL: Final[dict[str, str]] = {
     "bytes": "Bytes of the messages that the topic keeps.",
     "bytes_in": "Bytes that the client has sent; null if the kernel does not count them.",
     "bytes_out": "Bytes that the client has read; null if the kernel does not count them.",
@@ -133,6 +132,74 @@ MEANINGS: Final[Mapping[str, str]] = {
     "TraceQuery.topic": "The topic of the message; required beside `seq`.",
     "Unsubscribe.topic": "The name or the pattern, as it was subscribed.",
 }
+
+# Those of the dashboard.
+MEANINGS_OF_DASHBOARD: Final[dict[str, str]] = {
+    "accepted": "True if the token is accepted.",
+    "admin": "True if it may do everything.",
+    "arrivals": "The clients that came in the first five minutes after the start of the server.",
+    "at": "The moments of the values, in Unix time.",
+    "because": "The reason for these rights, in words.",
+    "change": "True if the client may change and delete.",
+    "commits": "Group commits since the start; null as long as there is no journal.",
+    "connected": "The number of these clients.",
+    "default": "The default of the setting.",
+    "delivered": "Messages delivered in a second.",
+    "delivered_bytes": "Bytes delivered in a second.",
+    "durable_topics": "The number of durable topics.",
+    "expires_in_sec": "Seconds until the token expires.",
+    "failure": "The reason for which durable messages cannot be stored; empty if they can.",
+    "failures": "The number of commits that failed.",
+    "files": "The size of each file, in bytes.",
+    "filters": "The filters that each event has to match, by name or pattern.",
+    "found": "The number of all rows that match.",
+    "free_bytes": "The space that is left on the disk; null if it is not known.",
+    "lagging": "The number of connections that read too slowly.",
+    "live": "True if the setting can change without a restart.",
+    "loop_lag_ms": "The time for which a due callback waits; null is not known.",
+    "lost": "Messages lost in a second.",
+    "masked": "True for a secret.",
+    "may": "The rights of the client that asks.",
+    "mean_ms": "The mean time of a commit, in milliseconds.",
+    "meaning": "The meaning of the setting.",
+    "memory_bytes": "The memory of the server.",
+    "memory_topics": "The number of topics in memory.",
+    "order": "The direction of the order.",
+    "p50_ms": "The median, in milliseconds; null is not known.",
+    "p99_ms": "The 99th percentile, in milliseconds; null is not known.",
+    "page": "The number of the page, from 1.",
+    "publish": "True if the client may publish.",
+    "published": "Messages published in a second.",
+    "rights": "The rights to the topic that was named; null without one.",
+    "search": "Only rows with this text in the name.",
+    "series": "The last 15 minutes, a value for each moment.",
+    "settings": "The settings in force.",
+    "sort": "The field by which the rows are sorted.",
+    "started": "The start of the server: UTC, RFC 3339.",
+    "state": "The state of the server.",
+    "subscribe": "True if the client may subscribe.",
+    "told": "The number of subscriptions that were told of a gap.",
+    "value": "The value in force; masked for a secret.",
+    "version": "The version of the server.",
+    "waiting_bytes": "Bytes of publishes that wait for the disk.",
+    "Arrivals.recovered": "The number of subscriptions that resumed without a loss.",
+    "CommitTimes.count": "The number of commits.",
+    "Overview.connections": "The number of open connections.",
+    "Overview.ended": "Connections that ended in the last 15 minutes, by kind of end.",
+    "Overview.lost": "Messages lost in the last 15 minutes, by reason.",
+    "Overview.queued": "The number of events that wait for all clients.",
+    "Overview.reason": "The reason for `degraded`.",
+    "Overview.subscribers": "The number of connections with a subscription.",
+    "Overview.topics": "The number of topics.",
+    "Series.connections": "The number of open connections.",
+    "Series.queued": "The number of events that wait for all clients.",
+    "SettingRow.name": "The name of the setting.",
+    "TokenReport.publish": "The names and patterns to which the token may publish.",
+    "TokenReport.reason": "The reason for which the token is not accepted; empty if it is.",
+    "TokenReport.subscribe": "The names and patterns to which the token may subscribe.",
+    "TokenTest.topic": "A topic for which the rights are wanted; empty is none.",
+}
+MEANINGS: Final = MEANINGS_OF_PROTOCOL | MEANINGS_OF_DASHBOARD
 
 
 def meaning_of(kind: str, field: str) -> str:

@@ -34,7 +34,7 @@ ROLES: Final = {
     RouteRole.ADMIN: "Needs a key with the role `admin`, or a token with `admin`.",
 }
 OPENING: Final = (RouteRole.HANDSHAKE, RouteRole.STREAM)
-EMPTY: Final = (101, 204)  # statuses without a body
+EMPTY: Final = (101, 204, 302)  # statuses without a body
 LAST_EVENT_ID: Final = "Resume after this id; an EventSource sends it by itself."
 ASKING: Final = (Unauthorized, Forbidden, RateLimited)  # the failures of every call that needs credentials
 BY_KEY: Final = {"apiKey": list[str]()}
@@ -56,14 +56,16 @@ SCHEMES: Final[Schema] = {
     },
 }
 HEADERS: Final[Schema] = {
+    "Location": {"description": "The address of the page.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds to wait before the next request.", "schema": {"type": "integer"}},
     "WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}},
     "X-Client-Id": {"description": "The name that the server has made.", "schema": {"type": "string"}},
 }
-HEADERS_OF: Final = {101: "X-Client-Id", 401: "WWW-Authenticate", 429: "Retry-After"}
+HEADERS_OF: Final = {101: "X-Client-Id", 302: "Location", 401: "WWW-Authenticate", 429: "Retry-After"}
 # Parameters that no type has.
 IN_PATH: Final[Schema] = {
     "name": {"description": "The name of the topic.", "schema": {"type": "string"} | NAME},
+    "file": {"description": "The name of the file.", "schema": {"type": "string", "minLength": 1}},
     "client_id": {"description": "The client.", "schema": {"type": "string", "minLength": 1}},
 }
 NAME_OR_PATTERN: Final[Schema] = {
@@ -139,6 +141,8 @@ def responses(route: Route, schemas: Schemas) -> Schema:
         texts.setdefault(failure.status, {})[first_sentence(failure.__doc__)] = None
     for status in sorted(texts):
         found.setdefault(str(status), answer(status, " ".join(texts[status]), ERROR))
+    if missing := CALLS[f"{route.method} {route.path}"].missing:
+        found["404"] = answer(404, missing, ERROR)
     if route.role is RouteRole.HANDSHAKE:
         found["426"] = answer(426, "The handshake asks for another version of WebSocket than 13.", ERROR)
     return found | {"default": answer(0, "Any other error.", ERROR)}

@@ -12,6 +12,7 @@ TAGS: Final[Mapping[str, str]] = {
     "streams": "Subscriptions: as Server-Sent Events, or over a WebSocket.",
     "clients": "Connected clients.",
     "server": "The state of the server, and its documents.",
+    "dashboard": "The page at `/admin`, and the calls that it makes. They may change with it.",
 }
 
 
@@ -19,7 +20,7 @@ TAGS: Final[Mapping[str, str]] = {
 class Call:
     """A call of REST. ``name`` is its ``operationId``; ``needs_body``: its body may not be left out.
 
-    ``query``: that of an example.
+    ``query``: that of an example. ``missing``: the text of a 404 that no Failure stands for.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Call:
     description: str = ""
     needs_body: bool = True
     query: str = ""
+    missing: str = ""
 
 
 STREAM: Final = (
@@ -115,8 +117,21 @@ CALLS: Final[Mapping[str, Call]] = {
         "All its connections are closed with 4403, and do not reconnect by themselves.",
     ),
     "GET /client.js": Call("client", "server", "Get the JavaScript client", "A module for browsers and Node."),
-    "GET /client-http.js": Call("clientOverHttp", "server", "Get the part of the JavaScript client that uses HTTP"),
+    "GET /client-more.js": Call("clientMore", "server", "Get the part of the JavaScript client that is seldom needed"),
     "GET /client.d.ts": Call("clientTypes", "server", "Get the types of the JavaScript client"),
+    "GET /": Call("leadToDashboard", "dashboard", "Go to the dashboard"),
+    "GET /admin": Call("dashboard", "dashboard", "Open the dashboard", "The page asks for a key itself."),
+    "GET /admin/files/{file}": Call(
+        "dashboardFile", "dashboard", "Get a script or a style of the dashboard", missing="There is no such file."
+    ),
+    "GET /admin/overview": Call("showOverview", "dashboard", "Show the state of the server, and its last 15 minutes"),
+    "GET /admin/topics": Call("rankTopics", "dashboard", "Search and sort the topics", query="sort=messages"),
+    "GET /admin/clients": Call("rankClients", "dashboard", "Search and sort the connections", query="sort=queued"),
+    "GET /admin/storage": Call("showStorage", "dashboard", "Show the journal of durable topics, and its disk"),
+    "GET /admin/settings": Call("showSettings", "dashboard", "Show the settings in force", "Secrets are masked."),
+    "POST /admin/token": Call(
+        "tryToken", "dashboard", "Try a token", "Tells what it allows, or why it is not accepted."
+    ),
     "GET /openapi.json": Call("openapi", "server", "Describe the REST calls", "This document: OpenAPI 3.1."),
     "GET /asyncapi.json": Call("asyncapi", "server", "Describe the messages of the WebSocket", "AsyncAPI 3.0."),
     "GET /docs": Call("docs", "server", "Read both documents", "A page for people, without scripts."),

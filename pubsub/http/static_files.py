@@ -1,5 +1,6 @@
 """Files that never change while the server runs: compressed if that is accepted, not sent again if unchanged.
 
+Scripts are sent without their comments and indentation: browsers need neither, and they are a sixth of the bytes.
 Nothing here opens a file that a client names: the routes do.
 """
 
@@ -18,9 +19,17 @@ from aiohttp import ETag, web
 from pubsub.http.server_header import SERVER
 
 FOLDER: Final = Path(__file__).parent / "static"
-CONTENT_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".ts": "application/typescript"}
+CONTENT_TYPES: Final = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".ts": "application/typescript",
+}
 # An Accept-Encoding with gzip or *, whose weight is not 0 (RFC 9110, 12.5.3).
 GZIP: Final = re.compile(r"(?:^|,)\s*(?:x-gzip|gzip|\*)\s*(?:,|$|;(?!\s*q=0(?:\.0*)?\s*(?:,|$)))", re.IGNORECASE)
+# Whole lines only: the files have no other comments, and no text that goes over several lines.
+COMMENTS_AND_INDENTATION: Final = re.compile(rb"^\s*(?://|/\*|\*).*\n|^\s+", re.MULTILINE)
 HEADERS: Final = {
     "Cache-Control": "no-cache",  # ask each time: after an upgrade the modules must fit each other
     "Vary": "Accept-Encoding",
@@ -46,7 +55,10 @@ def make_file(content_type: str, content: bytes) -> StaticFile:
 
 @cache
 def load_file(name: str) -> StaticFile:
-    return make_file(CONTENT_TYPES[Path(name).suffix], (FOLDER / name).read_bytes())
+    content = (FOLDER / name).read_bytes()
+    if name.endswith(".js"):
+        content = COMMENTS_AND_INDENTATION.sub(b"", content)
+    return make_file(CONTENT_TYPES[Path(name).suffix], content)
 
 
 async def serve_file(request: web.Request) -> web.Response:

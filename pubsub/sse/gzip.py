@@ -55,8 +55,13 @@ class Gzip:
 
 
 def stored(plain: bytes) -> bytes:
-    """Blocks that contain bytes as they are (RFC 1951, 3.2.4)."""
-    return b"".join(_stored_block(plain[start : start + MOST_STORED]) for start in range(0, len(plain), MOST_STORED))
+    """Blocks that contain bytes as they are (RFC 1951, 3.2.4).
+
+    An empty block ends them, as it ends a flush of zlib. The inflater of Go gives out nothing before it, and Caddy
+    inflates streams for clients that do not accept gzip.
+    """
+    starts = range(0, len(plain), MOST_STORED)
+    return b"".join([*(_stored_block(plain[start : start + MOST_STORED]) for start in starts), _stored_block(b"")])
 
 
 def _stored_block(plain: bytes) -> bytes:

@@ -113,6 +113,6 @@ def _tcp_info(transport: asyncio.Transport) -> bytes:
         return b""
     try:
         found = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
-    except (OSError, ValueError):  # closed
+    except (OSError, ValueError):  # closed, which uvloop tells as an invalid descriptor
         return b""
     return bytes(found) if len(found) == _TCP_INFO_SIZE else b""

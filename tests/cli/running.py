@@ -41,9 +41,12 @@ class Commands:
 
     def __call__(self, command: str, *flags: str, stdin: bytes = b"", url: str = "") -> Done:
         self._capture.readouterr()
+        arguments = [command, "--url", url or self._server.url, *flags]
+        if command == "sub" and "--timeout" not in flags:
+            arguments += ["--timeout", str(PATIENCE)]  # a test fails then, rather than to wait for ever
         with standard_input(stdin):
             try:
-                status = main([command, "--url", url or self._server.url, *flags])
+                status = main(arguments)
             except SystemExit as end:  # of argparse
                 status = int(str(end.code))
         out, err = self._capture.readouterr()
@@ -75,6 +78,11 @@ def write_all(descriptor: int, text: bytes) -> None:
 def create(server: ServerProcess, topic: str, **options: Any) -> None:
     body = json.dumps({"name": topic} | options).encode()
     urllib.request.urlopen(f"{server.url}/topics", data=body, timeout=PATIENCE).close()
+
+
+def delete(server: ServerProcess, topic: str) -> None:
+    deletion = urllib.request.Request(f"{server.url}/topics/{topic}", method="DELETE")
+    urllib.request.urlopen(deletion, timeout=PATIENCE).close()
 
 
 def start(command: str, *flags: str, **pipes: Any) -> subprocess.Popen[str]:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Commands, Done, start
+from tests.cli.running import Commands, Done, create, delete, start
 from tests.client.test_terminal import is_inert
+from tests.credentials import make_token
 from tests.harness import PATIENCE, REPOSITORY, ForkedServer, Json, ServerProcess, clean_environment, free_port
 
 
@@ -82,6 +83,12 @@ def test_payload_cannot_act_on_a_terminal_and_stays_json(run: Commands, topic: s
     assert done.lines[0]["payload"] == [value, 1]
 
 
+def test_name_that_a_pattern_covers_is_left_out(run: Commands, topic: str) -> None:
+    run("pub", "--create", f"{topic}.a", "1")
+    lines = run("sub", f"{topic}.a", f"{topic}.*", "--last-n", "1", "--timeout", "0.2", "--json").lines
+    assert [line["topic"] for line in lines] == [f"{topic}.a"]
+
+
 def test_notices(run: Commands, server: ServerProcess, topic: str) -> None:
     with start_sub(server, f"{topic}.>", topic, "--json", "--notices", "--count", "2") as process:
         run("pub", "--create", f"{topic}.new", '"x"')
@@ -120,6 +127,7 @@ def test_filter_that_is_wrong(run: Commands, topic: str) -> None:
         (["t", "--count", "0"], "argument --count: got '0', expected a whole number from 1"),
         (["t", "--timeout", "0"], "argument --timeout: got '0', expected seconds above 0"),
         (["t", "--params", "[]"], "argument --params: got '[]', expected a JSON object"),
+        (["t", "--client", "bob", "--token", make_token()], "--client: got 'bob', but the token is that of 'alice'"),
         (["t", "--resume", "/proc/nowhere"], "pubsub sub: /proc/nowhere: No such file or directory"),
         (["t", "--resume", "/"], "pubsub sub: /: Is a directory"),
         (["t", "--resume", __file__], "pubsub sub: " + __file__ + ": expected positions as in"),
@@ -186,6 +194,14 @@ def test_resume_goes_on_where_the_output_ended(run: Commands, topic: str, tmp_pa
     assert run("sub", *flags, "--count", "1", "--timeout", "0.2").status == 4
 
 
+def test_count_over_several_topics_leaves_the_others_where_they_are(run: Commands, topic: str, tmp_path: Path) -> None:
+    names = [topic, *(f"{topic}.{number}" for number in range(4))]
+    for name in names[1:]:
+        run("pub", "--create", name, "1")
+    flags = (*names, "--json", "--last-n", "1", "--resume", str(tmp_path / "positions"), "--count", "1")
+    assert sorted(run("sub", *flags).lines[0]["topic"] for _ in names) == sorted(names)
+
+
 def test_position_is_saved_before_the_first_event(run: Commands, server: ServerProcess, tmp_path: Path) -> None:
     topic, file = f"new-{uuid.uuid4().hex[:8]}", tmp_path / "positions"
     run("pub", "--create", topic, stdin=b"")
@@ -207,10 +223,30 @@ def test_command_that_is_killed_goes_on_where_it_was(
     assert [line["seq"] for line in lines] in ([4, 5], [3, 4])  # the position may not have been saved yet
 
 
-def test_server_that_is_killed_loses_nothing_of_a_durable_topic(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    pass
+def test_server_that_is_killed_costs_a_durable_topic_nothing(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with ForkedServer("--data-dir", str(tmp_path)) as first:
+        create(first, "orders", durable=True)
+        run = Commands(first, capfd)
+        run("pub", "orders", "1")
+        with start_sub(first, "orders", "--json", "--count", "3") as process:
+            run("pub", "orders", "2")
+            first.stop(signal.SIGKILL)
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("pubsub sub: the connection was lost")
+            with ForkedServer("--data-dir", str(tmp_path), "--port", str(first.port)):
+                run("pub", "orders", "3")
+                done = ended(process)
+    assert (done.status, [line["payload"] for line in done.lines]) == (0, [2, 3])
+    assert done.err.endswith("pubsub sub: connected again\n")
+
+
+def test_topic_that_is_deleted_is_remarked_and_awaited(server: ServerProcess, run: Commands, topic: str) -> None:
+    with start_sub(server, topic, "--json", "--count", "2") as process:
+        delete(server, topic)
+        run("pub", "--create", topic, "4")
+        done = ended(process)
+    assert (done.status, done.err) == (5, f"pubsub sub: topic deleted: {topic}\n")
+    assert [line.get("reason") or line["payload"] for line in done.lines] == ["created_again", 4]
 
 
 def test_gap_has_a_line_and_a_status(run: Commands, server: ServerProcess, topic: str, tmp_path: Path) -> None:

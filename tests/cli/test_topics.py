@@ -91,6 +91,9 @@ def test_api_key_is_enough(capfd: pytest.CaptureFixture[str], monkeypatch: pytes
         monkeypatch.setenv("PUBSUB_API_KEY", "ops-key")
         assert run("topics").status == 0
         assert run("presence", "none").err == "pubsub presence: topic not found\n"
+        monkeypatch.setenv("PUBSUB_API_KEY", "shop-key")
+        assert run("pub", "none", "1").err == "pubsub pub: topic 'none' does not exist: --create creates it\n"
+        assert run("pub", "--create", "none", "1").status == 1
         monkeypatch.delenv("PUBSUB_API_KEY")
         done = run("topics")
         assert done.status == 1

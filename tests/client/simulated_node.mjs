@@ -81,7 +81,7 @@ process.on("unhandledRejection", (error) => tell("broken", `unhandled: ${error?.
 process.on("uncaughtException", (error) => tell("broken", `uncaught: ${error?.stack ?? error}`));
 
 const { Client } = await import(`${process.argv[2]}/client.js`);
-await import(`${process.argv[2]}/client-http.js`); // so that a later import takes no time
+await import(`${process.argv[2]}/client-more.js`); // so that a later import takes no time
 
 // The user
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from msgspec import Raw
@@ -13,10 +13,16 @@ from pubsub.client import (
     BadRequest,
     Client,
     Event,
+    OutgoingFull,
+    PayloadError,
     Position,
+    Presence,
+    PresentClient,
+    Published,
     State,
     StateChange,
     Subscription,
+    TopicExists,
     TopicNotFound,
     Unreachable,
 )
@@ -117,3 +123,79 @@ async def test_history_has_payloads_of_a_type(server: Server) -> None:
 async def test_ping_is_answered(server: Server) -> None:
     async with Client(server.url) as client:
         assert 0 < await client.ping() < PATIENCE
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"max_outgoing": 0}, "max_outgoing: expected at least 1, got 0"),
+        ({"max_incoming": -1}, "max_incoming: expected at least 1, got -1"),
+        ({"answer_timeout": 0}, "answer_timeout: expected seconds above 0, got 0"),
+        ({"heartbeat": float("nan")}, "heartbeat: expected seconds above 0, got nan"),
+        ({"api_key": "a\r\nb"}, "api_key: expected printable ASCII characters"),
+    ],
+)
+def test_options_that_are_out_of_range(option: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Client("http://localhost", **option)
+
+
+async def test_outgoing_publishes_have_a_limit(server: Server) -> None:
+    await server.create("orders")
+    async with Client(server.url, max_outgoing=2, when_full="raise") as client:
+        publishing = [asyncio.create_task(client.publish("orders", number)) for number in range(3)]
+        outcomes = await asyncio.gather(*publishing, return_exceptions=True)
+        assert isinstance(outcomes[2], OutgoingFull)
+        assert [each.seq for each in outcomes if isinstance(each, Published)] == [1, 2]
+        assert len(await client.publish_many("orders", range(10))) == 10  # these wait for each other
+
+
+async def test_a_list_ends_with_its_first_failure(server: Server) -> None:
+    await server.create("orders")
+    async with Client(server.url) as client:
+        with pytest.raises(PayloadError, match="payload: expected what can be written as JSON"):
+            await client.publish_many("orders", [1, object(), 3])
+        with pytest.raises(TopicNotFound) as raised:
+            await client.publish_many("none", range(100))
+        assert raised.value.index == 0
+        assert (await client.topic("orders")).seq == 1
+        assert await client.publish_many("orders", []) == []
+
+
+async def test_a_list_that_is_cancelled_is_not_sent_on(server: Server) -> None:
+    await server.create("orders")
+    async with Client(server.url, max_outgoing=1) as client:
+        publishing = asyncio.create_task(client.publish_many("orders", range(1000)))
+        async with asyncio.timeout(PATIENCE):
+            while not (await client.topic("orders")).seq:
+                pass
+        publishing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await publishing
+        seq = (await client.publish("orders", "last")).seq
+        assert seq < 1000
+
+
+async def test_questions_about_a_topic(server: Server) -> None:
+    async with Client(server.url, client_id="alice") as client:
+        await client.create_topic("room", presence=True, history=5000)
+        with pytest.raises(TopicExists, match="topic already exists"):
+            await client.create_topic("room")
+        await client.publish_many("room", range(2500))
+        whole = await client.history("room", limit=10_000)
+        assert [event.payload for event in whole.events] == list(range(2500))
+        assert whole.complete
+        some = await client.history("room", after=10, limit=1200, type=int)
+        assert [event.payload for event in some.events] == list(range(10, 1210))
+        assert [event.payload for event in (await client.history("room", last_n=3)).events] == [2497, 2498, 2499]
+        async with client.subscribe("room"):
+            assert await client.presence("room") == Presence("room", 1, [PresentClient("alice", 1)])
+        assert (await client.topic("room")).options["presence"] is True
+        assert [each.name for each in await client.topics("ro")] == ["room"]
+        assert await client.purge("room") == 2500
+        assert not (await client.history("room")).complete
+        await client.delete_topic("room")
+        for question in (client.history("room"), client.presence("room"), client.topic("room"), client.purge("room")):
+            with pytest.raises(TopicNotFound):
+                await question
+        assert await client.ping() > 0

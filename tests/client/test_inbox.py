@@ -6,6 +6,7 @@ import pytest
 
 from pubsub.client.errors import PayloadError
 from pubsub.client.events import Event, Gap, Notice, Position
+from pubsub.client.stalls import PATIENCE_SEC
 from tests.client.hosts import Talk, event, seqs, take_all
 
 
@@ -141,3 +142,40 @@ def test_forgotten_items_do_not_come_and_the_position_is_behind_them(talk: Talk)
     send_events(talk, 10, 10)
     assert seqs(interest) == [10]
     assert not talk.host.sent  # what was left out is not asked for
+
+
+def test_users_that_wait_for_each_other_are_found(talk: Talk) -> None:
+    orders, replies = talk.begin("orders", limit=2), talk.begin("replies", limit=2)
+    send_events(talk, 1, 2, "orders")
+    replies.inbox.wake = lambda: None
+    assert talk.conversation.paused
+    talk.host.pass_time(PATIENCE_SEC)
+    assert not talk.conversation.paused
+    send_events(talk, 3, 9, "orders")  # beyond twice the limit
+    send_events(talk, 1, 1, "replies")
+    assert seqs(replies) == [1]
+    assert [orders.inbox.take() for _ in range(3)]
+    assert talk.answer("history", topic="orders", epoch="e", messages=[event("orders", 5), event("orders", 6)])
+    talk.host.pass_time(PATIENCE_SEC)
+    assert talk.conversation.paused
+
+
+def test_a_user_that_takes_something_is_not_stuck(talk: Talk) -> None:
+    orders, replies = talk.begin("orders", limit=4), talk.begin("replies")
+    send_events(talk, 1, 4, "orders")
+    replies.inbox.wake = lambda: None
+    talk.host.pass_time(PATIENCE_SEC / 2)
+    orders.inbox.take()
+    talk.host.pass_time(PATIENCE_SEC / 2)
+    assert talk.conversation.paused
+
+
+def test_a_full_queue_alone_is_no_stall_and_leaves_no_timer(talk: Talk) -> None:
+    talk.begin("orders", limit=2)
+    send_events(talk, 1, 2, "orders")
+    talk.host.pass_time(5 * PATIENCE_SEC)
+    assert talk.conversation.paused
+    talk.reopen()
+    assert talk.conversation.paused is False  # the answer to the subscribe is awaited
+    talk.conversation.leave()
+    assert talk.host.timers == []

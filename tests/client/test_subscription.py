@@ -346,3 +346,15 @@ async def test_positions_can_be_kept_as_json(server: Server) -> None:
         assert kept == msgspec.json.encode(events.position)
         assert set(msgspec.json.decode(kept)) == {"o.eu", "o.us"}
         assert isinstance(events.position["o.us"], Position)
+
+
+async def test_a_program_that_waits_for_an_item_behind_a_full_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pubsub.client.stalls.PATIENCE_SEC", 0.01)
+    async with run_server(ring_buffer_size=1000) as server, Client(server.url, max_incoming=2) as client:
+        await server.create("orders", "replies")
+        async with client.subscribe("orders") as orders, client.subscribe("replies") as replies:
+            server.publish_locally("orders", list(range(50)))
+            server.publish_locally("replies", list(range(50)))
+            for number in range(50):
+                assert payloads(await take(orders, 1)) == [number]
+                assert payloads(await take(replies, 1)) == [number]

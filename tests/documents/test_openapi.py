@@ -79,7 +79,7 @@ def test_parameters_are_those_of_the_path_and_the_query(route: Route) -> None:
     query = (
         [] if route.query is None else [("query", field.encode_name) for field in msgspec.structs.fields(route.query)]
     )
-    path = [("path", name) for name in ("name", "client_id") if f"{{{name}}}" in route.path]
+    path = [("path", name) for name in ("name", "client_id", "file") if f"{{{name}}}" in route.path]
     opening = {RouteRole.HANDSHAKE: [("query", "client_id")], RouteRole.STREAM: [("header", "Last-Event-ID")]}
     assert sorted(found) == sorted(path + query + opening.get(route.role, []))
 
@@ -114,7 +114,7 @@ def test_a_sample_is_a_call_of_its_route(route: Route) -> None:
             case _:
                 url = word
     path = urlsplit(url.removeprefix("$URL"))
-    assert (method, path.path) == (route.method, route.path.format(name="orders", client_id="alice"))
+    assert (method, path.path) == (route.method, route.path.format(name="orders", client_id="alice", file="app.js"))
     assert {name for name, _ in parse_qsl(path.query)} <= {each["name"] for each in operation_of(route)["parameters"]}
     if route.request is not None:
         assert json.loads(data or "") == json.loads(body_of(route))

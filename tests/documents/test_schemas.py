@@ -18,12 +18,12 @@ from pubsub.documents.meanings import MEANINGS
 from pubsub.documents.openapi import make_openapi
 from pubsub.documents.schemas import LIMITS, NAME, OPTIONAL, PATTERN, RULES, UUID, Schemas, first_sentence, plain
 from pubsub.http.routes import ROUTES
-from pubsub.protocol import answers, calls, replies, requests
+from pubsub.protocol import answers, calls, dashboard, replies, requests
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.patterns import check_topic, is_pattern
 from pubsub.protocol.requests import Message, check_message
 
-MODULES = (answers, calls, replies, requests)
+MODULES = (answers, calls, dashboard, replies, requests)
 KINDS: dict[str, type[Struct]] = {
     name: each
     for module in MODULES

@@ -195,3 +195,11 @@ def test_what_several_streams_write_is_deflated_once() -> None:
         write(encoded)
     assert first[0] is second[0]
     assert first[0].endswith(TAIL)
+
+
+@given(piece=st.binary(min_size=1, max_size=500).map(lambda piece: piece * 300))
+def test_each_piece_ends_where_every_inflater_gives_it_out(piece: bytes) -> None:
+    """That of Go, and so Caddy, gives out nothing of a stored block before an empty one follows."""
+    written: list[bytes] = []
+    Gzip(200).writing(written.append)(piece)
+    assert all(each.endswith(TAIL) for each in (*written, stored(piece)))

@@ -19,7 +19,8 @@ from tests.harness import Server, make_settings, on_one_loop, run_server
 REST = [route for route in ROUTES if route.response is not None]
 BOTH: dict[str, Any] = {"api_keys": API_KEYS, "jwt_secret": SECRET}
 ADMIN = {"X-API-Key": "ops-key"}
-BODIES = {"POST /topics": {"name": "new"}, "POST /topics/{name}/messages": {"payload": 1}}  # for the calls with a body
+BODIES = {"POST /topics": {"name": "new"}, "POST /topics/{name}/messages": {"payload": 1},
+          "POST /admin/token": {"token": "x"}}  # for the calls with a body  # fmt: skip
 QUERIES = {  # for the calls that need one
     "GET /topics/{name}/messages": "?last_n=1",
     "GET /clients/{client_id}/trace": "?topic=old&seq=1",
@@ -58,7 +59,7 @@ def test_what_is_read_has_no_body_and_what_is_changed_is_for_admins() -> None:
 async def call(server: Server, route: Route, headers: dict[str, str], method: str = "") -> tuple[int, bytes]:
     """Call a route with topic ``old`` and client ``alice``; return status and body."""
     name = f"{route.method} {route.path}"
-    path = route.path.format(name="old", client_id="alice") + QUERIES.get(name, "")
+    path = route.path.format(name="old", client_id="alice", file="app.js") + QUERIES.get(name, "")
     body = BODIES.get(name)
     async with server.http.request(method or route.method, path, headers=headers, json=body) as response:
         return response.status, await response.read()

@@ -76,7 +76,8 @@ async def test_a_pattern_resumes_each_topic_and_takes_in_what_appeared(transport
         found = await payloads(node, 5)
         assert [each for each in found if isinstance(each, int)] == [1, 2, 3]
         assert [each for each in found if isinstance(each, str)] == ["new 1", "new 2"]
-        assert set(await node.run("return sub.position")) == {"a.old", "a.new"}
+        # Of a topic that is gone the position stays: if it is created again, that is told.
+        assert set(await node.run("return sub.position")) == {"a.old", "a.gone", "a.new"}
         await node.run("client.close()")
 
 
@@ -168,7 +169,7 @@ async def test_a_partition_is_noticed_after_two_silent_heartbeats() -> None:
         await node.run("globalThis.items = collect(globalThis.sub = client.subscribe('orders')); await sub.ready")
         line.stall()
         await node.run("await until(() => client.state === 'connecting')")
-        assert await node.run("return changes.at(-1).error.message") == "two silent heartbeats"
+        assert await node.run("return changes.at(-1).error.message") == "no sign of life"
         server.publish_locally("orders", [1])
         line.cut()
         line.heal()

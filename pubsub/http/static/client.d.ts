@@ -227,7 +227,10 @@ export interface SubscribeOptions<S = unknown> {
   params?: Record<string, unknown>;
   /** Begin after this position, as `position` had it. */
   resume?: Positions;
-  /** A key of localStorage, where the position is kept, about once a second: after a reload the page goes on from there. */
+  /**
+   * A key of localStorage, where the position is kept, about once a second and when the page is left: after a reload the page
+   * goes on from there, and may get the items of the last second again. Two pages need two keys.
+   */
   persist?: string;
   /** False leaves out the messages that this client has published. */
   echo?: boolean;
@@ -249,8 +252,7 @@ export interface SubscribeOptions<S = unknown> {
  * Leaving the loop of a `for await` closes it. The loop throws what ended it: TopicNotFound, Forbidden, BadRequest,
  * LimitExceeded, or Disconnected once the client is closed for good.
  */
-export class Subscription<I = Item, S = unknown> implements AsyncIterableIterator<I> {
-  private constructor();
+export interface Subscription<I = Item, S = unknown> extends AsyncIterableIterator<I> {
   readonly topic: string;
   /** Resolves when the server has acknowledged the subscription for the first time. */
   readonly ready: Promise<void>;

@@ -1,7 +1,10 @@
-// The part of the client that speaks HTTP: questions over REST, and Server-Sent Events where WebSockets are blocked.
+// What most pages do without: calls over REST, Server-Sent Events if WebSockets are blocked, positions in localStorage.
 // client.js loads it when it is needed. It must never decide what a message means.
 
-const PAGE = 1000; // topics in an answer
+// Topics in an answer.
+const PAGE = 1000;
+// In ms.
+const SAVED_AFTER = 1000;
 const CODES = {
   400: "BAD_REQUEST",
   401: "UNAUTHORIZED",
@@ -13,7 +16,8 @@ const CODES = {
 };
 
 export async function history(client, topic, { lastN: last_n, ...query } = {}) {
-  const { epoch, messages, complete } = await call(client, "GET", `topics/${topic}/messages`, { query: { last_n, ...query } });
+  const options = { query: { last_n, ...query } };
+  const { epoch, messages, complete } = await call(client, "GET", `topics/${topic}/messages`, options);
   return { epoch, complete, events: messages.map((message) => client.eventOf(message, epoch)) };
 }
 
@@ -96,15 +100,17 @@ async function refusalOf(client, response) {
 const isRefusal = ({ status }) => status < 502;
 
 /**
- * What a WebSocket does, over HTTP: a stream of Server-Sent Events, and a call for each request. It has the handlers of a
- * WebSocket, but `onmessage` gets objects in place of text.
+ * What a WebSocket does, over HTTP: streams of Server-Sent Events, and a call for each request. It has the handlers of
+ * a WebSocket, but `onmessage` gets objects and not text.
  *
  * A stream always begins with what is new: the Subscription fetches what it missed.
  */
 export class Streams {
   #client;
-  #wanted = new Map(); // the requests to subscribe, by topic or pattern
-  #published = Promise.resolve(); // the last publish: they go one after another
+  // The requests to subscribe, by topic or pattern.
+  #wanted = new Map();
+  // The last publish: they go one after another.
+  #published = Promise.resolve();
   #reading = new AbortController();
   #restarting;
   #closed = false;
@@ -125,7 +131,8 @@ export class Streams {
       const answer = await this[`_${type}`](fields, request_id);
       if (answer) this.onmessage({ data: { ...answer, request_id } });
     } catch (error) {
-      if (isRefusal(error)) this.onmessage({ data: { type: "error", request_id, error: { ...error, message: error.message } } });
+      const refused = { type: "error", request_id, error: { ...error, message: error.message } };
+      if (isRefusal(error)) this.onmessage({ data: refused });
       else this.onclose({ code: 1006, reason: error.message });
     }
   }
@@ -133,21 +140,25 @@ export class Streams {
   async _subscribe({ topic, filter, params, last_n, client_id }, request_id) {
     // A stream of several names is refused as a whole, so each is tried alone first.
     const query = { filter, params, client_id };
+    const wanted = { request_id, group: JSON.stringify({ ...query, last_n }), accepted: false };
+    this.#wanted.set(topic, wanted);
     const { body } = await request(this.#client, "GET", `topics/${topic}/events`, { query });
     body.cancel();
-    this.#wanted.set(topic, { request_id, group: JSON.stringify({ ...query, last_n }) });
-    this.#restart(); // which answers
+    wanted.accepted = true;
+    // The start of the stream is the answer.
+    if (this.#wanted.get(topic) === wanted) this.#restart();
   }
 
   async _unsubscribe({ topic }) {
+    if (this.#wanted.get(topic)?.accepted) this.#restart();
     this.#wanted.delete(topic);
-    this.#restart();
-    return { type: "ack" };
+    return { type: "ack", status: "ok" };
   }
 
   async _publish({ topic, message, ...options }) {
     const path = `topics/${topic}/messages`;
-    const publishing = this.#published.then(() => call(this.#client, "POST", path, { body: { ...message, ...options } }));
+    const body = { ...message, ...options };
+    const publishing = this.#published.then(() => call(this.#client, "POST", path, { body }));
     // After a failure none of the later ones may be sent: the next connection begins with the one that failed.
     this.#published = publishing.catch((error) => {
       if (!isRefusal(error)) throw error;
@@ -156,9 +167,9 @@ export class Streams {
     return { ...(await publishing), type: "ack" };
   }
 
-  async _history({ topic, ...query }) {
-    const { after, limit, filter, params } = query;
-    return { ...(await call(this.#client, "GET", `topics/${topic}/messages`, { query: { after, limit, filter, params } })), type: "history" };
+  async _history({ topic, after, limit, filter, params }) {
+    const query = { after, limit, filter, params };
+    return { ...(await call(this.#client, "GET", `topics/${topic}/messages`, { query })), type: "history" };
   }
 
   async _auth() {
@@ -180,7 +191,7 @@ export class Streams {
       if (this.#closed) return;
       this.#reading = new AbortController();
       const groups = {};
-      for (const [topic, { group }] of this.#wanted) (groups[group] ??= []).push(topic);
+      for (const [topic, { group, accepted }] of this.#wanted) if (accepted) (groups[group] ??= []).push(topic);
       for (const group in groups) this.#read({ ...JSON.parse(group), topic: groups[group] }, this.#reading.signal);
     });
   }
@@ -202,8 +213,44 @@ export class Streams {
   }
 
   #take(line) {
-    const data = line.startsWith("data: ") ? JSON.parse(line.slice(6)) : { type: "line" }; // a sign of life
+    // Any other line is a sign of life.
+    const data = line.startsWith("data: ") ? JSON.parse(line.slice(6)) : { type: "line" };
     const { request_id } = this.#wanted.get(data.topic) ?? {};
-    this.onmessage({ data: data.msg === "subscribed" ? { ...data, type: "ack", msg: undefined, request_id } : data });
+    const started = { ...data, type: "ack", msg: undefined, request_id, again: true };
+    this.onmessage({ data: data.msg === "subscribed" ? started : data });
+  }
+}
+
+/** The positions of a subscription in localStorage, every use of which may throw. */
+export class Stored {
+  #sub;
+  #saving = null;
+  #works = true;
+
+  constructor(sub) {
+    this.#sub = sub;
+    this.#use((key) => sub.resume(JSON.parse(localStorage.getItem(key))));
+  }
+
+  /** The position has changed: save it soon. */
+  note() {
+    this.#saving ??= setTimeout(() => this.save(), SAVED_AFTER);
+  }
+
+  save() {
+    clearTimeout(this.#saving);
+    this.#saving = null;
+    if (this.#sub.begun) this.#use((key) => localStorage.setItem(key, JSON.stringify(this.#sub.position)));
+  }
+
+  #use(access) {
+    const { options, client } = this.#sub;
+    try {
+      if (this.#works) access(options.persist);
+    } catch (cause) {
+      this.#works = false;
+      const message = `localStorage: ${cause.message}`;
+      client.options.onError(client.refusal({ code: "STORAGE_ERROR", message, cause }));
+    }
   }
 }

@@ -1,0 +1,89 @@
+"""``GET /admin/overview``: the state of the server and its last 15 minutes, which are kept for a page that is new."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from math import isnan
+from typing import Final
+
+from aiohttp import web
+from msgspec import UNSET
+
+from pubsub.auth.identity import Identity
+from pubsub.auth.permissions import NOTHING
+from pubsub.core.clock import spell
+from pubsub.core.losses import Loss
+from pubsub.http.app_keys import BROKER, SERVICES
+from pubsub.http.health import STATE, ServerState
+from pubsub.http.identities import IDENTITY
+from pubsub.http.metrics import SOURCES
+from pubsub.http.rendering import render
+from pubsub.metrics.samples import Samples
+from pubsub.protocol.dashboard import May, Overview, Series, State
+
+SAMPLES: Final = web.AppKey("samples", Samples)
+LOSSES: Final = [f"lost {reason.value}" for reason in Loss]
+
+
+async def show_overview(request: web.Request) -> web.Response:
+    """The sums of queues are those of the last sample: to make them takes a look at each client that lags."""
+    app = request.app
+    broker, services, samples, state = app[BROKER], app[SERVICES], app[SAMPLES], app[STATE]
+    uptime = time.monotonic() - state.started
+    report = Overview(
+        state=state_of(state, broker.failure),
+        reason=broker.failure or UNSET,
+        version=app[SOURCES].version,
+        started=spell(round(time.time() - uptime)),
+        uptime_sec=int(uptime),
+        may=rights_of(request[IDENTITY]),
+        topics=broker.topic_count,
+        subscribers=broker.subscriber_count,
+        connections=len(services.connections),
+        lagging=int(samples.column("lagging")[-1]),
+        queued=int(samples.column("queued")[-1]),
+        lost=samples.grown("lost "),
+        ended=samples.grown("ended "),
+        arrivals=samples.arrivals,
+        series=series_of(samples),
+    )
+    return render(report)
+
+
+def state_of(state: ServerState, failure: str) -> State:
+    if state.draining:
+        return "draining"
+    return "degraded" if failure else "ok"
+
+
+def rights_of(identity: Identity) -> May:
+    return May(publish=identity.publishes != NOTHING, change=identity.admin)
+
+
+def series_of(samples: Samples) -> Series:
+    return Series(
+        at=whole(samples.column("at")),
+        published=rounded(samples.rate("published")),
+        delivered=rounded(samples.rate("delivered")),
+        delivered_bytes=rounded(samples.rate("delivered_bytes")),
+        lost=rounded(samples.rate(*LOSSES)),
+        p50_ms=milliseconds(samples.column("p50")),
+        p99_ms=milliseconds(samples.column("p99")),
+        loop_lag_ms=milliseconds(samples.column("loop_lag")),
+        memory_bytes=whole(samples.column("memory")),
+        connections=whole(samples.column("connections")),
+        queued=whole(samples.column("queued")),
+    )
+
+
+def whole(numbers: Iterable[float]) -> list[int]:
+    return [round(each) for each in numbers]
+
+
+def rounded(numbers: Iterable[float]) -> list[float]:
+    return [round(each, 2) for each in numbers]
+
+
+def milliseconds(seconds: Iterable[float]) -> list[float | None]:
+    return [None if isnan(each) else round(each * 1000, 3) for each in seconds]

@@ -1,0 +1,35 @@
+// The slowest consumers: the subscribers for which most messages wait, by topic.
+
+import { html, useState } from "./preact.js";
+import { bytes, count, duration } from "./formats.js";
+import { call } from "./server.js";
+import { Card, Curl, Outcome } from "./parts.js";
+import { Table } from "./table.js";
+import { to } from "./routing.js";
+import { usePolling } from "./polling.js";
+
+const COLUMNS = [
+  { label: "Client", sort: "client_id", cell: ({ client_id: id }) => html`<a class="name" href=${to("clients", id)}>${id}</a>` },
+  { label: "Topic", sort: "topic", cell: ({ topic }) => html`<a class="name" href=${to("topics", topic)}>${topic}</a>` },
+  { label: "Messages", sort: "queued", number: true, cell: ({ queued }) => count(queued) },
+  { label: "Bytes", sort: "lag_bytes", number: true, cell: ({ lag_bytes: size }) => bytes(size) },
+  { label: "Oldest", sort: "lag_sec", number: true, cell: ({ lag_sec: age }) => duration(age) },
+];
+
+/** At most 100 rows, which the page can sort itself. */
+export function SlowTable({ rows, empty }) {
+  const [order, change] = useState({ sort: "queued", order: "desc" });
+  const sign = order.order === "asc" ? 1 : -1;
+  const sorted = [...rows].sort((one, other) => sign * (one[order.sort] < other[order.sort] ? -1 : one[order.sort] > other[order.sort] ? 1 : 0));
+  return html`<${Table} label="Slowest consumers" columns=${COLUMNS} rows=${sorted} rowKey=${(row) => `${row.client_id} ${row.topic} ${rows.indexOf(row)}`} empty=${empty} order=${order} onSort=${change} />`;
+}
+
+export function Slow() {
+  const asked = usePolling((signal) => call("GET", "slow", { signal }), 5, []);
+  return html`
+    <p class="lead">Messages that wait for subscribers whose sockets accept no data: the 100 worst, by subscriber and topic. A subscriber that reads is never here, however large the burst.</p>
+    <${Card} actions=${html`<${Curl} path="slow" />`} title="Consumer lag">
+      <${Outcome} of=${asked} noun="consumers" />
+      ${asked.value && html`<${SlowTable} rows=${asked.value.slow} empty="Every subscriber keeps up." />`}
+    <//>`;
+}
