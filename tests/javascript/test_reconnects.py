@@ -224,3 +224,26 @@ async def test_a_client_that_is_closed_leaves_no_connection() -> None:
             assert server.connections == 2
             await node.run("client.close()")
             await eventually(lambda: server.connections == 0)
+
+
+async def test_a_silent_stream_is_noticed_though_calls_are_answered() -> None:
+    """Each connection is stalled when it is a stream; REST calls take others."""
+    async with run_server(ping_period_sec=0.1) as server, run_node() as node:
+        await server.create("orders")
+        await node.run(
+            "globalThis.silent = false; const {fetch} = globalThis;"
+            "globalThis.fetch = async (url, options) => {"
+            "    const response = await fetch(url, options);"
+            "    if (!/\\/events/.test(url)) return response;"
+            "    const quiet = new TransformStream({transform(chunk, out) { if (!silent) out.enqueue(chunk); }});"
+            "    return new Response(response.body.pipeThrough(quiet));"
+            "}"
+        )
+        await start(node, server.url, WATCH + ", WebSocket: null, heartbeat: 0.5, answerTimeout: 2}")
+        await node.run("globalThis.items = collect(globalThis.sub = client.subscribe('orders')); await sub.ready")
+        await node.run("silent = true; await until(() => client.state === 'connecting')")
+        assert "silent stream" in await node.run("return changes.at(-1).error.message")
+        server.publish_locally("orders", [1])
+        await node.run("silent = false")
+        assert await payloads(node, 1) == [1]
+        await node.run("client.close()")
