@@ -11,7 +11,7 @@ import msgspec
 
 from pubsub.bench.event_stream import read_block
 from pubsub.client import ServerFault
-from pubsub.client.frames import COMPRESSED_KINDS, FIN_DEFLATED, FIN_TEXT, FrameBounds, inflate, read_frame
+from pubsub.client.frames import COMPRESSED_KINDS, FIN_DEFLATED, FIN_TEXT, FrameBounds, read_frame, text_in
 from pubsub.client.replies import Error, Event, Info, Reply, decode
 
 CACHE_BYTES: Final = 16 * 2**20  # a subscriber that lags by more decodes its events itself
@@ -58,9 +58,7 @@ def read_streamed_event(received: bytes, position: int) -> Unit | None:
 
 def read_reply(received: bytes, frame: FrameBounds) -> Reply:
     """Decode the message in a text frame."""
-    payload = received[frame.start : frame.end]
-    text = inflate(payload) if frame.first == FIN_DEFLATED else payload
-    return decode(text.decode(errors="replace"))
+    return decode(text_in(received, frame).decode(errors="replace"))
 
 
 class _Payload(msgspec.Struct):

@@ -14,7 +14,8 @@ from pubsub.protocol.deflate import DEFLATED, EXTENSION, LARGEST_WINDOW, TAIL
 from pubsub.protocol.frames import CLOSE, FIN, FIN_TEXT, PING, PONG
 
 __all__ = ["COMPRESSED_KINDS", "EXTENSION", "FIN_CLOSE", "FIN_DEFLATED", "FIN_PING", "FIN_PONG", "FIN_TEXT", "KINDS",
-           "MAX_FRAME_BYTES", "FrameBounds", "client_frame", "inflate", "read_frame"]  # fmt: skip
+           "MAX_FRAME_BYTES", "FrameBounds", "client_frame", "inflate", "read_frame",
+           "text_in"]  # fmt: skip
 
 FIN_CLOSE: Final = FIN | CLOSE
 FIN_PING: Final = FIN | PING
@@ -66,6 +67,12 @@ def read_frame(received: bytes, position: int, kinds: Set[int] = KINDS) -> Frame
             raise ServerFault(f"the server sent a frame of {size:,} bytes")
     end = start + size
     return FrameBounds(first, start, end) if end <= len(received) else None
+
+
+def text_in(received: bytes, frame: FrameBounds) -> bytes:
+    """Return the text of a frame, inflated if it is compressed. Raises ServerFault."""
+    payload = received[frame.start : frame.end]
+    return inflate(payload) if frame.first == FIN_DEFLATED else payload
 
 
 def inflate(payload: bytes) -> bytes:
