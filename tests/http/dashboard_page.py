@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import requests
 
@@ -24,8 +25,13 @@ NO_ANSWER: Final = ("Failed to load resource", "ERR_CONNECTION")  # the browser'
 
 
 @contextmanager
-def dashboard(browser: Browser, server: ServerProcess, screen: str = "", **options: Any) -> Iterator[Page]:
-    """A screen in a context of its own. Nothing may be said in the console but of calls that were refused."""
+def dashboard(
+    browser: Browser, server: ServerProcess, screen: str = "", *, with_clock: bool = False, **options: Any
+) -> Iterator[Page]:
+    """A screen in a context of its own. Nothing may be said in the console but of calls that were refused.
+
+    ``with_clock``: the test can move the time of the page.
+    """
     from playwright.sync_api import expect
 
     expect.set_options(timeout=PATIENCE * 1000)
@@ -34,6 +40,8 @@ def dashboard(browser: Browser, server: ServerProcess, screen: str = "", **optio
         page.set_default_timeout(PATIENCE * 1000)
         page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: said.append(str(error)))
+        if with_clock:
+            page.clock.install()
         page.goto(f"{server.url}/admin#/{screen}")
         yield page
         unexpected = [text for text in said if not any(each in text for each in NO_ANSWER)]
@@ -45,7 +53,7 @@ def show(page: Page, screen: str) -> None:
     page.evaluate("hash => { location.hash = hash; }", f"#/{screen}")
 
 
-def call(server: ServerProcess, method: str, path: str, body: object = None, key: str = "") -> Any:
+def call(server: ServerProcess, method: str, path: str, body: Any = None, key: str = "") -> Any:
     headers = {"X-API-Key": key} if key else {}
     answer = requests.request(method, server.url + path, json=body, headers=headers, timeout=PATIENCE)
     assert answer.status_code < 300, answer.text
@@ -68,7 +76,7 @@ def subscriber(server: ServerProcess, client_id: str, topic: str) -> Iterator[so
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", server.port))
         fields = "".join(f"{name}: {value}\r\n" for name, value in HANDSHAKE.items())
-        path = f"/ws?client_id={requests.utils.quote(client_id)}"
+        path = f"/ws?client_id={quote(client_id)}"
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}\r\n".encode())
         receive_until(client, b"\r\n\r\n")
         request = {"type": "subscribe", "topic": topic, "client_id": client_id, "request_id": new_id()}

@@ -1,4 +1,4 @@
-// What most pages do without: calls over REST, Server-Sent Events where WebSockets are blocked, positions in localStorage.
+// What most pages do without: calls over REST, Server-Sent Events if WebSockets are blocked, positions in localStorage.
 // client.js loads it when it is needed. It must never decide what a message means.
 
 // Topics in an answer.
@@ -100,8 +100,8 @@ async function refusalOf(client, response) {
 const isRefusal = ({ status }) => status < 502;
 
 /**
- * What a WebSocket does, over HTTP: streams of Server-Sent Events, and a call for each request. It has the handlers of a
- * WebSocket, but `onmessage` gets objects and not text.
+ * What a WebSocket does, over HTTP: streams of Server-Sent Events, and a call for each request. It has the handlers of
+ * a WebSocket, but `onmessage` gets objects and not text.
  *
  * A stream always begins with what is new: the Subscription fetches what it missed.
  */
@@ -216,7 +216,8 @@ export class Streams {
     // Any other line is a sign of life.
     const data = line.startsWith("data: ") ? JSON.parse(line.slice(6)) : { type: "line" };
     const { request_id } = this.#wanted.get(data.topic) ?? {};
-    this.onmessage({ data: data.msg === "subscribed" ? { ...data, type: "ack", msg: undefined, request_id } : data });
+    const started = { ...data, type: "ack", msg: undefined, request_id, again: true };
+    this.onmessage({ data: data.msg === "subscribed" ? started : data });
   }
 }
 

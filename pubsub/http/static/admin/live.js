@@ -8,12 +8,11 @@ import { base, credential, isToken } from "./server.js";
 const KEPT = 500; // messages on the page
 const PERIOD = 150; // milliseconds between two updates of the page, whatever number of messages comes
 
-/** A connection with the rights of the reader. A key is only taken over HTTP, so then the client streams. */
+/** A connection with the rights of the reader. A key is only taken over HTTP, so then the client streams, with the name of the key. */
 function connect(onState) {
   const key = credential();
-  const clientId = `dashboard-${Math.random().toString(16).slice(2, 8)}`;
-  if (!key) return new Client(base, { clientId, onState });
-  return isToken(key) ? new Client(base, { token: key, onState }) : new Client(base, { clientId, apiKey: key, WebSocket: null, onState });
+  if (!key) return new Client(base, { clientId: `dashboard-${Math.random().toString(16).slice(2, 8)}`, onState });
+  return isToken(key) ? new Client(base, { token: key, onState }) : new Client(base, { clientId: "", apiKey: key, WebSocket: null, onState });
 }
 
 /** A connection that `close` ends, but not before it is open or has failed: browsers complain of that in their console. */

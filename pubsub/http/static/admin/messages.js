@@ -39,8 +39,5 @@ export async function publishAgain(topic, { seq, payload }) {
   return publish(topic, events[0]?.seq === seq ? events[0].raw : JSON.stringify(payload));
 }
 
-/** The payload on one line, cut. */
-export function preview(payload, most = 220) {
-  const text = JSON.stringify(payload) ?? "";
-  return text.length > most ? `${text.slice(0, most)}…` : text;
-}
+/** The beginning of a payload. */
+export const preview = (raw, most = 220) => (raw.length > most ? `${raw.slice(0, most)}…` : raw);
