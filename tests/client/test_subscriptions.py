@@ -197,6 +197,16 @@ def test_the_user_unsubscribes(talk: Talk) -> None:
     assert not talk.host.sent
 
 
+def test_an_ack_that_comes_after_the_end_begins_nothing(talk: Talk) -> None:
+    interest = talk.subscribe("t")
+    talk.conversation.unsubscribe(interest)
+    talk.answer(topic="t", epoch="e", seq=0)
+    talk.send_event("t", 1)
+    assert interest.status is Status.ENDED
+    assert take_all(interest) == []
+    assert talk.begun["t"] == []
+
+
 def test_a_later_subscription_to_the_same_topic_gets_nothing_of_the_earlier_one(talk: Talk) -> None:
     talk.conversation.unsubscribe(talk.begin("t"))
     interest = talk.subscribe("t")

@@ -110,8 +110,7 @@ async def test_a_wrong_event_is_a_server_fault_too(text: str) -> None:
     async with impostor.run() as url, run_node() as node:
         await start(node, url, "{answerTimeout: 1, " + CHANGES + "}")
         await node.run("await client.subscribe('orders.*').ready; client.publish('orders.eu', 1).catch(() => {})")
-        await node.run("await until(() => changes.length >= 3)")
-        assert await node.run("return changes[1].error.name") == "ServerFault"
+        await node.run("await until(() => changes.some(({error}) => error?.name === 'ServerFault'))")
         await node.run("client.close()")
 
 
@@ -315,7 +314,9 @@ async def test_a_socket_that_closes_at_once_leaves_nothing() -> None:
         )
         await start(node, "http://127.0.0.1:9", "{WebSocket: Hasty, answerTimeout: 0.1, " + CHANGES + "}")
         await node.run("await until(() => made >= 1 && changes.length >= 1); client.close()")
-        assert await node.run("return [made, changes.map(({state}) => state)]") == [1, ["connecting", "closed"]]
+        await node.run("globalThis.before = made; await new Promise((resolve) => setTimeout(resolve, 50))")
+        assert await node.run("return made === before")
+        assert await node.run("return changes.at(-1).state") == "closed"
 
 
 async def test_failing_tokens_do_not_count_against_web_sockets() -> None:
