@@ -15,7 +15,7 @@ def plain(size: int) -> str:
 
 
 def varied(size: int) -> str:
-    """Return words and numbers, which compress to about a third as payloads of real messages do. Always the same."""
+    """Return words and numbers, which compress to about half, as payloads of real messages do. Always the same."""
     random, text = Random(0), ""
     while len(text) < size:
         text += f"{random.choice(_WORDS)} {random.choice(_WORDS)}: {random.randrange(100_000) / 100}; "

@@ -20,6 +20,7 @@ from yarl import URL
 from pubsub.client.credentials import Credentials
 from pubsub.client.errors import ServerFault
 from pubsub.client.frames import (
+    EXTENSION,
     FIN_CLOSE,
     FIN_DEFLATED,
     FIN_PING,
@@ -55,10 +56,13 @@ class Closed(Exception):
 
 
 class WebSocket:
-    """An open WebSocket; ``fields`` are those of the handshake's answer, ``deflated`` counts deflated messages."""
+    """An open WebSocket; ``fields`` are those of the handshake's answer, ``deflated`` counts deflated messages.
+
+    ``compresses``: permessage-deflate is agreed on.
+    """
 
     def __init__(self, connection: Connection, fields: HTTPMessage) -> None:
-        self.fields = fields
+        self.compresses = EXTENSION in fields.get("Sec-WebSocket-Extensions", "")
         self.deflated = 0
         self._connection = connection
         self._numbers = itertools.count(1)
@@ -95,7 +99,7 @@ class WebSocket:
             first, payload = await self._read_frame()
             if first == FIN_TEXT:
                 return payload
-            if first == FIN_DEFLATED and "Sec-WebSocket-Extensions" in self.fields:
+            if first == FIN_DEFLATED and self.compresses:
                 self.deflated += 1
                 return inflate(payload)
             if first == FIN_PING:

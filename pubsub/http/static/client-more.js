@@ -143,7 +143,7 @@ export class Streams {
     const wanted = { request_id, group: JSON.stringify({ ...query, last_n }), accepted: false };
     this.#wanted.set(topic, wanted);
     const { body } = await request(this.#client, "GET", `topics/${topic}/events`, { query });
-    body.cancel();
+    body.cancel().catch(() => {});
     wanted.accepted = true;
     // The start of the stream is the answer.
     if (this.#wanted.get(topic) === wanted) this.#restart();
@@ -197,19 +197,31 @@ export class Streams {
   }
 
   async #read(query, signal) {
+    const { answerTimeout, heartbeat } = this.#client.options;
+    let watch;
     try {
+      watch = this.#expect(answerTimeout);
       const { body } = await request(this.#client, "GET", "events", { query, signal });
       const reader = body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = ""; ; ) {
         const { value, done } = await reader.read();
         if (done) throw new Error("the stream ended");
+        clearTimeout(watch);
+        watch = this.#expect(2 * heartbeat);
         const lines = (rest + value).split("\n");
         rest = lines.pop();
         for (const line of lines) this.#take(line);
       }
     } catch (error) {
       if (!signal.aborted) this.onclose({ code: 1006, reason: error.message });
+    } finally {
+      clearTimeout(watch);
     }
+  }
+
+  /** Give up a silent stream: a proxy may keep what it should pass on, or the connection may be dead. */
+  #expect(seconds) {
+    return setTimeout(() => this.onclose({ code: 1006, reason: "a silent stream" }), seconds * 1000);
   }
 
   #take(line) {
