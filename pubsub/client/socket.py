@@ -5,15 +5,19 @@ It is the only module of the client that uses inner parts of aiohttp. A test tel
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 from aiohttp import WSMsgType
 
 __all__ = ["Socket"]
 
-_TEXT = WSMsgType.TEXT
+BATCH: Final = 100
+"""Messages after which other tasks have a turn. Their objects are then still in the caches of the processor: a batch of
+all that has come takes 0.4 µs more for each message."""
+_TEXT: Final = WSMsgType.TEXT
 
 
 class Socket(aiohttp.ClientWebSocketResponse[Any]):
@@ -25,13 +29,16 @@ class Socket(aiohttp.ClientWebSocketResponse[Any]):
         return self._response.headers.get("X-Client-Id", "")
 
     async def read_batch(self, take: Callable[[bytes], None], stops: Collection[object]) -> None:
-        """Give all texts that have come already to ``take``, until there is something in ``stops``.
+        """Give texts that have come already to ``take``, until there is something in ``stops``.
 
         It takes 0.15 µs a message, and ``receive`` 0.5.
         """
         read, buffer = self._reader.read, self._reader._buffer
-        while buffer and buffer[0][0].type is _TEXT and not stops:
+        for _ in range(BATCH):
+            if not buffer or buffer[0][0].type is not _TEXT or stops:
+                return
             take((await read()).data)
+        await asyncio.sleep(0)
 
     def abort(self) -> None:
         """End at once: what is still to be sent is thrown away."""
