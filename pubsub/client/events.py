@@ -16,7 +16,7 @@ GapReason = Literal["dropped", "lost", "created_again"]
 NoticeKind = Literal["topic_created", "topic_deleted", "unsubscribed", "joined", "left"]
 
 
-class Position(WirePosition, frozen=True):
+class Position(WirePosition, frozen=True, gc=False):
     """The position of a subscription in one topic: the ``seq`` of its last message there, and the topic's ``epoch``.
 
     ``seq`` is 0 before the first message.
@@ -49,7 +49,7 @@ class Event(Struct, Generic[T], frozen=True):
         return Position(self.epoch, self.seq)
 
 
-class Gap(Struct, frozen=True):
+class Gap(Struct, frozen=True, gc=False):
     """Messages of a topic that the subscription does not get. It comes in their place, before later events.
 
     ``reason``: "dropped", the server or the client left them out because the subscription was too slow, and they were
@@ -68,7 +68,7 @@ class Gap(Struct, frozen=True):
     reason: GapReason
 
 
-class Notice(Struct, frozen=True):
+class Notice(Struct, frozen=True, gc=False):
     """News of a topic, for a subscription with ``notices=True``.
 
     ``epoch`` comes with "topic_created", ``client_id`` with "joined" and "left", ``reason`` with "unsubscribed"

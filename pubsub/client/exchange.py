@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from math import inf
 
 from msgspec import UNSET
@@ -29,16 +30,25 @@ Answer = Reply | PubsubError
 class Question:
     """A request without an answer yet. ``times``: the number of connections on which it was sent."""
 
-    __slots__ = ("answered", "deadline", "kept", "number", "request", "text", "times")
+    __slots__ = ("_answered", "deadline", "kept", "number", "request", "text", "times")
 
     def __init__(self, number: int, request: Request, answered: Callable[[Answer], None], *, kept: bool) -> None:
         self.number = number
         self.request = replace(request, request_id=str(number))
         self.text = encode(self.request)
-        self.answered = answered
+        self._answered = answered
         self.kept = kept
         self.deadline = inf
         self.times = 0
+
+    def answer(self, answer: Answer) -> None:
+        """Give the answer to the one that asked, the first time."""
+        answered, self._answered = self._answered, _ignore  # which also ends a cycle of references
+        answered(answer)
+
+
+def _ignore(answer: Answer) -> None:
+    pass
 
 
 class Exchange:
@@ -90,8 +100,10 @@ class Exchange:
 
     def forget(self, question: Question) -> None:
         """Send a request no more, and ignore its answer."""
-        if self._sent.pop(str(question.number), None) is None and question in self._kept:
-            self._kept.remove(question)
+        if self._sent.pop(str(question.number), None) is None:
+            waiting = self._kept if question.kept else self._own
+            with suppress(ValueError):  # it is answered already
+                waiting.remove(question)
         self._pump()
 
     def open(self) -> None:
@@ -125,7 +137,7 @@ class Exchange:
             self._expiry_timer.cancel()
             self._expiry_timer = None
         for question in questions:
-            question.answered(error.copy())
+            question.answer(error.copy())
 
     def take(self, request_id: str, reply: Reply) -> None:
         """Take an answer. One that nobody waits for any more is ignored."""
@@ -136,7 +148,7 @@ class Exchange:
             self._wait_for_rate(question, reply)
         else:
             self._pacing.answered()
-            question.answered(refusal_of(reply.error) if isinstance(reply, Error) else reply)
+            question.answer(refusal_of(reply.error) if isinstance(reply, Error) else reply)
         self._pump()
 
     def _wait_for_rate(self, question: Question, refusal: Error) -> None:
@@ -184,7 +196,7 @@ class Exchange:
                 question.deadline = now + self._timeout
         for question in [each for each in (*self._sent.values(), *self._kept) if each.deadline <= now]:
             self.forget(question)
-            question.answered(AnswerTimeout(self._explain(question)))
+            question.answer(AnswerTimeout(self._explain(question)))
         deadlines = [each.deadline for each in (*self._sent.values(), *self._kept)]
         if deadlines and self._expiry_timer is None:
             self._expiry_timer = self._host.call_later(min(deadlines) - now, self._expire)

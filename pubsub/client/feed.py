@@ -133,7 +133,7 @@ class Feed:
             head = line[0]
             if not isinstance(head, Missing):
                 self._inbox.put_held(self, head)
-            elif head.after < head.until and not self._end_missing(head):
+            elif not self._end_missing(head):
                 return
             line.popleft()
         self.line = None

@@ -16,7 +16,7 @@ from pubsub.client.events import Gap, Notice, NoticeKind, Position
 from pubsub.client.feed import Feed, Missing
 from pubsub.client.inbox import Inbox, InboxRules
 from pubsub.client.positions import limit_positions, positions_of
-from pubsub.client.replies import Ack, Info
+from pubsub.client.replies import Ack
 from pubsub.client.requests import MAX_POSITIONS, History, Subscribe, has_wildcard
 from pubsub.protocol.replies import TopicPosition
 
@@ -68,6 +68,7 @@ class Interest:
         self._gone: dict[str, Feed] = {}  # topics of a pattern that have ended: the latest of them
         self.status = Status.IDLE
         self.begun = False
+        self._is_absent = False
         self.error: PubsubError | None = None
         for topic, position in (wish.resume or {}).items():
             self.feeds[topic] = Feed(self.inbox, topic, position.epoch, seq=position.seq, start=position.seq)
@@ -104,10 +105,12 @@ class Interest:
         """Note that the connection has the subscription. What was missed comes now."""
         begun = positions_of(self.name, ack)
         for topic in [topic for topic in self.feeds if topic not in begun]:
+            self.tell("topic_deleted", topic)
             self.end_topic(topic)
         for topic, now in begun.items():
             self._begin_topic(topic, now)
         self.status = Status.ACTIVE
+        self._is_absent = False
         self.inbox.active = self.begun = True
         for feed in self.feeds.values():
             feed.advance()
@@ -120,8 +123,13 @@ class Interest:
             feed.disconnect()
 
     def end(self, error: PubsubError | None) -> None:
-        """End. The user gets what is in the queue, then the error."""
+        """End. The user gets what is in the queue, then the error. What waits behind a missing part is not handed on.
+
+        So the position stays before that part, and a later subscription can resume there.
+        """
         self.status = Status.ENDED
+        for feed in self.feeds.values():
+            feed.clear()
         self.inbox.active = False
         self.error = error
         self.inbox.notify()
@@ -145,12 +153,25 @@ class Interest:
             if len(self._gone) > MAX_POSITIONS:
                 del self._gone[next(iter(self._gone))]
 
-    def tell(self, kind: NoticeKind, info: Info) -> None:
+    def note_absence(self) -> None:
+        """Note that the topic does not exist, and tell it once."""
+        if not self._is_absent:
+            self._is_absent = True
+            self.tell("topic_deleted", self.name)
+
+    def tell(
+        self,
+        kind: NoticeKind,
+        topic: str,
+        *,
+        client_id: str | None = None,
+        epoch: str | None = None,
+        reason: str | None = None,
+    ) -> None:
         """Tell the user some news of a topic, behind its events, if it wants to know."""
-        if not self.wish.notices or (kind in ("joined", "left") and self.inbox.overfull):
-            return
-        feed = self.feeds.get(info.topic) or self._gone.get(info.topic) or Feed(self.inbox, info.topic, "")
-        feed.tell(Notice(kind, info.topic, info.client_id or None, info.epoch or None, info.reason or None))
+        if self.wish.notices and not (kind in ("joined", "left") and self.inbox.overfull):
+            feed = self.feeds.get(topic) or self._gone.get(topic) or Feed(self.inbox, topic, "")
+            feed.tell(Notice(kind, topic, client_id, epoch, reason))
 
     def forget_waiting(self) -> None:
         """Forget all that has come and was not taken: the user's state has it."""

@@ -91,6 +91,8 @@ class Link:
         self._may_read = asyncio.Event()
         self._settled = asyncio.Event()
         self._was_open = False
+        self._stopped = False
+        self._task: asyncio.Task[None] | None = None
         self._dropped = ""
         self._serving: asyncio.Timeout | None = None
         self.conversation = Conversation(
@@ -135,20 +137,35 @@ class Link:
         if self.latest.state is State.CLOSED and self.latest.error is not None:
             raise self.latest.error.copy()
 
-    async def run(self) -> None:
+    def start(self) -> None:
+        """Begin to connect."""
+        self._task = asyncio.create_task(self._run())
+
+    def stop(self) -> asyncio.Task[None]:
+        """Begin to end; return the task that does."""
+        assert self._task is not None, "it was started"
+        self._stopped = True  # aiohttp may lose a cancellation
+        self._task.cancel()
+        return self._task
+
+    async def _run(self) -> None:
         """Connect, and connect again after each end that allows it."""
         try:
-            while not isinstance(decision := await self._connect(), Disconnected):
+            while not self._stopped:
+                decision = await self._connect()
+                if isinstance(decision, Disconnected):
+                    self._end(decision)
+                    return
                 if not (self._was_open or self._may_try_again(decision.error)):
                     self._end(decision.error)
                     return
                 self._change(State.CONNECTING, str(decision.error), decision.error, decision.pause)
-                await asyncio.sleep(decision.pause)
-            self._end(decision)
-        except asyncio.CancelledError:
-            self.conversation.leave()
-            self._change(State.CLOSED, "the client was closed")
-            raise
+                if not self._stopped:
+                    await asyncio.sleep(decision.pause)
+        finally:
+            if self.latest.state is not State.CLOSED:
+                self.conversation.leave()
+                self._change(State.CLOSED, "the client was closed")
 
     def _may_try_again(self, error: PubsubError) -> bool:
         """Return True if another attempt may succeed where the first one has failed.
@@ -176,7 +193,7 @@ class Link:
     async def _open(self) -> Socket:
         peer = self._peer
         token = await peer.tokens.fetch()
-        async with asyncio.timeout(peer.answer_timeout):
+        async with asyncio.timeout(peer.answer_timeout):  # a total timeout of aiohttp's loses cancellations
             socket = await peer.http.ws_connect(
                 peer.websocket_url(),
                 headers={} if token is None else {"Authorization": f"Bearer {token}"},

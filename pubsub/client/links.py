@@ -24,11 +24,11 @@ class Links:
     def __init__(self, peer: Peer, connect_timeout: float | None, told: Callable[[StateChange], None]) -> None:
         self._peer = peer
         self._connect_timeout = connect_timeout
-        self._others: dict[Link, asyncio.Task[None]] = {}
+        self._others: list[Link] = []
         self._is_closed = False
         self._ending: set[asyncio.Task[None]] = set()
         self.first = Link(peer, told, persistent=connect_timeout != 0)
-        self._task = asyncio.create_task(self.first.run())
+        self.first.start()
 
     async def open(self) -> None:
         """Wait for the first connection. Raises Unreachable, Disconnected."""
@@ -51,22 +51,21 @@ class Links:
         """End a link beside the first one that has no subscription any more."""
         for link in list(self._others):
             if link.conversation is conversation and not conversation.has_subscriptions:
-                task = self._others.pop(link)  # at once: no later subscription may begin there
-                self._ending.add(task)
-                task.add_done_callback(self._ending.discard)
-                task.cancel()
+                self._others.remove(link)  # at once: no later subscription may begin there
+                ending = link.stop()
+                self._ending.add(ending)
+                ending.add_done_callback(self._ending.discard)
 
     async def close(self) -> None:
         """End all links. What is asked of them later is refused."""
         self._is_closed = True
-        tasks = [self._task, *self._others.values(), *self._ending]
-        for task in tasks:
-            task.cancel()
+        tasks = [*(link.stop() for link in (self.first, *self._others)), *self._ending]
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _add(self) -> Link:
         link = Link(self._peer, lambda change: None)
-        self._others[link] = asyncio.create_task(link.run())
+        link.start()
+        self._others.append(link)
         return link
 
     async def _wait(self, link: Link) -> None:

@@ -13,7 +13,7 @@ __all__ = ["History", "Presence", "PresentClient", "Published", "TopicDetails", 
 T = TypeVar("T")
 
 
-class Published(Struct, frozen=True):
+class Published(Struct, frozen=True, gc=False):
     """A message that is in its topic. ``duplicate``: it was there already, and ``seq`` is its number."""
 
     topic: str
@@ -30,7 +30,7 @@ class History(Struct, Generic[T], frozen=True):
     complete: bool
 
 
-class PresentClient(Struct, frozen=True):
+class PresentClient(Struct, frozen=True, gc=False):
     """A client in a topic, and the number of its connections; 0 if it left less than 5 seconds ago."""
 
     client_id: str
@@ -45,7 +45,7 @@ class Presence(Struct, frozen=True):
     clients: list[PresentClient]
 
 
-class TopicSummary(Struct, frozen=True):
+class TopicSummary(Struct, frozen=True, gc=False):
     """A topic in a list.
 
     ``messages``: ever published. ``bytes``: of those that it keeps. ``subscribers``: connections.

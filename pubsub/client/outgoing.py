@@ -1,12 +1,13 @@
-"""Publishes on their way: at most so many at a time, each with a future for its outcome. It must never encode."""
+"""Publishes on their way: at most so many at a time, and the outcome of each for its user. It must never encode."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from pubsub.client.conversation import Conversation
 from pubsub.client.errors import OutgoingFull, PubsubError
+from pubsub.client.exchange import Question
 from pubsub.client.outcomes import Published
 from pubsub.client.requests import Publish
 
@@ -25,81 +26,85 @@ class Outgoing:
     async def publish(self, request: Publish) -> Published:
         if self._room.locked() and not self._waits:
             raise OutgoingFull(f"{self._limit} publishes wait for their answers (max_outgoing); nothing was sent")
-        return await (await self._send(request))
+        (published,) = await self.publish_all([request])
+        return published
 
     async def publish_all(self, requests: Iterable[Publish]) -> list[Published]:
         """Publish all, in order, without waiting for one before the next; raise the first failure.
 
         After a failure no further one is sent, and those that are on their way are awaited.
         """
-        outcomes: list[asyncio.Future[Published]] = []
+        batch = _Batch(self._conversation, self._room)
         try:
-            await self._send_all(requests, outcomes)
+            await batch.send(requests)
+            await batch.wait()
         except asyncio.CancelledError:
-            _cancel(outcomes)
+            batch.forget()
             raise
-        except Exception:  # from the user's iterable
-            await _wait_for(outcomes)
-            raise
-        await _wait_for(outcomes)
-        return [_result_of(outcome, number) for number, outcome in enumerate(outcomes)]
+        return batch.results()
 
-    async def _send_all(self, requests: Iterable[Publish], outcomes: list[asyncio.Future[Published]]) -> None:
-        failed = False
 
-        def note(outcome: asyncio.Future[Published]) -> None:
-            nonlocal failed
-            has_failed = outcome.cancelled() or outcome.exception() is not None  # asyncio logs what nobody asks for
-            failed = failed or has_failed
+class _Batch:
+    """Some publishes in their order. ``room`` is acquired for each, and released at its outcome."""
 
-        for request in requests:
-            if failed:
-                return
-            outcome = await self._send(request)
-            outcome.add_done_callback(note)
-            outcomes.append(outcome)
+    def __init__(self, conversation: Conversation, room: asyncio.Semaphore) -> None:
+        self._conversation = conversation
+        self._room = room
+        self._outcomes: list[Published | PubsubError | None] = []
+        self._open: dict[int, Question] = {}  # those without an outcome, by their place in the list
+        self._failed = False
+        self._error: Exception | None = None  # of the user's iterable
+        self._finished = asyncio.Event()
 
-    async def _send(self, request: Publish) -> asyncio.Future[Published]:
-        """Send a publish once there is room. Its future may be cancelled: then it is not sent again."""
-        await self._room.acquire()
-        outcome: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
+    async def send(self, requests: Iterable[Publish]) -> None:
+        try:
+            for request in requests:
+                await self._room.acquire()
+                if self._failed:
+                    self._room.release()
+                    return
+                self._send_one(request)
+        except Exception as error:
+            self._error = error
 
-        def done(published: Published | PubsubError) -> None:
-            if outcome.done():
-                return
-            if isinstance(published, PubsubError):
-                outcome.set_exception(published)
-            else:
-                outcome.set_result(published)
+    async def wait(self) -> None:
+        """Wait for the outcomes of all that were sent."""
+        while self._open:
+            self._finished.clear()
+            await self._finished.wait()
 
-        def release(ended: asyncio.Future[Published]) -> None:
+    def forget(self) -> None:
+        """Send no more of them: nobody waits for them."""
+        for question in self._open.values():
+            self._conversation.forget(question)
             self._room.release()
-            if ended.cancelled():
-                self._conversation.forget(question)
+        self._open.clear()
+
+    def results(self) -> list[Published]:
+        """Return the outcomes, or raise the first failure."""
+        found: list[Published] = []
+        for number, outcome in enumerate(self._outcomes):
+            assert outcome is not None, "wait has returned"
+            if isinstance(outcome, PubsubError):
+                outcome.index = number
+                raise outcome
+            found.append(outcome)
+        if self._error is not None:
+            raise self._error
+        return found
+
+    def _send_one(self, request: Publish) -> None:
+        number = len(self._outcomes)
+        self._outcomes.append(None)
+
+        def done(outcome: Published | PubsubError) -> None:
+            self._outcomes[number] = outcome
+            self._failed = self._failed or isinstance(outcome, PubsubError)
+            self._open.pop(number, None)
+            self._room.release()
+            if not self._open:
+                self._finished.set()
 
         question = self._conversation.publish(request, done)
-        outcome.add_done_callback(release)
-        return outcome
-
-
-def _result_of(outcome: asyncio.Future[Published], number: int) -> Published:
-    error = outcome.exception()
-    if error is None:
-        return outcome.result()
-    if isinstance(error, PubsubError):
-        error.index = number
-    raise error
-
-
-async def _wait_for(outcomes: Sequence[asyncio.Future[Published]]) -> None:
-    try:
-        if outcomes:
-            await asyncio.wait(outcomes)
-    except asyncio.CancelledError:
-        _cancel(outcomes)
-        raise
-
-
-def _cancel(outcomes: Sequence[asyncio.Future[Published]]) -> None:
-    for outcome in outcomes:
-        outcome.cancel()
+        if self._outcomes[number] is None:  # a client that has ended answers at once
+            self._open[number] = question

@@ -15,7 +15,7 @@ from pubsub.client.outgoing import Outgoing
 from pubsub.client.pacing import Pacing
 from pubsub.client.publishes import OwnIds
 from pubsub.client.questions import Questions
-from pubsub.client.rest import RestClient
+from pubsub.client.rest import NO_LIMIT, RestClient
 from pubsub.client.socket import Socket
 from pubsub.client.states import StateChange
 from pubsub.client.tokens import Tokens
@@ -71,7 +71,7 @@ class Parts:
         conversation = self.links.first.conversation
         self.outgoing = Outgoing(conversation, options.max_outgoing, waits=options.waits)
         self.questions = Questions(conversation)
-        self.rest = RestClient(self.peer.http, options.url, options.tokens.headers)
+        self.rest = RestClient(self.peer.http, options.url, options.tokens.headers, options.answer_timeout)
 
     async def close(self) -> None:
         try:
@@ -82,7 +82,7 @@ class Parts:
 
 def _open_http(options: Options) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=options.answer_timeout),
+        timeout=NO_LIMIT,
         headers={"X-API-Key": options.api_key} if options.api_key else {},
         connector=aiohttp.TCPConnector(ssl=options.tls or True),
         ws_response_class=Socket,

@@ -78,7 +78,7 @@ class Publishes:
             return False
         largest = max(sent, key=lambda question: len(question.text))
         self._exchange.forget(largest)
-        largest.answered(TooBig(f"the message was too big for the server; it had {len(largest.text):,} bytes"))
+        largest.answer(TooBig(f"the message was too big for the server; it had {len(largest.text):,} bytes"))
         return True
 
     def _look_for(self, request: Publish, conflict: Conflict, done: Callable[[Published | PubsubError], None]) -> None:

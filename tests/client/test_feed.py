@@ -239,3 +239,39 @@ def test_own_messages_are_left_out_and_move_the_position(talk: Talk) -> None:
     talk.send_event("t", 3, message_id="own")
     assert seqs(interest) == [2]
     assert interest.position == {"t": Position("e", 3)}
+
+
+def test_a_part_that_ends_while_there_is_no_room_is_not_asked_for_again(talk: Talk) -> None:
+    interest = talk.begin("t", limit=4)
+    talk.send_event("t", 1)
+    talk.send_event("t", 2)
+    talk.send_info("dropped", topic="t", count=2, from_seq=3, to_seq=4)
+    history(talk, [3, 4])
+    assert seqs(interest) == [1, 2, 3, 4]
+    talk.send_event("t", 5)
+    assert seqs(interest) == [5]
+    assert not talk.host.sent
+
+
+def test_an_answer_to_an_earlier_question_repairs_nothing(talk: Talk) -> None:
+    interest = talk.begin("t")
+    talk.send_info("dropped", topic="t", count=2, from_seq=1, to_seq=2)
+    (request,) = talk.host.take_sent()
+    interest.forget_waiting()
+    talk.send_info("dropped", topic="t", count=2, from_seq=3, to_seq=4)
+    messages = [event("t", seq) for seq in (1, 2)]
+    answer = {"type": "history", "request_id": request["request_id"], "topic": "t", "epoch": "e", "complete": True}
+    talk.send(answer | {"messages": messages})
+    assert take_all(interest) == []
+    history(talk, [3, 4])
+    assert seqs(interest) == [3, 4]
+
+
+def test_an_earlier_life_of_a_topic_is_forgotten_once_the_user_knows(talk: Talk) -> None:
+    interest = talk.begin("t", seq=7)
+    for epoch in "fgh":
+        talk.reopen()
+        talk.answer(epoch=epoch, seq=0, recovered=False)
+    assert interest.position == {"t": Position("e", 7)}
+    assert [item.epoch for item in take_all(interest) if isinstance(item, Gap)] == ["f", "g", "h"]
+    assert interest.feeds["t"].previous is None

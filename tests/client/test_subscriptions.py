@@ -197,6 +197,16 @@ def test_the_user_unsubscribes(talk: Talk) -> None:
     assert not talk.host.sent
 
 
+def test_an_ack_that_comes_after_the_end_begins_nothing(talk: Talk) -> None:
+    interest = talk.subscribe("t")
+    talk.conversation.unsubscribe(interest)
+    talk.answer(topic="t", epoch="e", seq=0)
+    talk.send_event("t", 1)
+    assert interest.status is Status.ENDED
+    assert take_all(interest) == []
+    assert talk.begun["t"] == []
+
+
 def test_a_later_subscription_to_the_same_topic_gets_nothing_of_the_earlier_one(talk: Talk) -> None:
     talk.conversation.unsubscribe(talk.begin("t"))
     interest = talk.subscribe("t")
@@ -213,6 +223,14 @@ def test_an_unsubscribe_that_was_refused_does_not_end_a_later_subscription(talk:
     talk.subscribe("t")
     talk.refuse("RATE_LIMITED", retry_after_ms=100)
     talk.answer(topic="t", epoch="e", seq=2)
+    talk.host.pass_time(5)
+    assert not talk.host.sent
+
+
+def test_a_subscribe_that_was_refused_for_the_rate_is_not_sent_again_behind_its_end(talk: Talk) -> None:
+    talk.conversation.unsubscribe(talk.subscribe("t"))
+    talk.refuse("RATE_LIMITED", retry_after_ms=100)
+    assert talk.answer(topic="t", status="ok")["type"] == "unsubscribe"
     talk.host.pass_time(5)
     assert not talk.host.sent
 
@@ -324,3 +342,32 @@ def test_the_user_closes_the_client(talk: Talk) -> None:
     assert (interest.status, interest.error) == (Status.ENDED, None)
     assert isinstance(talk.subscribe("v").error, Disconnected)
     assert talk.host.timers == []
+
+
+def test_a_topic_that_is_gone_after_a_restart_is_told_once(talk: Talk) -> None:
+    interest = talk.begin("t", notices=True)
+    talk.reopen()
+    for _ in range(3):
+        talk.refuse("TOPIC_NOT_FOUND")
+        talk.host.pass_time(5)
+    assert take_all(interest) == [Notice("topic_deleted", "t")]
+    talk.answer(topic="t", epoch="e", seq=0, recovered=True)
+    talk.send_info("topic_deleted", topic="t")
+    assert take_all(interest) == [Notice("topic_deleted", "t")]
+
+
+def test_topics_of_a_pattern_that_are_gone_after_a_restart_are_told_and_no_longer_asked_for(talk: Talk) -> None:
+    interest = begin_pattern(talk, notices=True)
+    talk.reopen()
+    talk.answer(topic="o.*", topics={"o.us": {"epoch": "u", "seq": 0, "recovered": True}}, recovered=True)
+    assert take_all(interest) == [Notice("topic_deleted", "o.eu")]
+    assert interest.position == {"o.eu": Position("e", 5), "o.us": Position("u", 0)}
+    talk.reopen()
+    back = {"epoch": "e", "seq": 7, "recovered": True}
+    assert list(talk.answer(topic="o.*", topics={"o.eu": back}, recovered=True)["resume"]) == ["o.us"]
+    talk.send_event("o.eu", 5)
+    talk.send_event("o.eu", 6)
+    deleted, found = take_all(interest)
+    assert deleted == Notice("topic_deleted", "o.us")
+    assert isinstance(found, Event)
+    assert found.seq == 6
