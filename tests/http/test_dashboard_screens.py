@@ -139,7 +139,7 @@ def test_a_filter_and_a_jump(page: Page, server: ServerProcess) -> None:
     expect(page.get_by_role("alert")).to_have_count(0)
     page.get_by_label("Jump to seq").fill("15")
     page.get_by_role("button", name="Jump").click()
-    expect(messages.first).to_contain_text('{"amount":15}')
+    expect(messages.first).to_contain_text('{"amount": 15}')
     assert "seq=15" in page.url
 
 
