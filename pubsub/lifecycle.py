@@ -46,14 +46,7 @@ async def run(
     read_again: Callable[[], Settings],
 ) -> None:
     """Serve until SIGTERM or SIGINT, then shut down. Raises ListenError."""
-    log.info(
-        "Configuration loaded: Port=%(port)d, RingBuffer=%(ring_buffer)d, SubscriberQueue=%(subscriber_queue)d",
-        {
-            "port": settings.port,
-            "ring_buffer": settings.ring_buffer_size,
-            "subscriber_queue": settings.subscriber_queue_size,
-        },
-    )
+    log_configuration(settings)
     stop = stop_on_signals()
     if files := raise_limit():
         log.info(
@@ -70,6 +63,17 @@ async def run(
     tune_collector()
     await stop.wait()
     await shut_down(app, runner, listener)
+
+
+def log_configuration(settings: Settings) -> None:
+    log.info(
+        "Configuration loaded: Port=%(port)d, RingBuffer=%(ring_buffer)d, SubscriberQueue=%(subscriber_queue)d",
+        {
+            "port": settings.port,
+            "ring_buffer": settings.ring_buffer_size,
+            "subscriber_queue": settings.subscriber_queue_size,
+        },
+    )
 
 
 def reload_on_signal(app: web.Application, read_again: Callable[[], Settings], then: Callable[[], None]) -> None:

@@ -56,14 +56,14 @@ class InForce:
 IN_FORCE: Final = web.AppKey("in_force", InForce)
 
 
-def read_parts(settings: Settings, source: KeySet | None = None) -> Parts:
-    """Make the parts, with ``source`` in place of an equal new one. Raises ValueError, OSError."""
-    source = same_source(settings, source)
+def read_parts(settings: Settings, before: InForce | None = None) -> Parts:
+    """Make the parts; those ``before`` stay if they would be equal and have a state. Raises ValueError, OSError."""
+    source = same_source(settings, before.parts.source if before else None)
     return Parts(
         api_keys=ApiKeys(settings.api_keys),
         trust=read_trust(settings, source),
         source=source,
-        rates=make_rates(settings),
+        rates=before.parts.rates if before and same_rates(settings, before.settings) else make_rates(settings),
         origins=frozenset(listed(settings.allowed_origins)),
         rules=read_rules(settings.topic_rules_file) if settings.topic_rules_file else (),
         tls=load_certificate(settings.tls_cert_file, settings.tls_key_file) if settings.tls_cert_file else None,
@@ -88,6 +88,13 @@ def read_trust(settings: Settings, source: KeySet | None) -> Trust:
     if trust:
         import jwt  # noqa: F401 - 0.2 s and 8 MiB: now, not when the first client comes
     return trust
+
+
+def same_rates(one: Settings, other: Settings) -> bool:
+    return (one.rate_limit_msgs_per_sec, one.rate_limit_burst) == (
+        other.rate_limit_msgs_per_sec,
+        other.rate_limit_burst,
+    )
 
 
 def make_rates(settings: Settings) -> Rates | None:

@@ -93,10 +93,10 @@ class Reloading:
 
     async def _prepare(self, settings: Settings) -> Parts:
         """Raises SettingsError. A new source of keys must answer; one that is in use may fail."""
-        source = self._app[IN_FORCE].parts.source
+        before = self._app[IN_FORCE]
         try:
-            parts = await asyncio.to_thread(read_parts, settings, source)
-            if parts.source is not None and parts.source is not source:
+            parts = await asyncio.to_thread(read_parts, settings, before)
+            if parts.source is not None and parts.source is not before.parts.source:
                 await parts.source.load()
         except NotFetched as error:
             raise SettingsError([f"JWT_JWKS_URL: got {settings.jwt_jwks_url!r}, no keys came: {error}"]) from None

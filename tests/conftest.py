@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 
@@ -26,6 +27,10 @@ for name in [name for name in os.environ if is_setting(name)]:
 # The tests start about 200 processes: a process without a bytecode cache spends 0.1 s to compile the package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# A shell starts what it runs in the background with SIGINT ignored, and so would every process of a test be.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test uses the machine's CA certificates, which aiohttp loads in 40 ms at its import.
 os.environ["SSL_CERT_FILE"] = os.devnull

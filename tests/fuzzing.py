@@ -22,7 +22,8 @@ from pubsub.core.topic_rules import TopicRules
 from pubsub.protocol.answers import TopicRule
 from pubsub.protocol.calls import decode_messages, make_publish
 from pubsub.protocol.errors import BadRequest
-from pubsub.protocol.frames import Binary, CloseFrame, ProtocolFault, Reader, Received
+from pubsub.protocol.frame_reader import Reader
+from pubsub.protocol.frames import Binary, CloseFrame, ProtocolFault, Received
 from pubsub.protocol.mistakes import request_id_of
 from pubsub.protocol.patterns import check_topic, covers
 from pubsub.protocol.replies import encode

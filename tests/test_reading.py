@@ -48,7 +48,7 @@ def begun(
     for number in range(1, published + 1):
         record.note("a", "e", number, message(number, kinds[number % len(kinds)]))
     wants = predicate_of(chosen) if chosen else None
-    reading = Reading(record, name, wants=wants, keeps=lambda place: place.seq in kept)
+    reading = Reading(record, name, wants=wants, keeps=lambda place: place.seq in kept, knows_all=True)
     reading.begin({"a": ("e", seq)})
     return reading
 

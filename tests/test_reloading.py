@@ -277,6 +277,8 @@ async def test_rates_count_for_those_who_are_there() -> None:
         await reload(server, rate_limit_msgs_per_sec=0.001, rate_limit_burst=1)
         assert [(await client.ask({"type": "ping"}))["type"] for _ in range(2)] == ["pong", "error"]
         assert [await status(server, {}) for _ in range(2)] == [200, 429]
+        await reload(server, rate_limit_msgs_per_sec=0.001, rate_limit_burst=1, allowed_origins="https://a.example")
+        assert await status(server, {}) == 429, "a reload gives nobody another burst"
         await reload(server)
         await client.sync()
         assert await status(server, {}) == 200

@@ -229,3 +229,17 @@ def test_row_39_40_and_55_a_short_soak_breaks_nothing(tmp_path: Path) -> None:
     assert result["phases"]["kill"]["publishes_cut_off"] > 0
     assert result["phases"]["all"]["deliveries"] > 100
     assert (tmp_path / "figures.md").read_text().startswith("Run: minutes 0.1")
+
+
+@pytest.mark.timeout(120)
+def test_a_short_soak_of_the_client_libraries_breaks_nothing() -> None:
+    """Python and node, through networks that fail, while the server is killed."""
+    command = [sys.executable, "scripts/soak/soak.py", "--clients", "--minutes", "0.05", "--seed", "8"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert result["ok"] is True
+    figures = result["phases"]["clients"]
+    assert figures["trouble"]["kill"] >= 1
+    assert figures["outcomes"]["acked"] > 100
+    assert figures["events"] > 1000

@@ -28,6 +28,8 @@ class Tally:
         self.latencies = Latencies()
         self.pieces = PieceCache()
         self.dropped = 0  # messages that the server reported as dropped
+        self.received = 0  # bytes of the subscribers, without the heads of their connections
+        self.compressed = 0  # frames of theirs
         self.last_at = 0  # time of the last event or ack, in nanoseconds
         self.fail = fail
 
@@ -35,14 +37,16 @@ class Tally:
 class Publisher(WebSocket):
     """The client that publishes; ``acknowledged`` is called after acks have come."""
 
-    def __init__(self, tally: Tally, topic: str, size: int, acknowledged: Callable[[], None]) -> None:
+    def __init__(
+        self, tally: Tally, topic: str, fill: Callable[[int], str], size: int, acknowledged: Callable[[], None]
+    ) -> None:
         super().__init__()
         self.published = 0
         self.acked = 0
         self._tally = tally
         self._acknowledged = acknowledged
         # A template with places for the message's number (in its id and in its payload) and its send time.
-        payload = f'{{"n":"%012x","sent":"%016x","pad":"{"x" * (size - len(EMPTY_PAYLOAD))}"}}'
+        payload = f'{{"n":"%012x","sent":"%016x","pad":"{fill(size - len(EMPTY_PAYLOAD))}"}}'
         message = Message(f"{secrets.token_hex(4)}-0000-4000-8000-%012x", Raw(payload.encode()))
         self._form = encode(Publish(topic=topic, message=message))
 

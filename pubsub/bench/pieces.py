@@ -11,7 +11,7 @@ import msgspec
 
 from pubsub.bench.event_stream import read_block
 from pubsub.client import ServerFault
-from pubsub.client.frames import FIN_TEXT, FrameBounds, read_frame
+from pubsub.client.frames import COMPRESSED_KINDS, FIN_DEFLATED, FIN_TEXT, FrameBounds, read_frame, text_in
 from pubsub.client.replies import Error, Event, Info, Reply, decode
 
 CACHE_BYTES: Final = 16 * 2**20  # a subscriber that lags by more decodes its events itself
@@ -22,6 +22,7 @@ class Unit(NamedTuple):
 
     event: Event
     end: int
+    is_compressed: bool = False
 
 
 ReadEvent = Callable[[bytes, int], Unit | None]
@@ -37,6 +38,15 @@ def read_framed_event(received: bytes, position: int) -> Unit | None:
     return Unit(event, frame.end) if isinstance(event, Event) else None
 
 
+def read_compressed_event(received: bytes, position: int) -> Unit | None:
+    """Decode the event in the text frame at ``position``, which may be compressed."""
+    frame = read_frame(received, position, COMPRESSED_KINDS)
+    if frame is None or frame.first not in (FIN_TEXT, FIN_DEFLATED):
+        return None
+    event = read_reply(received, frame)
+    return Unit(event, frame.end, frame.first == FIN_DEFLATED) if isinstance(event, Event) else None
+
+
 def read_streamed_event(received: bytes, position: int) -> Unit | None:
     """Decode the event in the block of a stream at ``position``."""
     block = read_block(received, position)
@@ -48,7 +58,7 @@ def read_streamed_event(received: bytes, position: int) -> Unit | None:
 
 def read_reply(received: bytes, frame: FrameBounds) -> Reply:
     """Decode the message in a text frame."""
-    return decode(received[frame.start : frame.end].decode(errors="replace"))
+    return decode(text_in(received, frame).decode(errors="replace"))
 
 
 class _Payload(msgspec.Struct):
@@ -84,19 +94,20 @@ class Piece(NamedTuple):
     frames: bytes
     messages: int
     batches: list[Batch]
+    compressed: int = 0  # of the messages
 
 
 def read_piece(received: bytes, position: int, expected: int, read_event: ReadEvent) -> Piece | None:
     """Decode consecutive events at ``position``, the first with number ``expected``; None if there is none."""
-    end, count, batches = position, 0, [Batch(0, 0)]
+    end, count, compressed, batches = position, 0, 0, [Batch(0, 0)]
     while (unit := read_event(received, end)) is not None and unit.event.seq == expected + count:
         sent = sent_at(unit.event)
         if sent == batches[-1].sent:
             batches[-1] = Batch(sent, batches[-1].messages + 1)
         else:
             batches.append(Batch(sent, 1))
-        end, count = unit.end, count + 1
-    return Piece(received[position:end], count, batches[1:]) if count else None
+        end, count, compressed = unit.end, count + 1, compressed + unit.is_compressed
+    return Piece(received[position:end], count, batches[1:], compressed) if count else None
 
 
 class PieceCache:

@@ -33,6 +33,9 @@ Load only servers that are your own. The run creates a topic for itself and dele
 At most {MAX_SUBSCRIBERS:,} subscribers, {MAX_RATE:,} messages/s, {MAX_WINDOW:,} in flight, {MAX_SIZE:,} bytes,
 {MAX_DURATION:g} seconds.
 
+With --compress, the payloads are words and numbers, which compress as those of real messages do, and the bytes that the
+subscribers received are in the table.
+
 With --filters, the subscribers are spread evenly over so many filters that differ, in --filters-by. Each filter matches
 every message, so that nothing else changes. With --patterns, more clients hold so many subscriptions to patterns that
 cover no topic.
@@ -43,6 +46,13 @@ counts for every message that was due during it. Above 1,000/s messages are due 
 Exit status: 0 every message arrived once and in order; 1 one did not, or the server could not be reached or refused;
 2 wrong flags; 130 Ctrl-C. Progress and a table go to standard error, one line of JSON to standard output.
 """
+
+
+class Compression(enum.StrEnum):
+    """Subscribers offer permessage-deflate, or not."""
+
+    OFF = "off"
+    ON = "on"
 
 
 class Transport(enum.StrEnum):
@@ -62,6 +72,7 @@ class Plan:
     size: int  # of a payload, in bytes
     duration: float  # seconds
     transport: Transport = Transport.WEBSOCKET
+    compress: bool = False
     filters: int = 0  # that differ; 0: none
     filters_by: Difference = Difference.PARAMS
     patterns: int = 0  # idle subscriptions to patterns
@@ -88,6 +99,8 @@ def read_plan(flags: list[str]) -> Plan:
     if chosen.window * chosen.size > MAX_BYTES_IN_FLIGHT and not chosen.rate:
         parser.error(f"--window times --size: got {chosen.window * chosen.size:,} bytes in flight, "
                      f"expected at most {MAX_BYTES_IN_FLIGHT:,}")  # fmt: skip
+    if chosen.compress is Compression.ON and chosen.transport is Transport.SSE:
+        parser.error("--compress: expected --transport websocket")
     if chosen.filters > chosen.subscribers:
         parser.error(f"--filters: got {chosen.filters:,}, expected at most the {chosen.subscribers:,} of --subscribers")
     if chosen.patterns and len(chosen.topic or "") > MAX_TOPIC_OF_PATTERNS:
@@ -101,6 +114,7 @@ def read_plan(flags: list[str]) -> Plan:
         size=chosen.size,
         duration=chosen.duration,
         transport=chosen.transport,
+        compress=chosen.compress is Compression.ON,
         filters=chosen.filters,
         filters_by=chosen.filters_by,
         patterns=chosen.patterns,
@@ -126,6 +140,8 @@ def _parser() -> argparse.ArgumentParser:
         help="how long to publish (default: %(default)g)")  # fmt: skip
     add("--transport", type=_one_of(Transport), default=Transport.WEBSOCKET, metavar="NAME",
         help="protocol of the subscribers: websocket or sse (default: %(default)s)")  # fmt: skip
+    add("--compress", type=_one_of(Compression), nargs="?", const=Compression.ON, default=Compression.OFF,
+        metavar="WHEN", help="subscribers offer permessage-deflate: off or on (default: %(default)s)")  # fmt: skip
     add("--filters", type=whole_number(0, MAX_SUBSCRIBERS), default=0, metavar="N",
         help="filters that differ, over which the subscribers are spread; 0: none (default: %(default)s)")  # fmt: skip
     add("--filters-by", type=_one_of(Difference), default=Difference.PARAMS, metavar="PART",

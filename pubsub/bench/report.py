@@ -73,6 +73,8 @@ def table(plan: Plan, result: Result, *, interrupted: bool) -> str:
         + (" (interrupted)" if interrupted else ""),
         f"  publishes   {_per_second(result.acknowledged, result):>12,}/s  {result.acknowledged:>14,} acknowledged",
         f"  deliveries  {_per_second(result.deliveries, result):>12,}/s  {result.deliveries:>14,}",
+        f"  received    {result.received_bytes:>14,} bytes  {_each(result):>9,} a delivery, "
+        f"{result.compressed:,} compressed",
         f"  latency     {latencies} (ms)",
         f"  lost {result.lost:,}, of which the server reported {result.dropped:,}; duplicated {result.duplicated:,}; "
         f"disordered {result.disordered:,}",
@@ -87,7 +89,7 @@ def table(plan: Plan, result: Result, *, interrupted: bool) -> str:
 
 
 def _describe_clients(plan: Plan) -> str:
-    transport = " over SSE" if plan.transport is Transport.SSE else ""
+    transport = " over SSE" if plan.transport is Transport.SSE else " with compression" if plan.compress else ""
     filters = f" with {plan.filters:,} filters that differ in {plan.filters_by}" if plan.filters else ""
     patterns = f" and {plan.patterns:,} idle patterns" if plan.patterns else ""
     return f"{plan.subscribers:,} subscribers{transport}{filters}{patterns}"
@@ -95,6 +97,10 @@ def _describe_clients(plan: Plan) -> str:
 
 def _milliseconds(nanoseconds: int | None) -> str:
     return "-" if nanoseconds is None else f"{nanoseconds / 1e6:.2f}"
+
+
+def _each(result: Result) -> int:
+    return round(result.received_bytes / result.deliveries) if result.deliveries else 0
 
 
 def _per_second(count: int, result: Result) -> int:
@@ -107,6 +113,7 @@ def json_line(plan: Plan, result: Result, *, interrupted: bool) -> str:
         "topic": plan.topic,
         "subscribers": plan.subscribers,
         "transport": plan.transport,
+        "compress": plan.compress,
         "filters": plan.filters,
         "filters_by": plan.filters_by,
         "patterns": plan.patterns,
@@ -120,6 +127,8 @@ def json_line(plan: Plan, result: Result, *, interrupted: bool) -> str:
         "deliveries": result.deliveries,
         "publishes_per_sec": _per_second(result.acknowledged, result),
         "deliveries_per_sec": _per_second(result.deliveries, result),
+        "received_bytes": result.received_bytes,
+        "compressed": result.compressed,
         "latency_ms": {name: None if each is None else round(each / 1e6, 3) for name, each in result.latencies.items()},
         "lost": result.lost,
         "duplicated": result.duplicated,

@@ -8,10 +8,17 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from pubsub.bench import filler
 from pubsub.bench.clients import Publisher, Tally
 from pubsub.bench.pace import SECOND, Pace, Scheduled, Windowed
 from pubsub.bench.plan import Plan, Transport
-from pubsub.bench.subscribers import IdlePatterns, StreamSubscriber, Subscriber, WebSocketSubscriber
+from pubsub.bench.subscribers import (
+    CompressedSubscriber,
+    IdlePatterns,
+    StreamSubscriber,
+    Subscriber,
+    WebSocketSubscriber,
+)
 from pubsub.bench.wire import Wire
 from pubsub.client import Unreachable
 from pubsub.client.address import websocket_url
@@ -46,6 +53,8 @@ class Result:
     duplicated: int
     disordered: int
     dropped: int  # of the lost, those that the server reported
+    received_bytes: int  # of all subscribers
+    compressed: int  # deliveries that came compressed
     latencies: dict[str, int | None]
     client_cpu: float  # share of one core
     faults: list[str]
@@ -73,7 +82,8 @@ class Run:
         self.faults: list[str] = []  # those before the run ended: later ones follow from them
         self._tally = Tally(self._fail)
         self._over = asyncio.Event()
-        self._publisher = Publisher(self._tally, plan.topic, plan.size, self._refill)
+        fill = filler.varied if plan.compress else filler.plain
+        self._publisher = Publisher(self._tally, plan.topic, fill, plan.size, self._refill)
         self._pace: Pace = (
             Scheduled(plan.rate, plan.duration, plan.most_in_flight) if plan.rate else Windowed(plan.window)
         )
@@ -146,6 +156,8 @@ class Run:
             duplicated=sum(each.duplicated for each in accounts),
             disordered=sum(each.disordered for each in accounts),
             dropped=self._tally.dropped,
+            received_bytes=self._tally.received,
+            compressed=self._tally.compressed,
             latencies={f"p{100 * share:g}": latencies.percentile(share) for share in (0.5, 0.99, 0.999)}
             | {"max": latencies.percentile(1)},
             client_cpu=self._cpu,
@@ -186,7 +198,8 @@ class Run:
     async def _connect_each(self, numbers: Iterator[int]) -> None:
         for number in numbers:
             plan = self.plan
-            subscriber = SUBSCRIBERS[plan.transport](self._tally)
+            kind = CompressedSubscriber if plan.compress else SUBSCRIBERS[plan.transport]
+            subscriber = kind(self._tally)
             self.subscribers.append(subscriber)
             name = self._name(str(number))
             await subscriber.subscribe(plan.base, plan.topic, name, plan.credentials, plan.filter_of(number))

@@ -1,6 +1,7 @@
 """The subscribers of a run, over either transport, and the idle subscriptions to patterns. They must never publish."""
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from typing import ClassVar, Final
@@ -14,6 +15,7 @@ from pubsub.bench.event_stream import Block, EventStream
 from pubsub.bench.filters import Filter
 from pubsub.bench.pieces import (
     ReadEvent,
+    read_compressed_event,
     read_framed_event,
     read_piece,
     read_reply,
@@ -23,10 +25,10 @@ from pubsub.bench.pieces import (
 )
 from pubsub.bench.websocket import WebSocket
 from pubsub.bench.wire import Wire
-from pubsub.client import Unreachable
+from pubsub.client import ServerFault, Unreachable
 from pubsub.client.address import ANSWER_WAIT_SEC, events_url, websocket_url
 from pubsub.client.credentials import Credentials
-from pubsub.client.frames import FrameBounds
+from pubsub.client.frames import COMPRESSED_KINDS, EXTENSION, FIN_DEFLATED, FrameBounds
 from pubsub.client.replies import Ack, Event, Info, Reply, decode
 from pubsub.client.requests import Subscribe, encode
 
@@ -58,6 +60,7 @@ class Subscriber(Wire):
             piece = tally.pieces.get(account.expected)
             if piece is not None and received.startswith(piece.frames, position):
                 account.take(piece.messages)
+                tally.compressed += piece.compressed
                 position += len(piece.frames)
                 for sent, messages in piece.batches:
                     tally.latencies.add(now - sent, messages)
@@ -68,6 +71,7 @@ class Subscriber(Wire):
                 position = end
             else:
                 break
+        tally.received += position
         return position
 
     def take_reply(self, reply: Reply) -> None:
@@ -101,6 +105,7 @@ class WebSocketSubscriber(Subscriber, WebSocket):
         await answered(self._subscribed)
 
     def take(self, received: bytes, frame: FrameBounds) -> None:
+        self._tally.compressed += frame.first == FIN_DEFLATED
         match read_reply(received, frame):
             case Ack():
                 self._done()
@@ -115,6 +120,21 @@ class WebSocketSubscriber(Subscriber, WebSocket):
         if self._subscribed is not None and not self._subscribed.done():
             self._subscribed.set_result(None)
         self._subscribed = None
+
+
+class CompressedSubscriber(WebSocketSubscriber):
+    """A subscriber that offers permessage-deflate, and inflates each event once for all of them."""
+
+    READ_EVENT = read_compressed_event
+    KINDS = COMPRESSED_KINDS
+
+    def head_fields(self) -> str:
+        return f"{super().head_fields()}Sec-WebSocket-Extensions: {EXTENSION}\r\n"
+
+    def check_head(self, head: bytes) -> None:
+        super().check_head(head)
+        if not re.search(rb"\r\nsec-websocket-extensions: *" + EXTENSION.encode(), head, re.IGNORECASE):
+            raise ServerFault("the server does not agree to compression: is its COMPRESSION on?")
 
 
 class StreamSubscriber(Subscriber, EventStream):

@@ -4,16 +4,19 @@ import base64
 import hashlib
 import os
 import re
-from typing import Final
+from collections.abc import Set
+from typing import ClassVar, Final
 
 from pubsub.bench.wire import Wire
 from pubsub.client import ServerFault
 from pubsub.client.close_codes import NORMAL_CLOSURE, explain_close
 from pubsub.client.frames import (
     FIN_CLOSE,
+    FIN_DEFLATED,
     FIN_PING,
     FIN_PONG,
     FIN_TEXT,
+    KINDS,
     FrameBounds,
     client_frame,
     read_frame,
@@ -23,9 +26,13 @@ _RFC_6455_UUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class WebSocket(Wire):
-    """One client. A subclass defines :meth:`take` for text frames and :meth:`fail` for the end of the connection."""
+    """One client. A subclass defines :meth:`take` for text frames and :meth:`fail` for the end of the connection.
+
+    ``KINDS`` are the first bytes of the frames that may come.
+    """
 
     STATUS = 101
+    KINDS: ClassVar[Set[int]] = KINDS
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,11 +46,11 @@ class WebSocket(Wire):
         self.write(client_frame(FIN_TEXT, payload, os.urandom(4)))
 
     def take_one(self, received: bytes, position: int) -> int:
-        frame = read_frame(received, position)
+        frame = read_frame(received, position, self.KINDS)
         if frame is None:
             return position
         payload = received[frame.start : frame.end]
-        if frame.first == FIN_TEXT:
+        if frame.first in (FIN_TEXT, FIN_DEFLATED):
             self.take(received, frame)
         elif frame.first == FIN_PING:
             self.write(client_frame(FIN_PONG, payload, os.urandom(4)))

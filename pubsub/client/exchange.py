@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from math import inf
 
 from msgspec import UNSET
@@ -99,8 +100,10 @@ class Exchange:
 
     def forget(self, question: Question) -> None:
         """Send a request no more, and ignore its answer."""
-        if self._sent.pop(str(question.number), None) is None and question in self._kept:
-            self._kept.remove(question)
+        if self._sent.pop(str(question.number), None) is None:
+            waiting = self._kept if question.kept else self._own
+            with suppress(ValueError):  # it is answered already
+                waiting.remove(question)
         self._pump()
 
     def open(self) -> None:

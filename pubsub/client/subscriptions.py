@@ -51,6 +51,7 @@ class Subscriptions:
         self._ended: PubsubError | None = None
         self._interests: dict[str, Interest] = {}
         self._answered: dict[Interest, Callable[[PubsubError | None], None]] = {}
+        self._asked: dict[Interest, Question] = {}
         self._leaving: dict[str, Question] = {}
         self._pauses: dict[Interest, Pauses] = {}
         self._timers: dict[Interest | Missing, Timer] = {}
@@ -90,6 +91,8 @@ class Subscriptions:
         self._end(interest, None)
 
     def _leave(self, interest: Interest) -> None:
+        if (asked := self._asked.pop(interest, None)) is not None:
+            self._exchange.forget(asked)  # the server could refuse it now, and take it after the unsubscribe
         request = Unsubscribe(topic=interest.name, client_id=self._client_id)
         self._leaving[interest.name] = self._exchange.ask(request, partial(self._left, interest.name))
 
@@ -105,6 +108,7 @@ class Subscriptions:
         """End a connection, and all subscriptions with it."""
         self._is_open = False
         self._stalls.stop()
+        self._asked.clear()
         self._leaving.clear()
         self.feeds.clear()
         for timer in self._timers.values():
@@ -171,9 +175,11 @@ class Subscriptions:
     def _ask(self, interest: Interest) -> None:
         if self._is_open and interest.status is Status.IDLE:
             interest.status = Status.ASKED
-            self._exchange.ask(interest.request(self._client_id), partial(self._take_answer, interest))
+            request = interest.request(self._client_id)
+            self._asked[interest] = self._exchange.ask(request, partial(self._take_answer, interest))
 
     def _take_answer(self, interest: Interest, answer: Answer) -> None:
+        self._asked.pop(interest, None)
         if interest.status is not Status.ASKED:
             return
         match answer:

@@ -8,16 +8,20 @@ from pubsub.client import PubsubError, State, StateChange, Unreachable
 
 
 class Connection:
-    """A connection over all reconnects. ``name``: of the server and the client. ``remark`` gets the news."""
+    """A connection over all reconnects. ``name``: of the server and the client. ``remark`` gets the news.
+
+    ``error``: the reason for which the client connects no more; None as long as it does.
+    """
 
     def __init__(self, name: str, remark: Callable[[str], None]) -> None:
         self.name = name
         self.state = State.CONNECTING
+        self.error: PubsubError | None = None
         self._remark = remark
         self._reason = "no connection was made yet"
         self._was_open = False
         self._opened = asyncio.Event()
-        self._ended: asyncio.Future[PubsubError] = asyncio.get_running_loop().create_future()
+        self._ended = asyncio.Event()
 
     def note(self, change: StateChange) -> None:
         """Take a change of the client's state."""
@@ -30,8 +34,8 @@ class Connection:
             case State.CLOSED if change.error is not None:  # without an error it is the end of the console
                 self._opened.clear()
                 self._reason = change.reason
-                if not self._ended.done():
-                    self._ended.set_result(change.error)
+                self.error = change.error
+                self._ended.set()
 
     async def wait_open(self, *, within: float | None = None) -> None:
         """Wait for a connection, and no longer than ``within`` seconds."""
@@ -39,9 +43,14 @@ class Connection:
             async with asyncio.timeout(within):
                 await self._opened.wait()
 
-    async def end(self) -> PubsubError:
-        """Wait for the end after which the client connects no more; return its reason."""
-        return await asyncio.shield(self._ended)
+    async def wait_ended(self) -> None:
+        """Wait until the client connects no more."""
+        await self._ended.wait()
+
+    def require_alive(self) -> None:
+        """Raise the reason for which the client connects no more, if there is one."""
+        if self.error is not None:
+            raise self.error
 
     def require_open(self) -> None:
         """Raise Unreachable if there is no connection: no command waits for the next one."""

@@ -62,11 +62,6 @@ class Following:
         followed.task.cancel()
         await followed.subscription.close()
 
-    async def close(self) -> None:
-        """End all subscriptions."""
-        for name in self.names:
-            await self.unsubscribe(name)
-
     async def _begin(self, wanted: Subscribe, resume: Mapping[str, Position] | None = None) -> list[str]:
         subscription = self._client.subscribe(
             wanted.topic,

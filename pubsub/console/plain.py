@@ -20,12 +20,9 @@ async def run_plain(console: Console) -> int:
     Raises PubsubError if there is no connection, and none will be tried any more. It ends when nobody reads the output.
     """
     async with console.client:
-        await first_of(_run_lines(console), _fail_at_the_end(console), console.wait_output_closed())
+        await first_of(_run_lines(console), console.connection.wait_ended(), console.wait_output_closed())
+    console.connection.require_alive()
     return 1 if console.failed else 0
-
-
-async def _fail_at_the_end(console: Console) -> None:
-    raise await console.connection.end()
 
 
 async def _run_lines(console: Console) -> None:

@@ -57,7 +57,8 @@ async def _keep_open(console: Console) -> None:
     """Connect, and stay connected. Never returns."""
     try:
         async with console.client:
-            raise await console.connection.end()
+            await console.connection.wait_ended()
+            console.connection.require_alive()
     except PubsubError as error:
         console.remark(f"{error}; not reconnecting by itself: quit and start again")
     await asyncio.Event().wait()

@@ -65,9 +65,8 @@ class Broker:
     unless its options say otherwise. ``call_later(seconds, callback)`` is the timer. ``yield_core`` is
     called before work that takes longer than a publish. The Broker is the Host of its journals.
 
-    ``delivered``: the events that were written to sockets. ``ended_topics``: what topics that
-    have ended have added to the messages of this run; the ``seq`` and ``bytes`` of the others come to it, so that a
-    publish adds to no count.
+    ``delivered``: the events that were written to sockets. ``ended_topics``: the messages of topics that have ended;
+    the ``seq`` and ``bytes`` of the others come to it, so that a publish adds to no count.
     """
 
     def __init__(

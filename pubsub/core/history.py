@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -145,8 +145,14 @@ class HistoryReader:
         def read(start: ReplayStart | Failure) -> None:
             if isinstance(start, Failure):
                 answer(start)
-            else:
-                self._gather(Query(topic, start.after, count, matcher, answer), start.after)
+            else:  # up to the end: what is gone behind the last one that matches is missing too
+                limit = count if matcher is None else max(1, topic.seq - start.after)
+                self._gather(Query(topic, start.after, limit, matcher, take), start.after)
+
+        def take(kept: KeptEvents | Failure) -> None:
+            if isinstance(kept, KeptEvents) and count < len(kept.events):
+                kept = replace(kept, events=kept.events[-count:] if count else [])
+            answer(kept)
 
         self._find_last(topic, count, matcher, read)
 

@@ -42,7 +42,8 @@ class Publisher(Protocol):
     ``client_id``: its name in events of topics with the option ``sender``; empty if it has none.
     """
 
-    client_id: str
+    @property
+    def client_id(self) -> str: ...
 
     def published(self, requests: Sequence[Publish], first: int, ts: str) -> None:
         """The messages are in their topic, from the ``seq`` ``first`` on, and on their way to the subscribers."""

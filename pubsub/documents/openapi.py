@@ -67,7 +67,6 @@ IN_PATH: Final[Schema] = {
     "name": {"description": "The name of the topic.", "schema": {"type": "string"} | NAME},
     "file": {"description": "The name of the file.", "schema": {"type": "string", "minLength": 1}},
     "client_id": {"description": "The client.", "schema": {"type": "string", "minLength": 1}},
-    "file": {"description": "The name of the file.", "schema": {"type": "string", "minLength": 1}},
 }
 NAME_OR_PATTERN: Final[Schema] = {
     "description": "The name of the topic, or a pattern.", "schema": {"type": "string"} | PATTERN,

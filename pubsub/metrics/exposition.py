@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -57,8 +58,8 @@ async def write_metrics(sources: Sources, form: Form) -> bytes:
         parts.append(_encode(form, family))
         await asyncio.sleep(0)
     journal = sources.broker.durable_journal
-    for family in await asyncio.to_thread(_ask_system, journal.measures.files if journal else ()):
-        parts.append(_encode(form, family))
+    asked = partial(_ask_system, journal.measures.files if journal else ())
+    parts += [_encode(form, family) for family in await sources.system.ask(asked) or ()]
     parts += await _write_topics(snapshot.shown, form)
     return b"".join([*parts, form.end])
 

@@ -14,18 +14,16 @@ from typing import Final
 from msgspec import Struct
 
 from pubsub.protocol.errors import CloseReason
+from pubsub.protocol.frame_reader import BegunMessage, Reader, whole_message
 from pubsub.protocol.frames import (
     BINARY,
     CLOSE,
     FIN,
     TEXT,
-    BegunMessage,
     Fragment,
     ProtocolFault,
-    Reader,
     Received,
     text_frame,
-    whole_message,
 )
 
 EXTENSION: Final = "permessage-deflate"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from pubsub.client import Client, Event, Gap, Position
+from pubsub.client import Client, Event, Gap, Position, Subscription
 from pubsub.client.events import Item
 from pubsub.verify.deployment import Deployment
 from pubsub.verify.outcomes import CheckFailed
 
 EACH: Final = 50
+RECEIVE_SEC: Final = 5.0
 KEPT: Final = 5
 PUBLISHED: Final = 20
 
@@ -26,12 +27,24 @@ async def order(deployment: Deployment) -> str:
     ):
         publishing = asyncio.gather(publish(first, topic, 1), publish(second, topic, 2))
         try:
-            received = [await anext(events) for _ in range(2 * EACH)]
+            received = await receive(events)
         finally:
             await asyncio.wait([publishing])
         await publishing
     check_order(received)
     return f"{2 * EACH} messages of two publishers came once each, in the order of seq"
+
+
+async def receive(events: Subscription[list[int]]) -> list[Item[list[int]]]:
+    """Receive all messages. Raises CheckFailed if they do not come in time."""
+    received: list[Item[list[int]]] = []
+    try:
+        async with asyncio.timeout(RECEIVE_SEC):
+            while len(received) < 2 * EACH:
+                received.append(await anext(events))
+    except TimeoutError:
+        raise CheckFailed(f"{len(received)} of {2 * EACH} messages came within {RECEIVE_SEC:g} s") from None
+    return received
 
 
 async def publish(client: Client, topic: str, number: int) -> None:

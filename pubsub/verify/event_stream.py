@@ -68,8 +68,10 @@ async def open_stream(deployment: Deployment, topic: str, fields: Mapping[str, s
         kind = response.fields.get("Content-Type", "")
         if response.status in (401, 403):
             raise CheckSkipped(f"these credentials may not open a stream: {await _describe(response)}")
-        if response.status != 200 or not kind.startswith("text/event-stream"):
+        if response.status != 200:
             raise await _failure(response)
+        if not kind.startswith("text/event-stream"):
+            raise CheckFailed(f"expected a stream of events, got the Content-Type {kind!r}")
         yield EventStream(response)
 
 

@@ -25,12 +25,17 @@ ENOUGH_SEC: Final = 2 * DEFAULT_PERIOD_SEC + 5
 
 
 class Silence:
-    """The heartbeats of one connection, and the longest time without anything."""
+    """The heartbeats of one connection, and the longest time without anything. ``is_open``: the connection was made."""
 
     def __init__(self) -> None:
+        self.is_open = False
         self.heartbeats = 0
         self._begun = self._last = time.monotonic()
         self._longest = 0.0
+
+    def opened(self) -> None:
+        self.is_open = True
+        self._begun = self._last = time.monotonic()
 
     def heard(self) -> None:
         self._longest = self.longest
@@ -54,6 +59,7 @@ async def heartbeat(deployment: Deployment, seconds: float) -> str:
 
     async def listen(silence: Silence) -> None:
         async with deployment.websocket("heartbeat") as websocket:
+            silence.opened()
             while silence.heartbeats < NEEDED:
                 message = decode(await websocket.read_text())
                 silence.heartbeats += isinstance(message, Info) and message.msg == "ping"
@@ -64,11 +70,12 @@ async def heartbeat(deployment: Deployment, seconds: float) -> str:
 
 async def stream_heartbeat(deployment: Deployment, seconds: float) -> str:
     """Keep an idle stream open."""
-    topic = await deployment.create_topic("idle-stream")
 
     async def listen(silence: Silence) -> None:
+        topic = await deployment.create_topic("idle-stream")
         async with open_stream(deployment, topic, {}) as events:
             await events.next_message()
+            silence.opened()
             while silence.heartbeats < NEEDED:
                 silence.heartbeats += (await events.next_block()).message is None
                 silence.heard()
@@ -83,10 +90,14 @@ async def watch(listen: Listen, seconds: float) -> str:
         async with asyncio.timeout(seconds):
             await listen(silence)
     except TimeoutError:
+        if not silence.is_open:
+            raise CheckFailed(f"no answer within {seconds:.0f} s") from None
         raise CheckSkipped(
             f"still open after {silence.seconds:.0f} s, with {silence.heartbeats} of {NEEDED} heartbeats; "
             f"--seconds {ENOUGH_SEC} is enough for the default PING_PERIOD_SEC of {DEFAULT_PERIOD_SEC}"
         ) from None
     except (ServerFault, OSError, Closed) as error:
+        if not silence.is_open:
+            raise
         raise CheckFailed(f"it ended after {silence.longest:.1f} s without traffic: {error}", advice.IDLE) from None
     return f"{NEEDED} heartbeats came; the longest silence was {silence.longest:.1f} s"

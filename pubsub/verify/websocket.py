@@ -7,7 +7,6 @@ import base64
 import hashlib
 import itertools
 import os
-import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,14 +19,22 @@ from yarl import URL
 
 from pubsub.client.credentials import Credentials
 from pubsub.client.errors import ServerFault
-from pubsub.client.frames import FIN_CLOSE, FIN_PING, FIN_PONG, FIN_TEXT, MAX_FRAME_BYTES, client_frame
+from pubsub.client.frames import (
+    EXTENSION,
+    FIN_CLOSE,
+    FIN_DEFLATED,
+    FIN_PING,
+    FIN_PONG,
+    FIN_TEXT,
+    MAX_FRAME_BYTES,
+    client_frame,
+    inflate,
+)
 from pubsub.client.replies import Error, Reply, decode, request_id_of
 from pubsub.client.requests import Request as ClientRequest
 from pubsub.client.requests import encode
 from pubsub.verify.http import Address, Answer, Connection, Request, read_head
 
-DEFLATED: Final = 0x40  # RSV1 of a deflated message (RFC 7692, 6)
-DEFLATE_TAIL: Final = b"\x00\x00\xff\xff"
 LEAST_WAIT_SEC: Final = 0.05
 _RFC_6455_UUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -49,10 +56,13 @@ class Closed(Exception):
 
 
 class WebSocket:
-    """An open WebSocket; ``fields`` are those of the handshake's answer, ``deflated`` counts deflated messages."""
+    """An open WebSocket; ``fields`` are those of the handshake's answer, ``deflated`` counts deflated messages.
+
+    ``compresses``: permessage-deflate is agreed on.
+    """
 
     def __init__(self, connection: Connection, fields: HTTPMessage) -> None:
-        self.fields = fields
+        self.compresses = EXTENSION in fields.get("Sec-WebSocket-Extensions", "")
         self.deflated = 0
         self._connection = connection
         self._numbers = itertools.count(1)
@@ -89,9 +99,9 @@ class WebSocket:
             first, payload = await self._read_frame()
             if first == FIN_TEXT:
                 return payload
-            if first == FIN_TEXT | DEFLATED and "Sec-WebSocket-Extensions" in self.fields:
+            if first == FIN_DEFLATED and self.compresses:
                 self.deflated += 1
-                return _inflate(payload)
+                return inflate(payload)
             if first == FIN_PING:
                 await self.send_bytes(client_frame(FIN_PONG, payload, os.urandom(4)))
             elif first == FIN_CLOSE:
@@ -108,13 +118,6 @@ class WebSocket:
         if size > MAX_FRAME_BYTES:
             raise ServerFault(f"expected a frame of at most {MAX_FRAME_BYTES:,} bytes, got one of {size:,}")
         return first, await self._connection.read_exactly(size) if size else b""
-
-
-def _inflate(payload: bytes) -> bytes:
-    try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(payload + DEFLATE_TAIL, MAX_FRAME_BYTES)
-    except zlib.error as error:
-        raise ServerFault(f"a compressed message is damaged: {error}") from None
 
 
 @asynccontextmanager

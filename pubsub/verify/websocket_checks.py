@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Raw
 
 from pubsub.client.errors import ServerFault
-from pubsub.client.frames import FIN_TEXT
+from pubsub.client.frames import EXTENSION, FIN_TEXT
 from pubsub.client.refusals import text_of
 from pubsub.client.replies import Ack, Error, Event, Info, Pong, Reply
 from pubsub.client.requests import Message, Ping, Position, Publish, Subscribe, Unsubscribe
@@ -181,8 +181,8 @@ async def large(deployment: Deployment) -> str:
 async def compression(deployment: Deployment) -> str:
     """Offer permessage-deflate, and inflate an event."""
     topic = await deployment.create_topic("compression")
-    async with deployment.websocket("compression", {"Sec-WebSocket-Extensions": "permessage-deflate"}) as websocket:
-        if "Sec-WebSocket-Extensions" not in websocket.fields:
+    async with deployment.websocket("compression", {"Sec-WebSocket-Extensions": EXTENSION}) as websocket:
+        if not websocket.compresses:
             raise CheckSkipped("not agreed on: COMPRESSION is off, or the proxy removes Sec-WebSocket-Extensions")
         name = deployment.client_id("compression")
         expect_ack(await websocket.ask(Subscribe(topic=topic, client_id=name)), "subscribe")

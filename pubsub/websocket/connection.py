@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from pubsub.auth.identity import Identity
 from pubsub.protocol.deflate import Agreement, DeflateReader
 from pubsub.protocol.errors import CloseReason
+from pubsub.protocol.frame_reader import Reader
 from pubsub.protocol.frames import (
     CLOSE,
     PONG,
@@ -24,7 +25,6 @@ from pubsub.protocol.frames import (
     PingFrame,
     PongFrame,
     ProtocolFault,
-    Reader,
     Received,
     close_frame,
     control_frame,

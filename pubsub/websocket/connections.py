@@ -65,10 +65,11 @@ class Connections:
         found: list[Peer] = []
         everyone = self.page(after, len(self._open))
         for start in range(0, len(everyone), SEARCHED_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
             found += filter(matches, everyone[start : start + SEARCHED_AT_ONCE])
             if most is not None and len(found) >= most:
                 return found[:most]
-            await asyncio.sleep(0)
         return found
 
     async def of_client(self, client_id: str) -> list[Peer]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from pubsub.auth.permissions import allows
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.filters.filters import Filters
-from pubsub.protocol.errors import Failure
+from pubsub.protocol.errors import Failure, Internal
 from pubsub.protocol.replies import PublishAck, encode, error_reply
 from pubsub.protocol.requests import Publish
 from pubsub.websocket.grants import IdentityGrant
@@ -30,8 +31,29 @@ class SessionPublisher(IdentityGrant):
         self._outcomes: Outcomes | None = None  # made for the first publish that has to wait
 
     @property
+    def client_id(self) -> str:
+        raise NotImplementedError
+
+    @property
     def filters(self) -> Filters:
         return self._broker.filters
+
+    def publish_run(self, requests: Sequence[Publish]) -> int:
+        """Publish the first requests, as many as have the same topic. Returns their number; 0 if it can't be."""
+        topic, identity = requests[0].topic, self.identity
+        if not self._broker.exists(topic) or not (identity is None or allows(identity.publishes, topic)):
+            return 0
+        count = 1
+        while count < len(requests) and requests[count].topic == topic:
+            count += 1
+        run = requests if count == len(requests) else requests[:count]
+        try:
+            self._broker.publish(run, self)
+        except Exception:
+            log.exception("Internal error at a request of client %(client_id)s", {"client_id": self.client_id})
+            for request in run:
+                self.refused(request, Internal())
+        return count
 
     def published(self, requests: Sequence[Publish], first: int, ts: str) -> None:
         """Acknowledge publishes (Publisher)."""

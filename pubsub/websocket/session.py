@@ -95,39 +95,19 @@ class Session(SessionPublisher):
 
         Returns their number. The next text, if there is one, is for :meth:`receive`, which serves everything.
         """
-        rules = self._rules
-        if rules is not None:
-            if self.lacks_identity:
-                return 0
-            if rules.rates is not None:
-                texts = texts[: self._drawn]
-        requests = decode_publishes(texts)
+        if self.lacks_identity:
+            return 0
+        has_rate = self._rules.rates is not None
+        requests = decode_publishes(texts[: self._drawn] if has_rate else texts)
         served = 0
         while served < len(requests):
-            count = self._publish_run(requests[served:] if served else requests)
+            count = self.publish_run(requests[served:] if served else requests)
             if not count:
                 break
             served += count
-        if rules is not None and rules.rates is not None:
+        if has_rate:
             self._drawn -= served
         return served
-
-    def _publish_run(self, requests: Sequence[Publish]) -> int:
-        """Publish the first requests, as many as have the same topic. Returns their number; 0 if it can't be."""
-        topic, identity = requests[0].topic, self.identity
-        if not self._broker.exists(topic) or not (identity is None or allows(identity.publishes, topic)):
-            return 0
-        count = 1
-        while count < len(requests) and requests[count].topic == topic:
-            count += 1
-        run = requests if count == len(requests) else requests[:count]
-        try:
-            self._broker.publish(run, self)
-        except Exception:
-            log.exception("Internal error at a request of client %(client_id)s", {"client_id": self.client_id})
-            for request in run:
-                self.refused(request, Internal())
-        return count
 
     def receive(self, text: str) -> bool:
         """Serve one text message. Returns True if it was expensive: everything but an accepted publish."""

@@ -17,8 +17,9 @@ IN_MEMORY = frozenset({"fanout", "latency", "publish", "connect", "topics", "idl
 FEATURES = frozenset({"beside", "filters"})
 STREAMS = frozenset({"streams", "idle streams"})
 ON_DISK = frozenset({"durable"})
+COMPRESSED = frozenset({"deflate"})
 """Groups of cells: for peers that keep messages only in memory, for this server alone, for peers with Server-Sent
-Events, and for peers that acknowledge messages on disk."""
+Events, for peers that acknowledge messages on disk, and for peers with permessage-deflate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,11 @@ class Peer:
 def ours(_cache: Cache) -> Launch:
     command = (sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", PORT)
     return Launch(command, environment={"PYTHONPATH": str(ROOT), "DATA_DIR": "data"})
+
+
+def ours_compressed(cache: Cache) -> Launch:
+    plain = ours(cache)
+    return replace(plain, environment={**plain.environment, "COMPRESSION": "on"})
 
 
 BEFORE = frozenset({"before", "before-durable"})
@@ -110,6 +116,11 @@ def python_script(name: str) -> Callable[[Cache], Launch]:
     return lambda cache: Launch((str(cache.python()), str(SCRIPTS / name), PORT))
 
 
+def socketify_compressed(cache: Cache) -> Launch:
+    plain = python_script("socketify_broadcast.py")(cache)
+    return replace(plain, command=(*plain.command, "deflate"))
+
+
 def go(cache: Cache) -> Launch:
     source = SCRIPTS / "channel_and_goroutine.go"
     package = "golang-github-gorilla-websocket-dev"
@@ -122,6 +133,11 @@ def ws(cache: Cache) -> Launch:
         (str(node), str(SCRIPTS / "ws_broadcast.js"), PORT),
         environment={"NODE_PATH": str(cache.node_modules()), "LD_LIBRARY_PATH": library_path(node)},
     )
+
+
+def ws_compressed(cache: Cache) -> Launch:
+    plain = ws(cache)
+    return replace(plain, command=(*plain.command, "deflate"))
 
 
 def sqlite(_cache: Cache) -> Launch:
@@ -214,6 +230,13 @@ def nchan(cache: Cache) -> Launch:
     return Launch(command, NGINX_SETTINGS.replace("@MODULE@", str(module)))
 
 
+def nchan_compressed(cache: Cache) -> Launch:
+    """Nchan deflates a message once, when it is published."""
+    plain = nchan(cache)
+    once = "nchan_deflate_message_for_websocket on; nchan_message_buffer_length"
+    return replace(plain, settings=plain.settings.replace("nchan_message_buffer_length", once))
+
+
 PEERS = (
     Peer("ours", "this server; a topic in memory", "pubsub", ours, IN_MEMORY | FEATURES | STREAMS | ON_DISK),
     Peer("guarded", "this server with tokens, permissions, rates and quotas", "pubsub", ours_guarded),
@@ -233,4 +256,8 @@ PEERS = (
     Peer("sqlite", "SQLite and the disk alone: commits of as many rows as are in flight", ALONE, sqlite, ON_DISK),
     Peer("redis-streams", "Redis Streams, synced (appendfsync always)", "redis-stream", redis_streams, ON_DISK),
     Peer("jetstream", "NATS JetStream, synced (sync_interval: always)", "jetstream", jetstream, ON_DISK),
+    Peer("ours-deflate", "this server; COMPRESSION is on", "pubsub", ours_compressed, COMPRESSED),
+    Peer("nchan-deflate", "nginx with Nchan, which deflates a message once", "nchan", nchan_compressed, COMPRESSED),
+    Peer("ws-deflate", "ws in node; permessage-deflate is on", "raw", ws_compressed, COMPRESSED),
+    Peer("socketify-deflate", "uWebSockets with its shared compressor", "raw", socketify_compressed, COMPRESSED),
 )

@@ -20,6 +20,8 @@ CONNECT_SECONDS = 120
 IDLE_SUBSCRIPTIONS = 10_000
 HOLDERS = 100
 """Clients that hold them: so few that their heartbeats add nothing to a measurement."""
+COMPRESSED_BYTES = 1024 + 139
+"""Size of an event with a payload of 1 KiB, in this server's format; other peers deliver payloads of this size."""
 IDLE_SECONDS = 5
 """Time during which clients stay idle while the server's CPU is measured; heartbeats (every 30 s) are spread evenly."""
 
@@ -177,6 +179,10 @@ def fanout_figures(load: Load, meter: Meter, cell: Cell) -> Figures:
         "cpu_s_per_million": 1e6 * seconds / result["deliveries"],
         "deliveries_per_s": result["deliveries_per_s"],
     }
+    if cell.group == "deflate":
+        figures["bytes_per_delivery"] = result["received_bytes"] / result["deliveries"]
+    if cell.options.get("deflate") and result["compressed"] < result["deliveries"]:
+        raise Failed(f"it compressed {result['compressed']} of {result['deliveries']} deliveries")
     if cell.options.get("filters") == cell.options["subscribers"]:
         figures["us_per_evaluation"] = 1e6 * seconds / result["deliveries"]
     return figures
@@ -285,13 +291,21 @@ def streamed(subscribers: int, window: int, seconds: float) -> Cell:
     return replace(plain, group="streams", name=f"{plain.name} streams", streams=True)
 
 
+def compressed(subscribers: int, seconds: float, *, deflate: bool) -> Cell:
+    """A fan-out of payloads of 1 KiB, with rows of JSON. `deflate`: the subscribers offer compression."""
+    plain = fanout(subscribers, 20, seconds)
+    options = {**plain.options, "event-bytes": COMPRESSED_BYTES, "rows": 1, "deflate": int(deflate)}
+    name = f"{subscribers} {'compressed' if deflate else 'plain'}"
+    return replace(plain, group="deflate", name=name, options=options)
+
+
 def idle_streams(subscribers: int, hold_seconds: float) -> Cell:
     plain = connect(subscribers, hold_seconds)
     return replace(plain, group="idle streams", name=f"{subscribers} streams", streams=True)
 
 
 def feature_cells(seconds: float) -> list[Cell]:
-    """Cells for the cost of patterns, filters and Server-Sent Events."""
+    """Cells for the cost of patterns, filters, Server-Sent Events and compression."""
     return [
         publish_beside("no other subscription", "", seconds),
         publish_beside("10000 patterns", "idle.#.*", seconds),
@@ -301,6 +315,7 @@ def feature_cells(seconds: float) -> list[Cell]:
         filtered(200, 200, seconds),
         streamed(100, 20, seconds),
         streamed(1000, 20, seconds),
+        *(compressed(count, seconds, deflate=deflate) for count in (100, 1000) for deflate in (False, True)),
         idle_streams(10000, IDLE_SECONDS),
     ]
 

@@ -6,6 +6,9 @@
  *
  * Every published payload carries a mark, "@number.time.filler", which servers forward unchanged inside their own
  * format. The generator looks only for this mark in a delivery, so it works with any server and any key order.
+ *
+ * With --deflate the subscribers offer compression. A compressed frame is not inflated, which would cost more than the
+ * server: it counts as the next message in order. A frame too few or too many shows all the same.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -39,11 +42,13 @@
 #define NUMBER_BLANK "NNNNNNNNNNNN"       /* as wide as NUMBER_DIGITS: filled in for each message */
 #define TIME_BLANK "TTTTTTTTTTTTTTTTTTT"  /* as wide as TIME_DIGITS */
 #define FILLER_AT (1 + NUMBER_DIGITS + 1 + TIME_DIGITS + 1)  /* from the '@' */
+#define ROW_BYTES 128  /* more than a row of JSON and the end of all rows have */
 #define NUMBERS_PER_PUBLISHER UINT64_C(1000000000)
 
 enum role { SUBSCRIBER, PUBLISHER };
 enum phase { UPGRADING, JOINING, READY, CLOSED };
 enum framing { TEXT_MESSAGES, STREAM_IN_FRAMES, BARE_TCP };
+enum { DEFLATED = 0x40 };  /* RSV1 of a frame (RFC 7692, 6) */
 enum opcode { CONTINUATION = 0x0, TEXT = 0x1, BINARY = 0x2, CLOSE = 0x8, PING = 0x9, PONG = 0xA };
 
 struct bytes {
@@ -93,7 +98,7 @@ static struct {
     int port, subscribers, publishers, window, rate, event_bytes, concurrency, sleep, each, filters;
     uint64_t count;
     double seconds;
-    bool wait;
+    bool wait, deflate, rows;
     char **tokens;  /* by connection; NULL: none is needed */
 } options = {
     .host = "127.0.0.1", .topic = "bench", .subscribers = -1, .publishers = -1, .window = 20, .rate = 100,
@@ -108,6 +113,7 @@ static struct {
 static struct {
     uint64_t published, completed, deliveries, acknowledged;
     uint64_t duplicated, disordered, corrupt, refused, told_dropped, closed;
+    uint64_t received, compressed;  /* of the subscribers: bytes after the upgrade, and compressed deliveries */
     uint64_t limit;      /* the highest message number for which there is memory */
     uint32_t *reached;   /* by number: the count of subscribers that have it */
     int64_t *latencies;  /* by delivery, in the latency mode */
@@ -362,6 +368,21 @@ static bool already_seen(struct connection *subscriber, uint64_t number) {
     return seen;
 }
 
+static void count_delivery(uint64_t number) {
+    account.deliveries++;
+    if (++account.reached[number] == (uint32_t)options.subscribers)
+        account.completed++;
+}
+
+/* Which message it is, is not known: the next one. */
+static void note_compressed_delivery(struct connection *subscriber) {
+    account.compressed++;
+    if (subscriber->next_number >= account.published)
+        account.corrupt++;
+    else
+        count_delivery(subscriber->next_number++);
+}
+
 static void note_delivery(struct connection *subscriber, const char *mark, size_t available) {
     account.corrupt++;  /* taken back below if the message is complete */
     if (available < FILLER_AT + publication.filler_length)
@@ -381,9 +402,7 @@ static void note_delivery(struct connection *subscriber, const char *mark, size_
     if (account.latencies != NULL)
         account.latencies[account.deliveries] =
             arrival - (int64_t)read_digits(mark + 1 + NUMBER_DIGITS + 1, TIME_DIGITS);
-    account.deliveries++;
-    if (++account.reached[number] == (uint32_t)options.subscribers)
-        account.completed++;
+    count_delivery(number);
 }
 
 /* Returns true if the unit was a delivery: only deliveries carry an '@'. */
@@ -859,6 +878,8 @@ static void take_close(struct connection *connection, const char *body, size_t l
 }
 
 static void take_frame(struct connection *connection, unsigned char head, const char *body, size_t length) {
+    if ((head & DEFLATED) != 0 && options.deflate && connection->phase == READY)
+        return note_compressed_delivery(connection);
     switch (head & 0x0f) {
     case CONTINUATION:
     case TEXT:
@@ -947,6 +968,8 @@ static void receive(struct connection *connection) {
     if (got <= 0)
         return lose(connection, got == 0 ? "end of stream" : strerror(errno));
     arrival = now();
+    if (connection->role == SUBSCRIBER)
+        account.received += (uint64_t)got;
     size_t used = take(connection, arena, kept + (size_t)got);
     connection->input.length = 0;
     append(&connection->input, arena + used, kept + (size_t)got - used);
@@ -1001,6 +1024,8 @@ static void say_upgrade(struct connection *connection) {
                   connection->role == SUBSCRIBER ? dialect->subscriber_path : dialect->publisher_path);
     if (dialect->subprotocol != NULL)
         append_format(&connection->output, "Sec-WebSocket-Protocol: %s\r\n", dialect->subprotocol);
+    if (options.deflate && connection->role == SUBSCRIBER)
+        append_format(&connection->output, "Sec-WebSocket-Extensions: permessage-deflate\r\n");
     if (options.tokens != NULL)
         append_format(&connection->output, "Authorization: Bearer %s\r\n", options.tokens[connection - clients.all]);
     append_format(&connection->output, "\r\n");
@@ -1077,6 +1102,22 @@ static void find_blanks(void) {
     publication.time_at = (size_t)((char *)memmem(start, length, TIME_BLANK, TIME_DIGITS) - start);
 }
 
+/* Rows of JSON, which compress as those of real messages do, in place of one letter. The last field is a text again. */
+static void write_rows(char *to, size_t length) {
+    static const char *const words[] = {"amber", "basil", "copper", "delta", "ember", "fig", "garnet", "harbor",
+                                        "iris", "juniper", "kelp", "linen", "maple", "nickel", "olive", "pepper"};
+    struct bytes text = {0};
+    append_format(&text, "x\",\"rows\":[{\"sku\":\"000000\"}");
+    while (text.length + ROW_BYTES < length)
+        append_format(&text, ",{\"sku\":\"%06X\",\"name\":\"%s %s\",\"price\":%u.%02u,\"count\":%u,\"in_stock\":%s}",
+                      next_mask() & 0xffffff, words[next_mask() % 16], words[next_mask() % 16], next_mask() % 1000,
+                      next_mask() % 100, next_mask() % 20, next_mask() % 4 ? "true" : "false");
+    append_format(&text, "],\"rest\":\"");
+    if (text.length < length)
+        memcpy(to, text.start, text.length);
+    free(text.start);
+}
+
 /* {"text":"@number.time.filler"}, padded so that the delivered event has the requested size. */
 static void prepare_publication(void) {
     const char *opening = "{\"text\":\"@" NUMBER_BLANK "." TIME_BLANK ".";
@@ -1086,6 +1127,8 @@ static void prepare_publication(void) {
     publication.filler = allocate(filler + 1, 1);
     publication.filler_length = filler;
     memset(publication.filler, 'x', filler);
+    if (options.rows)
+        write_rows(publication.filler, filler);
     append_format(&payload, "%s%s\"}", opening, publication.filler);
     append(&payload, "", 1);
     options.dialect->write_template(&publication.text, payload.start);
@@ -1134,11 +1177,21 @@ static void print_head(void) {
            options.event_bytes);
 }
 
-static void print_throughput(uint64_t messages, uint64_t deliveries, int64_t elapsed) {
+struct counts {
+    uint64_t messages, deliveries, compressed, received;
+};
+
+static struct counts counts_now(void) {
+    return (struct counts){account.published, account.deliveries, account.compressed, account.received};
+}
+
+static void print_throughput(struct counts since, int64_t elapsed) {
     double seconds = (double)elapsed / SECOND;
+    uint64_t messages = account.published - since.messages, deliveries = account.deliveries - since.deliveries;
     printf(",\"messages\":%" PRIu64 ",\"deliveries\":%" PRIu64 ",\"seconds\":%.6f,\"messages_per_s\":%.1f"
-           ",\"deliveries_per_s\":%.1f",
-           messages, deliveries, seconds, (double)messages / seconds, (double)deliveries / seconds);
+           ",\"deliveries_per_s\":%.1f,\"compressed\":%" PRIu64 ",\"received_bytes\":%" PRIu64,
+           messages, deliveries, seconds, (double)messages / seconds, (double)deliveries / seconds,
+           account.compressed - since.compressed, account.received - since.received);
 }
 
 static int compare_latencies(const void *left, const void *right) {
@@ -1203,13 +1256,13 @@ static void run_throughput(void) {
     open_all_clients();
     int64_t span = (int64_t)(options.seconds * SECOND);
     bool complete = publish_until(account.limit / 10, now() + span / 10);
-    uint64_t messages = account.published, deliveries = account.deliveries;
+    struct counts before = counts_now();
     await_start();
     int64_t start = now();
     complete = complete && publish_until(account.limit, start + span);
     int64_t elapsed = now() - start;
     print_head();
-    print_throughput(account.published - messages, account.deliveries - deliveries, elapsed);
+    print_throughput(before, elapsed);
     finish(complete);
 }
 
@@ -1258,7 +1311,7 @@ static void run_latency(void) {
     }
     int64_t elapsed = now() - start;
     print_head();
-    print_throughput(account.published, account.deliveries, elapsed);
+    print_throughput((struct counts){0}, elapsed);
     print_latencies(latest_send);
     finish(account.published == limit && all_arrived());
 }
@@ -1317,6 +1370,8 @@ static const char help[] =
     "                         number of the subscription\n"
     "  --each N               pubsub only: subscriptions of each subscriber, with --names (1)\n"
     "  --filters N            pubsub, pubsub-sse: filters over which the subscribers are spread; 0: none (0)\n"
+    "  --deflate 1            fanout only: subscribers offer permessage-deflate, and do not inflate what comes (0)\n"
+    "  --rows 1               payloads with rows of JSON, which compress as real ones do, in place of one letter (0)\n"
     "  --wait                 print a line when ready, and wait for a line on standard input before measuring\n"
     "\n"
     "In fanout and publish, a tenth of the time or count runs first and is not measured.\n";
@@ -1331,6 +1386,7 @@ static const struct option long_options[] = {
     {"sleep", required_argument, NULL, 'S'},       {"tokens", required_argument, NULL, 'T'},
     {"names", required_argument, NULL, 'N'},       {"each", required_argument, NULL, 'E'},
     {"filters", required_argument, NULL, 'F'},
+    {"deflate", required_argument, NULL, 'D'},     {"rows", required_argument, NULL, 'R'},
     {"wait", no_argument, NULL, 'W'},              {"help", no_argument, NULL, 'H'},
     {NULL, 0, NULL, 0},
 };
@@ -1411,6 +1467,8 @@ static void read_option(int letter, const char *text) {
     case 'N': options.names = names_of(text); break;
     case 'E': options.each = count_between(text, 1, 10000); break;
     case 'F': options.filters = count_between(text, 0, 100000); break;
+    case 'D': options.deflate = count_between(text, 0, 1) == 1; break;
+    case 'R': options.rows = count_between(text, 0, 1) == 1; break;
     case 'W': options.wait = true; break;
     case 'H': fputs(help, stdout); exit(0);
     default: quit(2, "see --help");
@@ -1435,6 +1493,8 @@ static void complete_options(void) {
         options.publishers = options.mode->publishers;
     if (options.count == 0)
         options.count = options.mode->count;
+    if (options.deflate && options.mode->run != run_throughput)
+        quit(2, "--deflate is for fanout");
     if (options.subscribers == 0 && options.mode->subscribers > 0)
         quit(2, "%s needs subscribers", options.mode->name);
     account.limit = options.subscribers > 0 ? options.count / (uint64_t)options.subscribers : options.count;

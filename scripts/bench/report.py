@@ -100,6 +100,15 @@ TABLES = (
         {"cpu_s_per_million": "CPU seconds for a million deliveries", "deliveries_per_s": "deliveries a second"},
     ),
     Table(
+        "Payloads of 1 KiB for subscribers that offer permessage-deflate, or not; 20 messages in flight",
+        "deflate",
+        {
+            "cpu_s_per_million": "CPU seconds for a million deliveries",
+            "bytes_per_delivery": "bytes received for a delivery",
+            "deliveries_per_s": "deliveries a second",
+        },
+    ),
+    Table(
         "Idle clients of Server-Sent Events",
         "idle streams",
         {

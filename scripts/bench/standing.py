@@ -8,7 +8,7 @@ from plot import number
 from results import Results
 
 OURS, FLOOR = "ours", "floor"
-OWN = frozenset({OURS, "guarded", "ours-durable"}) | BEFORE
+OWN = frozenset({OURS, "guarded", "ours-durable", "ours-deflate"}) | BEFORE
 """This server with different settings: it does not count as its own peer."""
 SAME_WORK = frozenset({"go", "baseline"})
 """Peers that parse, check, number and acknowledge each message, and keep it, as this server does."""
@@ -71,6 +71,21 @@ AIMS = (
         "cpu_s_per_million",
         1.05,
         than="no other subscription",
+    ),
+    *(
+        Aim(
+            f"{what} of {count} compressed subscribers, in multiples of plain ones",
+            f"{count} compressed",
+            figure,
+            limit,
+            of="ours-deflate",
+            than=f"{count} plain",
+        )
+        for what, count, figure, limit in (
+            ("CPU", 100, "cpu_s_per_million", 2.0),
+            ("CPU", 1000, "cpu_s_per_million", 1.3),
+            ("Bytes", 100, "bytes_per_delivery", 0.5),
+        )
     ),
     Aim("µs for an evaluation, 200 filters", "200 subscribers, 200 filters", "us_per_evaluation", 6),
 )

@@ -16,13 +16,16 @@ import sys
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
+from zlib import compress
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from pubsub.client.frames import FIN_PING, FIN_TEXT, client_frame
-from pubsub.protocol.frames import CONTINUATION, TEXT
+from pubsub.client.frames import EXTENSION, FIN_DEFLATED, FIN_PING, FIN_TEXT, client_frame
+from pubsub.protocol.deflate import DEFLATED
+from pubsub.protocol.frames import CONTINUATION, FIN, TEXT
 
 MASK = b"\x12\x34\x56\x78"
 PAUSE = 0.1  # between two bursts
@@ -52,15 +55,17 @@ class Attacker:
             raise
         self._reader, self._writer = await asyncio.open_connection(sock=sock, limit=1 << 12)
 
-    async def shake_hands(self) -> None:
+    async def shake_hands(self, *, extension: str = "") -> None:
+        """Open a WebSocket. ``extension``: the one that it must agree to."""
         await self.connect()
+        offer = f"Sec-WebSocket-Extensions: {extension}\r\n" if extension else ""
         query = f"?token={self._token}" if self._token else ""
         await self.send(
             f"GET /ws{query} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n".encode()
         )
         head = await self._reader.readuntil(b"\r\n\r\n")
-        if b" 101 " not in head:
+        if b" 101 " not in head or extension.encode() not in head:
             raise ConnectionError(head.decode(errors="replace").splitlines()[0])
 
     async def send(self, sent: bytes) -> None:
@@ -185,6 +190,37 @@ async def fragment(bad: Attacker) -> None:
         await asyncio.sleep(PAUSE)
 
 
+async def drop_bombs(bad: Attacker) -> None:
+    """Send compressed messages, whole or in fragments, that inflate to 64 times the maximum size."""
+    await bad.shake_hands(extension=EXTENSION)
+    if bad.random.random() < 0.5:
+        await bad.send(client_frame(FIN_DEFLATED, bomb(), MASK))
+    else:
+        half = len(bomb()) // 2
+        await bad.send(client_frame(TEXT | DEFLATED, bomb()[:half], MASK))
+        await bad.send(client_frame(FIN | CONTINUATION, bomb()[half:], MASK))
+    await bad.read_all()
+
+
+@cache
+def bomb() -> bytes:
+    return compress(bytes(64 * LARGEST), wbits=-15)
+
+
+async def send_damaged(bad: Attacker) -> None:
+    """Send what is not compressed as if it were, a control frame as if it were, or a message with a second stream."""
+    await bad.shake_hands(extension=EXTENSION)
+    whole = compress(b'{"type":"ping"}', wbits=-15)
+    frames = [
+        client_frame(FIN_DEFLATED, bad.random.randbytes(bad.random.choice([1, 100, 100_000])), MASK),
+        client_frame(FIN_DEFLATED, whole + whole, MASK),
+        client_frame(FIN_PING | DEFLATED, b"", MASK),
+        client_frame(TEXT, b"", MASK) + client_frame(FIN | CONTINUATION | DEFLATED, b"", MASK),
+    ]
+    await bad.send(bad.random.choice(frames))
+    await bad.read_all()
+
+
 async def crawl(bad: Attacker) -> None:
     """Send the head of a request byte by byte."""
     await bad.connect()
@@ -234,6 +270,8 @@ KINDS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     "nonsense": flood_nonsense,
     "largest": send_the_largest,
     "fragment": fragment,
+    "bombs": drop_bombs,
+    "damaged": send_damaged,
     "crawl": crawl,
     "crawl-frame": crawl_inside_a_frame,
     "silent": say_nothing,

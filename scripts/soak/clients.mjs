@@ -49,8 +49,8 @@ function take(client, item, position) {
 
 // Subscribers
 
-async function read(client, topic, options = {}, slow = 0) {
-  const connection = open(client);
+async function read(client, topic, options = {}, slow = 0, how = {}) {
+  const connection = open(client, how);
   const events = connection.subscribe(topic, options);
   await events.ready;
   tell({ kind: "ready", client, position: events.position });
@@ -139,7 +139,8 @@ async function obey(order) {
       read("js-durable", "durable.*"),
       read("js-one", "durable.short"),
       read("js-some", "durable.*", order.some),
-      read("js-slow", "durable.long", { maxIncoming: 10 }, 20),
+      read("js-slow", "durable.long", {}, 20, { maxIncoming: 10 }),
+      read("js-stream", "durable.*", {}, 0, { WebSocket: null }), // Server-Sent Events
       wander("js-wanderer", ">"),
     ];
     publishers = [publish("js-publisher-0"), publish("js-publisher-1")];

@@ -26,6 +26,7 @@ SUBSCRIPTIONS = {
     "js-one": ("durable.short", FILTERS[0]),
     "js-some": ("durable.*", FILTERS[1]),
     "js-slow": ("durable.long", FILTERS[0]),
+    "js-stream": ("durable.*", FILTERS[0]),
     "js-wanderer": (">", FILTERS[0]),
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 import uuid
 from array import array
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random, choice
 from typing import Any
+from zlib import crc32
 
 import msgspec
 from kinds import KINDS
@@ -22,9 +24,17 @@ from oracle import Broken, Json, Ledger, Progress, Record, Rights
 from yarl import URL
 
 from pubsub.bench.websocket import WebSocket
-from pubsub.client import Unreachable
+from pubsub.client import ServerFault, Unreachable
 from pubsub.client.credentials import Credentials
-from pubsub.client.frames import FrameBounds
+from pubsub.client.frames import (
+    COMPRESSED_KINDS,
+    EXTENSION,
+    FIN_DEFLATED,
+    FrameBounds,
+    client_frame,
+    text_in,
+)
+from pubsub.protocol.deflate import LARGEST_WINDOW, TAIL, Deflater
 
 PATIENCE = 20.0  # seconds until a required result must be there
 
@@ -119,7 +129,7 @@ class Member(WebSocket):
                 await self.told.wait()
 
     def take(self, received: bytes, frame: FrameBounds) -> None:
-        message = _decode(received[frame.start : frame.end])
+        message = _decode(text_in(received, frame))
         try:
             self.ledger.take(message)
         except Broken as broken:
@@ -153,6 +163,30 @@ class Member(WebSocket):
         self.told.set()
 
 
+class CompressedMember(Member):
+    """A member that offers compression, and compresses what it sends."""
+
+    KINDS = COMPRESSED_KINDS
+    DEFLATER = Deflater(LARGEST_WINDOW)  # one for all: it keeps nothing from message to message
+
+    def head_fields(self) -> str:
+        return f"{super().head_fields()}Sec-WebSocket-Extensions: {EXTENSION}\r\n"
+
+    def check_head(self, head: bytes) -> None:
+        super().check_head(head)
+        if EXTENSION.encode() not in head:
+            raise ServerFault("the server does not agree to compression")
+
+    def send(self, payload: bytes) -> None:
+        deflated = self.DEFLATER.deflate(payload).removesuffix(TAIL)
+        self.write(client_frame(FIN_DEFLATED, deflated, os.urandom(4)))
+
+
+def new_member(place: Place, name: str) -> Member:
+    """Make a member; about half of all names compress, always the same ones."""
+    return (CompressedMember if crc32(name.encode()) % 2 else Member)(place, name)
+
+
 class Subscriber:
     """A client that subscribes again after each end of its connection, and misses no event that it can recover."""
 
@@ -165,7 +199,7 @@ class Subscriber:
     async def join(self, place: Place) -> None:
         """Connect and subscribe; recover the events that were missed, if the topic has the same epoch."""
         before = self.member.ledger.topics.get(self.topic) if self.member is not None else None
-        member = Member(place, self.name)
+        member = new_member(place, self.name)
         await member.join()
         if before is None:
             member.request("subscribe", topic=self.topic)
@@ -246,7 +280,7 @@ class Wanderer:
 
     async def wander(self) -> None:
         while True:
-            member = Member(self._place, self._name)
+            member = new_member(self._place, self._name)
             try:
                 await asyncio.sleep(self._random.expovariate(1 / self._calm))
                 await member.join()
@@ -277,7 +311,7 @@ class Wanderer:
 async def probe(place: Place, name: str) -> float:
     """Measure the seconds until a new client has its answer, at most PATIENCE."""
     began = time.monotonic()
-    member = Member(place, name)
+    member = new_member(place, name)
     try:
         async with asyncio.timeout(PATIENCE):
             await member.join()

@@ -16,7 +16,7 @@ from random import Random
 
 import aiohttp
 import attacks
-from members import Member, Place, Wanderer, probe
+from members import Member, Place, Wanderer, new_member, probe
 from population import RATE, Population
 from verdict import Figures, Verdict, percentile
 from victim import Sample, Victim, until
@@ -194,7 +194,7 @@ async def connect_and_go(stage: Stage, count: int) -> None:
 
 
 async def join_and_go(stage: Stage, number: int) -> None:
-    member = Member(stage.place, f"short-lived-{number}")
+    member = new_member(stage.place, f"short-lived-{number}")
     try:
         await member.join()
         member.request("subscribe", topic="plain.1")
@@ -277,6 +277,7 @@ CEILINGS: dict[str, int] = {
     "pings": WRITE_BUFFER,
     "fragment": MIB + MIB // 4,
     "largest": MIB + MIB // 4,
+    "bombs": 2 * MIB + MIB // 4,  # compressed, and inflated up to the maximum size
     "nonsense": WRITE_BUFFER,
     "subscribes": WRITE_BUFFER,
     "topics": 50 * 4 * KIB,
@@ -352,7 +353,7 @@ async def names(stage: Stage) -> Figures:
 
 
 async def make_all_and_drop_all(stage: Stage, every: list[str]) -> Figures:
-    member = Member(stage.place, "collector")
+    member = new_member(stage.place, "collector")
     await member.join()
     await make_and_join(stage, member, every)
     began = time.monotonic()

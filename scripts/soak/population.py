@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from random import Random
 
-from members import PATIENCE, Member, Place, Publisher, Subscriber
+from members import PATIENCE, Member, Place, Publisher, Subscriber, new_member
 from rooms import Rooms
 from streams import STREAMS, Stream, StreamMember
 from victim import Victim
@@ -109,7 +109,7 @@ class Population:
         for each in self.publishers:
             if each.durable and each.member is not None:
                 epoch = each.member.ledger.topics[each.topic].epoch
-                await self._read_again(Member(self.place, f"reader-{each.topic}"), each.topic, epoch)
+                await self._read_again(new_member(self.place, f"reader-{each.topic}"), each.topic, epoch)
 
     async def _read_again(self, reader: Member, topic: str, epoch: str) -> None:
         await reader.join()

@@ -63,6 +63,7 @@ class Reading:
     """See the module. ``wants``: the filter of the subscription. ``leaves_out``: messages that the user does not want.
 
     ``keeps``: messages that the server still keeps, if a test knows it: a library that mends gaps has to fetch them.
+    ``knows_all``: the record has each message from the moment at which it exists.
     ``deleted``: lives of topics that somebody has ended on purpose: a library may forget them without a word.
     A message that nobody has seen yet is not known to be wanted: ``doubts`` has those that were left out so far.
     """
@@ -76,6 +77,7 @@ class Reading:
         leaves_out: Callable[[Place], bool] = _nothing,
         keeps: Callable[[Place], bool] = _nothing,
         deleted: Callable[[str, str], bool] = lambda topic, epoch: False,
+        knows_all: bool = False,
     ) -> None:
         self._record = record
         self._name = name
@@ -83,6 +85,7 @@ class Reading:
         self._leaves_out = leaves_out
         self._keeps = keeps
         self._deleted = deleted
+        self._knows_all = knows_all
         self.cursors: dict[str, Cursor] = {}
         self.doubts: list[Place] = []
         self.events = 0
@@ -124,7 +127,7 @@ class Reading:
         cursor.seq, cursor.replayed = gap.last, 0
 
     def _check_gap(self, gap: Told, span: range, count: int | None) -> None:
-        if span.stop - 1 > self._record.last(gap.topic, gap.epoch):
+        if self._knows_all and span.stop - 1 > self._record.last(gap.topic, gap.epoch):
             raise Broken(f"{self._name}: a gap of messages that were never published: {gap}")
         missing = [seq for seq in span if self._wanted(Place(gap.topic, gap.epoch, seq))]
         if kept := [seq for seq in missing if self._keeps(Place(gap.topic, gap.epoch, seq))]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
 from oracle import Json
@@ -55,18 +55,23 @@ class Trouble:
                 raise RuntimeError(f"{name} could not be created: {answer}")
 
     async def make(self, seconds: float) -> None:
-        """Make trouble for so many seconds; at the end everything works again."""
+        """Kill the server, then make trouble for the rest of so many seconds; at the end everything works again."""
         steps, weights = zip(*self._steps, strict=True)
         ends = asyncio.get_running_loop().time() + seconds
+        await asyncio.sleep(1)
+        await self._go_through(self._kill)
         while asyncio.get_running_loop().time() < ends:
             await asyncio.sleep(self._random.uniform(0.1, 2.5))
             (step,) = self._random.choices(steps, weights)
-            self.counts[step.__name__.strip("_")] += 1
-            await step()
-            for line in self._lines:
-                line.heal()
-                line.delay = line.rate = 0.0
+            await self._go_through(step)
         await self.create_topics()
+
+    async def _go_through(self, step: Callable[[], Awaitable[None]]) -> None:
+        self.counts[step.__name__.strip("_")] += 1
+        await step()
+        for line in self._lines:
+            line.heal()
+            line.delay = line.rate = 0.0
 
     def _line(self) -> FaultyLine:
         return self._random.choice(self._lines)

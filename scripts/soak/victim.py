@@ -31,6 +31,7 @@ SETTINGS: Mapping[str, str] = {
     "READ_TIMEOUT_SEC": "5",
     "RECONNECT_SPREAD_SEC": "1",
     "LOG_LEVEL": "warn",
+    "COMPRESSION": "on",
 }
 FAULTS = ("Traceback", "never retrieved", "Internal error", "exception ignored", "unhandled")
 SAMPLE_SECONDS = 0.1

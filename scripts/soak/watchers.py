@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from kinds import FILTERS
-from members import Member, Place
+from members import Member, Place, new_member
 from oracle import Json, Progress, Rights
 
 from pubsub.protocol.patterns import covers
@@ -45,7 +45,7 @@ class Watcher:
 
     async def join(self, place: Place) -> None:
         before = {} if self.member is None else self.member.ledger.topics
-        member = Member(place, self.name)
+        member = new_member(place, self.name)
         await member.join()
         positions = {topic: {"epoch": each.epoch, "seq": each.next_seq - 1} for topic, each in before.items()}
         for name, wanted in self.subscriptions:

@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +26,7 @@ from yarl import URL
 from pubsub.bench.account import MAX_GAPS, Account, Latencies
 from pubsub.bench.clients import EMPTY_PAYLOAD, Tally
 from pubsub.bench.event_stream import read_block
+from pubsub.bench.filler import varied
 from pubsub.bench.filters import Difference, make_filter
 from pubsub.bench.pace import MAX_EVEN_RATE, SECOND, TICK, Schedule
 from pubsub.bench.pieces import (
@@ -39,12 +41,13 @@ from pubsub.bench.pieces import (
 from pubsub.bench.plan import MAX_RATE, MIN_SIZE, read_plan
 from pubsub.bench.report import json_line, table
 from pubsub.bench.run import Result
-from pubsub.bench.subscribers import StreamSubscriber, Subscriber, WebSocketSubscriber
+from pubsub.bench.subscribers import CompressedSubscriber, StreamSubscriber, Subscriber, WebSocketSubscriber
 from pubsub.bench.websocket import WebSocket
 from pubsub.bench.wire import MAX_HEAD_BYTES
 from pubsub.client import ServerFault, Unreachable
 from pubsub.client.credentials import Credentials
 from pubsub.client.frames import MAX_FRAME_BYTES
+from pubsub.protocol.deflate import LARGEST_WINDOW, TAIL, Deflater, deflated_frame
 from pubsub.protocol.frames import text_frame
 from tests.harness import (
     PATIENCE,
@@ -133,6 +136,10 @@ def event_text(seq: int, *, number: int | None = None, sent: int = 5) -> bytes:
 
 def event(seq: int, *, number: int | None = None, sent: int = 5) -> bytes:
     return text_frame(event_text(seq, number=number, sent=sent))
+
+
+def deflated(seq: int) -> bytes:
+    return deflated_frame(Deflater(LARGEST_WINDOW).deflate(event_text(seq)).removesuffix(TAIL))
 
 
 def streamed(seq: int, *, number: int | None = None, sent: int = 5) -> bytes:
@@ -256,6 +263,38 @@ def test_block_of_a_stream() -> None:
     assert read_block(received, 44) is None
 
 
+def test_compressed_events_are_inflated_once() -> None:
+    faults: list[str] = []
+    tally, stream = Tally(faults.append), deflated(1) + deflated(2) + event(3) + PING + deflated(5) + deflated(4)
+    for _ in range(2):
+        each = subscriber(faults, tally, CompressedSubscriber)
+        each.data_received(stream)
+        assert (each.account.delivered, each.account.disordered) == (5, 1)
+    assert tally.pieces.get(1) == Piece(deflated(1) + deflated(2) + event(3), 3, [Batch(5, 3)], compressed=2)
+    assert (tally.compressed, tally.received, faults) == (8, 2 * len(stream), [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "fault"),
+    [
+        (WebSocketSubscriber, deflated(1), "begins with c1"),
+        (CompressedSubscriber, deflated_frame(b"\xff\xff"), "a damaged compressed message"),
+        (CompressedSubscriber, b"\xc9\x00", "begins with c900"),
+    ],
+)
+def test_compression_that_is_a_fault(kind: type[Subscriber], sent: bytes, fault: str) -> None:
+    faults: list[str] = []
+    subscriber(faults, kind=kind).data_received(sent)
+    assert len(faults) == 1
+    assert fault in faults[0]
+
+
+def test_varied_payloads_compress_as_real_ones_do() -> None:
+    assert (len(varied(1024)), varied(1024)) == (1024, varied(1024))
+    assert 0.2 < len(zlib.compress(varied(1024).encode(), 3)) / 1024 < 0.6
+    assert json.loads(f'"{varied(5000)}"') == varied(5000)
+
+
 def test_piece_ends_where_the_order_does() -> None:
     stream = event(4) + event(5) + event(7)
     assert read_piece(stream, 0, 4, read_framed_event) == Piece(event(4) + event(5), 2, [Batch(5, 2)])
@@ -298,6 +337,8 @@ def test_least_payload_has_room() -> None:
         ("--duration 601", "got '601'"),
         ("--duration soon", "got 'soon'"),
         ("--transport tcp", "argument --transport: got 'tcp', expected websocket or sse"),
+        ("--compress maybe", "argument --compress: got 'maybe', expected off or on"),
+        ("--compress --transport sse", "--compress: expected --transport websocket"),
         ("--filters -1", "argument --filters: got '-1', expected a whole number from 0 to 10,000"),
         ("--filters 3 --subscribers 2", "--filters: got 3, expected at most the 2 of --subscribers"),
         ("--filters-by size", "argument --filters-by: got 'size', expected params or text"),
@@ -339,7 +380,7 @@ def test_flags_are_those_of_the_documentation(capsys: pytest.CaptureFixture[str]
     told = " ".join(capsys.readouterr().out.split())
     assert [row[0].strip("`") for row in rows] == list(dict.fromkeys(re.findall(r"(?<=\[)--[a-z-]+", told)))
     for flag, default, allowed, _ in rows:
-        assert re.search(rf"{flag.strip('`')} [A-Z]+ [^()]*\(default: (one that is )?{default}\)", told), flag
+        assert re.search(rf"{flag.strip('`')} \[?[A-Z]+\]? [^()]*\(default: (one that is )?{default}\)", told), flag
         with pytest.raises(SystemExit):
             read_plan([flag.strip("`"), "? "])
         assert allowed in capsys.readouterr().err
@@ -420,6 +461,26 @@ async def test_run(flags: str, program: list[str]) -> None:
         result = result_of(done.stdout)
         assert_it_adds_up(result)
         assert not result["interrupted"]
+        assert not await topics_of(server)
+
+
+@on_one_loop
+async def test_compressed_run() -> None:
+    async with run_server(compression="on") as server:
+        done = await asyncio.to_thread(bench, server.url, "--subscribers 5 --size 1024 --compress --duration 0.2")
+        assert done.returncode == 0, done.stderr
+        result = result_of(done.stdout)
+        assert_it_adds_up(result)
+        assert result["compressed"] == result["deliveries"]
+        assert result["received_bytes"] < 0.6 * 1024 * result["deliveries"]
+
+
+@on_one_loop
+async def test_server_that_does_not_compress() -> None:
+    async with run_server() as server:
+        done = await asyncio.to_thread(bench, server.url, "--subscribers 1 --compress --duration 0.1")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "the server does not agree to compression: is its COMPRESSION on?" in done.stderr
         assert not await topics_of(server)
 
 
@@ -555,7 +616,8 @@ async def test_server_that_ends_meanwhile(number: signal.Signals, told: list[str
 # The report
 
 FLAWLESS = Result(seconds=2.0, published=10, acknowledged=10, unsent=0, deliveries=20, lost=0, duplicated=0,
-                  disordered=0, dropped=0, latencies={"p50": 1_234_567, "max": None}, client_cpu=0.5,
+                  disordered=0, dropped=0, received_bytes=7_001, compressed=20,
+                  latencies={"p50": 1_234_567, "max": None}, client_cpu=0.5,
                   faults=[])  # fmt: skip
 
 
@@ -568,6 +630,17 @@ def test_table_says_what_kind_of_clients_there_were() -> None:
     assert table(read_plan([]), FLAWLESS, interrupted=False).startswith("100 subscribers, 20 in flight")
     line = json.loads(json_line(plan, FLAWLESS, interrupted=False))
     assert [line[name] for name in ("transport", "filters", "filters_by", "patterns")] == ["sse", 4, "text", 2000]
+
+
+def test_table_tells_what_came() -> None:
+    plan = read_plan(["--compress"])
+    shown = table(plan, FLAWLESS, interrupted=False)
+    assert shown.startswith("100 subscribers with compression, 20 in flight")
+    assert re.search(r"  received +7,001 bytes +350 a delivery, 20 compressed\n", shown)
+    line = json.loads(json_line(plan, FLAWLESS, interrupted=False))
+    assert [line[name] for name in ("compress", "received_bytes", "compressed")] == [True, 7001, 20]
+    assert read_plan(["--compress", "on"]).compress
+    assert not read_plan(["--compress", "off"]).compress
 
 
 def test_subscribers_are_spread_over_the_filters() -> None:

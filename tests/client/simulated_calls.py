@@ -69,22 +69,23 @@ class Call:
 def check_order(calls: Iterable[Call], truth: Truth) -> None:
     """Check that acknowledged publishes of one client to one topic came there in the order of the calls.
 
-    One with ``expect_seq`` may be refused at first, and accepted when it is sent again, after later ones.
+    A message that is sent again may be there twice, so its first place counts for later calls, and its last place for
+    earlier ones. One with ``expect_seq`` may be refused at first, and accepted after later ones.
     """
-    last: dict[tuple[str, str], Place] = {}
+    latest: dict[tuple[str, str], int] = {}  # the largest first place so far, in each life of a topic
     for call in calls:
         if call.seq is None or call.cancelled or call.expect_seq is not None:
             continue
-        for place in _first_places(call, truth):
-            before = last.get((place.topic, place.epoch))
-            if before is not None and before.seq >= place.seq:
-                raise Broken(f"{call} is at {place}, an earlier publish at {before}")
-            last[place.topic, place.epoch] = place
+        for (topic, epoch), seqs in _by_life(call.places(truth)).items():
+            before = latest.get((topic, epoch), 0)
+            if before > seqs[-1]:
+                raise Broken(f"{call} is at {seqs} of {topic} {epoch}, an earlier publish at {before}")
+            latest[topic, epoch] = max(before, seqs[0])
 
 
-def _first_places(call: Call, truth: Truth) -> list[Place]:
-    """The first place of a message in each life of its topic: one that is sent again may have several."""
-    found: dict[str, Place] = {}
-    for place in call.places(truth):
-        found.setdefault(place.epoch, place)
-    return list(found.values())
+def _by_life(places: Iterable[Place]) -> dict[tuple[str, str], list[int]]:
+    """The numbers of a message in each life of its topic, in order."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for place in places:
+        found.setdefault((place.topic, place.epoch), []).append(place.seq)
+    return found

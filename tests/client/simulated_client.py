@@ -110,7 +110,15 @@ class SimulatedClient:
         leaves_out = self._is_own if options.get("echo") is False else lambda _: False
         truth = self.world.truth
         keeps = truth.keeps if options.get("mend", True) else lambda _: False
-        fresh = Reading(truth.record, topic, wants=wants, leaves_out=leaves_out, keeps=keeps, deleted=truth.is_deleted)
+        fresh = Reading(
+            truth.record,
+            topic,
+            wants=wants,
+            leaves_out=leaves_out,
+            keeps=keeps,
+            deleted=truth.is_deleted,
+            knows_all=True,
+        )
         if reading is not None:
             fresh.cursors = reading.cursors
         subscription = SimulatedSubscription(self, self._numbers, topic, fresh)

@@ -18,10 +18,10 @@ STEP = 2  # ticks of the loop between two cancellations
 async def test_a_client_can_be_cancelled_at_each_of_its_awaits() -> None:
     async with run_server() as server:
         await server.create("t", presence=True, history=100)
+        before = asyncio.all_tasks()
         ended = ticks = 0
         while ended < TRIES:
             ticks += STEP
-            before = asyncio.all_tasks()
             ended += await cancel_after(ticks, live(server.url))
             await eventually(partial(is_left, server, before))
 

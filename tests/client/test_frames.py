@@ -8,14 +8,18 @@ from hypothesis import strategies as st
 
 from pubsub.client import ServerFault
 from pubsub.client.frames import (
+    COMPRESSED_KINDS,
     FIN_CLOSE,
+    FIN_DEFLATED,
     FIN_PING,
     FIN_TEXT,
     MAX_FRAME_BYTES,
     FrameBounds,
     client_frame,
+    inflate,
     read_frame,
 )
+from pubsub.protocol.deflate import LARGEST_WINDOW, TAIL, Deflater, deflated_frame
 from pubsub.protocol.frames import PING, control_frame, text_frame
 from tests.harness import masked_frame, take_frame
 
@@ -75,3 +79,25 @@ def test_frames_that_follow_each_other() -> None:
 def test_frames_that_no_server_of_this_project_sends(sent: bytes, fault: str) -> None:
     with pytest.raises(ServerFault, match=fault):
         read_frame(sent, 0)
+
+
+def deflated(text: bytes) -> bytes:
+    return Deflater(LARGEST_WINDOW).deflate(text).removesuffix(TAIL)
+
+
+def test_a_compressed_frame_only_where_it_was_agreed_to() -> None:
+    payload = deflated(b"hello")
+    frame = deflated_frame(payload)
+    assert read_frame(frame, 0, COMPRESSED_KINDS) == (FIN_DEFLATED, 2, len(frame))
+    assert inflate(payload) == b"hello"
+    with pytest.raises(ServerFault, match="begins with c1"):
+        read_frame(frame, 0)
+
+
+def test_compressed_payloads_that_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ServerFault, match="a damaged compressed message"):
+        inflate(b"\xff\xff")
+    monkeypatch.setattr("pubsub.client.frames.MAX_FRAME_BYTES", 1000)
+    assert len(inflate(deflated(bytes(1000)))) == 1000
+    with pytest.raises(ServerFault, match="more than 1,000 bytes"):
+        inflate(deflated(bytes(10_000)))

@@ -227,6 +227,14 @@ def test_an_unsubscribe_that_was_refused_does_not_end_a_later_subscription(talk:
     assert not talk.host.sent
 
 
+def test_a_subscribe_that_was_refused_for_the_rate_is_not_sent_again_behind_its_end(talk: Talk) -> None:
+    talk.conversation.unsubscribe(talk.subscribe("t"))
+    talk.refuse("RATE_LIMITED", retry_after_ms=100)
+    assert talk.answer(topic="t", status="ok")["type"] == "unsubscribe"
+    talk.host.pass_time(5)
+    assert not talk.host.sent
+
+
 def test_two_subscriptions_that_overlap_are_told() -> None:
     talk = Talk()
     talk.subscribe("orders.*")

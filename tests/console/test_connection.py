@@ -56,7 +56,12 @@ async def test_command_needs_a_connection() -> None:
 
 @on_one_loop
 async def test_end_has_its_reason() -> None:
-    connection, _ = remarks_on(OPEN, ENDED, StateChange(State.CLOSED, "the client was closed"))
-    assert await connection.end() is OPERATOR
+    connection, _ = remarks_on(OPEN)
+    connection.require_alive()
+    connection.note(ENDED)
+    connection.note(StateChange(State.CLOSED, "the client was closed"))
+    await connection.wait_ended()
+    with pytest.raises(Disconnected, match="an operator disconnected this client"):
+        connection.require_alive()
     with pytest.raises(Unreachable, match="not connected: an operator disconnected this client"):
         connection.require_open()

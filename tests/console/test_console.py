@@ -330,6 +330,7 @@ def test_reconnects_and_subscribes_again(end: signal.Signals, topic: str) -> Non
             while "connected again to" not in told:
                 told = process.stderr.readline()
                 assert told, "the client has ended"
+            assert process.stdout.readline() == f"topic deleted: {topic}\n"
             run_script(first.url, f"create {topic}\n")
             assert process.stdout.readline() == f"gap: {topic} was deleted and created again; messages may be missing\n"
             process.stdin.write(f"pub {topic} again\nquit\n")

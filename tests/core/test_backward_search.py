@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import hypothesis.strategies as st
-from hypothesis import given
+from hypothesis import example, given
 from msgspec import Raw
 
 from pubsub.core.backlog import OutboxOptions
@@ -187,6 +187,7 @@ def test_a_resume_with_a_filter_tells_as_gaps_only_what_nothing_could_look_at(
     limit=st.integers(1, 12),
     last=st.booleans(),
 )
+@example([0] * 16 + [2] + [0] * 4, frozenset({18}), 1, 0, 1, True)  # gone behind the last one that matches
 def test_history_with_a_filter_is_complete_if_nothing_that_was_asked_for_is_gone(
     before: list[int], expired: frozenset[int], size: int, after: int, limit: int, last: bool
 ) -> None:

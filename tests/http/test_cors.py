@@ -20,7 +20,7 @@ from tests.harness import RawClient, Server, run_server
 PAGE = "https://app.example.com"
 OTHERS = ("https://evil.example", "https://app.example.com.evil.example", "null", "http://app.example.com", "")
 SHARING: dict[str, Any] = {"allowed_origins": f"{PAGE}, https://b.example.com"}
-PATHS = sorted({route.path.format(name="orders", client_id="alice") for route in ROUTES})
+PATHS = sorted({route.path.format(name="orders", client_id="alice", file="app.js") for route in ROUTES})
 METHODS = sorted({method for route in ROUTES for method in route.methods})
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
 
 from tests.harness import on_one_loop, run_server
-from tests.javascript.node import JavaScriptError, Node, run_node
+from tests.javascript.node import NODE, JavaScriptError, Node, run_node
 
 pytestmark = on_one_loop
 
@@ -82,3 +83,27 @@ async def test_refusals_have_names(transport: str) -> None:
                 await node.run(f"return await {code}")
             assert caught.value.name == name, code
         await node.run("client.close()")
+
+
+@pytest.mark.parametrize("program", sorted({str(NODE), shutil.which("node") or str(NODE)}))
+async def test_each_node_works_as_it_comes(program: str) -> None:
+    """Node 20 has no WebSocket: there the client uses Server-Sent Events."""
+    async with run_server() as server, run_node(program) as node:
+        await server.create("orders")
+        await start(node, server.url)
+        await node.run("globalThis.items = collect(globalThis.sub = client.subscribe('orders')); await sub.ready")
+        await node.run("await client.publish('orders', 1)")
+        assert await payloads(node, 1) == [1]
+        assert await node.run("return client.streams === (globalThis.WebSocket === undefined)")
+        await node.run("client.close()")
+
+
+async def test_a_package_can_bring_the_web_socket() -> None:
+    """Its class has the interface of the browsers' one."""
+    async with run_server() as server, run_node() as node:
+        await server.create("orders")
+        own = "class extends WebSocket { static made = 0; constructor(url) { super(url); Own.made++; } }"
+        await node.run(f"globalThis.Own = {own}")
+        await start(node, server.url, "{WebSocket: Own}")
+        await node.run("await client.publish('orders', 1); client.close()")
+        assert await node.run("return Own.made") == 1

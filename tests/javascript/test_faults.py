@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,8 +68,6 @@ NONSENSE = {
     "null": "null",
     "a number": "7",
     "a list": "[1]",
-    "an event of an unknown topic": '{"type":"event","topic":"orders","seq":1,"message":{"id":"x","payload":1}}',
-    "an event without a message": '{"type":"event","topic":"orders","seq":1}',
     "an event without a topic": '{"type":"event","topic":7}',
     "an ack without a position": '{"type":"ack","request_id":"2","topic":"orders","status":"ok","topics":{"a":null}}',
     "an error that is a text": '{"type":"error","error":"no"}',
@@ -93,18 +92,41 @@ async def test_nonsense_is_a_server_fault_and_the_client_goes_on(text: str) -> N
         await node.run("client.close()")
 
 
-async def test_unknown_messages_and_fields_are_ignored() -> None:
+EVENTS = {
+    "of an unknown topic": '{"type":"event","topic":"orders.x","seq":1,"message":{"id":"x","payload":1}}',
+    "without a message": '{"type":"event","topic":"orders.eu","seq":9}',
+}
+
+
+@pytest.mark.parametrize("text", EVENTS.values(), ids=EVENTS)
+async def test_a_wrong_event_is_a_server_fault_too(text: str) -> None:
     def answer(request: dict[str, Any]) -> str:
-        known = {"type": "ack", "request_id": request["request_id"], "epoch": "e", "seq": 3, "new": [1]}
-        return json.dumps(known) if request["type"] == "subscribe" else '{"type":"news","request_id":"x","topic":"a"}'
+        topics = {"orders.eu": {"epoch": "e", "seq": 3}}
+        if request["type"] == "subscribe":
+            return json.dumps({"type": "ack", "request_id": request["request_id"], "topics": topics})
+        return text
 
     impostor = Impostor(answer)
     async with impostor.run() as url, run_node() as node:
-        await start(node, url, "{answerTimeout: 0.2, " + CHANGES + "}")
-        await node.run("await client.subscribe('orders').ready")
+        await start(node, url, "{answerTimeout: 1, " + CHANGES + "}")
+        await node.run("await client.subscribe('orders.*').ready; client.publish('orders.eu', 1).catch(() => {})")
+        await node.run("await until(() => changes.some(({error}) => error?.name === 'ServerFault'))")
+        await node.run("client.close()")
+
+
+async def test_unknown_messages_and_fields_are_ignored() -> None:
+    def answer(request: dict[str, Any]) -> str:
+        known = {"type": "ack", "request_id": request["request_id"], "epoch": "e", "seq": 3, "new": [1]}
+        return json.dumps(known) if request["type"] == "subscribe" else '{"type":"news","topic":"orders"}'
+
+    impostor = Impostor(answer)
+    async with impostor.run() as url, run_node() as node:
+        await start(node, url, "{answerTimeout: 1, " + CHANGES + "}")
+        await node.run("globalThis.sub = client.subscribe('orders'); await sub.ready")
         name = await node.run("return (await client.publish('orders', 1).catch((error) => error)).name")
         assert name == "AnswerTimeout"
-        assert impostor.connections == 1
+        assert await node.run("return client.state") == "open"
+        assert await node.run("return sub.position") == {"orders": {"epoch": "e", "seq": 3}}
         await node.run("client.close()")
 
 
@@ -278,3 +300,57 @@ async def test_urls_of_the_server_and_its_websocket_mean_the_same() -> None:
             await start(node, url)
             await node.run("await client.publish('orders', 1); await client.topic('orders'); client.close()")
         await asyncio.sleep(0)
+
+
+async def test_a_socket_that_closes_at_once_leaves_nothing() -> None:
+    """Some classes of WebSockets call ``onclose`` before ``close`` returns."""
+    async with run_node() as node:
+        await node.run(
+            "globalThis.made = 0; globalThis.Hasty = class {"
+            "    constructor() { made++; setTimeout(() => this.onopen()); }"
+            "    send() {}"
+            "    close() { this.onclose({code: 1006}); }"
+            "}"
+        )
+        await start(node, "http://127.0.0.1:9", "{WebSocket: Hasty, answerTimeout: 0.1, " + CHANGES + "}")
+        await node.run("await until(() => made >= 1 && changes.length >= 1); client.close()")
+        await node.run("globalThis.before = made; await new Promise((resolve) => setTimeout(resolve, 50))")
+        assert await node.run("return made === before")
+        assert await node.run("return changes.at(-1).state") == "closed"
+
+
+async def test_failing_tokens_do_not_count_against_web_sockets() -> None:
+    async with run_server() as server, run_node() as node:
+        await server.create("orders")
+        await node.run("globalThis.getToken = () => { if (changes.length < 4) throw Error(); return 'x'; }")
+        await start(node, server.url, "{token: getToken, " + CHANGES + "}")
+        await node.run("await client.publish('orders', 1)")
+        assert await node.run("return client.streams") is False
+        await node.run("client.close()")
+
+
+async def test_a_page_over_http_makes_ids_too() -> None:
+    async with run_server() as server, run_node() as node:
+        await server.create("orders")
+        await node.run(
+            "Object.defineProperty(crypto, 'randomUUID', {value: undefined}); globalThis.random = Math.random"
+        )
+        await start(node, server.url)
+        await node.run("Math.random = random")
+        ids = await node.run("return (await client.publishMany('orders', [1, 2])).map(({id}) => id)")
+        assert len({str(uuid.UUID(each)) for each in ids}) == 2
+        await node.run("client.close()")
+
+
+async def test_consumers_share_the_items() -> None:
+    async with run_server() as server, run_node() as node:
+        await server.create("orders")
+        await start(node, server.url)
+        await node.run(
+            "globalThis.sub = client.subscribe('orders'); globalThis.got = [];"
+            "globalThis.take = async () => { for (let i = 0; i < 5; i++) got.push((await sub.next()).value.payload); };"
+            "globalThis.taking = Promise.all([take(), take()]); await sub.ready"
+        )
+        server.publish_locally("orders", list(range(10)))
+        assert sorted(await node.run("await taking; return got")) == list(range(10))
+        await node.run("client.close()")

@@ -18,6 +18,7 @@ from pubsub.protocol.errors import (
     Forbidden,
     Internal,
     LimitExceeded,
+    MessageNotFound,
     NotStored,
     RateLimited,
     ServerFull,
@@ -35,6 +36,7 @@ FAILURES: list[tuple[Failure, str, int, str, str]] = [
     (TopicNotFound("a"), "TOPIC_NOT_FOUND", 404, "Topic 'a' does not exist", "topic not found"),
     (TopicExists("a"), "TOPIC_EXISTS", 409, "Topic 'a' exists", "topic already exists"),
     (ClientNotFound(), "CLIENT_NOT_FOUND", 404, "client not found", "client not found"),
+    (MessageNotFound(), "MESSAGE_NOT_FOUND", 404, "message not found", "message not found"),
     (
         SlowConsumer(),
         "SLOW_CONSUMER",

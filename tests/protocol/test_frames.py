@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsub.protocol.errors import CloseReason
+from pubsub.protocol.frame_reader import Reader
 from pubsub.protocol.frames import (
     CLOSE,
     LONG_TEXT,
@@ -23,7 +24,6 @@ from pubsub.protocol.frames import (
     PingFrame,
     PongFrame,
     ProtocolFault,
-    Reader,
     Received,
     close_frame,
     control_frame,

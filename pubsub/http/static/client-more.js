@@ -1,4 +1,4 @@
-// What most pages do without: calls over REST, Server-Sent Events where WebSockets are blocked, positions in localStorage.
+// What most pages do without: calls over REST, Server-Sent Events if WebSockets are blocked, positions in localStorage.
 // client.js loads it when it is needed. It must never decide what a message means.
 
 // Topics in an answer.
@@ -100,8 +100,8 @@ async function refusalOf(client, response) {
 const isRefusal = ({ status }) => status < 502;
 
 /**
- * What a WebSocket does, over HTTP: streams of Server-Sent Events, and a call for each request. It has the handlers of a
- * WebSocket, but `onmessage` gets objects and not text.
+ * What a WebSocket does, over HTTP: streams of Server-Sent Events, and a call for each request. It has the handlers of
+ * a WebSocket, but `onmessage` gets objects and not text.
  *
  * A stream always begins with what is new: the Subscription fetches what it missed.
  */
@@ -143,7 +143,7 @@ export class Streams {
     const wanted = { request_id, group: JSON.stringify({ ...query, last_n }), accepted: false };
     this.#wanted.set(topic, wanted);
     const { body } = await request(this.#client, "GET", `topics/${topic}/events`, { query });
-    body.cancel();
+    body.cancel().catch(() => {});
     wanted.accepted = true;
     // The start of the stream is the answer.
     if (this.#wanted.get(topic) === wanted) this.#restart();
@@ -197,26 +197,39 @@ export class Streams {
   }
 
   async #read(query, signal) {
+    const { answerTimeout, heartbeat } = this.#client.options;
+    let watch;
     try {
+      watch = this.#expect(answerTimeout);
       const { body } = await request(this.#client, "GET", "events", { query, signal });
       const reader = body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = ""; ; ) {
         const { value, done } = await reader.read();
         if (done) throw new Error("the stream ended");
+        clearTimeout(watch);
+        watch = this.#expect(2 * heartbeat);
         const lines = (rest + value).split("\n");
         rest = lines.pop();
         for (const line of lines) this.#take(line);
       }
     } catch (error) {
       if (!signal.aborted) this.onclose({ code: 1006, reason: error.message });
+    } finally {
+      clearTimeout(watch);
     }
+  }
+
+  /** Give up a silent stream: a proxy may keep what it should pass on, or the connection may be dead. */
+  #expect(seconds) {
+    return setTimeout(() => this.onclose({ code: 1006, reason: "a silent stream" }), seconds * 1000);
   }
 
   #take(line) {
     // Any other line is a sign of life.
     const data = line.startsWith("data: ") ? JSON.parse(line.slice(6)) : { type: "line" };
     const { request_id } = this.#wanted.get(data.topic) ?? {};
-    this.onmessage({ data: data.msg === "subscribed" ? { ...data, type: "ack", msg: undefined, request_id } : data });
+    const started = { ...data, type: "ack", msg: undefined, request_id, again: true };
+    this.onmessage({ data: data.msg === "subscribed" ? started : data });
   }
 }
 

@@ -98,14 +98,14 @@ export class Client {
   }
 
   /** A message comes once over a connection, whatever asked for it: a subscription that overlaps gets another one. */
-  subscribe(topic, options, callback) {
+  subscribe(topic, ...wishes) {
+    const { base, clientId, options } = this;
     if (!this.error && this.#route(topic)) {
-      const { base, clientId, options: own } = this;
       if (!this.#next || this.#next.error)
-        this.#next = new Client(base, { ...own, clientId, onState: null, parent: this });
-      return this.#next.subscribe(topic, options, callback);
+        this.#next = new Client(base, { ...options, clientId, onState: null, parent: this });
+      return this.#next.subscribe(topic, ...wishes);
     }
-    const sub = new Subscription(this, topic, options, callback);
+    const sub = new Subscription(this, topic, ...wishes);
     this.#subs.add(sub);
     if (this.error) sub.end(this.error);
     else if (this.open) sub.join();
@@ -125,8 +125,8 @@ export class Client {
   #route(topic) {
     let sub = this.#routes.get(topic);
     if (sub) return sub;
-    for (const each of this.#subs) if (overlap(each.topic.split("."), topic.split("."))) sub = each;
-    if (sub) this.#routes.set(topic, sub);
+    for (const each of this.#subs)
+      if (overlap(each.topic.split("."), topic.split("."))) this.#routes.set(topic, (sub = each));
     return sub;
   }
 
@@ -151,6 +151,7 @@ export class Client {
       const { Streams } = this.streams && (await import("./client-more.js"));
       if (this.socket !== socket) return;
       const url = `${this.base.replace("http", "ws")}ws?client_id=${encodeURIComponent(this.clientId)}`;
+      this.failed = !Streams;
       socket = this.socket = Streams ? new Streams(this) : new WebSocket(url);
       socket.onmessage = ({ data }) => this.socket === socket && this.#receive(data);
       socket.onclose = ({ code, reason }) => this.socket === socket && this.#closed(code, reason);
@@ -163,7 +164,7 @@ export class Client {
       if (this.socket !== socket) return;
       clearTimeout(this.timer);
       this.open = Date.now();
-      if (!this.streams) this.#blocked = 0;
+      if (!this.streams) this.#blocked = this.failed = 0;
       for (const sub of this.#subs) sub.join();
       this.#flush();
       this.#tell("open");
@@ -201,7 +202,6 @@ export class Client {
   }
 
   #lost(error, final) {
-    this.failed = !this.open && !this.streams;
     if (this.streams) this.#blocked = 1;
     // It lasted longer than the pause before it.
     if (this.open && Date.now() - this.open > this.#bound) this.#bound = 100;
@@ -266,9 +266,10 @@ export class Client {
     } else if (this.open && silent > 2) this.#lost(unreachable("no sign of life"));
     else if (this.open && (silent > 1 || urgent)) {
       this.ask({ type: "ping" }).catch(() => {});
+      if (!urgent) return;
       clearTimeout(this.timer);
       const look = () => this.heard === heard && this.#lost(unreachable("no sign of life"));
-      if (urgent) this.timer = setTimeout(look, this.options.answerTimeout * 500);
+      this.timer = setTimeout(look, this.options.answerTimeout * 500);
     }
   }
 
@@ -291,7 +292,7 @@ export class Client {
       Object.assign(entry, { request_id, resolve, reject, sends: 0, text: JSON.stringify({ ...fields, request_id }) });
       if (this.error || !(this.open || keep || first)) throw this.error ?? unreachable("closed");
       this.#requests.set(request_id, entry);
-      const late = new PubsubError("AnswerTimeout", "no answer in time: published or not");
+      const late = new PubsubError("AnswerTimeout", "no answer in time, published or not");
       if (keep) entry.timer = setTimeout(() => this.#flush(this.#settle(entry).reject(late)), answerTimeout * 1000);
       // Subscribe before what was published meanwhile.
       first || entry.answered ? this.#send(entry) : this.#flush();
@@ -333,7 +334,7 @@ export class Client {
     else if (msg) sub?.inform(message);
     else if (error && !request_id) this.fault(refused);
     // A stream that was made again.
-    else if (!entry) sub && !message.status && sub.begin(message);
+    else if (!entry) message.again && sub?.begin(message);
     else if (error?.code === "RATE_LIMITED" && this.open) {
       entry.sent = this.#window = 0;
       clearTimeout(this.rest);
@@ -581,8 +582,9 @@ class Subscription {
       const { until, seq: after } = feed;
       const page = mend ? await this.#ask({ type: "history", topic, after, limit }).catch((error) => error) : {};
       const { messages = [], complete } = page.epoch === epoch ? page : {};
+      const over = this.ended || this.#feeds.get(topic) !== feed;
       // The next connection resumes, or the topic is another one by now.
-      if (page.name === "Unreachable" || this.ended || this.#feeds.get(topic) !== feed) this.#miss(feed, 1, (feed.until = 0));
+      if (page.name === "Unreachable" || over) this.#miss(feed, 1, (feed.until = 0));
       else if (page.name === "LimitExceeded" && limit > 1) limit >>= 1;
       else {
         // With a filter a hole may be none: what follows the first message is asked for again.

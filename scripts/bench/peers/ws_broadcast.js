@@ -1,4 +1,5 @@
-// Peer: ws in node. It forwards each text unchanged; no JSON, no topics.
+// Peer: ws in node. It forwards each text unchanged; no JSON, no topics. With "deflate", it compresses for clients that
+// offer it, without a context from message to message, as this server does.
 "use strict";
 
 const { WebSocketServer } = require("ws");
@@ -20,5 +21,11 @@ function publishFrom(client) {
   });
 }
 
-const server = new WebSocketServer({ host: "127.0.0.1", port: Number(process.argv[2]), backlog: 4096 });
+const compression = { threshold: 256, serverNoContextTakeover: true, clientNoContextTakeover: true };
+const server = new WebSocketServer({
+  host: "127.0.0.1",
+  port: Number(process.argv[2]),
+  backlog: 4096,
+  perMessageDeflate: process.argv[3] === "deflate" ? compression : false,
+});
 server.on("connection", (client, request) => (request.url === "/sub" ? subscribe(client) : publishFrom(client)));

@@ -49,13 +49,15 @@ function useRestart(overview, error) {
     <button type="button" class="quiet" onClick=${() => tell(null)}>Dismiss</button></p>`;
 }
 
-function Menu({ section, overview }) {
+function Menu({ section, overview, onSignIn }) {
   const here = useRef();
   useEffect(() => here.current?.scrollIntoView({ block: "nearest", inline: "center" }), [section]);
   return html`<nav class="menu" aria-label="Screens"><div>
     <a class="brand" href=${to("")}><span class=${`dot ${healthOf(overview).kind}`} aria-hidden="true"></span>pubsub<small>${overview.version}</small></a>
     <ul>${MENU.map(([name, label]) => html`<li key=${name}><a href=${to(name)} ref=${section === name ? here : null} aria-current=${section === name ? "page" : null}>${label}</a></li>`)}</ul>
-    <div class="end"><a href="docs">API documents</a>${credential() && html`<button type="button" class="quiet" onClick=${signOut}>Sign out</button>`}</div>
+    <div class="end"><a href="docs">API documents</a>${credential()
+      ? html`<button type="button" class="quiet" onClick=${signOut}>Sign out</button>`
+      : html`<button type="button" class="quiet" onClick=${onSignIn}>Use a key</button>`}</div>
   </div></nav>`;
 }
 
@@ -82,7 +84,7 @@ function App() {
   if (!overview) return html`<main id="main" class="alone">${banner || (asked.error ? html`<p class="fault" role="alert">${asked.error.message}</p>` : html`<p class="empty" role="status">Asking the server…</p>`)}
     ${asked.error && credential() && html`<button type="button" onClick=${signOut}>Sign in with another key</button>`}</main>`;
   return html`<div class="frame">
-    <${Menu} section=${route.path[0]} overview=${overview} />
+    <${Menu} section=${route.path[0]} overview=${overview} onSignIn=${() => lock(true)} />
     <main id="main" tabindex="-1">
       ${banner}
       ${!overview.may.change && html`<p class="banner" role="status">You are signed in with a key that may ${overview.may.publish ? "publish and read" : "only read"}: what it may not do is disabled.</p>`}

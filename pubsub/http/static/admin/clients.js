@@ -10,6 +10,7 @@ import { replace, to } from "./routing.js";
 import { usePolling } from "./polling.js";
 
 const LIMIT = 50;
+const LINGERS = 1500; // milliseconds: a client that reads nothing is cut off a second after its close
 const SHOWN = 2; // subscriptions in a row
 
 const Name = ({ id }) => html`<a class="name" href=${to("clients", id)}>${id}</a>`;
@@ -45,6 +46,7 @@ export function Disconnect({ id, may, then }) {
   const run = async () => {
     const { connections } = await call("DELETE", at`clients/${id}`);
     then?.();
+    setTimeout(() => then?.(), LINGERS);
     return `${count(connections)} closed`;
   };
   return html`<${Action} run=${run} label="Disconnect" kind="danger quiet" allowed=${may.change} />`;

@@ -8,12 +8,26 @@ import { base, credential, isToken } from "./server.js";
 const KEPT = 500; // messages on the page
 const PERIOD = 150; // milliseconds between two updates of the page, whatever number of messages comes
 
-/** A connection with the rights of the reader. A key is only taken over HTTP, so then the client streams. */
-function connect() {
+/** A connection with the rights of the reader. A key is only taken over HTTP, so then the client streams, with the name of the key. */
+function connect(onState) {
   const key = credential();
-  const name = `dashboard-${Math.random().toString(16).slice(2, 8)}`;
-  if (!key) return new Client(base, { clientId: name });
-  return isToken(key) ? new Client(base, { token: key }) : new Client(base, { clientId: name, apiKey: key, WebSocket: null });
+  if (!key) return new Client(base, { clientId: `dashboard-${Math.random().toString(16).slice(2, 8)}`, onState });
+  return isToken(key) ? new Client(base, { token: key, onState }) : new Client(base, { clientId: "", apiKey: key, WebSocket: null, onState });
+}
+
+/** A connection that `close` ends, but not before it is open or has failed: browsers complain of that in their console. */
+function open() {
+  let settled = false;
+  let ended = false;
+  const client = connect(() => {
+    settled = true;
+    if (ended) client.close();
+  });
+  const close = () => {
+    if (settled && !ended) client.close();
+    ended = true;
+  };
+  return { client, close };
 }
 
 /** The newest items of a topic, the newest first. A change of `wanted` (`filter`, `lastN`) begins anew. */
@@ -52,7 +66,7 @@ export function useTail(topic, wanted, paused) {
 
 /** Collect the items of a topic in `state`. Returns a function that ends it. */
 function follow(topic, options, state, fail) {
-  const client = connect();
+  const { client, close } = open();
   const events = client.subscribe(topic, { ...options, mend: false, notices: true });
   const read = async () => {
     for await (const item of events) {
@@ -65,6 +79,6 @@ function follow(topic, options, state, fail) {
   return () => {
     state.position = events.position;
     events.close();
-    client.close();
+    close();
   };
 }

@@ -1,6 +1,7 @@
 // Messages over REST with their payloads as the publisher wrote them: JavaScript would change numbers like 1.0 and 2^60.
 
 import { at, call, callText } from "./server.js";
+import { jsonFault } from "./json.js";
 
 /** Kept messages, oldest first, each with `raw`, the JSON text of its payload. `query` is that of the call. */
 export async function keptMessages(topic, query, signal) {
@@ -38,20 +39,5 @@ export async function publishAgain(topic, { seq, payload }) {
   return publish(topic, events[0]?.seq === seq ? events[0].raw : JSON.stringify(payload));
 }
 
-/** The payload on one line, cut. */
-export function preview(payload, most = 220) {
-  const text = JSON.stringify(payload) ?? "";
-  return text.length > most ? `${text.slice(0, most)}…` : text;
-}
-
-/** Undefined for valid JSON, else a sentence that says where it is not. */
-export function jsonFault(text) {
-  try {
-    JSON.parse(text);
-  } catch (error) {
-    const place = /position (\d+)/.exec(error.message);
-    if (!place) return text.trim() ? error.message : "The payload is empty. Write any JSON: an object, a list, text in quotes, a number, null.";
-    const before = text.slice(0, place[1]).split("\n");
-    return `Not JSON at line ${before.length}, column ${before.at(-1).length + 1}: ${error.message.split(" in JSON")[0]}.`;
-  }
-}
+/** The beginning of a payload. */
+export const preview = (raw, most = 220) => (raw.length > most ? `${raw.slice(0, most)}…` : raw);

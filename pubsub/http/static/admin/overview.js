@@ -61,7 +61,7 @@ function Tiles({ overview }) {
   const { series, connections, lagging, queued, topics } = overview;
   const tiles = [
     ["Published", about(newest(series.published)), "a second"],
-    ["Delivered", about(newest(series.delivered)), `a second, ${bytes(newest(series.delivered_bytes) ?? 0)}/s`],
+    ["Delivered", about(newest(series.delivered)), `a second; ${bytes(newest(series.delivered_bytes) ?? 0)}`],
     ["Delivery p99", milliseconds(newest(series.p99_ms)), `p50 ${milliseconds(newest(series.p50_ms))}`],
     ["Loop lag p99", milliseconds(newest(series.loop_lag_ms)), `highest ${milliseconds(highest(series.loop_lag_ms))}`],
     ["Memory", bytes(newest(series.memory_bytes)), `highest ${bytes(highest(series.memory_bytes))}`],

@@ -70,10 +70,11 @@ export const Facts = ({ of }) => html`<dl class="facts">
   ${of.map(([name, value, note]) => html`<div key=${name}><dt>${name}</dt><dd>${value}${note && html`<small>${note}</small>`}</dd></div>`)}
 </dl>`;
 
-/** A message in short: its order is that of a reader who looks for one. */
-export const Payload = ({ raw, payload }) => {
-  const text = raw ?? JSON.stringify(payload);
-  let pretty = text;
-  if (text.length < 20_000 && !/[\d.]{16}|\d\.0|[eE]/.test(text)) pretty = JSON.stringify(JSON.parse(text), null, 2);
-  return html`<pre class="payload" tabindex="0" aria-label="payload">${pretty}</pre>`;
-};
+const LONG = 20_000; // characters: a longer payload is shown as it is
+const EXACT = /[\d.]{16}|\d\.0|\d[eE]/; // numbers that JavaScript would write in another way
+
+/** A payload with line breaks, if that changes no number in it. */
+export function Payload({ raw }) {
+  const text = raw.length > LONG || EXACT.test(raw) ? raw : JSON.stringify(JSON.parse(raw), null, 2);
+  return html`<pre class="payload" tabindex="0" aria-label="payload">${text}</pre>`;
+}

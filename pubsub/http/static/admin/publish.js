@@ -3,7 +3,8 @@
 import { html, useState } from "./preact.js";
 import { count } from "./formats.js";
 import { at } from "./server.js";
-import { bodyOf, jsonFault, publish } from "./messages.js";
+import { bodyOf, publish } from "./messages.js";
+import { jsonFault } from "./json.js";
 import { Card, Curl, Field } from "./parts.js";
 import { to } from "./routing.js";
 

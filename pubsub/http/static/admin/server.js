@@ -13,9 +13,10 @@ export function signIn(text) {
   sessionStorage.setItem(PLACE, text);
 }
 
+/** Forget the key. The page begins anew: without it, or with another one. */
 export function signOut() {
   sessionStorage.removeItem(PLACE);
-  signedOut();
+  location.reload();
 }
 
 /** Have `then` called when the server wants another key than that of the reader. */

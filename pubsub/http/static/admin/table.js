@@ -12,7 +12,7 @@ import { Empty } from "./parts.js";
  */
 export function Table({ label, columns, rows, rowKey, empty, order, onSort }) {
   if (!rows.length) return html`<${Empty}>${empty}<//>`;
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>
+  return html`<div class="scroll" tabindex="0" role="region" aria-label=${`${label}, table`}>
     <table>
       <thead><tr>${columns.map((column) => html`<${Head} key=${column.label} column=${column} order=${order} onSort=${onSort} />`)}</tr></thead>
       <tbody>${rows.map((row) => html`<tr key=${rowKey(row)}>

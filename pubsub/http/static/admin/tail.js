@@ -53,7 +53,7 @@ function Kept({ topic, seq, filter, here, may }) {
   }, [topic, seq, filter]);
   const { events, complete, error } = found;
   return html`
-    <div class="state"><span role="status">${events ? `From seq ${count(seq)}, the oldest first` : "Loading…"}</span>
+    <div class="state"><span role="status">${events ? `From seq ${count(seq)}, the oldest first` : error ? "Stopped" : "Loading…"}</span>
       <a class="button quiet" href=${here({ seq: Math.max(1, seq - PAGE) })}>Older</a>
       <a class="button quiet" href=${here({ seq: (events?.at(-1)?.seq ?? seq) + 1 })}>Newer</a><a class="button" href=${here({ seq: null })}>Live</a></div>
     ${error && html`<p class="fault" role="alert">${error.message}</p>`}
@@ -69,14 +69,19 @@ function Item({ topic, item, may, open }) {
 }
 
 function Message({ topic, item, may, open }) {
-  const { seq, ts, id, payload, raw, sender } = item;
+  const { seq, ts, id, payload, sender } = item;
   const [shown, show] = useState(open ?? false);
+  const [raw, write] = useState(item.raw ?? JSON.stringify(payload));
+  useEffect(() => {
+    if (!shown || item.raw) return;
+    keptMessages(topic, { after: seq - 1, limit: 1 }).then(({ events: [kept] }) => kept?.seq === seq && write(kept.raw), () => {}); // as it was written, if it is kept
+  }, [shown]);
   const again = async () => `Published as seq ${count((await publishAgain(topic, item)).seq)}`;
   return html`<li><details open=${shown} onToggle=${(event) => show(event.target.open)}>
-    <summary><span class="seq">#${seq}</span><time>${moment(ts)}</time>${sender && html`<span class="sender">${sender}</span>`}<code>${preview(payload)}</code></summary>
-    ${shown && html`<div class="opened"><${Payload} raw=${raw} payload=${payload} /><p class="note">id <code>${id}</code></p>
+    <summary><span class="seq">#${seq}</span><time>${moment(ts)}</time>${sender && html`<span class="sender">${sender}</span>`}<code>${preview(raw)}</code></summary>
+    ${shown && html`<div class="opened"><${Payload} raw=${raw} /><p class="note">id <code>${id}</code></p>
       <div class="line"><${Action} run=${again} label="Publish again" allowed=${may.publish} why="Your key may not publish." />
-        <${Copy} text=${raw ?? JSON.stringify(payload)} label="Copy payload" />
+        <${Copy} text=${raw} label="Copy payload" />
         <${Curl} path=${at`topics/${topic}/messages`} query=${{ after: seq - 1, limit: 1 }} />
         <a class="button quiet" href=${to("why", { topic, seq })}>Who got it?</a></div></div>`}
   </details></li>`;

@@ -1,0 +1,291 @@
+"""The screens of the dashboard in Chromium: each function by its visible effect, and hostile names as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+from tests.credentials import SECRET, make_token
+from tests.harness import ServerProcess
+from tests.http.dashboard_page import HOSTILE, LONGEST, call, create, dashboard, publish, show, subscriber
+from tests.http.test_chromium import browser
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+__all__ = ["browser"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    flags = ("--data-dir", str(tmp_path_factory.mktemp("journal")), "--subscriber-queue-size", "5")
+    with ServerProcess(*flags) as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
+    with dashboard(browser, server) as opened:
+        yield opened
+
+
+def test_the_overview_is_one_sentence_and_charts(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    expect(page.locator(".health")).to_contain_text(re.compile("Healthy|Working|Overloaded"))
+    expect(page.locator(".chart canvas")).to_have_count(5)
+    expect(page.locator(".plot").first).to_have_attribute("aria-label", re.compile(r"published: now \d"))
+    expect(page.get_by_text("Clients that moved here")).to_be_visible()
+    assert page.title() == "Overview · pubsub"
+
+
+def test_a_topic_is_created_with_options_and_deleted_by_its_name(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    show(page, "topics")
+    page.get_by_role("button", name="New topic").click()
+    page.get_by_label("Name", exact=True).fill("new.topic")
+    page.get_by_label("Messages kept").fill("7")
+    page.get_by_label("When a subscriber's queue is full").select_option("latest")
+    page.get_by_label("Presence").check()
+    page.get_by_role("button", name="Create topic").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("new.topic")
+    options = call(server, "GET", "/topics/new.topic")["options"]
+    assert (options["history"], options["overflow"], options["presence"], options["durable"]) == (
+        7, "latest", True, False,
+    )  # fmt: skip
+    show(page, "topics")
+    page.get_by_role("button", name="Delete new.topic").click()
+    delete = page.get_by_role("button", name="Delete topic")
+    expect(delete).to_be_disabled()
+    page.get_by_label("Name of the topic").fill("new.topic")
+    delete.click()
+    expect(page.get_by_role("link", name="new.topic")).to_have_count(0)
+    assert "new.topic" not in [each["name"] for each in call(server, "GET", "/topics")["topics"]]
+
+
+def test_a_topic_that_exists_is_told_in_the_form(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, "twice")
+    show(page, "topics")
+    page.get_by_role("button", name="New topic").click()
+    page.get_by_label("Name", exact=True).fill("twice")
+    page.get_by_role("button", name="Create topic").click()
+    expect(page.get_by_role("alert")).to_have_text("topic already exists")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_topics_are_searched_sorted_and_paged_by_url(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    for number in range(55):
+        create(server, f"page.{number:02}")
+    publish(server, "page.31", 1, 2, 3)
+    show(page, "topics")
+    page.get_by_label("Search topics").fill("page.")
+    expect(page.get_by_text("Page 1 of 2")).to_be_visible()
+    page.get_by_role("link", name="Next").click()
+    expect(page.get_by_role("link", name="page.54")).to_be_visible()
+    page.get_by_role("button", name="Published").click()
+    expect(page.locator("tbody tr").first).to_contain_text("page.31")
+    expect(page.locator("th[aria-sort=descending]")).to_contain_text("Published")
+    assert "search=page.&" in page.url
+    page.reload()
+    expect(page.locator("tbody tr").first).to_contain_text("page.31")
+
+
+def test_live_messages_pause_and_go_on(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, "live")
+    publish(server, "live", "old")
+    show(page, "topics/live")
+    messages = page.locator(".messages > li")
+    expect(messages).to_have_count(1)
+    publish(server, "live", {"n": 2})
+    expect(messages.first).to_contain_text('{"n":2}')
+    page.get_by_role("button", name="Pause").click()
+    publish(server, "live", 3, 4)
+    expect(page.get_by_text("Paused: 2 new")).to_be_visible()
+    expect(messages).to_have_count(2)
+    page.get_by_role("button", name="Go on").click()
+    expect(messages).to_have_count(4)
+    page.get_by_label("Replay").select_option("last 50")
+    expect(messages).to_have_count(4)
+
+
+def test_a_filter_and_a_jump(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, "filtered")
+    publish(server, "filtered", *({"amount": amount} for amount in range(1, 21)))
+    show(page, "topics/filtered")
+    page.get_by_label("Filter in CEL").fill("payload.amount > 18")
+    page.get_by_role("button", name="Filter", exact=True).click()
+    messages = page.locator(".messages > li")
+    expect(messages).to_have_count(2)
+    page.get_by_label("Filter in CEL").fill("payload.")
+    page.get_by_role("button", name="Filter", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("filter")
+    page.get_by_label("Filter in CEL").fill("")
+    page.get_by_role("button", name="Filter", exact=True).click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    page.get_by_label("Jump to seq").fill("15")
+    page.get_by_role("button", name="Jump").click()
+    expect(messages.first).to_contain_text('{"amount":15}')
+    assert "seq=15" in page.url
+
+
+def test_a_message_is_published_again_as_it_was_written(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, "again")
+    show(page, "publish?topic=again")
+    payload = '{"exact": 12345678901234567890, "a": 1.0, "x": "},\\"seq\\":1,\\"ts\\":"}'
+    page.get_by_label("Payload").fill('{"exact": }')
+    expect(page.get_by_text("Line 1, column 11: expected a value, found }")).to_be_visible()
+    expect(page.get_by_role("button", name="Publish")).to_be_disabled()
+    page.get_by_label("Payload").fill(payload)
+    page.get_by_role("button", name="Publish").click()
+    expect(page.get_by_text("Published as seq 1")).to_be_visible()
+    show(page, "topics/again?seq=1")
+    expect(page.locator(".payload")).to_contain_text("12345678901234567890")
+    page.get_by_role("button", name="Publish again").click()
+    expect(page.get_by_text("Published as seq 2")).to_be_visible()
+    kept = page.request.get(f"{server.url}/topics/again/messages?last_n=2").text()
+    assert kept.count(f'"payload":{payload}}}') == 2
+
+
+def test_a_publish_that_is_refused_says_why(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, "expected")
+    show(page, "publish?topic=expected")
+    page.get_by_label("Only if seq is").fill("5")
+    page.get_by_role("button", name="Publish").click()
+    expect(page.get_by_role("alert")).to_contain_text("0")
+
+
+def test_purge_forgets_messages(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, "purged")
+    publish(server, "purged", 1, 2)
+    show(page, "topics/purged")
+    page.get_by_role("button", name="Purge…").click()
+    page.get_by_label("Name of the topic").fill("purged")
+    page.get_by_role("button", name="Forget messages").click()
+    expect(page.get_by_text("2 messages are forgotten.")).to_be_visible()
+    assert call(server, "GET", "/topics/purged")["bytes"] == 0
+
+
+def test_a_slow_consumer_its_lag_its_dead_letters_and_the_reason(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, "dead")
+    create(server, "orders", dead_letter="dead", presence=True)
+    with subscriber(server, HOSTILE, "orders"):
+        for _ in range(20):
+            publish(server, "orders", *["x" * 50_000] * 10)
+        show(page, "slow")
+        row = page.locator("tbody tr", has_text=HOSTILE)
+        expect(row).to_contain_text("orders")
+        show(page, "topics/orders")
+        expect(page.get_by_label("Consumer lag").get_by_role("row").nth(1)).to_contain_text(HOSTILE)
+        expect(page.get_by_label("Present", exact=True)).to_contain_text(HOSTILE)
+        show(page, f"why?client={quote(HOSTILE)}&topic=orders&message=1")
+        expect(page.locator(".timeline")).to_contain_text("Subscribed to the topic")
+        expect(page.locator(".trace h3")).to_contain_text("sent")
+        show(page, "why?" + f"client={quote(HOSTILE)}&topic=orders&message=150")
+        expect(page.locator(".trace h3")).to_contain_text("dropped")
+        show(page, "clients")
+        row = page.locator("tbody tr", has_text=HOSTILE)
+        expect(row).to_contain_text("orders")
+        row.get_by_role("button", name="Disconnect").click()
+        expect(row).to_have_count(0)
+    show(page, "clients?gone=1")
+    expect(page.locator("tbody tr", has_text=HOSTILE)).to_contain_text("An operator disconnected it.")
+    show(page, "topics/dead")
+    expect(page.locator(".letters li").first).to_contain_text(HOSTILE)
+    seq = call(server, "GET", "/topics/orders")["seq"]
+    page.get_by_role("button", name="Redrive").click()
+    expect(page.get_by_text(re.compile(r"letters read: \d+ messages published again"))).to_be_visible()
+    assert call(server, "GET", "/topics/orders")["seq"] > seq
+    show(page, "")
+    expect(page.get_by_label("Ended in 15 minutes")).to_contain_text("disconnected")
+
+
+def test_hostile_payloads_and_long_names_are_text(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, LONGEST)
+    publish(server, LONGEST, HOSTILE, {HOSTILE: [HOSTILE, 2**60 + 1]})
+    show(page, f"topics/{LONGEST}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(LONGEST)
+    expect(page.locator(".messages > li").first).to_contain_text(HOSTILE)
+    page.locator(".messages summary").first.click()
+    expect(page.locator(".payload")).to_contain_text(HOSTILE)
+    expect(page.locator(".payload")).to_contain_text(str(2**60 + 1))
+    assert page.locator("main img").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    show(page, f"clients/{quote(HOSTILE)}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(HOSTILE)
+
+
+def test_storage_settings_and_a_screen_that_does_not_exist(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, "stored", durable=True)
+    publish(server, "stored", 1)
+    show(page, "storage")
+    expect(page.get_by_text("Everything is stored.")).to_be_visible()
+    expect(page.get_by_text("journal.db", exact=True)).to_be_visible()
+    show(page, "settings")
+    page.get_by_label("only those that were changed").check()
+    expect(page.locator("tbody")).to_contain_text("SUBSCRIBER_QUEUE_SIZE")
+    expect(page.locator("tbody")).not_to_contain_text("PING_PERIOD_SEC")
+    show(page, "nowhere")
+    expect(page.get_by_text("There is no such screen.")).to_be_visible()
+
+
+def test_every_call_is_there_as_a_command(browser: Browser, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, "copied")
+    with dashboard(browser, server, "topics/copied", permissions=["clipboard-read", "clipboard-write"]) as page:
+        page.get_by_role("button", name="Copy as curl").first.click()
+        expect(page.get_by_text("Copied", exact=True)).to_be_visible()
+        assert page.evaluate("navigator.clipboard.readText()") == f"curl '{server.url}/topics/copied'"
+        show(page, "publish?topic=copied")
+        page.get_by_label("Payload").fill('"it\'s"')
+        page.get_by_role("button", name="Copy as curl").click()
+        expect(page.get_by_text("Copied", exact=True)).to_be_visible()
+        expected = f"""curl -d '{{"payload":"it'\\''s"}}' '{server.url}/topics/copied/messages'"""
+        assert page.evaluate("navigator.clipboard.readText()") == expected
+        for screen in ("", "topics", "clients", "clients?gone=1", "slow", "storage", "settings", "tokens"):
+            show(page, screen)
+            expect(page.get_by_role("button", name="Copy as curl").first).to_be_visible()
+
+
+def test_a_token_is_tested(browser: Browser, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    with (
+        ServerProcess(environment={"JWT_SECRET": SECRET}) as server,
+        dashboard(browser, server, "tokens") as page,
+    ):
+        page.get_by_label("Token (JWT)").fill(make_token("alice", subscribe=["orders.*"]))
+        page.get_by_label("Topic").fill("orders.eu")
+        page.get_by_role("button", name="Test the token").click()
+        expect(page.get_by_text("may subscribe", exact=True)).to_be_visible()
+        expect(page.get_by_text("may not publish", exact=True)).to_be_visible()
+        page.get_by_label("Token (JWT)").fill(make_token(exp=1))
+        page.get_by_role("button", name="Test the token").click()
+        expect(page.get_by_text("Not accepted: token: expired")).to_be_visible()
