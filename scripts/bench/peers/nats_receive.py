@@ -1,4 +1,4 @@
-"""Peer: nats-py. It publishes or receives events of the same size, and prints the seconds and CPU seconds of the receiver.
+"""Peer: nats-py. It publishes or receives events of the same size; the receiver prints its seconds and CPU seconds.
 
     python nats_receive.py publish|receive PORT EVENTS
 
