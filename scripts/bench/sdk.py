@@ -1,10 +1,10 @@
 """The cost of the Python client: an event received, beside bare aiohttp and msgspec on the same stream.
 
-    python scripts/bench/sdk.py [--events 300000] [--rounds 3] [--loop uvloop|asyncio]
+    python scripts/bench/sdk.py [--events 300000] [--rounds 3] [--loop uvloop|asyncio] [--peers]
 
 A server on one core replays the same messages to one client after the other, each a process of its own on another core.
 It prints a line of JSON for each client: the best rate (events a second) and the least CPU time (µs an event) of the
-rounds. It never says more than it measured: both decode the same payloads, and count them.
+rounds. All decode the same payloads, and count them. Peers are other libraries with their own servers.
 """
 
 import argparse
@@ -14,17 +14,20 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import aiohttp
 import machine
 import msgspec
 import uvloop
+from install import SCRIPTS, Cache
 
 REPOSITORY = Path(__file__).parent.parent.parent
 SERVER_CORE, CLIENT_CORE = 0, 1
+PEER_PORT = 14222
 TOPIC = "orders"
 PAYLOAD = {"order_id": "ORD-123", "amount": 99.5, "currency": "USD", "lines": [{"sku": "a", "n": 1}], "note": "x" * 120}
 LIST = 1000
@@ -107,6 +110,48 @@ def measure(name: str, url: str, events: int, loop: str) -> list[float]:
     return figures
 
 
+def measure_nats(cache: Cache, events: int) -> list[float]:
+    python, script = cache.python(), str(SCRIPTS / "nats_receive.py")
+    with (
+        running(SERVER_CORE, python.with_name("nats-server"), "-a", "127.0.0.1", "-p", PEER_PORT),
+        running(CLIENT_CORE, python, script, "receive", PEER_PORT, events) as receiver,
+    ):
+        receiver.readline()  # it has subscribed
+        with running(SERVER_CORE, python, script, "publish", PEER_PORT, events):
+            figures: list[float] = json.loads(receiver.readline())
+    return figures
+
+
+def measure_socketio(cache: Cache, events: int) -> list[float]:
+    python, script = cache.python(), str(SCRIPTS / "socketio_receive.py")
+    with (
+        running(SERVER_CORE, python, script, "publish", PEER_PORT, events),
+        running(CLIENT_CORE, python, script, "receive", PEER_PORT, events) as receiver,
+    ):
+        receiver.readline()
+        figures: list[float] = json.loads(receiver.readline())
+    return figures
+
+
+PEERS: dict[str, Callable[[Cache, int], list[float]]] = {"nats-py": measure_nats, "python-socketio": measure_socketio}
+
+
+@contextmanager
+def running(core: int, *command: object) -> Iterator[IO[str]]:
+    """Run a process on a core, and give its output."""
+    with machine.pinned(core):
+        process = subprocess.Popen(
+            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+    assert process.stdout is not None, "it is a pipe"
+    try:
+        yield process.stdout
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 def start_server() -> tuple[subprocess.Popen[str], str]:
     command = [sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", "0"]
     with machine.pinned(SERVER_CORE):
@@ -123,27 +168,28 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop")
+    parser.add_argument("--peers", action="store_true")
     parser.add_argument("--client", choices=CLIENTS, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.client:
         run_client(chosen.client, chosen.url, chosen.events, chosen.loop)
         return
+    events = chosen.events
     server, url = start_server()
     try:
-        asyncio.run(fill(url, chosen.events))
-        rounds = [
-            {name: measure(name, url, chosen.events, chosen.loop) for name in CLIENTS} for _ in range(chosen.rounds)
-        ]
+        asyncio.run(fill(url, events))
+        rounds = [{name: measure(name, url, events, chosen.loop) for name in CLIENTS} for _ in range(chosen.rounds)]
     finally:
         server.terminate()
         server.wait()
-    for name in CLIENTS:
+    if chosen.peers:
+        cache = Cache(REPOSITORY / ".cache" / "bench")
+        for each in rounds:
+            each.update({name: peer(cache, events) for name, peer in PEERS.items()})
+    for name in rounds[0]:
         seconds, cpu = (min(each[name][index] for each in rounds) for index in (0, 1))
-        figures = {
-            "events_per_sec": round(chosen.events / seconds),
-            "cpu_us_per_event": round(cpu / chosen.events * 1e6, 2),
-        }
+        figures = {"events_per_sec": round(events / seconds), "cpu_us_per_event": round(cpu / events * 1e6, 2)}
         print(json.dumps({"client": name, **figures}))
 
 
