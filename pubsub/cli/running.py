@@ -65,15 +65,20 @@ async def _until_signal(work: Coroutine[None, None, int]) -> int:
         received.append(number)
         task.cancel()
 
+    loop = asyncio.get_running_loop()
     for number in SIGNALS:
         with suppress(NotImplementedError):  # on Windows Ctrl-C ends the program at once
-            asyncio.get_running_loop().add_signal_handler(number, receive, number)
+            loop.add_signal_handler(number, receive, number)
     try:
         return await work
     except asyncio.CancelledError:
         if not received:
             raise
         return KILLED + received[0]
+    finally:  # uvloop's loop leaves them when it is closed
+        for number in SIGNALS:
+            with suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
 
 
 def remark(name: str, text: str) -> None:

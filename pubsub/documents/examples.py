@@ -65,7 +65,7 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "RankedTopics": {"topics": [TOPIC], "found": 1},
     "RankedClients": {"clients": [CONNECTION], "found": 1},
     "Overview": {
-        "state": "ok", "version": "1.0.0", "started": "2025-08-25T09:00:00Z", "uptime_sec": 3601,
+        "run": "9f2c61d0", "state": "ok", "version": "1.0.0", "started": "2025-08-25T09:00:00Z", "uptime_sec": 3601,
         "may": {"publish": True, "change": True}, "topics": 2, "subscribers": 5, "connections": 6, "lagging": 0,
         "queued": 0, "lost": {"overflow": 7}, "ended": {"closed_by_client": 3},
         "arrivals": {"connected": 6, "recovered": 5, "told": 0},

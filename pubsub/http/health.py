@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import Final
 
@@ -24,6 +25,7 @@ class ServerState:
 
     def __init__(self) -> None:
         self.started = time.monotonic()
+        self.run = secrets.token_hex(4)
         self.draining = False
         self.closing = False
         self.journal_closed = False

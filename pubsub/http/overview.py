@@ -32,6 +32,7 @@ async def show_overview(request: web.Request) -> web.Response:
     broker, services, samples, state = app[BROKER], app[SERVICES], app[SAMPLES], app[STATE]
     uptime = time.monotonic() - state.started
     report = Overview(
+        run=state.run,
         state=state_of(state, broker.failure),
         reason=broker.failure or UNSET,
         version=app[SOURCES].version,

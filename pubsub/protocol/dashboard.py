@@ -94,8 +94,12 @@ class Series(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Overview(Struct, frozen=True, gc=False, kw_only=True):
-    """The state of the server. ``lost`` and ``ended``: in the last 15 minutes, by reason, those that are not 0."""
+    """The state of the server. ``lost`` and ``ended``: in the last 15 minutes, by reason, those that are not 0.
 
+    ``run``: another one after each start of the server.
+    """
+
+    run: str
     state: State
     reason: str | UnsetType = UNSET
     version: str

@@ -41,8 +41,8 @@ function useRestart(overview, error) {
   const [restarted, tell] = useState(null);
   useEffect(() => {
     if (!overview) return;
-    if (before.current !== null && overview.uptime_sec < before.current) tell(overview.started);
-    before.current = overview.uptime_sec;
+    if (before.current !== null && overview.run !== before.current) tell(overview.started);
+    before.current = overview.run;
   }, [overview]);
   if (error?.status === 0) return html`<p class="banner bad" role="alert">The server does not answer. This page tries again every few seconds, and shows what it knew last.</p>`;
   return restarted && html`<p class="banner warn" role="status">The server was restarted at ${moment(restarted)}. Its counts began anew; everything goes on.
