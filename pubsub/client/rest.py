@@ -14,10 +14,10 @@ from pubsub.client.credentials import Credentials
 from pubsub.client.errors import Unreachable
 from pubsub.client.outcomes import Presence, TopicDetails, TopicSummary
 from pubsub.client.refusals import refusal_over_http
-from pubsub.protocol.answers import Purged, RuleList, TopicRule, Trace, TracedConnection
+from pubsub.protocol.answers import Purged, Redriven, RuleList, TopicRule, Trace, TracedConnection
 from pubsub.protocol.calls import MAX_PAGE
 
-__all__ = ["RestClient", "TopicRule", "Trace", "TracedConnection", "open_http"]
+__all__ = ["Redriven", "RestClient", "TopicRule", "Trace", "TracedConnection", "open_http"]
 
 Answer = TypeVar("Answer")
 
@@ -109,6 +109,11 @@ class RestClient:
         """Have the kept messages of a topic forgotten; return their number."""
         body = await self._call("DELETE", self._url_of(topic) / "messages")
         return _decode(body, Purged, "a number of messages").messages
+
+    async def redrive(self, topic: str, *, after: int, limit: int) -> Redriven:
+        """Have the messages of dead letters published again: of up to ``limit`` letters after the ``seq`` ``after``."""
+        body = await self._call("POST", self._url_of(topic) / "redrive", {"after": after, "limit": limit})
+        return _decode(body, Redriven, "the outcome of a redrive")
 
     def _url_of(self, topic: str) -> URL:
         return self._topics_url.joinpath(quote(topic, safe=""), encoded=True)

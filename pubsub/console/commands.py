@@ -78,6 +78,15 @@ class PurgeTopic:
 
 
 @dataclass(frozen=True, slots=True)
+class RedriveLetters:
+    """A topic with dead letters, whose messages are to be published again: up to ``limit`` letters after ``after``."""
+
+    topic: str
+    after: int = 0
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
 class ReadHistory:
     """The kept messages to show: the ``last`` ones, or up to ``limit`` of those after ``after``. None is no option."""
 
@@ -114,5 +123,5 @@ class Nothing:
 
 
 OverWebSocket = Subscribe | Unsubscribe | Publish | Ping | ReadHistory | ListClients
-OverRest = ListTopics | ListRules | TraceMessage | CreateTopic | DeleteTopic | PurgeTopic
+OverRest = ListTopics | ListRules | TraceMessage | CreateTopic | DeleteTopic | PurgeTopic | RedriveLetters
 Command = OverWebSocket | OverRest | Help | Quit | Nothing

@@ -30,6 +30,7 @@ from pubsub.console.commands import (
     PurgeTopic,
     Quit,
     ReadHistory,
+    RedriveLetters,
     Subscribe,
     TraceMessage,
     Unsubscribe,
@@ -108,7 +109,15 @@ class Console:
                 return lines.describe_help(command)
             case Quit() | Nothing():
                 return []
-            case ListTopics() | ListRules() | TraceMessage() | CreateTopic() | DeleteTopic() | PurgeTopic():
+            case (
+                ListTopics()
+                | ListRules()
+                | TraceMessage()
+                | CreateTopic()
+                | DeleteTopic()
+                | PurgeTopic()
+                | RedriveLetters()
+            ):
                 outcome = await self._call(command)
                 await self._catch_up()  # its consequences come over the WebSocket
                 return outcome
@@ -174,6 +183,9 @@ class Console:
                 return [Line(Kind.OK, f"ok: deleted {topic}")]
             case PurgeTopic(topic):
                 return [lines.describe_purge(topic, await self.rest.purge(topic))]
+            case RedriveLetters(topic, after, limit):
+                outcome = await self.rest.redrive(topic, after=after, limit=limit)
+                return [lines.describe_redrive(topic, outcome)]
 
     def _show_item(self, item: Item) -> None:
         self._show([lines.line_of(item)])

@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw
 
 from pubsub.client import Event, Gap, History, Notice, Presence, Published, Refused
 from pubsub.client.requests import has_wildcard
-from pubsub.client.rest import TopicRule, Trace, TracedConnection
+from pubsub.client.rest import Redriven, TopicRule, Trace, TracedConnection
 from pubsub.client.terminal import escape
 from pubsub.console.commands import Help
 from pubsub.console.items import count_of, describe_item
@@ -99,6 +99,11 @@ def describe_topics(subscribers: dict[str, int]) -> Line:
 
 def describe_purge(topic: str, messages: int) -> Line:
     return Line(Kind.OK, f"ok: forgot {count_of(messages, 'message')} of {topic}")
+
+
+def describe_redrive(topic: str, outcome: Redriven) -> Line:
+    letters, messages = count_of(outcome.letters, "letter"), count_of(outcome.messages, "message")
+    return Line(Kind.OK, f"ok: published {messages} of {letters} in {topic} again, skipped {outcome.skipped}")
 
 
 def describe_rules(rules: list[TopicRule]) -> list[Line]:

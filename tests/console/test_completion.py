@@ -36,6 +36,7 @@ async def completions(text: str) -> list[str]:
         ("unsub ", ["orders.* ", "chat ", "orders.eu ", "orders.us.east "]),
         ("presence c", ["chat "]),
         ("purge orders.", ["orders.eu ", "orders.us.east "]),
+        ("redrive chat ", ["after=", "limit="]),
         ("topics ", []),
         ("why ", []),
         ("why alice c", ["chat "]),

@@ -172,6 +172,27 @@ def test_presence_purge_and_conflicts_in_a_session(server: ServerProcess, topic:
     ]
 
 
+def test_dead_letters_are_sent_again_in_a_session(server: ServerProcess, topic: str) -> None:
+    event = {"message": {"id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "payload": "lost"}}
+    letter = {"reason": "overflow", "topic": topic, "client_id": "alice", "from_seq": 1, "to_seq": 2, "count": 2}
+    done = run_script(
+        server.url,
+        f"""create {topic}.dead
+            create {topic} dead_letter={topic}.dead
+            pub {topic}.dead {json.dumps(letter | {"messages": [event]})}
+            sub {topic}
+            redrive {topic}.dead
+            redrive {topic}.dead after=1
+        """,
+    )
+    lines = [line.replace(topic, "T") for line in without_ids(done.stdout)][4:]
+    assert sorted(lines) == [
+        '[T] #1 ID: "lost"',
+        "ok: published 0 messages of 0 letters in T.dead again, skipped 0",
+        "ok: published 1 message of 1 letter in T.dead again, skipped 1",
+    ]
+
+
 def test_a_session_tells_why_a_client_did_not_get_a_message(server: ServerProcess, topic: str) -> None:
     done = run_script(
         server.url,

@@ -38,6 +38,8 @@ from pubsub.console.words import CommandError
         ("pub orders hello ttl=5", commands.Publish("orders", '"hello ttl=5"')),
         ("presence room.1", commands.ListClients("room.1")),
         ("purge orders", commands.PurgeTopic("orders")),
+        ("redrive orders.dead", commands.RedriveLetters("orders.dead")),
+        ("redrive orders.dead after=5 limit=7", commands.RedriveLetters("orders.dead", 5, 7)),
         ("rules", commands.ListRules()),
         ("why alice orders 17", commands.TraceMessage("alice", "orders", 17)),
         ("why 'a b' orders 0", commands.TraceMessage("a b", "orders", 0)),
