@@ -25,9 +25,11 @@ from pubsub.auth.permissions import make_rights
 from pubsub.auth.quotas import Quotas
 from pubsub.core.broker import DEFAULTS, Broker
 from pubsub.core.clock import Clock
-from pubsub.core.event import StoredEvent
+from pubsub.core.dead_letters import DeadLetters, Letter
+from pubsub.core.event import Source, StoredEvent
 from pubsub.core.journal import Host, StoredTopic
 from pubsub.core.log import Assigned, Done, Found, Publisher, Purged
+from pubsub.core.losses import Loss
 from pubsub.core.presence import AWAY
 from pubsub.core.topic import Topic
 from pubsub.core.topic_rules import TopicRules
@@ -244,6 +246,26 @@ class WatchedBroker(Broker):
                 self.record.note(topic.name, topic.epoch, event.seq, json.loads(event.text)["message"])
 
 
+class CountedLetters(DeadLetters):
+    """Dead letters that know what they told, and what they should have told: events, by topic and client."""
+
+    def __init__(self, broker: Broker, loop: Loop) -> None:
+        ids = (f"00000000-0000-4000-8000-{number:012d}" for number in range(1_000_000))
+        super().__init__(
+            broker, per_second=2, new_id=lambda: next(ids), call_later=loop.call_later, take_turn=broker.turns.take
+        )
+        self.lost = Counter[str]()
+        self.told = Counter[str]()
+
+    def lose(self, client_id: str, topic: Source, events: Sequence[StoredEvent], reason: Loss) -> None:
+        self.lost[topic.name] += len(events)
+        super().lose(client_id, topic, events, reason)
+
+    def _publish(self, letter: Letter) -> None:
+        self.told[letter.topic] += letter.gathered.count
+        super()._publish(letter)
+
+
 class SlowLog(MemoryLog):
     """The log of a durable topic, whose answers to reads come later and in any order."""
 
@@ -339,6 +361,8 @@ class Parts:
             rules=TopicRules(rules),
             call_later=self.loop.call_later,
         )
+        self.letters = CountedLetters(self.broker, self.loop)
+        self.broker.losses.write = self.letters.lose
         limits = Limits(
             ping_period=30,
             pong_wait=1000,
@@ -487,7 +511,7 @@ class World:
     Every second seed is a plain world: topics by name. The others have patterns, filters, rights and rules too.
     """
 
-    PLAIN_OPTIONS: ClassVar = {"c": TopicOptions(presence=True)}
+    PLAIN_OPTIONS: ClassVar = {"a": TopicOptions(dead_letter="dead"), "c": TopicOptions(presence=True)}
     OPTIONS: ClassVar = {
         "a": TopicOptions(overflow="drop_newest"),
         "b": TopicOptions(durable=True, history=2 * RING),
@@ -504,6 +528,7 @@ class World:
         self._limited = not self._plain and seed % 8 == 1
         if self._plain:
             self.parts = Parts(self._random)
+            self.parts.broker.create_topic("dead")  # no client looks at it
         else:
             guarded = RIGHTS if seed % 4 == 3 else ()
             self.parts = Parts(self._random, rights=guarded, rules=RULES, max_filters=3 if self._limited else 256)
@@ -560,6 +585,8 @@ class World:
             self.parts.loop.pass_time(2 * AWAY)
             self.parts.loop.run_out()
         broker = self.parts.broker
+        self.parts.letters.close_all()
+        assert self.parts.letters.told == self.parts.letters.lost
         assert not broker._presence._topics
         assert len(self.parts.services.connections) == 0
         assert not self.parts.services.timers.blocked
