@@ -12,12 +12,12 @@ _NO_WEIGHT: Final = re.compile(r"q\s*=\s*0(\.0{0,3})?")
 
 
 def accepts_gzip(request: web.Request) -> bool:
-    """True if the client names gzip, or everything, among the codings that it accepts (RFC 9110, 12.5.3)."""
+    """True if the client accepts gzip, by this name, its old one or "*" (RFC 9110, 12.5.3 and 8.4.1.3)."""
     weights: dict[str, bool] = {}
     for each in ",".join(request.headers.getall("Accept-Encoding", ())).split(","):
         name, _, parameter = each.partition(";")
         weights[name.strip().lower()] = _NO_WEIGHT.fullmatch(parameter.strip()) is None
-    return weights.get("gzip", weights.get("*", False))
+    return weights.get("gzip", weights.get("x-gzip", weights.get("*", False)))
 
 
 def compress_answers(least: int) -> Middleware:

@@ -16,6 +16,7 @@ from typing import Final
 
 from aiohttp import ETag, web
 
+from pubsub.http.compression import accepts_gzip
 from pubsub.http.server_header import SERVER
 
 FOLDER: Final = Path(__file__).parent / "static"
@@ -26,8 +27,6 @@ CONTENT_TYPES: Final = {
     ".svg": "image/svg+xml",
     ".ts": "application/typescript",
 }
-# An Accept-Encoding with gzip or *, whose weight is not 0 (RFC 9110, 12.5.3).
-GZIP: Final = re.compile(r"(?:^|,)\s*(?:x-gzip|gzip|\*)\s*(?:,|$|;(?!\s*q=0(?:\.0*)?\s*(?:,|$)))", re.IGNORECASE)
 # Whole lines only: the files have no other comments, and no text that goes over several lines.
 COMMENTS_AND_INDENTATION: Final = re.compile(rb"^\s*(?://|/\*|\*).*\n|^\s+", re.MULTILINE)
 HEADERS: Final = {
@@ -84,7 +83,3 @@ def answer_file(request: web.Request, file: StaticFile) -> web.Response:
 def knows(request: web.Request, etag: ETag) -> bool:
     """True if the client has the file already (RFC 9110, 13.1.2)."""
     return any(known.value in (etag.value, "*") for known in request.if_none_match or ())
-
-
-def accepts_gzip(request: web.Request) -> bool:
-    return GZIP.search(request.headers.get("Accept-Encoding", "")) is not None
