@@ -20,10 +20,11 @@ help:  ## list the targets
 run: $(runtime)  ## start the server
 	$(python) -m pubsub serve $(ARGS)
 
-# Tests with a clock that steps, of web pages and of alerts need Debian's packages. Without these, and without root to
-# install them, the tests are skipped and say so.
+# Tests with a clock that steps, of web pages, of alerts and of other servers need Debian's packages. Without these, and
+# without root to install them, the tests are skipped and say so.
 packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(if $(wildcard /usr/bin/chromium),,chromium) \
-	$(if $(wildcard /usr/bin/promtool),,prometheus)
+	$(if $(wildcard /usr/bin/promtool),,prometheus) $(if $(wildcard /usr/bin/redis-server),,redis-server) \
+	$(if $(wildcard /usr/lib/postgresql/*/bin/postgres),,postgresql)
 test: $(dev) $(npm)  ## run the tests
 	@[ -z "$(strip $(packages))" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 		(apt-get update && apt-get install --yes --no-install-recommends $(packages)) >/dev/null || true

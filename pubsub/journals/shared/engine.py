@@ -29,7 +29,7 @@ from pubsub.protocol.requests import Publish, TopicOptions
 
 
 class Known(Struct, frozen=True):
-    """What a server knows of a topic: its ``epoch``, and the last ``seq`` that it has seen there."""
+    """A topic as a server knows it: its ``epoch``, and the last ``seq`` that came there."""
 
     name: str
     epoch: str
@@ -145,7 +145,7 @@ class Purged(Struct, frozen=True):
 
 
 class Told(Struct, frozen=True):
-    """What a server told by Tell. ``server``: its id."""
+    """A message of a server, from its Tell. ``server``: its id."""
 
     server: str
     kind: str
