@@ -1,0 +1,118 @@
+"""Several servers on one engine, as real programs, with a faulty network between each server and the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from engines import RedisProgram
+from oracle import Json
+from victim import Victim, until
+
+from tests.faults import FaultyLine
+
+HEALTHY_SEC = 40.0  # in which all servers must have recovered from any fault
+DEDUP_SEC = 3600  # longer than any publish is repeated
+# The topics that always exist, and those that are deleted and created again. `keep.short` forgets: a subscriber that
+# was cut off for long is told of a gap there.
+LASTING: dict[str, Json] = {
+    "keep.durable": {"durable": True, "history": 1_000_000, "dedup_sec": DEDUP_SEC},
+    "keep.plain": {"history": 1_000_000, "dedup_sec": DEDUP_SEC},
+    "keep.short": {"history": 60, "dedup_sec": DEDUP_SEC},
+    "room.present": {"presence": True, "history": 1000, "dedup_sec": DEDUP_SEC},
+}
+FLEETING: dict[str, Json] = {
+    "brief.plain": {"history": 10_000, "dedup_sec": DEDUP_SEC},
+    "brief.durable": {"durable": True, "history": 10_000, "dedup_sec": DEDUP_SEC},
+}
+TOPICS = {**LASTING, **FLEETING}
+SETTINGS: Mapping[str, str] = {"JOURNAL_WAIT_SEC": "2", "RECONNECT_SPREAD_SEC": "0.5", "SHUTDOWN_TIMEOUT_SEC": "5"}
+
+
+class Cluster(Protocol):
+    """The programs under test. ``urls``: where clients reach each server."""
+
+    servers: list[Victim]
+
+    @property
+    def urls(self) -> list[str]: ...
+
+
+@dataclass
+class RedisCluster:
+    """Servers that share one Redis. ``lines``: the networks between each of them and Redis."""
+
+    engine: RedisProgram
+    lines: list[FaultyLine]
+    servers: list[Victim] = field(default_factory=list)
+
+    @property
+    def urls(self) -> list[str]:
+        return [server.url for server in self.servers]
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, folder: Path, count: int, settings: Mapping[str, str] = {}) -> AsyncIterator[RedisCluster]:
+        """Start everything. ``settings``: of the servers, beside SETTINGS."""
+        engine = RedisProgram(folder / "redis")
+        async with AsyncExitStack() as stack:
+            stack.callback(engine.kill)
+            await engine.start()
+            lines = [await stack.enter_async_context(FaultyLine.to(engine.port)) for _ in range(count)]
+            cluster = cls(engine, lines)
+            for number, line in enumerate(lines):
+                server = new_server(folder, number, {"JOURNAL_URL": f"redis://127.0.0.1:{line.port}/0", **settings})
+                stack.callback(server.kill)
+                cluster.servers.append(server)
+            await asyncio.gather(*(server.start(guarded=False) for server in cluster.servers))
+            yield cluster
+
+
+def new_server(folder: Path, number: int, settings: Mapping[str, str]) -> Victim:
+    own = folder / f"server-{number}"
+    own.mkdir()
+    return Victim(own, None, secrets.token_hex(32), settings={**SETTINGS, **settings})
+
+
+async def create_topics(server: Victim) -> None:
+    """Create all topics that do not exist."""
+    for name, options in TOPICS.items():
+        status, answer = await server.ask("POST", "/topics", {"name": name, **options})
+        if status not in (201, 409):
+            raise RuntimeError(f"{name} could not be created: {answer}")
+
+
+async def await_health(servers: list[Victim]) -> list[str]:
+    """Wait until every server is well and knows all the others; return what is still wrong in the end."""
+
+    async def all_well() -> bool:
+        return not await ailments(servers)
+
+    await until(all_well, HEALTHY_SEC)
+    return await ailments(servers)
+
+
+async def ailments(servers: list[Victim]) -> list[str]:
+    found = []
+    for number, server in enumerate(servers):
+        try:
+            health = await server.get("/health")
+        except OSError as error:
+            found.append(f"server {number}: {error!r}")
+            continue
+        if "status" in health or health.get("servers", len(servers)) != len(servers):
+            found.append(f"server {number}: {health}")
+    return found
+
+
+async def restart(server: Victim, number: signal.Signals) -> int:
+    """End a server by a signal, and start it again; return its exit status."""
+    status = await server.end(number)
+    await server.start(guarded=False)
+    return status
