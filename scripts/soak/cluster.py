@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from engines import RedisProgram
+from engines import RedisProgram, SentinelProgram
 from oracle import Json
 from victim import Victim, until
 
@@ -35,26 +34,34 @@ TOPICS = {**LASTING, **FLEETING}
 SETTINGS: Mapping[str, str] = {"JOURNAL_WAIT_SEC": "2", "RECONNECT_SPREAD_SEC": "0.5", "SHUTDOWN_TIMEOUT_SEC": "5"}
 
 
-class Cluster(Protocol):
-    """The programs under test. ``urls``: where clients reach each server."""
-
-    servers: list[Victim]
-
-    @property
-    def urls(self) -> list[str]: ...
-
-
 @dataclass
-class RedisCluster:
-    """Servers that share one Redis. ``lines``: the networks between each of them and Redis."""
+class Cluster:
+    """Servers that share an engine."""
 
-    engine: RedisProgram
-    lines: list[FaultyLine]
     servers: list[Victim] = field(default_factory=list)
 
     @property
     def urls(self) -> list[str]:
+        """Where clients reach each server."""
         return [server.url for server in self.servers]
+
+    async def start(
+        self, stack: AsyncExitStack, folder: Path, urls: Sequence[str], settings: Mapping[str, str]
+    ) -> None:
+        """Start a server for each URL of an engine. ``settings``: beside SETTINGS."""
+        for number, url in enumerate(urls):
+            server = new_server(folder, number, {"JOURNAL_URL": url, **settings})
+            stack.callback(server.kill)
+            self.servers.append(server)
+        await asyncio.gather(*(server.start(guarded=False) for server in self.servers))
+
+
+@dataclass
+class RedisCluster(Cluster):
+    """Servers that share one Redis. ``lines``: the networks between each of them and Redis."""
+
+    engine: RedisProgram = field(kw_only=True)
+    lines: list[FaultyLine] = field(kw_only=True)
 
     @classmethod
     @asynccontextmanager
@@ -65,13 +72,38 @@ class RedisCluster:
             stack.callback(engine.kill)
             await engine.start()
             lines = [await stack.enter_async_context(FaultyLine.to(engine.port)) for _ in range(count)]
-            cluster = cls(engine, lines)
-            for number, line in enumerate(lines):
-                server = new_server(folder, number, {"JOURNAL_URL": f"redis://127.0.0.1:{line.port}/0", **settings})
-                stack.callback(server.kill)
-                cluster.servers.append(server)
-            await asyncio.gather(*(server.start(guarded=False) for server in cluster.servers))
+            cluster = cls(engine=engine, lines=lines)
+            await cluster.start(stack, folder, [f"redis://127.0.0.1:{line.port}/0" for line in lines], settings)
             yield cluster
+
+
+@dataclass
+class SentinelCluster(Cluster):
+    """Servers that share two instances of Redis, one of them a replica, with a sentinel."""
+
+    engines: list[RedisProgram] = field(kw_only=True)
+    sentinel: SentinelProgram = field(kw_only=True)
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, folder: Path, count: int) -> AsyncIterator[SentinelCluster]:
+        """Start everything."""
+        first = RedisProgram(folder / "redis-1")
+        second = RedisProgram(folder / "redis-2", ["--replicaof", "127.0.0.1", str(first.port)])
+        sentinel = SentinelProgram(folder / "sentinel", first.port)
+        async with AsyncExitStack() as stack:
+            for program in (first, second, sentinel):
+                stack.callback(program.kill)
+                await program.start()
+            cluster = cls(engines=[first, second], sentinel=sentinel)
+            await cluster.start(stack, folder, [f"redis+sentinel://127.0.0.1:{sentinel.port}/soak"] * count, {})
+            yield cluster
+
+    async def primary_and_replica(self) -> tuple[RedisProgram, RedisProgram]:
+        """Return the two as the sentinel has them."""
+        primary = await self.sentinel.find_master()
+        first, second = self.engines
+        return (first, second) if first.port == primary else (second, first)
 
 
 def new_server(folder: Path, number: int, settings: Mapping[str, str]) -> Victim:

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from clients import logged_faults
-from cluster import FLEETING, LASTING, TOPICS, RedisCluster, await_health, create_topics
+from cluster import FLEETING, LASTING, TOPICS, Cluster, RedisCluster, SentinelCluster, await_health, create_topics
 from cluster_clients import ClusterClients
-from cluster_faults import Fault, RedisFaults
+from cluster_faults import Check, Fault, Faults
 from judge import Judge
 from oracle import Json
+from redis_faults import RedisFaults
+from sentinel_faults import SentinelFaults
 from verdict import Verdict
 from victim import Victim, until
 
 PHASE = "cluster"
-ENGINES = ("redis",)
 SETTLE_SEC = 40.0
 PAGE = 1000
 MIB = 1 << 20
@@ -30,20 +33,21 @@ GROWTH = 48 * MIB  # of a server over a run: rings that fill, and fragmentation
 WARM_ROUNDS = 5
 
 Epochs = Mapping[str, str]
+Parts = tuple[Cluster, Callable[[Check], Faults]]
 
 
 class ClusterSoak:
-    """One run. ``cluster``: its servers have started. ``rounds``: number of faults. ``faults``: their names, or all."""
+    """One run. ``cluster``: its servers have started. ``rounds``: number of faults. ``faults``: makes them."""
 
     def __init__(
-        self, cluster: RedisCluster, verdict: Verdict, random: Random, rounds: int, faults: Sequence[str] | None = None
+        self, cluster: Cluster, verdict: Verdict, random: Random, rounds: int, faults: Callable[[Check], Faults]
     ) -> None:
         self._cluster = cluster
         self._verdict = verdict
         self._random = random
         self._rounds = rounds
         self._judge = Judge(lambda topic, epoch: topic in FLEETING or epoch in self._lost)
-        self._faults = RedisFaults(cluster, random, self._check, faults)
+        self._faults = faults(self._check)
         self._clients = ClusterClients(self._judge, cluster.urls, random)
         self._lost: set[str] = set()  # epochs that ended with the engine's data
         self._round = 0
@@ -207,11 +211,33 @@ def shown(events: list[Json]) -> str:
     return f"{len(events)} from {events[0]['seq']} to {events[-1]['seq']}" if events else "none"
 
 
-async def soak_cluster(
-    folder: Path, verdict: Verdict, random: Random, servers: int, rounds: int, faults: Sequence[str] | None = None
-) -> None:
+@dataclass(frozen=True)
+class Chosen:
+    """The options of a soak. ``names``: the faults to make; None for all."""
+
+    engine: str
+    servers: int
+    rounds: int
+    names: Sequence[str] | None = None
+
+
+async def soak_cluster(folder: Path, verdict: Verdict, random: Random, chosen: Chosen) -> None:
     """Start everything, and go through all rounds."""
     with logged_faults() as logged:
-        async with RedisCluster.of(folder, servers) as cluster:
-            await ClusterSoak(cluster, verdict, random, rounds, faults).run()
+        async with AsyncExitStack() as stack:
+            cluster, faults = await ENGINES[chosen.engine](stack, folder, random, chosen)
+            await ClusterSoak(cluster, verdict, random, chosen.rounds, faults).run()
         verdict.check(PHASE, "no client logs a fault", not logged, "; ".join(logged[:3]))
+
+
+async def _with_redis(stack: AsyncExitStack, folder: Path, random: Random, chosen: Chosen) -> Parts:
+    cluster = await stack.enter_async_context(RedisCluster.of(folder, chosen.servers))
+    return cluster, lambda check: RedisFaults(cluster, random, check, chosen.names)
+
+
+async def _with_sentinel(stack: AsyncExitStack, folder: Path, random: Random, chosen: Chosen) -> Parts:
+    cluster = await stack.enter_async_context(SentinelCluster.of(folder, chosen.servers))
+    return cluster, lambda check: SentinelFaults(cluster, random, check, chosen.names)
+
+
+ENGINES = {"redis": _with_redis, "sentinel": _with_sentinel}

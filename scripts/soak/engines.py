@@ -103,8 +103,16 @@ class SentinelProgram:
         if not await until(self.knows_a_replica, START_SEC):
             raise RuntimeError("redis-sentinel knows no replica")
 
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "it was started"
+        return self._process
+
+    def admin(self) -> Redis:
+        return Redis(port=self.port, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+
     async def knows_a_replica(self) -> bool:
-        async with Redis(port=self.port, decode_responses=True) as sentinel:
+        async with self.admin() as sentinel:
             try:
                 return bool(await sentinel.sentinel_slaves("soak"))
             except (RedisError, OSError):
@@ -112,7 +120,7 @@ class SentinelProgram:
 
     async def find_master(self) -> int:
         """Return the port of the master."""
-        async with Redis(port=self.port, decode_responses=True) as sentinel:
+        async with self.admin() as sentinel:
             address: Any = await sentinel.sentinel_get_master_addr_by_name("soak")
         return int(address[1])
 

@@ -28,7 +28,7 @@ import jwt
 import phases
 import uvloop
 from clients import LIBRARIES, ClientSoak
-from cluster_soak import ENGINES, soak_cluster
+from cluster_soak import ENGINES, Chosen, soak_cluster
 from members import Findings, Place
 from oracle import Record
 from phases import Stage
@@ -168,7 +168,8 @@ async def soak(seed: int, chosen: argparse.Namespace) -> Verdict:
     if chosen.cluster is not None:
         with tempfile.TemporaryDirectory(prefix="soak-") as temporary:
             folder = chosen.folder or Path(temporary)
-            await soak_cluster(folder, verdict, Random(seed), chosen.servers, chosen.rounds, chosen.faults)
+            options = Chosen(chosen.cluster, chosen.servers, chosen.rounds, chosen.faults)
+            await soak_cluster(folder, verdict, Random(seed), options)
         return verdict
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) > 1:
