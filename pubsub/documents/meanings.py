@@ -128,6 +128,7 @@ MEANINGS_OF_PROTOCOL: Final[dict[str, str]] = {
     "TopicsQuery.after": "Only topics whose name comes after this one in the order of ASCII; it need not exist.",
     "Trace.connections": "The connections of the client, oldest first.",
     "Trace.message": "The id of the message; null if the topic does not keep it any more.",
+    "SlowQuery.topic": "Only this topic.",
     "TraceQuery.message": "The id of a message. Send either `message`, or `topic` and `seq`.",
     "TraceQuery.topic": "The topic of the message; required beside `seq`.",
     "Unsubscribe.topic": "The name or the pattern, as it was subscribed.",
