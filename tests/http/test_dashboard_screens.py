@@ -42,7 +42,7 @@ def test_the_overview_is_one_sentence_and_charts(page: Page) -> None:
     expect(page.locator(".health")).to_contain_text(re.compile("Healthy|Working|Overloaded"))
     expect(page.locator(".chart canvas")).to_have_count(5)
     expect(page.locator(".plot").first).to_have_attribute("aria-label", re.compile(r"published: now \d"))
-    expect(page.get_by_text("Clients that moved here")).to_be_visible()
+    expect(page.get_by_text("Connections that moved here")).to_be_visible()
     assert page.title() == "Overview · pubsub"
 
 
