@@ -25,6 +25,7 @@ from pubsub.core.memberships import Memberships
 from pubsub.core.names import SortedNames
 from pubsub.core.placement import Placement
 from pubsub.core.presence import Presence, Present
+from pubsub.core.renewal import Renewal
 from pubsub.core.review import Review
 from pubsub.core.ring import release
 from pubsub.core.topic import Topic
@@ -36,7 +37,7 @@ from pubsub.protocol.patterns import check_pattern, check_topic, has_wildcard
 from pubsub.protocol.requests import Publish, TopicOptions
 
 if TYPE_CHECKING:
-    from pubsub.core.journal import Journal, StoredTopic
+    from pubsub.core.journal import Journal, Sharing, StoredTopic
     from pubsub.core.lane import Subscriber
     from pubsub.core.log import Assigned, Done, Publisher, Purged
     from pubsub.core.subscription import Asked, Grant
@@ -61,9 +62,10 @@ class Broker:
     """See the module. ``defer(callback)`` must run ``callback`` once, at the end of the present tick.
 
     ``memory``: the journal of topics that are not durable. ``make_durable`` is called for the journal of durable
-    topics when the first of them is made; None where there can be none. ``ring_size``: messages that a topic keeps
-    unless its options say otherwise. ``call_later(seconds, callback)`` is the timer. ``yield_core`` is
-    called before work that takes longer than a publish. The Broker is the Host of its journals.
+    topics when the first of them is made; None where there can be none. ``shared``: the journal for all topics instead,
+    if several servers share them. ``ring_size``: messages that a topic keeps unless its options say otherwise.
+    ``call_later(seconds, callback)`` is the timer. ``yield_core`` is called before work that takes longer than a
+    publish. The Broker is the Host of its journals.
 
     ``delivered``: the events that were written to sockets. ``ended_topics``: the messages of topics that have ended;
     the ``seq`` and ``bytes`` of the others come to it, so that a publish adds to no count.
@@ -75,6 +77,7 @@ class Broker:
         defer: Callable[[Callable[[], None]], object],
         clock: Clock,
         memory: Journal,
+        shared: Sharing | None = None,
         ring_size: int,
         max_topics: int = 0,
         max_filters: int = MAX_FILTERS,
@@ -87,7 +90,7 @@ class Broker:
         self._names = SortedNames()
         self._clock = clock
         self._ring_size = ring_size
-        self._journals = Journals(self, memory, make_durable)
+        self._journals = Journals(self, memory, make_durable, shared)
         self.losses = Losses()
         self.delivered = MessageCount()
         self.ended_topics = MessageCount()
@@ -102,6 +105,7 @@ class Broker:
         self._presence = Presence(clock, defer=defer, take_turn=self.turns.take, call_later=call_later)
         placement = Placement(clock, self._evaluator, self.filters, max_filters, self._presence, self.delivered)
         self._memberships = Memberships(placement, clock, self.turns.take, self._is_current)
+        self._renewal = Renewal(placement, self._presence, clock)
         self._obey(rules or TopicRules(), max_topics, call_later)
 
     def _obey(
@@ -287,14 +291,42 @@ class Broker:
 
     def ring_size(self, options: TopicOptions) -> int:
         assert options.history is not None, "filled in when the topic was made"
-        return min(options.history, self._ring_size) if options.durable else options.history
+        elsewhere = options.durable or self._journals.shared is not None
+        return min(options.history, self._ring_size) if elsewhere else options.history
 
     def add_topic(self, stored: StoredTopic) -> Topic:
+        topic = self._make_topic(stored)
+        self._add(topic)
+        return topic
+
+    def _make_topic(self, stored: StoredTopic) -> Topic:
         topic = Topic(stored.name, stored.epoch, stored.options, stored.log, ring_size=self.ring_size(stored.options))
         topic.restore(seq=stored.seq, newest=stored.newest, expiring=stored.expiring)
         topic.trim(stored.first, stored.size)
-        self._add(topic)
         return topic
+
+    def renew(self, topic: Topic, stored: StoredTopic) -> Topic:
+        renewed = self._make_topic(stored)
+        if not self._is_current(topic):  # it was idle, and is being deleted
+            return renewed
+        self._topics[topic.name] = renewed
+        self.ended_topics.add(topic.seq - renewed.seq, topic.bytes)
+        self._creations.ended(topic)
+        self._creations.began(renewed)
+        self.idle.forget(topic)
+        self.idle.watch(renewed)
+        self._memberships.renew(topic, renewed)
+        self._renewal.move(topic, renewed)
+        log.warning("Topic has lost messages and goes on in a new epoch: %(topic)s", {"topic": topic.name})
+        self.forget(topic, lambda _: None)
+        return renewed
+
+    def skip(self, topic: Topic, until: int) -> None:
+        self._renewal.tell_lost(topic, until)
+        release(topic.skip(until), self._clock.monotonic(), self.turns.take, lambda _: None)
+
+    def use(self, topic: Topic) -> None:
+        topic.uses += 1
 
     def remove_topic(self, topic: Topic) -> None:
         if not self._is_current(topic):

@@ -100,6 +100,10 @@ class Joining:
 
         To be called before the client is told.
         """
+        for each in self.topics:
+            if each.topic.successor is not None:
+                each.topic = each.topic.latest
+                each.seq = each.topic.seq
         self.topics = [each for each in self.topics if self._memberships.is_current(each.topic)]
         if not self.topics and not self.asked.subscription.is_pattern:
             raise TopicNotFound(self.asked.subscription.name)
@@ -136,7 +140,7 @@ class Joining:
 
     def _let_in(self, topics: list[Topic]) -> None:
         for topic in topics[:ENTERED]:
-            self._memberships.let_in(self._subscriber, topic)
+            self._memberships.let_in(self._subscriber, topic.latest)
         if rest := topics[ENTERED:]:
             self._memberships.take_turn(partial(self._let_in, rest))
 
@@ -145,7 +149,7 @@ class Joining:
         for _ in range(ENTERED):
             if not self._waiting:
                 break
-            topic = self._waiting.popleft()
+            topic = self._waiting.popleft().latest
             self._found = False
             if self._memberships.is_current(topic):
                 self._find_start(topic)
@@ -176,6 +180,9 @@ class Joining:
         return self._memberships.matcher_of(self.asked, topic)
 
     def _enter(self, topic: Topic, start: ReplayStart | Failure) -> None:
+        if topic.successor is not None:  # since the question
+            self._find_start(topic.latest)
+            return
         self._found = True
         try:
             if isinstance(start, Failure):
@@ -203,6 +210,6 @@ class Joining:
     def _end_failed(self, failure: Failure) -> None:
         """Answer. Where other subscriptions lead to the topics, the subscriber stays there, or enters now."""
         for topic in self._appeared:
-            self._memberships.readmit(self._subscriber, topic)
+            self._memberships.readmit(self._subscriber, topic.latest)
         self._advance_some([each.catch_up for each in self.topics if each.catch_up is not None])
         self._answer(failure)
