@@ -30,14 +30,23 @@ LOOK: Final = 0.02  # seconds
 
 
 class Cluster:
-    """See the module. It is the Circle of its Members. Needs a running event loop."""
+    """See the module. It is the Circle of its Members. ``now`` is monotonic, in seconds."""
 
-    def __init__(self, bus: Bus, broker: Broker, quotas_: Quotas) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        broker: Broker,
+        quotas_: Quotas,
+        *,
+        now: Callable[[], float],
+        call_later: Callable[[float, Callable[[], None]], object],
+    ) -> None:
         self.server = bus.server
         self._bus = GuardedBus(bus)
-        self._loop = loop = asyncio.get_running_loop()
+        self._now = now
+        self._call_later = call_later
         self._counts: dict[str, SharedCounts] = {}
-        self.members = Members(self._bus, self, loop.time, loop.call_later)
+        self.members = Members(self._bus, self, now, call_later)
         self.questions = Questions(self._bus, self.members)
         self._idle = SharedIdle(broker, self.questions, self.members)
         broker.idle.others = self._idle.ask
@@ -61,8 +70,8 @@ class Cluster:
             kind,
             counter,
             is_alone=lambda: not self.members.others,
-            now=self._loop.time,
-            call_later=self._loop.call_later,
+            now=self._now,
+            call_later=self._call_later,
             take_turn=broker.turns.take,
         )
         return counts
@@ -109,9 +118,9 @@ class Cluster:
         log.info("Server %(server)s: one of %(servers)d", {"server": self.server, "servers": self.servers})
 
     async def _wait(self, seconds: float, condition: Callable[[], bool]) -> bool:
-        end = self._loop.time() + seconds
+        end = self._now() + seconds
         while not condition():
-            if self._loop.time() >= end:
+            if self._now() >= end:
                 return False
             await asyncio.sleep(LOOK)
         return True
