@@ -68,7 +68,8 @@ class Broker:
     publish. The Broker is the Host of its journals.
 
     ``delivered``: the events that were written to sockets. ``ended_topics``: the messages of topics that have ended;
-    the ``seq`` and ``bytes`` of the others come to it, so that a publish adds to no count.
+    the ``seq`` and ``bytes`` of the others come to it, so that a publish adds to no count. ``clients``: of the topics
+    with the option ``presence``.
     """
 
     def __init__(
@@ -102,8 +103,8 @@ class Broker:
         self._flush_later = self.flushes.add
         self.heed_log_level()
         self._history = HistoryReader(clock, self.turns.take, self._is_current)
-        self._presence = Presence(clock, defer=defer, take_turn=self.turns.take, call_later=call_later)
-        placement = Placement(clock, self._evaluator, self.filters, max_filters, self._presence, self.delivered)
+        self.clients = Presence(clock, defer=defer, take_turn=self.turns.take, call_later=call_later)
+        placement = Placement(clock, self._evaluator, self.filters, max_filters, self.clients, self.delivered)
         self._memberships = Memberships(placement, clock, self.turns.take, self._is_current)
         self._renewal = Renewal(placement, self._presence, clock)
         self._obey(rules or TopicRules(), max_topics, call_later)
@@ -252,7 +253,7 @@ class Broker:
         topic = self.topic(name)
         if not topic.options.presence:
             raise BadRequest(f"topic: '{name}' was created without the option presence")
-        return self._presence.describe(topic)
+        return self.clients.describe(topic)
 
     def review(self, subscriber: Subscriber, grant: Grant) -> None:
         """Apply the changed rights of a subscriber, in turns."""
@@ -337,7 +338,7 @@ class Broker:
         self._names.remove(topic.name)
         self._creations.ended(topic)
         self.idle.forget(topic)
-        self._presence.end(topic)
+        self.clients.end(topic)
         log.info("Topic deleted: %(topic)s", {"topic": topic.name})
         self._memberships.end(topic)
         self.forget(topic, lambda _: None)  # in turns: a million events at once take 100 ms
@@ -370,6 +371,8 @@ class Broker:
         self.ended_topics.add(-topic.seq, -topic.bytes)  # those of an earlier run, or of a topic that ends again
         self._names.add(topic.name)
         self._creations.began(topic)
+        if topic.options.presence:
+            self.clients.begin(topic)
         self.idle.watch(topic)
         self._memberships.begin(topic)
 
