@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pubsub.core.clock import Clock
@@ -17,7 +18,7 @@ from pubsub.core.filtered_lane import Evaluator
 from pubsub.core.flushing import Flushes
 from pubsub.core.history import HistoryReader, KeptEvents
 from pubsub.core.idle import IdleTopics
-from pubsub.core.joining import Joining
+from pubsub.core.joining import Joining, is_ahead
 from pubsub.core.journals import Journals
 from pubsub.core.log import ignore
 from pubsub.core.losses import Losses
@@ -162,7 +163,24 @@ class Broker:
         """False if durable messages can be taken in now. Otherwise ``callback`` is called once they can."""
         return self._journals.call_when_writable(callback)
 
-    def is_durable(self, name: str) -> bool:
+    @property
+    def shares_topics(self) -> bool:
+        """True if other servers have the same topics: they may know of one that is not known here yet."""
+        return self._journals.shared is not None
+
+    @property
+    def knows_topics(self) -> bool:
+        """False before the journal that servers share has told of its topics."""
+        return self._journals.shared is None or self._journals.shared.synced_once
+
+    def sync(self, done: Done) -> None:
+        """Call ``done`` once all is known that other servers have done; or with a failure, after a bounded time."""
+        self._journals.sync(done)
+
+    def may_wait(self, name: str) -> bool:
+        """True if a publish to the topic waits for its journal."""
+        if self.shares_topics:
+            return True
         topic = self._topics.get(name)
         return (self.rules.options_of(name, {}) if topic is None else topic.options).durable
 
@@ -233,6 +251,27 @@ class Broker:
         An earlier subscription to the same name ends. The answer comes in this step or later. Then the caller tells the
         client, and lets the Joining advance: events come from then on.
         """
+        if self.shares_topics and is_ahead(asked, self._topics):
+            self._journals.sync(partial(self._join_synced, asked, subscriber, answer))
+        else:
+            self._join(asked, subscriber, answer)
+
+    def _join_synced(
+        self,
+        asked: Asked,
+        subscriber: Subscriber,
+        answer: Callable[[Joining | Failure], None],
+        failure: Failure | None,
+    ) -> None:
+        if failure is not None:
+            answer(failure)
+            return
+        try:
+            self._join(asked, subscriber, answer)
+        except Failure as found:
+            answer(found)
+
+    def _join(self, asked: Asked, subscriber: Subscriber, answer: Callable[[Joining | Failure], None]) -> None:
         joining = Joining(asked, subscriber, self._memberships, self._history, answer)
         if asked.subscription.is_pattern:
             check_pattern(asked.subscription.name)
@@ -292,7 +331,7 @@ class Broker:
 
     def ring_size(self, options: TopicOptions) -> int:
         assert options.history is not None, "filled in when the topic was made"
-        elsewhere = options.durable or self._journals.shared is not None
+        elsewhere = options.durable or self.shares_topics
         return min(options.history, self._ring_size) if elsewhere else options.history
 
     def add_topic(self, stored: StoredTopic) -> Topic:
@@ -325,9 +364,6 @@ class Broker:
     def skip(self, topic: Topic, until: int) -> None:
         self._renewal.tell_lost(topic, until)
         release(topic.skip(until), self._clock.monotonic(), self.turns.take, lambda _: None)
-
-    def use(self, topic: Topic) -> None:
-        topic.uses += 1
 
     def remove_topic(self, topic: Topic) -> None:
         if not self._is_current(topic):

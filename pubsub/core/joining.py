@@ -7,7 +7,7 @@ arrives, and gets no event there before :meth:`Joining.advance`: the answer come
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -29,6 +29,23 @@ if TYPE_CHECKING:
 
 COMPARED: Final = 10_000  # names that are compared with a pattern in one turn: 2 ms
 ENTERED: Final = 100  # topics that are entered, or whose catch-ups advance, in one turn: 10 to 20 µs each
+
+
+def is_ahead(asked: Asked, topics: Mapping[str, Topic]) -> bool:
+    """True if a client that resumes knows of a life or a message of a topic that is not known here."""
+    resume = asked.resume
+    if resume is None:
+        return False
+    if not asked.subscription.is_pattern:
+        position = resume.get(asked.subscription.name, None)
+        return position is not None and _is_ahead(position, topics.get(asked.subscription.name))
+    if not isinstance(resume, dict):  # a cursor of this server
+        return False
+    return any(_is_ahead(position, topics.get(name)) for name, position in resume.items())
+
+
+def _is_ahead(position: Position, topic: Topic | None) -> bool:
+    return topic is None or position.epoch != topic.epoch or position.seq > topic.seq
 
 
 class Joining:

@@ -66,10 +66,6 @@ class Host(Protocol):
         """Tell that the next events, up to ``until``, are lost. The next one to deliver is behind it."""
         ...
 
-    def use(self, topic: Topic) -> None:
-        """A topic is used on another server: it is not idle."""
-        ...
-
     def deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         """Deliver the next events of a topic, one or more: the journal has them."""
         ...
@@ -158,10 +154,6 @@ class Sharing(Journal, Protocol):
 
         It is called in a later step, and after a bounded time.
         """
-        ...
-
-    def tell_use(self, names: Sequence[str]) -> None:
-        """Tell the other servers that these topics are used here."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What this server asks of the engine: one batch in a tick, each with an outcome within a bounded time. No I/O."""
+"""Questions of this server to the engine: one batch in a tick, each with an outcome within a bounded time. No I/O."""
 
 from __future__ import annotations
 

@@ -137,6 +137,19 @@ class Appended(Struct, frozen=True):
     size: int
 
 
+class Stored(Struct, frozen=True):
+    """Events of a topic that follow each other, as the engine's own server has encoded them, in place of Appended.
+
+    Their ``expires`` is monotonic: all servers run on one machine. ``kept`` and ``size`` as in Appended.
+    """
+
+    name: str
+    epoch: str
+    events: Sequence[StoredEvent]
+    kept: int
+    size: int
+
+
 class Deleted(Struct, frozen=True):
     """A topic has ended."""
 
@@ -161,7 +174,7 @@ class Told(Struct, frozen=True):
 
 
 # A State tells of a topic that is new, or whose epoch is renewed, and else how far it is.
-Record = State | Appended | Deleted | Purged | Told
+Record = State | Appended | Stored | Deleted | Purged | Told
 
 
 class Follower(Protocol):

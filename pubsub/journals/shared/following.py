@@ -1,4 +1,4 @@
-"""What the engine tells of its topics, applied to the host: every event of every topic comes this way. No I/O.
+"""Records of the engine, applied to the host: every event of every topic comes this way. No I/O.
 
 Nothing of it is assumed to be whole: a ``seq`` that jumps, a state that is ahead, an epoch that is another are healed.
 """
@@ -14,7 +14,7 @@ from msgspec import UNSET
 from pubsub.core.clock import Clock
 from pubsub.core.event import BATCH_BYTES, StoredEvent, make_event
 from pubsub.core.journal import StoredTopic
-from pubsub.journals.shared.engine import Appended, Deleted, Engine, Purged, Sent, State
+from pubsub.journals.shared.engine import Appended, Deleted, Engine, Purged, Sent, State, Stored
 from pubsub.journals.shared.healing import Healing
 from pubsub.protocol.requests import Message
 
@@ -60,19 +60,33 @@ class Following:
 
     def append(self, record: Appended) -> None:
         """Deliver new messages, unless something is missing before them."""
+        topic = self._place(record, record.first, len(record.messages))
+        if topic is not None:
+            known = topic.seq + 1 - record.first
+            self._deliver(topic, self._make_events(record, record.messages[known:], topic.seq + 1))
+            self.host.trim(topic, record.kept, record.size)
+
+    def take_stored(self, record: Stored) -> None:
+        """Deliver new events, unless something is missing before them."""
+        first = record.events[0].seq
+        topic = self._place(record, first, len(record.events))
+        if topic is not None:
+            self._deliver(topic, record.events[topic.seq + 1 - first :])
+            self.host.trim(topic, record.kept, record.size)
+
+    def _place(self, record: Appended | Stored, first: int, count: int) -> Topic | None:
+        """The topic, if the record goes on where it ends, or before: some of it may have come with a state."""
         log = self.logs.get(record.name)
         if log is None or log.epoch != record.epoch:
-            return  # the record of that is lost; the next state of the topic heals it
+            return None  # the record of that is lost; the next state of the topic heals it
         topic = log.topic
         assert topic is not None, "it is among the topics"
         log.first, log.size = record.kept, record.size
-        last = record.first + len(record.messages) - 1
-        if log in self.healing or record.first > topic.seq + 1:
+        last = first + count - 1
+        if log in self.healing or first > topic.seq + 1:
             self.healing.heal(log, last)
-        elif last > topic.seq:
-            known = topic.seq + 1 - record.first  # those of a state that came before
-            self._deliver(topic, self._make_events(record, record.messages[known:], topic.seq + 1))
-            self.host.trim(topic, record.kept, record.size)
+            return None
+        return topic if last > topic.seq else None
 
     def _make_events(self, record: Appended, messages: Sequence[Sent], first: int) -> list[StoredEvent]:
         name, ts = record.name, record.ts

@@ -1,6 +1,6 @@
 """The operations of a tick, gathered into one batch for the engine. No I/O.
 
-Publishes of a tick to one topic become one Append, whoever published them. The outcomes are told in the order of the
+Publishes of a tick to one topic become one Append, from any client. The outcomes are told in the order of the
 publishes all the same.
 """
 

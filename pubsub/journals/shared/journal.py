@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +24,7 @@ from pubsub.journals.shared.engine import (
     Purged,
     Record,
     State,
+    Stored,
     Tell,
     Told,
 )
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from pubsub.protocol.requests import TopicOptions
 
 COMPARED_AT_ONCE: Final = 5000  # topics that are compared with those of the engine in one turn
-USED: Final = "used"  # the kind of messages that name topics in use
 
 Hear = Callable[[str, bytes], None]
 
@@ -50,8 +50,6 @@ class SharedJournal:
     ``wait``: seconds after which an operation without an outcome is refused. ``most``: the limit for topics, 0 is none.
     ``synced_once``: the topics of the engine, or of a part of it, are known.
     """
-
-    _host: Host
 
     def __init__(
         self,
@@ -66,7 +64,7 @@ class SharedJournal:
         new_epoch: Callable[[], str] = random_epoch,
     ) -> None:
         self.synced_once = False
-        self._engine = engine
+        self.engine = engine
         self._clock = clock
         self._defer = defer
         self._most = most
@@ -85,17 +83,17 @@ class SharedJournal:
             now=now,
         )
         self._freshness = Freshness(engine, self._inbox.take, self._following.healing, defer, call_later, wait)
-        self._hearers: dict[str, Hear] = {USED: self._hear_use}
+        self._hearers: dict[str, Hear] = {}
 
     @property
     def server(self) -> str:
         """The id of this server among those of the engine."""
-        return self._engine.server
+        return self.engine.server
 
     # Journal
 
     def attach(self, host: Host) -> None:
-        self._host = self._following.host = host
+        self._following.host = host
 
     def restore(self) -> None:
         """The engine tells of its topics by itself."""
@@ -136,7 +134,7 @@ class SharedJournal:
         done(failure)
 
     def _make_log(self, name: str, epoch: str, options: TopicOptions) -> SharedLog:
-        return SharedLog(name, epoch, options, self._asking, self._engine, self._clock)
+        return SharedLog(name, epoch, options, self._asking, self.engine, self._clock)
 
     def _compare(self, log: SharedLog) -> None:
         """Let the engine compare a topic with what is known of it."""
@@ -149,15 +147,6 @@ class SharedJournal:
             self._freshness.refuse(done)
         else:
             self._freshness.sync(done)
-
-    def tell_use(self, names: Sequence[str]) -> None:
-        self.tell(USED, "\n".join(names).encode())
-
-    def _hear_use(self, server: str, data: bytes) -> None:
-        if server != self.server:
-            for name in data.decode().split("\n"):
-                if (log := self._following.logs.get(name)) is not None and log.topic is not None:
-                    self._host.use(log.topic)
 
     # Messages among the servers
 
@@ -181,6 +170,8 @@ class SharedJournal:
         match record:
             case Appended():
                 self._following.append(record)
+            case Stored():
+                self._following.take_stored(record)
             case State():
                 self._following.state(record)
             case Deleted():

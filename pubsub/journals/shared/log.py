@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import UNSET
 
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
 from pubsub.core.journal import sender_of
-from pubsub.journals.shared.asking import Asking
-from pubsub.journals.shared.engine import Delete, Engine, Known, Purge
+from pubsub.journals.shared.engine import Delete, Engine, Known, Operation, Purge
 from pubsub.protocol.errors import Failure
 
 if TYPE_CHECKING:
     from pubsub.core.log import Assigned, Done, Found, Publisher, Purged
     from pubsub.core.topic import Topic
     from pubsub.protocol.requests import Publish, TopicOptions
+
+
+class Asker(Protocol):
+    """The part of the journal that has operations decided."""
+
+    def publish(
+        self, log: SharedLog, requests: Sequence[Publish], publisher: Publisher, ts: str, sender: str
+    ) -> None: ...
+
+    def publish_list(
+        self, log: SharedLog, requests: Sequence[Publish], done: Assigned, ts: str, sender: str
+    ) -> None: ...
+
+    def add(self, operation: Operation, done: Callable[[Any], None] | None = None) -> None: ...
 
 
 class SharedLog:
@@ -31,7 +44,7 @@ class SharedLog:
     __slots__ = ("_asking", "_clock", "_engine", "epoch", "first", "name", "options", "purged", "size", "target",
                  "topic", "unsettled")  # fmt: skip
 
-    def __init__(self, name: str, epoch: str, options: TopicOptions, asking: Asking, engine: Engine, clock: Clock
+    def __init__(self, name: str, epoch: str, options: TopicOptions, asking: Asker, engine: Engine, clock: Clock
                  ) -> None:  # fmt: skip
         self.name = name
         self.epoch = epoch
