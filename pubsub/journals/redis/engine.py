@@ -22,7 +22,7 @@ from pubsub.journals.redis.address import Address
 from pubsub.journals.redis.batches import Batches
 from pubsub.journals.redis.canary import Canary
 from pubsub.journals.redis.connection import Connection, Lost, Refused, command
-from pubsub.journals.redis.instance import Instance
+from pubsub.journals.redis.instance import Entry, Instance
 from pubsub.journals.redis.reads import Reads
 from pubsub.journals.redis.scan import Scan
 from pubsub.journals.redis.scripts import Scripts
@@ -63,6 +63,7 @@ class RedisEngine:
         self._seen = -1  # the last push; -1 until the server has entered
         self._ahead = 0.0
         self._reason = ""
+        self._last_loss = ""
         self._syncs: list[Callable[[Failure | None], None]] = []
         self._pinged = 0  # of the syncs, those whose PING is on its way
         self._canary = Canary(self.server, self._scripts, self._random, self._tell)
@@ -130,32 +131,44 @@ class RedisEngine:
         self._broken.clear()
         self._seen = -1
         try:
-            self._main, info = await self._instance.connect(self._pushed, self._lost)
+            self._main, info = main, _ = await self._instance.connect(self._pushed, self._lost)
             for channel in (self._records, f"{self._prefix}:canary:{self.server}"):
-                await self._main.ask("SUBSCRIBE", channel)
-            entry = await self._instance.enter(self._main, info)
+                await main.ask("SUBSCRIBE", channel)
+            entry = await self._instance.enter(main, info)
             self._seen, self._ahead = entry.n, entry.ahead
-            self._second, _ = await self._instance.connect(lambda *_: None, self._lost)
-            self._scan = scan = Scan(self._main, self._prefix, entry.generation, self._follower)
+            self._second, _ = second, _ = await self._instance.connect(lambda *_: None, self._lost)
+            self._check_open()
+            self._scan = scan = Scan(main, self._prefix, entry.generation, self._follower)
             scan.begin()
             await scan.done
+            self._check_open()
         except BaseException:
             self._close("it was not needed")
             raise
+        self._go_on(main, second, entry, scan)
+
+    def _go_on(self, main: Connection, second: Connection, entry: Entry, scan: Scan) -> None:
+        """All states have come: let batches and questions flow."""
         self._scan = None
         self.lasting = self._instance.lasting
         self._follower.synced(scan.names, lambda _: True)
         self._succeed()
         self._batches.seen = self._seen
-        self._batches.open(self._main, entry.number, secrets.token_hex(5))
-        self._reads.open(self._second)
+        self._batches.open(main, entry.number, secrets.token_hex(5))
+        self._reads.open(second)
         self._synced = True
         if self._syncs:
             self._ping()
-        self._canary.begin(self._main, self._second, entry.number)
+        self._canary.begin(main, second, entry.number)
+
+    def _check_open(self) -> None:
+        """Raise Lost if a connection was lost while nobody waited for it."""
+        if self._main is None:
+            raise Lost(self._last_loss)
 
     def _lost(self, reason: str) -> None:
         """A connection is lost: both are made anew."""
+        self._last_loss = reason
         if self._scan is not None and not self._scan.done.done():
             self._scan.done.set_exception(Lost(reason))
         if self._synced:

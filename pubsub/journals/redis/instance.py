@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from pubsub.core.journal import JournalError
 from pubsub.journals.redis.address import Address, Place
 from pubsub.journals.redis.checks import (
     check_info,
@@ -55,7 +56,8 @@ class Instance:
     ) -> tuple[Connection, Mapping[str, str]]:
         """Connect to the instance that takes writes now; returns its INFO too. Raises Lost, Refused, JournalError."""
         place = await self._find()
-        connection, _ = await connect(self._address, place, self._address.login, push, lost)
+        with self._explained():
+            connection, _ = await connect(self._address, place, self._address.login, push, lost)
         try:
             with self._explained():
                 if self._address.database:
@@ -72,7 +74,8 @@ class Instance:
     async def enter(self, connection: Connection, info: Mapping[str, str]) -> Entry:
         """Enter with a connection. Raises Lost, Refused, and JournalError if it can never hold this journal."""
         if is_replica(info):
-            raise Refused(f"{self.where}: expected a primary, got a read-only replica")
+            reason = f"{self.where}: expected a primary, got a read-only replica"
+            raise Refused(reason) if self._address.service else JournalError(reason)
         with self._explained():
             if not self._known:
                 await self._check_keys(connection)
