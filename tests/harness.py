@@ -110,10 +110,17 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def run_server(*, send_buffer: int | None = None, **settings: Any) -> AsyncIterator[Server]:
-    """Run a server in this event loop, on a free port. ``send_buffer``: kernel buffer for each client, in bytes."""
+async def run_server(
+    *, send_buffer: int | None = None, prepare: Callable[[web.Application], None] | None = None, **settings: Any
+) -> AsyncIterator[Server]:
+    """Run a server in this event loop, on a free port. ``send_buffer``: kernel buffer for each client, in bytes.
+
+    ``prepare`` is called with the Application before it starts.
+    """
     chosen = make_settings(**settings)
     app = create_app(chosen)
+    if prepare is not None:
+        prepare(app)
     runner = web.AppRunner(app)
     await runner.setup()
     listener = await listen(runner, chosen)
