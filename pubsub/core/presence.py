@@ -164,6 +164,12 @@ class Presence:
         if self._topics.get(clients.topic) is clients:
             del self._topics[clients.topic]
 
+    def renew(self, old: Topic, new: Topic) -> None:
+        """A topic goes on as another one, with the same members."""
+        if (clients := self._topics.pop(old, None)) is not None:
+            clients.topic = new
+            self._topics[new] = clients
+
     def describe(self, topic: Topic) -> Present:
         """The clients of a topic."""
         clients = self._topics.get(topic)

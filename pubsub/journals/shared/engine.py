@@ -39,7 +39,8 @@ class Known(Struct, frozen=True):
 class Append(Struct, frozen=True):
     """Publishes to one topic, each with an outcome of its own, or with ``together`` all of them or none.
 
-    ``known``: an engine whose ``seq`` is lower in the same epoch has lost messages, and begins a new epoch first. A
+    ``known``: an engine whose ``seq`` is lower in the same epoch has lost messages, and begins a new epoch first, even
+    if there are no ``requests``. A
     topic whose epoch is another takes the publishes all the same; one that is gone refuses them with TopicNotFound.
     ``ts``: the time stamp of the events. ``sender``: the publisher's name for topics with the option ``sender``.
     ``lifetimes``: seconds for each publish, ``inf`` for none.
@@ -94,7 +95,8 @@ Outcomes = Callable[[Sequence[Outcome]], None]
 class State(Struct, frozen=True):
     """A topic as the engine has it. ``base``: the ``seq`` at which its epoch began, 0 unless the epoch was renewed.
 
-    ``first``: the oldest message that it keeps, ``seq`` + 1 if it keeps none. ``size``: bytes of what it keeps.
+    ``before``: the epoch that was renewed then, empty if it was none or is not known. ``first``: the oldest message
+    that it keeps, ``seq`` + 1 if it keeps none. ``size``: bytes of what it keeps.
     """
 
     name: str
@@ -104,6 +106,12 @@ class State(Struct, frozen=True):
     base: int = 0
     first: int = 1
     size: int = 0
+    before: str = ""
+
+    @property
+    def renewed(self) -> bool:
+        """True if this epoch goes on with the topic of an earlier one, and is no new topic."""
+        return self.base > 0 or bool(self.before)
 
 
 class Sent(Struct, frozen=True, gc=False):
@@ -125,6 +133,19 @@ class Appended(Struct, frozen=True):
     first: int
     ts: str
     messages: Sequence[Sent]
+    kept: int
+    size: int
+
+
+class Stored(Struct, frozen=True):
+    """Events of a topic that follow each other, as the engine's own server has encoded them, in place of Appended.
+
+    Their ``expires`` is monotonic: all servers run on one machine. ``kept`` and ``size`` as in Appended.
+    """
+
+    name: str
+    epoch: str
+    events: Sequence[StoredEvent]
     kept: int
     size: int
 
@@ -153,7 +174,7 @@ class Told(Struct, frozen=True):
 
 
 # A State tells of a topic that is new, or whose epoch is renewed, and else how far it is.
-Record = State | Appended | Deleted | Purged | Told
+Record = State | Appended | Stored | Deleted | Purged | Told
 
 
 class Follower(Protocol):
