@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any
 
+from pubsub.app import create_app
 from pubsub.http.servers import join_servers
 from tests.cluster.buses import Hub
-from tests.harness import Server, run_server
+from tests.harness import Server, make_settings, run_app
 
 
 class Servers:
@@ -33,8 +33,11 @@ class Servers:
 
     @contextlib.asynccontextmanager
     async def start(self, name: str, **settings: Any) -> AsyncIterator[Server]:
-        bus = self.hub.join(name)
-        async with run_server(prepare=partial(join_servers, bus=bus), **settings) as server:
+        send_buffer = settings.pop("send_buffer", None)
+        chosen = make_settings(**settings)
+        app = create_app(chosen)
+        join_servers(app, self.hub.join(name))
+        async with run_app(app, chosen, send_buffer=send_buffer) as server:
             self.by_name[name] = server
             yield server
 
