@@ -24,7 +24,7 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType({
 
 
 def make_engine(url: str, clock: Clock) -> Engine:
-    """Make the engine that a URL names, without connecting. Raises JournalError if the URL makes no sense.
+    """Make the engine that a URL names, without connecting. Raises JournalError if the URL is invalid.
 
     Several engines that share the topics are URLs of one scheme, separated by commas.
     """

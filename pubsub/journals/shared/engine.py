@@ -41,7 +41,8 @@ class Known(Struct, frozen=True, array_like=True):
 class Append(Struct, frozen=True):
     """Publishes to one topic, each with an outcome of its own, or with ``together`` all of them or none.
 
-    ``known``: an engine whose ``seq`` is lower in the same epoch has lost messages, and begins a new epoch first. A
+    ``known``: an engine whose ``seq`` is lower in the same epoch has lost messages, and begins a new epoch first, even
+    if there are no ``requests``. A
     topic whose epoch is another takes the publishes all the same; one that is gone refuses them with TopicNotFound.
     ``ts``: the time stamp of the events. ``sender``: the publisher's name for topics with the option ``sender``.
     ``lifetimes``: seconds for each publish, ``inf`` for none.
@@ -96,8 +97,8 @@ Outcomes = Callable[[Sequence[Outcome]], None]
 class State(Struct, frozen=True, array_like=True, tag=True):
     """A topic as the engine has it. ``base``: the ``seq`` at which its epoch began, 0 unless the epoch was renewed.
 
-    ``first``: the oldest message that it keeps, ``seq`` + 1 if it keeps none. ``size``: bytes of what it keeps.
-    ``before``: the epoch that a renewed one replaced, where it is known.
+    ``before``: the epoch that was renewed then, empty if it was none or is not known. ``first``: the oldest message
+    that it keeps, ``seq`` + 1 if it keeps none. ``size``: bytes of what it keeps.
     """
 
     name: str
@@ -108,6 +109,11 @@ class State(Struct, frozen=True, array_like=True, tag=True):
     first: int = 1
     size: int = 0
     before: str = ""
+
+    @property
+    def renewed(self) -> bool:
+        """True if this epoch goes on with the topic of an earlier one, and is no new topic."""
+        return self.base > 0 or bool(self.before)
 
 
 class Sent(Struct, frozen=True, gc=False):
@@ -134,8 +140,9 @@ class Appended(Struct, frozen=True):
 
 
 class Stored(Struct, frozen=True):
-    """Events that follow each other in a topic, from an engine that has them in their final form. ``expires`` of each
-    is that of the monotonic clock, which the processes of one machine share. ``kept`` and ``size``: as in Appended.
+    """Events of a topic that follow each other, as the engine's own server has encoded them, in place of Appended.
+
+    Their ``expires`` is monotonic: all servers run on one machine. ``kept`` and ``size`` as in Appended.
     """
 
     name: str
