@@ -29,6 +29,7 @@ from pubsub.journals.workers.batches import Epochs
 from pubsub.journals.workers.engine import WorkerEngine
 from pubsub.journals.workers.owner import Owner
 from pubsub.journals.workers.relay import Relay
+from pubsub.journals.workers.service import Service
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Publish, TopicOptions
 from pubsub.system.cores import SharedCore
@@ -151,7 +152,8 @@ class Parts:
         )
         if directory.exists():
             self.broker.restore_topics()
-        self.owner = Owner(self.broker, clock, self.relay, epochs, path=path, max_message_bytes=1 << 20)
+        self.service = Service(self.broker, clock, self.relay, epochs, max_message_bytes=1 << 20)
+        self.owner = Owner(self.service, path)
 
     async def stop(self) -> None:
         self.owner.stop()
@@ -160,7 +162,7 @@ class Parts:
 
 
 class Place:
-    """Where the owners and workers of a test are."""
+    """The owners and workers of a test."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

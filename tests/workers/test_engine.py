@@ -405,10 +405,10 @@ async def test_a_worker_that_takes_nothing_is_cut_off(at: Place, caplog: pytest.
     await good.create("t")
     with connect(at.path) as slow:
         slow.sendall(frame(Hello(1, "slow", "")) + frame(Renew([], more=False)))
-        await eventually(lambda: parts.owner.workers == 2)
+        await eventually(lambda: parts.service.workers == 2)
         payload = "x" * 1_000_000
         sent = 0
-        while parts.owner.workers == 2:
+        while parts.service.workers == 2:
             parts.broker.publish_all("t", [message(payload)], "", lambda _: None)
             sent += len(payload)
             await good.sync()

@@ -42,7 +42,7 @@ from pubsub.protocol.errors import Failure
 
 if TYPE_CHECKING:
     from pubsub.journals.workers.batches import Session
-    from pubsub.journals.workers.owner import Owner
+    from pubsub.journals.workers.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,9 @@ INTRODUCED_AT_ONCE: Final = 500  # topics whose states are sent in one turn: 2 m
 class Link:
     """See the module. ``connection`` has been made, and nothing has come yet."""
 
-    def __init__(self, owner: Owner, connection: FrameConnection) -> None:
+    def __init__(self, service: Service, connection: FrameConnection) -> None:
         self.session: Session | None = None
-        self._owner = owner
+        self._service = service
         self._connection = connection
         self._paused = False
         connection.splitter.most = GREETING_BYTES
@@ -82,15 +82,15 @@ class Link:
 
     def lost(self) -> None:
         """The connection has ended."""
-        self._owner.relay.remove(self.write)
+        self._service.relay.remove(self.write)
         if self.session is not None:
-            self._owner.leave(self.session.server, self)
+            self._service.leave(self.session.server, self.end)
         if self._connection.fault:
             log.warning("A worker is disconnected: %(reason)s", {"reason": self._connection.fault})
 
     def send(self, encoded: bytes) -> None:
         """Send something that must come after the records that there are."""
-        self._owner.relay.flush()
+        self._service.relay.flush()
         self.write(encoded)
 
     # The beginning
@@ -104,27 +104,27 @@ class Link:
             reason = f"it is no worker of version {VERSION}"
             self._connection.write(frame(Refused(f"the owner expects a worker of version {VERSION}")))
             raise WireError(reason)
-        self.session, known = self._owner.enter(hello.server, self)
-        self._connection.splitter.most = self._owner.longest_frame
+        self.session, known = self._service.enter(hello.server, self.end)
+        self._connection.splitter.most = self._service.longest_frame
         self._connection.take = self._renew
-        self._connection.write(frame(Welcome(self._owner.life, known)))
+        self._connection.write(frame(Welcome(self._service.life, known)))
 
     def _renew(self, text: memoryview) -> None:
         """Take the topics that the worker knows from an earlier life of the owner, then tell it of all topics."""
         message = decode_from_worker(text)
         if not isinstance(message, Renew):
             raise WireError("a message other than Renew")
-        self._owner.renew(message.topics)
+        self._service.renew(message.topics)
         if not message.more:
             self._connection.take = self._take
-            self._owner.relay.add(self.write)
-            self._introduce([topic.name for topic in self._owner.broker.topics])
+            self._service.relay.add(self.write)
+            self._introduce([topic.name for topic in self._service.broker.topics])
 
     def _introduce(self, names: list[str]) -> None:
         """Tell of the next topics as they are now, in turns, as fast as the worker takes it."""
         if self._connection.fault or self._connection.transport.is_closing():
             return
-        relay, broker = self._owner.relay, self._owner.broker
+        relay, broker = self._service.relay, self._service.broker
         relay.flush()
         current = [name for name in names[:INTRODUCED_AT_ONCE] if broker.exists(name)]
         states: list[Sent] = [relay.state_of(broker.find_topic(name)) for name in current]
@@ -139,7 +139,7 @@ class Link:
         self.send(frame(Synced()))
         assert self.session is not None, "it was accepted"
         self.session.send = self.send
-        self._owner.note_introduced()
+        self._service.note_introduced()
 
     # Afterwards
 
@@ -161,13 +161,13 @@ class Link:
         if ask.number <= session.done:
             session.send_again(ask.number)
         else:
-            self._owner.performer.perform(session, ask.number, ask.operations)
+            self._service.performer.perform(session, ask.number, ask.operations)
         if not self._paused:
             self._pause_when_full()
 
     def _pause_when_full(self) -> None:
         """Read nothing from a worker while the durable journal or the filters have too much to do."""
-        broker = self._owner.broker
+        broker = self._service.broker
         self._paused = True
         if broker.call_when_writable(self._resume):
             self._connection.transport.pause_reading()
@@ -183,15 +183,15 @@ class Link:
             self._connection.transport.resume_reading()
 
     def _answer(self, question: Question) -> None:
-        owner, number = self._owner, question.number
+        service, number = self._service, question.number
         try:
             match question:
                 case Sync():
                     self._send_answer(number, Done())
                 case Read(_, known, after, until, limit):
-                    owner.questions.read(known, after, until, limit, lambda found: self._send_page(number, found))
+                    service.questions.read(known, after, until, limit, lambda found: self._send_page(number, found))
                 case FindMissing(_, known, after, until):
-                    owner.questions.find_missing(known, after, until, lambda found: self._send_found(number, found))
+                    service.questions.find_missing(known, after, until, lambda found: self._send_found(number, found))
         except Failure as failure:
             self._send_answer(number, failed(failure))
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from msgspec import Struct
 
@@ -131,17 +132,20 @@ class Relay:
     # Messages for all servers
 
     def hear(self, kind: str, callback: Hear) -> None:
-        """Call ``callback`` with server and data of each message of this kind, from this process too."""
+        """Call ``callback`` with server and data of each message of this kind, those of this process too."""
         self._hears[kind] = callback
 
     def tell(self, server: str, kind: str, data: bytes) -> None:
         if self._writes:
             self._gather(Told(server, kind, data))
-        if (callback := self._hears.get(kind)) is not None:
-            try:
-                callback(server, data)
-            except Exception:  # the others hear it all the same
-                log.exception("Internal error at a message of kind %(kind)s", {"kind": kind})
+        if kind in self._hears:
+            self._defer(partial(self._let_hear, server, kind, data))
+
+    def _let_hear(self, server: str, kind: str, data: bytes) -> None:
+        try:
+            self._hears[kind](server, data)
+        except Exception:  # the others hear it all the same
+            log.exception("Internal error at a message of kind %(kind)s", {"kind": kind})
 
     # Host
 
@@ -189,6 +193,12 @@ class Relay:
         self.host.forget(topic, done)
         if self._writes:
             self._gather(Purged(topic.name, topic.epoch, topic.seq))
+
+    def renew(self, topic: Topic, stored: StoredTopic) -> NoReturn:
+        raise AssertionError("no journal of an owner loses messages")
+
+    def skip(self, topic: Topic, until: int) -> NoReturn:
+        raise AssertionError("no journal of an owner loses messages")
 
     def begin_to_expire(self, topic: Topic) -> None:
         self.host.begin_to_expire(topic)
