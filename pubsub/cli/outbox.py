@@ -51,7 +51,6 @@ def run_outbox(flags: list[str], loop_factory: LoopFactory) -> int:
     except ImportError as error:
         remark(NAME, f"needs psycopg: pip install 'pubsub[outbox]' ({error})")
         return Status.REFUSED
-    set_up_logs("info", chosen.log_format)
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(install(chosen) if chosen.install else work(chosen, credentials))
@@ -92,13 +91,14 @@ async def install(chosen: argparse.Namespace) -> None:
         outbox = Outbox(connection, chosen.schema)
         before = await outbox.install()
     found = {0: "created", VERSION: "was there already"}.get(before, f"upgraded from version {before}")
-    print(f"{outbox.table}, version {VERSION}: {found}", file=sys.stderr)
+    print(f"{outbox.name}, version {VERSION}: {found}", file=sys.stderr)
 
 
 async def work(chosen: argparse.Namespace, credentials: Credentials) -> None:
     from pubsub.client.rest import RestClient, open_http
     from pubsub.outbox.worker import Worker
 
+    set_up_logs("info", chosen.log_format)
     async with open_http(credentials) as http:
         worker = Worker(chosen.dsn, chosen.schema, RestClient(http, chosen.url, timeout=60), poll=chosen.poll)
         await until_signal(worker.run(), worker.end)
@@ -117,5 +117,10 @@ async def until_signal(work: Coroutine[None, None, None], end: Callable[[], None
     for number in SIGNALS:
         with suppress(NotImplementedError):
             loop.add_signal_handler(number, receive, number)
-    with suppress(asyncio.CancelledError):
-        await task
+    try:
+        with suppress(asyncio.CancelledError):
+            await task
+    finally:  # uvloop's loop leaves them when it is closed
+        for number in SIGNALS:
+            with suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
