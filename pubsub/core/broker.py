@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from pubsub.core.clock import Clock
-from pubsub.core.counts import MessageCount
+from pubsub.core.counts import ArrivalCounts, MessageCount
 from pubsub.core.creation import Creations
 from pubsub.core.event import StoredEvent
 from pubsub.core.filtered_lane import Evaluator
@@ -140,9 +140,8 @@ class Broker:
         return self._memberships.subscriber_count
 
     @property
-    def resumes(self) -> dict[bool, int]:
-        """The subscriptions that resumed, by ``recovered``: True if nothing was missing."""
-        return self._memberships.resumes
+    def arrivals(self) -> ArrivalCounts:
+        return self._memberships.arrivals
 
     @property
     def failure(self) -> str:

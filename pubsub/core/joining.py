@@ -107,14 +107,21 @@ class Joining:
     def advance(self) -> None:
         """Send what is to be replayed, and what has appeared since the answer, in turns if there is much."""
         self._memberships.end_joining(self._subscriber, self)
-        if isinstance(recovered := self.recovered, bool):
-            self._memberships.resumes[recovered] += 1
+        self._count()
         catch_ups = [each.catch_up for each in self.topics if each.catch_up is not None]
         for catch_up in catch_ups:  # the client knows of all, also of those whose turn comes later
             catch_up.begun = True
         self._advance_some(catch_ups)
         self._let_in(list(self._waiting))
         self._waiting.clear()
+
+    def _count(self) -> None:
+        arrivals = self._memberships.arrivals
+        if not self._subscriber.arrived:
+            self._subscriber.arrived = True
+            arrivals.add(moved=bool(self.asked.resume))  # without a single position it was nowhere before
+        if isinstance(recovered := self.recovered, bool):
+            arrivals.resumes[recovered] += 1
 
     def _advance_some(self, catch_ups: list[CatchUp]) -> None:
         """Advance some, as long as the socket takes what they send. The others have one turn, not one each."""

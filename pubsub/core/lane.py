@@ -182,14 +182,16 @@ class Subscriber(Outbox):
     """An Outbox with its subscriptions and its lanes; both belong to the Memberships.
 
     ``lanes``: by topic, the lane to which the subscriptions led. ``book``: the subscriptions, unless all are plain.
+    ``arrived``: it has subscribed once.
     """
 
-    __slots__ = ("_unmoved", "book", "lanes")
+    __slots__ = ("_unmoved", "arrived", "book", "lanes")
 
     def __init__(self, write: Write, options: OutboxOptions) -> None:
         super().__init__(write, options)
         self.lanes: dict[str, Lane] = {}
         self.book: Book | None = None
+        self.arrived = False
         self._unmoved: list[Lane] | None = None  # lanes that are not told yet of a change of lagging
 
     @property

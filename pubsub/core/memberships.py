@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from pubsub.core.catchup import CatchUp, ReplayStart
 from pubsub.core.clock import Clock
+from pubsub.core.counts import ArrivalCounts
 from pubsub.core.lane import LANES_IN_A_TURN
 from pubsub.core.log import Done, ignore
 from pubsub.core.placement import Placement, topic_of
@@ -75,7 +76,7 @@ class Memberships:
     ) -> None:
         self.take_turn = take_turn
         self.subscriber_count = 0  # clients with a subscription
-        self.resumes = {True: 0, False: 0}  # subscriptions that resumed, by ``recovered``
+        self.arrivals = ArrivalCounts()
         self._placement = placement
         self._clock = clock
         self.is_current = is_current

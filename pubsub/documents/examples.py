@@ -68,7 +68,7 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "run": "9f2c61d0", "state": "ok", "version": "1.0.0", "started": "2025-08-25T09:00:00Z", "uptime_sec": 3601,
         "may": {"publish": True, "change": True}, "topics": 2, "subscribers": 5, "connections": 6, "lagging": 0,
         "queued": 0, "lost": {"overflow": 7}, "ended": {"closed_by_client": 3},
-        "arrivals": {"connected": 6, "recovered": 5, "told": 0},
+        "arrivals": {"moved": 5, "new": 1, "recovered": 5, "told": 0},
         "series": {
             "at": [1756112400], "published": [1.5], "delivered": [4.5], "delivered_bytes": [990.0], "lost": [0.0],
             "p50_ms": [0.4], "p99_ms": [1.2], "loop_lag_ms": [0.1], "memory_bytes": [50_000_000], "connections": [6],

@@ -110,7 +110,8 @@ CALLS: Final[Mapping[str, Call]] = {
         query="topic=orders&seq=42",
     ),
     "GET /slow": Call(
-        "listSlow", "clients", "List the slowest consumers", "By topic: the 100 with the most events that wait."
+        "listSlow", "clients", "List the slowest consumers",
+        "The 100 with the most events that wait, by topic; or those of one topic.",
     ),
     "DELETE /clients/{client_id}": Call(
         "disconnectClient", "clients", "Disconnect a client",

@@ -11,13 +11,17 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET
 
 from pubsub.core.event import StoredEvent
-from pubsub.core.lags import Lag, add_lags
+from pubsub.core.lags import Lag, add_lags, count_lag
 from pubsub.http.app_keys import SERVICES
+from pubsub.http.query import read_query
 from pubsub.http.rendering import render
 from pubsub.metrics.snapshot import slices
 from pubsub.protocol.answers import SlowList, SlowRow
+from pubsub.protocol.calls import SlowQuery
+from pubsub.protocol.patterns import check_topic
 from pubsub.protocol.replies import Event
 from pubsub.websocket.peer import Peer
 
@@ -28,23 +32,70 @@ _decode_event = msgspec.json.Decoder(Event).decode
 
 
 async def list_slow(request: web.Request) -> web.Response:
-    """Sorted by a number that each queue has anyway; only the worst queues are looked into."""
+    """The rows of all topics, or of one: those with the most events that wait, these first."""
+    topic = read_query(request, SlowQuery).topic
+    blocked = list(request.app[SERVICES].timers.blocked)
+    if topic is UNSET:
+        rows = await worst_of_all(blocked)
+    else:
+        check_topic(topic)
+        rows = await worst_of_topic(blocked, topic)
+    return render(SlowList(rows))
+
+
+async def worst_of_all(blocked: Iterable[Peer]) -> list[SlowRow]:
+    """Sorted by a number that each queue has anyway; only the longest queues are looked into."""
     worst: list[Peer] = []
-    for some in slices(list(request.app[SERVICES].timers.blocked)):
-        worst = heapq.nlargest(SHOWN, [*worst, *some], key=lambda peer: peer.subscriber.queued)
+    for some in slices(blocked):
+        worst = heapq.nlargest(SHOWN, [*worst, *some], key=length)
         await asyncio.sleep(0)
-    lags = [(lag.queued, peer.client_id, topic, lag) for peer in worst for topic, lag in await lags_of(peer)]
-    rows = heapq.nlargest(SHOWN, lags, key=lambda row: row[0])
-    return render(SlowList([describe(client_id, topic, lag) for _, client_id, topic, lag in rows]))
+    rows = [describe(peer.client_id, topic, lag) for peer in worst for topic, lag in (await lags_of(peer)).items()]
+    return most_queued(rows)
 
 
-async def lags_of(peer: Peer) -> Iterable[tuple[str, Lag]]:
+async def worst_of_topic(blocked: Iterable[Peer], topic: str) -> list[SlowRow]:
+    """Look into the queues, the longest first, until no other one can have as many events of the topic."""
+    worst: list[tuple[int, int, Peer]] = []  # a heap, whose first one has the fewest events; numbers differ
+    looked_at = 0
+    for peer in await longest_first(blocked):
+        if len(worst) == SHOWN and length(peer) <= worst[0][0]:
+            break
+        entries = peer.subscriber.entries
+        if count := count_lag(entries, topic):
+            add = heapq.heappush if len(worst) < SHOWN else heapq.heappushpop
+            add(worst, (count, -peer.number, peer))
+        looked_at += 1 + len(entries)
+        if looked_at >= ENTRIES_AT_ONCE:
+            looked_at = 0
+            await asyncio.sleep(0)
+    lags = [(peer, (await lags_of(peer)).get(topic)) for _, _, peer in worst]
+    return most_queued([describe(peer.client_id, topic, lag) for peer, lag in lags if lag is not None])
+
+
+async def longest_first(blocked: Iterable[Peer]) -> Iterable[Peer]:
+    """The clients in the order of their queues, sorted in slices."""
+    runs: list[list[Peer]] = []
+    for some in slices(blocked):
+        runs.append(sorted(some, key=length, reverse=True))
+        await asyncio.sleep(0)
+    return heapq.merge(*runs, key=length, reverse=True)
+
+
+def length(peer: Peer) -> int:
+    return peer.subscriber.queued
+
+
+def most_queued(rows: Iterable[SlowRow]) -> list[SlowRow]:
+    return heapq.nlargest(SHOWN, rows, key=lambda row: row.queued)
+
+
+async def lags_of(peer: Peer) -> dict[str, Lag]:
     """The lags of one client by topic, added up in slices."""
     lags: dict[str, Lag] = {}
     for some in slices(peer.subscriber.entries, ENTRIES_AT_ONCE):
         add_lags(lags, some)
         await asyncio.sleep(0)
-    return lags.items()
+    return lags
 
 
 def describe(client_id: str, topic: str, lag: Lag) -> SlowRow:

@@ -66,8 +66,8 @@ def _messages(sources: Sources, snapshot: Snapshot) -> Iterator[Metric]:
     yield _counter("pubsub_dead_letters_failed_messages", "Lost events whose dead letters could not be published.",
                    letters.failed)  # fmt: skip
     yield _counter("pubsub_gaps", "Gaps that subscribers were told of.", losses.gaps)
-    yield _counter("pubsub_resumes", "Subscriptions that resumed, by success.",
-                   {(str(each).lower(),): count for each, count in broker.resumes.items()}, "recovered")  # fmt: skip
+    resumes: dict[Labels, float] = {(str(each).lower(),): count for each, count in broker.arrivals.resumes.items()}
+    yield _counter("pubsub_resumes", "Subscriptions that resumed, by success.", resumes, "recovered")
     yield _counter("pubsub_received_bytes", "Bytes that WebSocket clients have sent.", meter.received)
     yield _counter("pubsub_answered_bytes", "Bytes of answers and heartbeats to clients.", meter.answered)
     yield _histogram("pubsub_delivery_latency_seconds", "Time from a message in its topic to the end of its writes.",

@@ -55,7 +55,7 @@ class Samples:
 
     def __init__(self, sources: Sources, now: Callable[[], float], uptime: Callable[[], float]) -> None:
         self.rows: deque[Sequence[float]] = deque(maxlen=KEPT)
-        self.arrivals = Arrivals(0, 0, 0)
+        self.arrivals = Arrivals(0, 0, 0, 0)
         self._sources = sources
         self._now = now
         self._uptime = uptime
@@ -98,9 +98,8 @@ class Samples:
             self._note_arrivals()
 
     def _note_arrivals(self) -> None:
-        services, resumes = self._sources.services, self._sources.broker.resumes
-        opened = services.connections.left + len(services.connections)
-        self.arrivals = Arrivals(opened, resumes[True], resumes[False])
+        counts = self._sources.broker.arrivals
+        self.arrivals = Arrivals(counts.moved, counts.new, counts.resumes[True], counts.resumes[False])
 
 
 async def sampled(samples: Samples) -> AsyncIterator[None]:

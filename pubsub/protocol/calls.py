@@ -107,6 +107,12 @@ class ClientQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_
     cursor: Annotated[int, Meta(ge=0, le=MAX_CURSOR)] = 0
 
 
+class SlowQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """The topic of which the slowest consumers are wanted; without it, those of all topics."""
+
+    topic: NamePart | UnsetType = UNSET
+
+
 class TraceQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
     """A message, by its id or by topic and ``seq``."""
 

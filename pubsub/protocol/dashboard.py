@@ -64,12 +64,14 @@ class May(Struct, frozen=True, gc=False):
 
 
 class Arrivals(Struct, frozen=True, gc=False):
-    """The clients of the last deployment: what came in the first five minutes after the start of the server.
+    """The connections that subscribed in the first five minutes after the start of the server, the last deployment.
 
-    ``recovered`` and ``told``: subscriptions that resumed without a loss, and those that were told of a gap.
+    ``moved``: those whose first subscription resumed from a position, so they were connected before; ``new``: the
+    others. ``recovered`` and ``told``: subscriptions that resumed without a loss, and those that were told of a gap.
     """
 
-    connected: int
+    moved: int
+    new: int
     recovered: int
     told: int
 

@@ -132,4 +132,25 @@ def test_subscriptions_that_resume_count_by_their_success() -> None:
     subscribe(resume={"a": {"epoch": "e0", "seq": 10}})
     subscribe(resume={"a": {"epoch": "e0", "seq": 1}})
     subscribe(resume={"a": {"epoch": "other", "seq": 8}})
-    assert broker.resumes == {True: 2, False: 2}
+    assert broker.arrivals.resumes == {True: 2, False: 2}
+
+
+@pytest.mark.parametrize(
+    ("first", "moved"),
+    [
+        ({}, False),
+        ({"last_n": 5}, False),
+        ({"resume": {}}, False),
+        ({"resume": {"a": {"epoch": "e0", "seq": 0}}}, True),
+        ({"resume": {"a": {"epoch": "before", "seq": 7}}}, True),
+    ],
+)
+def test_a_client_counts_once_by_its_first_subscription(first: dict[str, Any], moved: bool) -> None:
+    broker, _ = make_broker()
+    broker.create_topic("a")
+    client = Client(broker, "r")
+    position = {"resume": {"a": {"epoch": "e0", "seq": 0}}}
+    for fields in ({"topic": "unknown"}, first, position, {"topic": "a.*"}):
+        request = {"type": "subscribe", "topic": "a", "client_id": "r", "request_id": "r"} | fields
+        client.session.receive(json.dumps(request))
+    assert (broker.arrivals.moved, broker.arrivals.new) == (moved, not moved)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +42,7 @@ def test_the_overview_is_one_sentence_and_charts(page: Page) -> None:
     expect(page.locator(".health")).to_contain_text(re.compile("Healthy|Working|Overloaded"))
     expect(page.locator(".chart canvas")).to_have_count(5)
     expect(page.locator(".plot").first).to_have_attribute("aria-label", re.compile(r"published: now \d"))
-    expect(page.get_by_text("Clients that moved here")).to_be_visible()
+    expect(page.get_by_text("Connections that moved here")).to_be_visible()
     assert page.title() == "Overview · pubsub"
 
 
@@ -163,6 +165,26 @@ def test_a_message_is_published_again_as_it_was_written(page: Page, server: Serv
     assert kept.count(f'"payload":{payload}}}') == 2
 
 
+def test_a_payload_that_looks_like_the_end_of_its_event_is_shown_whole(page: Page, server: ServerProcess) -> None:
+    """The payload has the text that follows it in the answer of the server, for each second of the next minutes."""
+    from playwright.sync_api import expect
+
+    create(server, "cut")
+    now = time.time()
+    moments = [time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + second)) for second in range(-1, 180)]
+    payload = json.dumps([{"a": {}, "seq": 1, "ts": moment} for moment in moments], separators=(",", ":"))
+    show(page, "publish?topic=cut")
+    page.get_by_label("Payload").fill(payload)
+    page.get_by_role("button", name="Publish").click()
+    expect(page.get_by_text("Published as seq 1")).to_be_visible()
+    show(page, "topics/cut?seq=1")
+    expect(page.locator(".payload")).to_contain_text(moments[-1])
+    page.get_by_role("button", name="Publish again").click()
+    expect(page.get_by_text("Published as seq 2")).to_be_visible()
+    kept = page.request.get(f"{server.url}/topics/cut/messages?last_n=2").text()
+    assert kept.count(f'"payload":{payload}}}') == 2
+
+
 def test_a_publish_that_is_refused_says_why(page: Page, server: ServerProcess) -> None:
     from playwright.sync_api import expect
 
@@ -199,6 +221,9 @@ def test_a_slow_consumer_its_lag_its_dead_letters_and_the_reason(page: Page, ser
         expect(row).to_contain_text("orders")
         show(page, "topics/orders")
         expect(page.get_by_label("Consumer lag").get_by_role("row").nth(1)).to_contain_text(HOSTILE)
+        show(page, "topics/dead")
+        expect(page.get_by_label("Consumer lag")).to_contain_text("Every subscriber of this topic keeps up.")
+        show(page, "topics/orders")
         expect(page.get_by_label("Present", exact=True)).to_contain_text(HOSTILE)
         show(page, f"why?client={quote(HOSTILE)}&topic=orders&message=1")
         expect(page.locator(".timeline")).to_contain_text("Subscribed to the topic")

@@ -8,7 +8,7 @@ import pytest
 
 from pubsub.http import slow
 from pubsub.http.app_keys import SERVICES
-from tests.harness import Json, RawClient, Server, eventually, run_server
+from tests.harness import Json, RawClient, Server, eventually, on_one_loop, run_server
 
 LARGE = "x" * 600_000  # more than a socket and the write buffer take
 
@@ -20,8 +20,8 @@ async def stalled(server: Server, name: str, *topics: str) -> RawClient:
     return client
 
 
-async def slow_rows(server: Server) -> list[Json]:
-    return list((await server.get("/slow"))["slow"])
+async def slow_rows(server: Server, query: str = "") -> list[Json]:
+    return list((await server.get(f"/slow{query}"))["slow"])
 
 
 async def test_the_worst_come_first_by_client_and_topic() -> None:
@@ -72,3 +72,38 @@ async def test_no_more_rows_than_the_contract_says(monkeypatch: pytest.MonkeyPat
             server.publish_locally("a", [1])
             await asyncio.sleep(0)
         assert [row["queued"] for row in await slow_rows(server)] == [3, 3]
+
+
+async def test_the_worst_of_one_topic_is_found_behind_longer_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow, "SHOWN", 1)
+    monkeypatch.setattr(slow, "ENTRIES_AT_ONCE", 1)
+    async with run_server(send_buffer=4096) as server:
+        await server.create("first", "second", "busy", "quiet")
+        await stalled(server, "early", "first", "quiet")
+        await stalled(server, "none", "first", "busy")
+        server.publish_locally("first", [LARGE])
+        await eventually(lambda: len(server.app[SERVICES].timers.blocked) == 2)
+        server.publish_locally("quiet", [1] * 3)
+        await asyncio.sleep(0)
+        await stalled(server, "late", "second", "busy", "quiet")
+        server.publish_locally("second", [LARGE])
+        await eventually(lambda: len(server.app[SERVICES].timers.blocked) == 3)
+        server.publish_locally("quiet", [1] * 2)
+        server.publish_locally("busy", [1] * 9)
+        await asyncio.sleep(0)
+        assert [each.subscriber.queued for each in server.app[SERVICES].timers.blocked] == [5, 9, 11]
+        (found,) = await slow_rows(server, "?topic=quiet")
+        assert (found["client_id"], found["topic"], found["queued"]) == ("early", "quiet", 5)
+        (found,) = await slow_rows(server, "?topic=busy")
+        assert (found["topic"], found["queued"]) == ("busy", 9)
+        assert await slow_rows(server, "?topic=nobody.there") == []
+
+
+@pytest.mark.parametrize(
+    "query", ["topic=", "topic=a..b", "topic=a.*", "topic=%00", f"topic={'a' * 256}", "topics=a", "topic=a&topic=b"]
+)
+@on_one_loop
+async def test_a_topic_that_cannot_be_is_refused(query: str) -> None:
+    async with run_server() as server, server.http.get(f"/slow?{query}") as response:
+        assert response.status == 400
+        assert "topic" in (await response.json())["error"]

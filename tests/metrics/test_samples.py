@@ -75,7 +75,7 @@ async def test_samples_are_bounded() -> None:
 
 
 @on_one_loop
-async def test_clients_of_a_deployment_are_those_of_its_first_minutes() -> None:
+async def test_connections_of_a_deployment_are_those_that_subscribe_in_its_first_minutes() -> None:
     times = Times()
     async with run_server() as server:
         samples = samples_of(server, times)
@@ -86,12 +86,15 @@ async def test_clients_of_a_deployment_are_those_of_its_first_minutes() -> None:
         async with server.client("alice") as alice:
             await alice.subscribe("orders", client_id="alice", resume={"orders": position})
             await alice.subscribe("orders", client_id="alice", resume={"orders": position | {"epoch": "another"}})
+        headers = {"Last-Event-ID": f"{ack['epoch']}:0"}
+        async with server.client("publisher"), server.http.get("/topics/orders/events", headers=headers):
             await samples.take()
             early = samples.arrivals
             times.uptime = ARRIVAL_SEC + 1
-            async with server.client("late"):
-                await samples.take()
-    assert (early.connected, early.recovered, early.told) == (2, 1, 1)
+        async with server.client("late") as late:
+            await late.subscribe("orders", client_id="late")
+            await samples.take()
+    assert (early.moved, early.new, early.recovered, early.told) == (2, 1, 2, 1)
     assert samples.arrivals == early
 
 

@@ -88,7 +88,8 @@ function Counts({ title, counts, meanings, empty, noun, more }) {
 function Deploy({ overview, arrivals }) {
   const { started, uptime_sec: uptime, version } = overview;
   const rows = [
-    ["Clients that moved here", arrivals.connected, "connected in the first 5 minutes"],
+    ["Connections that moved here", arrivals.moved, "began where they had been before, in the first 5 minutes"],
+    ["New connections", arrivals.new, "began without a position"],
     ["Subscriptions recovered", arrivals.recovered, "resumed, and missed nothing"],
     ["Subscriptions told of a gap", arrivals.told, "resumed, but a part was no longer kept"],
   ];

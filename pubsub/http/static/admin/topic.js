@@ -48,10 +48,10 @@ export function TopicScreen({ name, query, may }) {
 }
 
 function Consumers({ topic }) {
-  const asked = usePolling((signal) => call("GET", "slow", { signal }), 5, [topic]);
-  const rows = asked.value?.slow.filter((row) => row.topic === topic) ?? [];
-  return html`<${Card} title="Consumer lag" note="of the 100 slowest of all" actions=${html`<${Curl} path="slow" />`}>
-    ${asked.value ? html`<${SlowTable} rows=${rows} empty="Every subscriber of this topic keeps up." />` : html`<${Outcome} of=${asked} noun="consumers" />`}
+  const query = { topic };
+  const asked = usePolling((signal) => call("GET", "slow", { query, signal }), 5, [topic]);
+  return html`<${Card} title="Consumer lag" note="the 100 slowest" actions=${html`<${Curl} path="slow" query=${query} />`}>
+    ${asked.value ? html`<${SlowTable} rows=${asked.value.slow} empty="Every subscriber of this topic keeps up." />` : html`<${Outcome} of=${asked} noun="consumers" />`}
   <//>`;
 }
 
