@@ -94,7 +94,8 @@ Outcomes = Callable[[Sequence[Outcome]], None]
 class State(Struct, frozen=True):
     """A topic as the engine has it. ``base``: the ``seq`` at which its epoch began, 0 unless the epoch was renewed.
 
-    ``first``: the oldest message that it keeps, ``seq`` + 1 if it keeps none. ``size``: bytes of what it keeps.
+    ``before``: the epoch that was renewed then, empty if it was none or is not known. ``first``: the oldest message
+    that it keeps, ``seq`` + 1 if it keeps none. ``size``: bytes of what it keeps.
     """
 
     name: str
@@ -104,6 +105,12 @@ class State(Struct, frozen=True):
     base: int = 0
     first: int = 1
     size: int = 0
+    before: str = ""
+
+    @property
+    def renewed(self) -> bool:
+        """True if this epoch goes on with the topic of an earlier one, and is no new topic."""
+        return self.base > 0 or bool(self.before)
 
 
 class Sent(Struct, frozen=True, gc=False):
