@@ -39,7 +39,8 @@ class Known(Struct, frozen=True):
 class Append(Struct, frozen=True):
     """Publishes to one topic, each with an outcome of its own, or with ``together`` all of them or none.
 
-    ``known``: an engine whose ``seq`` is lower in the same epoch has lost messages, and begins a new epoch first. A
+    ``known``: an engine whose ``seq`` is lower in the same epoch has lost messages, and begins a new epoch first, even
+    if there are no ``requests``. A
     topic whose epoch is another takes the publishes all the same; one that is gone refuses them with TopicNotFound.
     ``ts``: the time stamp of the events. ``sender``: the publisher's name for topics with the option ``sender``.
     ``lifetimes``: seconds for each publish, ``inf`` for none.
@@ -136,6 +137,19 @@ class Appended(Struct, frozen=True):
     size: int
 
 
+class Stored(Struct, frozen=True):
+    """Events of a topic that follow each other, as the engine's own server has encoded them, in place of Appended.
+
+    Their ``expires`` is monotonic: all servers run on one machine. ``kept`` and ``size`` as in Appended.
+    """
+
+    name: str
+    epoch: str
+    events: Sequence[StoredEvent]
+    kept: int
+    size: int
+
+
 class Deleted(Struct, frozen=True):
     """A topic has ended."""
 
@@ -160,7 +174,7 @@ class Told(Struct, frozen=True):
 
 
 # A State tells of a topic that is new, or whose epoch is renewed, and else how far it is.
-Record = State | Appended | Deleted | Purged | Told
+Record = State | Appended | Stored | Deleted | Purged | Told
 
 
 class Follower(Protocol):
