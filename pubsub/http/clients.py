@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import msgspec
@@ -37,8 +38,10 @@ async def list_clients(request: web.Request) -> web.Response:
 async def describe_client(request: web.Request) -> web.Response:
     client_id, asked = request.match_info["client_id"], read_query(request, ClientQuery)
     wanted, cluster = Wanted(client_id=client_id, limit=asked.limit), cluster_for(request, asked.scope)
-    page = await find_page(request.app, cluster, wanted, read_cursor(asked.cursor))
-    ended = await find_ended(request.app, cluster, wanted, FIRST)
+    page, ended = await asyncio.gather(
+        find_page(request.app, cluster, wanted, read_cursor(asked.cursor)),
+        find_ended(request.app, cluster, wanted, FIRST),
+    )
     if not page.rows and not ended.rows:
         raise ClientNotFound
     form = b'{"client_id":%b,"connections":[%b],"next":%b,"ended":[%b]%b}'

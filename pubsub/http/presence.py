@@ -20,9 +20,9 @@ from pubsub.protocol.replies import PresentClient
 async def list_present(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     request[IDENTITY].require_subscribe(name)
-    broker = request.app[BROKER]
+    broker, cluster = request.app[BROKER], read_cluster(request)
     present = broker.presence(name)
-    if request.app.get(CLUSTER) is not None and read_cluster(request) is None:
+    if cluster is None and CLUSTER in request.app:
         present = await present_here(broker.clients.here(broker.topic(name)))
     return render(TopicClients(name, present.count, present.clients))
 
