@@ -90,6 +90,7 @@ class HAProxy:
         text = (REPOSITORY / "deploy/cluster/haproxy.cfg").read_text()
         text = replaced(text, "bind :8080", f"bind 127.0.0.1:{self.port}")
         text = replaced(text, "global\n", f"global\n    stats socket {self._stats}\n")
+        text = replaced(text, "maxconn 20000", "maxconn 2000")  # within the limit of open files of any machine
         text = replaced(text, "inter 1s", f"inter {interval}")
         for number, server in enumerate(servers, 1):
             text = replaced(text, f"pubsub-{number}:8080", f"127.0.0.1:{server.port}")
@@ -260,7 +261,7 @@ class Roll:
 @asynccontextmanager
 async def a_deployment(folder: Path, drain_sec: float, interval: str) -> AsyncIterator[tuple[RedisCluster, HAProxy]]:
     async with AsyncExitStack() as stack:
-        settings = {"DRAIN_SEC": str(drain_sec), "TRUSTED_PROXIES": "127.0.0.1"}
+        settings = {"DRAIN_SEC": str(drain_sec), "TRUSTED_PROXIES": "127.0.0.1", "JOURNAL_WAIT_SEC": "5"}
         cluster = await stack.enter_async_context(RedisCluster.of(folder, 3, settings))
         proxy = HAProxy(folder, cluster.servers, interval)
         stack.callback(proxy.kill)
