@@ -9,10 +9,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pubsub
 from pubsub.settings_reader import read_settings, read_settings_apart
+
+if TYPE_CHECKING:
+    import socket
+
+    from pubsub.settings import Settings
 
 USAGE: Final = """\
 usage: pubsub COMMAND [--help] [flags]
@@ -50,10 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_serve(flags: list[str]) -> int:
-    with without_ca_certificates():
-        from pubsub.app import serve
-    from pubsub.core.journal import JournalError
-    from pubsub.rules_reader import RulesError
     from pubsub.settings import SettingsError
     from pubsub.system.activation import ActivationError, take_sockets
     from pubsub.system.logs import hold_standard_streams, set_up_logs
@@ -72,9 +73,35 @@ def run_serve(flags: list[str]) -> int:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2
     set_up_logs(settings.least_level, settings.log_format)
+    read_again = partial(read_settings_apart, flags)
+    return (
+        run_server(settings, handed_over, read_again)
+        if settings.workers == 1
+        else run_workers(settings, handed_over, read_again)
+    )
+
+
+def run_workers(settings: Settings, handed_over: Sequence[socket.socket], read_again: Callable[[], Settings]) -> int:
+    """Run several processes that serve; the exit status."""
+    from pubsub.workers.supervisor import supervise
+
+    try:
+        return supervise(settings, handed_over, read_again)
+    except OSError as error:
+        print(f"pubsub: {error}", file=sys.stderr)
+        return 1
+
+
+def run_server(settings: Settings, handed_over: Sequence[socket.socket], read_again: Callable[[], Settings]) -> int:
+    """Run the server in this process; the exit status."""
+    with without_ca_certificates():
+        from pubsub.app import serve
+    from pubsub.core.journal import JournalError
+    from pubsub.rules_reader import RulesError
+
     try:
         with asyncio.Runner(loop_factory=fastest_loop()) as runner:
-            runner.run(serve(settings, handed_over, partial(read_settings_apart, flags)))
+            runner.run(serve(settings, handed_over, read_again))
     except (JournalError, RulesError, OSError) as error:
         print(f"pubsub: {error}", file=sys.stderr)
         return 1
