@@ -6,13 +6,13 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pubsub
 from pubsub.settings_reader import read_settings, read_settings_apart
+from pubsub.system.programs import fastest_loop, without_ca_certificates
 
 if TYPE_CHECKING:
     import socket
@@ -107,35 +107,6 @@ def run_server(settings: Settings, handed_over: Sequence[socket.socket], read_ag
         print(f"pubsub: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-@contextmanager
-def without_ca_certificates() -> Iterator[None]:
-    """Hide the CA certificates from OpenSSL, by the variables that it reads for their places.
-
-    aiohttp loads them for its client when it is imported. A server never asks for them, and of their 2.6 MiB the
-    allocator keeps 1.9 even when they are freed. A client session made later must bring an SSL context of its own.
-    """
-    places = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
-    before = {name: os.environ.get(name) for name in places}
-    os.environ.update(places)
-    try:
-        yield
-    finally:
-        for name, place in before.items():
-            if place is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = place
-
-
-def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it runs; None is asyncio's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def run_client(flags: list[str]) -> int:

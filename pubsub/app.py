@@ -187,6 +187,8 @@ def make_ownership(loop: asyncio.AbstractEventLoop) -> Ownership:
 
 def share_topics(app: web.Application, ownership: Ownership, path: str, settings: Settings, clock: Clock) -> None:
     """Serve other processes at ``path``, from before the server listens until its last client has gone."""
+    from pubsub.http.servers import join_servers  # which a server alone need not have
+
     owner = app[OWNER] = ownership.make_owner(
         app[BROKER], clock, path=path, max_message_bytes=settings.max_message_bytes
     )
@@ -197,6 +199,7 @@ def share_topics(app: web.Application, ownership: Ownership, path: str, settings
         owner.stop()
 
     app.cleanup_ctx.append(share)
+    join_servers(app, owner)
 
 
 def make_broker(

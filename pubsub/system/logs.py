@@ -8,10 +8,12 @@ A log that nobody reads, or whose disk is full, never makes the server wait or f
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import select
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -49,10 +51,22 @@ def set_up_logs(level: str, form: str, *, worker: int = 0) -> None:
     for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         setattr(logging, name, None)
     logging.setLogRecordFactory(Line)
-    handler = LineHandler(sys.stderr.fileno()) if sys.stderr is not None else logging.NullHandler()
+    handler = LineHandler(own_descriptor(sys.stderr.fileno(), worker)) if sys.stderr else logging.NullHandler()
     handler.setFormatter(JsonFormatter(worker) if form == "json" else TextFormatter(worker))
     logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def own_descriptor(descriptor: int, worker: int) -> int:
+    """The descriptor to which this process writes its lines.
+
+    Several workers write to one pipe: it may be full again between the poll and the write, and the write would wait. So
+    each opens the pipe for itself, without blocking, which the other processes do not notice (proc(5)).
+    """
+    if worker and stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        with contextlib.suppress(OSError):  # without /proc
+            return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return descriptor
 
 
 def set_level(level: str) -> None:

@@ -20,6 +20,7 @@ import msgspec
 from pubsub.settings import Settings
 from pubsub.system.logs import hold_standard_streams, set_up_logs
 from pubsub.system.malloc import keep_freed
+from pubsub.system.programs import fastest_loop, without_ca_certificates
 from pubsub.workers.control import (
     CONNECTION,
     DRAIN,
@@ -64,8 +65,6 @@ def main() -> int:
 
 
 def run(start: Start, sock: socket.socket, splitter: Splitter) -> int:
-    from pubsub.__main__ import fastest_loop, without_ca_certificates
-
     with without_ca_certificates():
         from pubsub.app import create_app
     from pubsub.core.journal import JournalError
@@ -107,7 +106,7 @@ async def serve(
 
 
 class Served:
-    """What the supervisor tells a worker that serves, and what it is told."""
+    """A worker that serves: it obeys the supervisor, and tells it of its connections."""
 
     def __init__(self, app: web.Application, listener: Listener, settings: Settings, warn: Callable[[], None]) -> None:
         from pubsub.reloading import Reloading
