@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from pubsub.settings import Settings
 
@@ -27,9 +27,13 @@ CONNECTION: Final = b"C"  # with a socket
 SETTINGS: Final = b"H"  # Settings that were read again
 LEAVE: Final = b"L"  # the load balancer is to send nobody any more, and everybody is still served
 DRAIN: Final = b"D"  # a Drain
+QUESTION: Final = b"Q"  # a Question for the metrics
+GATHERED: Final = b"G"  # a GatheredMetrics
 # From a worker
 READY: Final = b"R"
 LOAD: Final = b"E"  # a Load
+ASK: Final = b"A"  # a Question for the metrics of the others
+ANSWER: Final = b"N"  # an Answer
 
 
 class Start(Struct, frozen=True):
@@ -56,6 +60,28 @@ class Load(Struct, frozen=True):
 
     received: int
     ended: int
+
+
+class Question(Struct, frozen=True):
+    """A question for metrics, in OpenMetrics or as plain text. Who asks gives it a number."""
+
+    number: int
+    openmetrics: bool
+
+
+class Answer(Struct, frozen=True):
+    """The metrics of one worker."""
+
+    number: int
+    parts: Raw
+
+
+class GatheredMetrics(Struct, frozen=True):
+    """The answers of the other workers, and the starts of all, by number of the worker."""
+
+    number: int
+    parts: dict[int, Raw]
+    starts: dict[int, int]
 
 
 class Message(Struct, frozen=True):

@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -22,17 +21,7 @@ from pubsub.system.logs import hold_standard_streams, set_up_logs
 from pubsub.system.malloc import keep_freed
 from pubsub.system.programs import fastest_loop, without_ca_certificates
 from pubsub.workers.control import (
-    CONNECTION,
-    DRAIN,
-    LEAVE,
-    LOAD,
-    READY,
-    SETTINGS,
     START,
-    Control,
-    Drain,
-    Load,
-    Message,
     Splitter,
     Start,
     receive_first,
@@ -41,9 +30,7 @@ from pubsub.workers.control import (
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from pubsub.http.listener import Listener
 
-LOAD_PERIOD: Final = 0.25  # seconds after which the supervisor knows of connections that have ended
 OTHERS_WAIT: Final = 2.0  # seconds for the others to connect, if this owner replaces one that died
 
 
@@ -86,11 +73,14 @@ async def serve(
     from aiohttp import web
 
     from pubsub.app import OWNER
+    from pubsub.http.metrics import OTHER_WORKERS
     from pubsub.lifecycle import make_listener, shut_down, tune_collector, warn_of_open_hosts
     from pubsub.system.descriptors import raise_limit
+    from pubsub.workers.served import Served, Supervision
 
     raise_limit()
     app = create_app(start.settings)
+    supervision = app[OTHER_WORKERS] = Supervision(start.number)
     runner = web.AppRunner(app)
     await runner.setup()
     if start.owning and start.others:
@@ -99,73 +89,10 @@ async def serve(
     warn = partial(warn_of_open_hosts, app, start.hosts)
     warn()
     tune_collector()
-    served = Served(app, listener, start.settings, warn)
+    served = Served(app, listener, start.settings, warn, supervision)
     served.begin(sock, splitter)
     await served.stop.wait()
     await shut_down(app, runner, listener)
-
-
-class Served:
-    """A worker that serves: it obeys the supervisor, and tells it of its connections."""
-
-    def __init__(self, app: web.Application, listener: Listener, settings: Settings, warn: Callable[[], None]) -> None:
-        from pubsub.reloading import Reloading
-
-        self.stop = asyncio.Event()
-        self._app = app
-        self._listener = listener
-        self._settings = settings
-        self._reloading = Reloading(app, lambda: self._settings, warn)
-        self._received = 0
-        self._told = Load(0, 0)
-        self._loop = asyncio.get_running_loop()
-
-    def begin(self, sock: socket.socket, splitter: Splitter) -> None:
-        self._control = Control(sock, self._take, self._lose, splitter)
-        self._control.send(READY)
-        self._tell_load_again()
-
-    def _take(self, message: Message) -> None:
-        match message.kind:
-            case kind if kind == CONNECTION:
-                self._received += 1
-                if message.sock is not None:
-                    self._listener.take(message.sock)
-                self._tell_load()
-            case kind if kind == SETTINGS:
-                wanted = msgspec.json.decode(message.body, type=Settings)
-                self._settings = replace(wanted, journal_url=self._settings.journal_url)
-                self._reloading.request()
-            case kind if kind == LEAVE:
-                self._leave()
-            case kind if kind == DRAIN:
-                self._drain(msgspec.json.decode(message.body, type=Drain).seconds)
-
-    def _lose(self) -> None:
-        """The supervisor has died."""
-        self._drain(self._settings.shutdown_timeout_sec)
-
-    def _leave(self) -> None:
-        from pubsub.http.health import STATE
-
-        self._app[STATE].draining = True
-
-    def _drain(self, seconds: float) -> None:
-        from pubsub.live import IN_FORCE
-
-        in_force = self._app[IN_FORCE]
-        in_force.settings = replace(in_force.settings, drain_sec=0, shutdown_timeout_sec=seconds)
-        self.stop.set()
-
-    def _tell_load_again(self) -> None:
-        self._tell_load()
-        self._loop.call_later(LOAD_PERIOD, self._tell_load_again)
-
-    def _tell_load(self) -> None:
-        load = Load(self._received, self._received - self._listener.present)
-        if load != self._told:
-            self._told = load
-            self._control.send(LOAD, msgspec.json.encode(load))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pubsub.system.descriptors import raise_limit
 from pubsub.system.unix_socket import is_unix
 from pubsub.workers.accepting import Accepting
 from pubsub.workers.control import Start
+from pubsub.workers.gathering import Gathering
 from pubsub.workers.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,9 @@ class Supervisor:
         raise_limit()
         self._stop = asyncio.Event()
         self._workers = [Worker(number, self._accept) for number in range(1, self._settings.workers + 1)]
+        gathering = Gathering(self._workers)
+        for worker in self._workers:
+            worker.asked = gathering.take
         sockets = await open_sockets(self._settings, handed_over)
         self._hosts = [sock.getsockname()[0] for sock in sockets if not is_unix(sock)]
         self._accepting: Accepting | None = None

@@ -27,8 +27,10 @@ MODULE: Final = "pubsub.workers.process"
 class Worker:
     """See the module. ``number``: from 1. ``share``: of its present process. ``starts``: how often it was started.
 
-    ``changed`` is called when it may take more connections than before.
+    ``changed`` is called when it may take more connections than before. ``asked`` gets its other messages.
     """
+
+    asked: Callable[[Worker, Message], None]
 
     def __init__(self, number: int, changed: Callable[[], None]) -> None:
         self.number = number
@@ -74,14 +76,17 @@ class Worker:
         self.share.handed += 1
         return True
 
-    def change_settings(self, settings: Settings) -> None:
+    def send(self, kind: bytes, body: bytes = b"") -> None:
+        """Send a message, if the worker runs."""
         if self._control is not None:
-            self._control.send(SETTINGS, msgspec.json.encode(settings))
+            self._control.send(kind, body)
+
+    def change_settings(self, settings: Settings) -> None:
+        self.send(SETTINGS, msgspec.json.encode(settings))
 
     def leave(self) -> None:
         """Have its health tell that it is about to end."""
-        if self._control is not None:
-            self._control.send(LEAVE)
+        self.send(LEAVE)
 
     async def drain(self, within: float) -> None:
         """End it within so many seconds, with its clients; kill it if it needs longer."""
@@ -108,6 +113,9 @@ class Worker:
         elif message.kind == LOAD:
             load = msgspec.json.decode(message.body, type=Load)
             self.share.received, self.share.ended = load.received, load.ended
+        else:
+            self.asked(self, message)
+            return
         self._changed()
 
     def _lost(self) -> None:
