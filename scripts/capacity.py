@@ -22,31 +22,32 @@ from pubsub.cluster.members import BEAT
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 GIGABIT = 125_000_000  # bytes a second
 
-# Measured on one machine: docs/scaling.md, Sizes and costs, says how. µs are CPU of the process that is named.
-PAYLOAD = 200  # bytes of each message
-RECORD = 0  # bytes of one message on the way from Redis to one server
-PUSH_ALONE_US = 5.2  # Redis: a record to one server, if nothing else goes there at that moment
-PUSH_TOGETHER_US = 0.42  # Redis: the same, if 20 go there together
-APPEND_US = 0.0  # Redis: one message, without the pushes
-RECEIVE_US = 0.0  # a server: one message of another server
-PUBLISH_US = 0.0  # a server: one message that is published there, beside what it costs without an engine
-KEPT = 0  # bytes of Redis' memory for one kept message
-TOPIC_IN_REDIS = 0  # bytes of Redis' memory for one topic
-TOPIC_IN_SERVER = 0  # bytes of a server's memory for one topic
-STATE = 0  # bytes for one topic, which a server gets when it connects
-STATE_US = 0.0  # a server: one topic, when it connects
-STATE_IN_REDIS_US = 0.0  # Redis: the same
+# Measured on one machine, with payloads of 200 bytes: docs/scaling.md, Sizes and costs. µs are CPU time.
+RECORD = 308  # bytes of a message on the way from Redis to one server
+APPEND_US = 20.0  # Redis: to take a message and to keep it
+WRITE_US = 5.5  # Redis: to write to the connection of one server
+PUSH_US = 0.2  # Redis: each message in such a write
+RECEIVE_US = 7.0  # a server: a message of another server
+KEPT = 337  # bytes of Redis' memory for one kept message
+TOPIC_IN_REDIS = 123  # bytes of Redis' memory for one topic
+TOPIC_IN_SERVER = 770  # bytes of a server's memory for one topic
+STATE = 79  # bytes for one topic, which a server gets when it connects
+STATE_US = 11.0  # a server: one topic, when it connects
+STATE_IN_REDIS_US = 0.7  # Redis: the same
 CONNECTION = 2.57 * KIB  # of a server's memory
 CONNECT_US = 142.0  # a server: one client that connects
-HISTORY = 100  # messages that a topic keeps
+PRESENT = 107  # bytes of a server's memory for one client of another server in a topic with presence
+PRESENT_US = 1.1  # a server: such a client that comes or goes
 
+HISTORY = 100  # messages that a topic keeps
+GATHER_SEC = 0.02  # a Redis that is busy writes what has come in this time at once
 # The limits that the last column compares with. A core that is always full has a queue that grows.
 FULL_CORE = 0.7
-NETWORK = 10 * GIGABIT * 0.7  # of the machine of a Redis
-MEMORY = 64 * GIB  # of that machine
+NETWORK = 7 * GIGABIT  # of the machine of a Redis, with 10 Gbit/s
+REDIS_MEMORY = 64 * GIB
 SERVER_MEMORY = 4 * GIB
-SPREAD_SEC = 60.0  # in which all clients of a cluster may reconnect, and all servers
-SERVER_SHARE = 0.5  # of a server's core for messages that come from Redis: the rest is for its clients
+SERVER_SHARE = 0.5  # of a server's core for what comes from Redis: the rest is for its clients
+STORM_SEC = 60.0  # in which everybody may be back after the end of Redis, of the load balancer, or of a data center
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,14 @@ class Plan:
         return self.connections / self.servers
 
     @property
-    def pushes(self) -> float:
-        """Records from one Redis to all servers in a second, with the signs of life."""
-        return (self.messages / self.engines + self.beats) * self.servers
+    def beats(self) -> float:
+        """Signs of life of all servers in a second. They go by one Redis."""
+        return self.servers / BEAT
 
     @property
-    def beats(self) -> float:
-        """Signs of life of all servers in a second; they go by one Redis."""
-        return self.servers / BEAT
+    def records(self) -> float:
+        """Records that the busiest Redis sends to each server in a second."""
+        return self.messages / self.engines + self.beats
 
 
 @dataclass(frozen=True)
@@ -102,58 +103,51 @@ def seconds(value: float) -> str:
     return f"{value:,.1f} s"
 
 
-def redis_core(plan: Plan) -> float:
-    """Cores of one Redis: between alone and together, as pushes to a busy Redis go together more and more."""
-    alone = plan.pushes * PUSH_ALONE_US / 1e6
-    together = plan.pushes * PUSH_TOGETHER_US / 1e6
-    return plan.messages / plan.engines * APPEND_US / 1e6 + max(together, min(alone, 0.5))
+def redis_cores(plan: Plan) -> float:
+    """Cores of the busiest Redis. Where it is not busy it gathers less and takes more, but not too much."""
+    writes = min(plan.records, 1 / GATHER_SEC) * plan.servers
+    pushes = plan.records * plan.servers
+    return (plan.messages / plan.engines * APPEND_US + writes * WRITE_US + pushes * PUSH_US) / 1e6
+
+
+def redis_memory(plan: Plan) -> float:
+    return plan.topics * (TOPIC_IN_REDIS + HISTORY * KEPT) / plan.engines
+
+
+def receiving_cores(plan: Plan) -> float:
+    return (plan.messages + plan.beats) * RECEIVE_US / 1e6
+
+
+def states(plan: Plan) -> float:
+    """Topics that one Redis tells when all servers connect."""
+    return plan.servers * plan.topics / plan.engines
 
 
 NEEDS = [
-    Need("Redis: CPU", redis_core, FULL_CORE, cores),
-    Need("Redis: output", lambda plan: plan.pushes * RECORD, NETWORK, gigabits),
+    Need("Redis: CPU", redis_cores, FULL_CORE, cores),
+    Need("Redis: output", lambda plan: plan.records * plan.servers * RECORD, NETWORK, gigabits),
+    Need("Redis: memory", redis_memory, REDIS_MEMORY, size),
+    Need("server: CPU for what others publish", receiving_cores, SERVER_SHARE, cores),
+    Need("server: memory for topics", lambda plan: plan.topics * TOPIC_IN_SERVER, SERVER_MEMORY, size),
+    Need("server: memory for its clients", lambda plan: plan.clients * CONNECTION, SERVER_MEMORY, size),
+    Need("server: memory for presence of all clients", lambda plan: plan.connections * PRESENT, SERVER_MEMORY, size),
+    Need("Redis returns: its CPU", lambda plan: states(plan) * STATE_IN_REDIS_US / 1e6, STORM_SEC, seconds),
+    Need("Redis returns: its network", lambda plan: states(plan) * STATE / NETWORK, STORM_SEC, seconds),
+    Need("Redis returns: CPU of a server", lambda plan: plan.topics * STATE_US / 1e6, STORM_SEC, seconds),
+    Need("all clients reconnect: CPU of a server", lambda plan: plan.clients * CONNECT_US / 1e6, STORM_SEC, seconds),
     Need(
-        "Redis: memory",
-        lambda plan: plan.topics * (TOPIC_IN_REDIS + HISTORY * KEPT) / plan.engines,
-        MEMORY,
-        size,
-    ),
-    Need(
-        "a server: CPU for messages of others and signs of life",
-        lambda plan: (plan.messages + plan.beats) * RECEIVE_US / 1e6,
-        SERVER_SHARE,
-        cores,
-    ),
-    Need("a server: memory for topics", lambda plan: plan.topics * TOPIC_IN_SERVER, SERVER_MEMORY, size),
-    Need("a server: memory for connections", lambda plan: plan.clients * CONNECTION, SERVER_MEMORY, size),
-    Need(
-        "all servers connect to Redis again: time at the speed of its network",
-        lambda plan: plan.servers * plan.topics * STATE / plan.engines / (10 * GIGABIT),
-        SPREAD_SEC,
-        seconds,
-    ),
-    Need(
-        "the same: CPU of Redis",
-        lambda plan: plan.servers * plan.topics * STATE_IN_REDIS_US / plan.engines / 1e6,
-        SPREAD_SEC,
-        seconds,
-    ),
-    Need("the same: CPU of a server", lambda plan: plan.topics * STATE_US / 1e6, SPREAD_SEC, seconds),
-    Need(
-        "all clients connect again: CPU of a server",
-        lambda plan: plan.clients * CONNECT_US / 1e6,
-        SPREAD_SEC,
-        seconds,
+        "the same with presence: CPU of a server", lambda plan: plan.connections * PRESENT_US / 1e6, STORM_SEC, seconds
     ),
 ]
 
 PLANS = [
     Plan(3, 30_000, 1_000, 1_000),
     Plan(10, 100_000, 10_000, 5_000),
-    Plan(100, 1_000_000, 100_000, 5_000),
-    Plan(100, 1_000_000, 100_000, 5_000, engines=8),
-    Plan(1_000, 10_000_000, 100_000, 5_000, engines=8),
-    Plan(1_000, 10_000_000, 100_000, 5_000, engines=64),
+    Plan(100, 1_000_000, 100_000, 10_000),
+    Plan(100, 1_000_000, 100_000, 10_000, engines=4),
+    Plan(1_000, 10_000_000, 100_000, 10_000, engines=4),
+    Plan(1_000, 10_000_000, 100_000, 10_000, engines=16),
+    Plan(1_000, 10_000_000, 100_000, 100_000, engines=100),
 ]
 
 
@@ -195,7 +189,8 @@ def main() -> int:
     own = [chosen.servers, chosen.connections, chosen.topics, chosen.messages]
     if any(own) and not all(own):
         parser.error("expected --servers, --connections, --topics and --messages together")
-    print(table([Plan(*own, chosen.engines)] if all(own) else PLANS))
+    servers, connections, topics, messages = own
+    print(table([Plan(servers, connections, topics, messages, chosen.engines)] if all(own) else PLANS))
     return 0
 
 

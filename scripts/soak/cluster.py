@@ -41,9 +41,19 @@ class Cluster:
     servers: list[Victim] = field(default_factory=list)
 
     @property
+    def views(self) -> list[Victim]:
+        """The servers to ask; one that hides several processes is there once for each of them."""
+        return self.servers
+
+    @property
     def urls(self) -> list[str]:
         """Where clients reach each server."""
-        return [server.url for server in self.servers]
+        return [server.url for server in self.views]
+
+    @property
+    def processes(self) -> list[int]:
+        """The process ids of the servers."""
+        return [server.process.pid for server in self.servers]
 
     async def start(
         self, stack: AsyncExitStack, folder: Path, urls: Sequence[str], settings: Mapping[str, str]
@@ -106,6 +116,48 @@ class SentinelCluster(Cluster):
         return (first, second) if first.port == primary else (second, first)
 
 
+@dataclass
+class WorkerCluster(Cluster):
+    """One server with several worker processes, which share the journal of the first one."""
+
+    count: int = field(kw_only=True)
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, folder: Path, count: int) -> AsyncIterator[WorkerCluster]:
+        """Start everything."""
+        async with AsyncExitStack() as stack:
+            cluster = cls(count=count)
+            await cluster.start(stack, folder, [""], {"WORKERS": str(count)})
+            yield cluster
+
+    @property
+    def views(self) -> list[Victim]:
+        return self.servers * self.count
+
+    @property
+    def processes(self) -> list[int]:
+        return children_of(self.servers[0].process.pid)
+
+    @property
+    def owner(self) -> int | None:
+        """The process that has the journals: it listens on a Unix socket. None while it starts."""
+        return next(filter(listens_on_unix, self.processes), None)
+
+
+def children_of(process: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def listens_on_unix(process: int) -> bool:
+    sockets = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    listening = {f"socket:[{each[6]}]" for each in sockets if int(each[3], 16) & 0x10000}
+    try:
+        return any(str(link.readlink()) in listening for link in Path(f"/proc/{process}/fd").iterdir())
+    except OSError:
+        return False  # it has ended
+
+
 def new_server(folder: Path, number: int, settings: Mapping[str, str]) -> Victim:
     own = folder / f"server-{number}"
     own.mkdir()
@@ -138,7 +190,7 @@ async def ailments(servers: list[Victim]) -> list[str]:
         except OSError as error:
             found.append(f"server {number}: {error!r}")
             continue
-        if "status" in health or health.get("servers", len(servers)) != len(servers):
+        if "status" in health or health.get("servers", len(servers)) < len(servers):  # a dead one is there for a while
             found.append(f"server {number}: {health}")
     return found
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from cluster import FLEETING, Cluster, create_topics, restart
+from cluster import FLEETING, TOPICS, Cluster, create_topics, restart
 from cluster_clients import PRESENT
 from victim import Victim, until
 
@@ -29,13 +29,18 @@ Check = Callable[[str, bool, object], None]  # what must hold during a fault, th
 class Fault:
     """A kind of fault.
 
-    ``keeps``: the engine keeps all that it has acknowledged. ``renews``: topics may have another epoch afterwards.
+    ``keeps``: the engine keeps all that it has acknowledged. ``keeps_durable``: at least of durable topics.
+    ``renews``: topics may have another epoch afterwards.
     """
 
     make: Callable[[], Awaitable[None]]
     weight: int = 2
     keeps: bool = True
+    keeps_durable: bool = False
     renews: bool = False
+
+    def keeps_topic(self, topic: str) -> bool:
+        return self.keeps or (self.keeps_durable and "durable" in TOPICS[topic])
 
     @property
     def name(self) -> str:
@@ -64,14 +69,15 @@ class ServerFaults:
 
     def kinds(self) -> list[Fault]:
         return [
-            Fault(self._nothing, 1),
             Fault(self._kill_a_server, 4),
             Fault(self._kill_a_server_for_long, 1),
             Fault(self._drain_a_server, 3),
             Fault(self._stop_a_server),
-            Fault(self._purge),
-            Fault(self._create_again),
+            *self.harmless(),
         ]
+
+    def harmless(self) -> list[Fault]:
+        return [Fault(self._nothing, 1), Fault(self._purge), Fault(self._create_again)]
 
     def choose(self) -> Fault:
         (fault,) = self._random.choices(self._all, [each.weight for each in self._all])

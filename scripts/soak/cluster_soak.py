@@ -6,6 +6,7 @@ nothing comes twice, all servers have one order, every gap was told, and no serv
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,17 @@ from pathlib import Path
 from random import Random
 
 from clients import logged_faults
-from cluster import FLEETING, LASTING, TOPICS, Cluster, RedisCluster, SentinelCluster, await_health, create_topics
+from cluster import (
+    FLEETING,
+    LASTING,
+    TOPICS,
+    Cluster,
+    RedisCluster,
+    SentinelCluster,
+    WorkerCluster,
+    await_health,
+    create_topics,
+)
 from cluster_clients import ClusterClients
 from cluster_faults import Check, Fault, Faults
 from judge import Judge
@@ -24,6 +35,7 @@ from redis_faults import RedisFaults
 from sentinel_faults import SentinelFaults
 from verdict import Verdict
 from victim import Victim, until
+from worker_faults import WorkerFaults
 
 PHASE = "cluster"
 SETTLE_SEC = 40.0
@@ -52,7 +64,7 @@ class ClusterSoak:
         self._lost: set[str] = set()  # epochs that ended with the engine's data
         self._round = 0
         self._fault = ""
-        self._warm: dict[str, int] = {}
+        self._first: dict[int, list[int]] = {}  # the first figures of the memory of each process, in bytes
         self._compared: dict[str, int] = {}  # the last seq of each topic that was compared
 
     async def run(self) -> None:
@@ -65,7 +77,7 @@ class ClusterSoak:
         finally:
             await self._clients.leave()
         self._check("no client failed", not self._clients.failures, self._clients.failures[:3])
-        for number, server in enumerate(self._servers):
+        for number, server in enumerate(self._cluster.servers):
             status = await server.end()
             self._check("exit status 0", status == 0, f"server {number}: {status}")
             logged = server.faults_logged()
@@ -74,7 +86,7 @@ class ClusterSoak:
 
     @property
     def _servers(self) -> list[Victim]:
-        return self._cluster.servers
+        return self._cluster.views
 
     def _check(self, name: str, holds: bool, found: object = "") -> None:
         where = "" if holds else f"round {self._round}, {self._fault}: "
@@ -93,8 +105,7 @@ class ClusterSoak:
         still = await await_health(self._servers)
         recovered = time.monotonic() - began
         self._check("all servers recover", not still, still)
-        if not fault.keeps:
-            self._forget(before)
+        self._forget({topic: epoch for topic, epoch in before.items() if not fault.keeps_topic(topic)})
         await create_topics(self._random.choice(self._servers))
         await self._pause_of_the_load()
         await self._clients.pause()
@@ -113,10 +124,10 @@ class ClusterSoak:
 
         await until(more_calls, 10)
 
-    def _forget(self, before: Epochs) -> None:
-        """The engine has lost its data: what was acknowledged before may be gone."""
-        self._lost |= set(before.values())
-        self._judge.acked.clear()
+    def _forget(self, lost: Epochs) -> None:
+        """The engine has lost these topics: what was acknowledged before may be gone."""
+        self._lost |= set(lost.values())
+        self._judge.acked = [each for each in self._judge.acked if each.topic not in lost]
 
     async def _epochs(self, server: Victim) -> Epochs:
         found = {}
@@ -131,12 +142,12 @@ class ClusterSoak:
         self._check("all servers know the same topics and epochs", all(each == lives[0] for each in lives), lives)
         after = lives[0]
         for topic in LASTING:
-            if not fault.keeps:
+            if not fault.keeps_topic(topic):
                 self._check("an engine that lost its data begins new epochs", after[topic] != before[topic], topic)
             elif not fault.renews:
                 self._check("an epoch lasts as long as the engine", after[topic] == before[topic], topic)
         for topic in TOPICS:
-            await self._compare_topic(topic, keeps=fault.keeps)
+            await self._compare_topic(topic, keeps=fault.keeps_topic(topic))
         self._judge.acked.clear()
 
     async def _compare_topic(self, topic: str, *, keeps: bool) -> None:
@@ -185,14 +196,12 @@ class ClusterSoak:
         self._check("no reader fails", not self._clients.failures, self._clients.failures[:3])
 
     def _check_memory(self) -> None:
-        for number, server in enumerate(self._servers):
-            sample = server.sample()
-            assert sample is not None, "it runs"
-            name = f"server {number}"
-            if self._round <= WARM_ROUNDS:
-                self._warm[name] = max(sample.rss, self._warm.get(name, 0))
-            grown = sample.rss - self._warm[name]
-            self._check(f"memory grows by less than {GROWTH // MIB} MiB", grown < GROWTH, f"{name}: {grown / MIB:.1f}")
+        for process in self._cluster.processes:
+            rss = rss_of(process)
+            self._first.setdefault(process, []).append(rss)
+            del self._first[process][WARM_ROUNDS:]
+            grown = rss - max(self._first[process])
+            self._check(f"memory grows by less than {GROWTH // MIB} MiB", grown < GROWTH, f"{grown / MIB:.1f} MiB")
 
     def _figures(self) -> dict[str, object]:
         judge = self._judge
@@ -205,6 +214,11 @@ class ClusterSoak:
             "gaps": {reason: gaps.count(reason) for reason in sorted(set(gaps))},
             "faults": dict(self._faults.counts),
         }
+
+
+def rss_of(process: int) -> int:
+    """Return the memory of a process in bytes."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def shown(events: list[Json]) -> str:
@@ -240,4 +254,9 @@ async def _with_sentinel(stack: AsyncExitStack, folder: Path, random: Random, ch
     return cluster, lambda check: SentinelFaults(cluster, random, check, chosen.names)
 
 
-ENGINES = {"redis": _with_redis, "sentinel": _with_sentinel}
+async def _with_workers(stack: AsyncExitStack, folder: Path, random: Random, chosen: Chosen) -> Parts:
+    cluster = await stack.enter_async_context(WorkerCluster.of(folder, chosen.servers))
+    return cluster, lambda check: WorkerFaults(cluster, random, check, chosen.names)
+
+
+ENGINES = {"redis": _with_redis, "sentinel": _with_sentinel, "workers": _with_workers}

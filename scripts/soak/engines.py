@@ -45,10 +45,10 @@ class RedisProgram:
     def admin(self) -> Redis:
         return Redis(port=self.port, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0))
 
-    async def start(self) -> None:
-        """Start it and wait until it answers, and has read its file."""
+    async def start(self, *more: str) -> None:
+        """Start it and wait until it answers, and has read its file. ``more``: flags for this start."""
         self.folder.mkdir(exist_ok=True)
-        command = ["redis-server", "--port", str(self.port), "--dir", str(self.folder), *DURABLE, *self.options]
+        command = ["redis-server", "--port", str(self.port), "--dir", str(self.folder), *DURABLE, *self.options, *more]
         self._process = launch([*command, "--bind", "127.0.0.1"], self.folder.with_suffix(".log"))
         self.starts += 1
         if not await until(self.answers, START_SEC):

@@ -11,7 +11,7 @@ from cluster_faults import Check, Fault, ServerFaults
 from engines import RedisProgram
 from victim import until
 
-FAILOVER_SEC = 30.0
+FAILOVER_SEC = 60.0
 TAIL = 50  # bytes that the replica lacks
 
 
@@ -36,10 +36,7 @@ class SentinelFaults(ServerFaults):
 
     async def _fail_over(self) -> None:
         primary, replica = await self._cluster.primary_and_replica()
-        await primary.end(signal.SIGKILL)
-        await self._until_primary(replica)
-        await primary.start()
-        await self._until_replica(primary)
+        await self._kill(primary, replica)
 
     async def _fail_over_without_the_tail(self) -> None:
         """The replica gets nothing of the last second before it is promoted."""
@@ -50,9 +47,13 @@ class SentinelFaults(ServerFaults):
             sent = await self._offset(primary)
             await self._wait(0.3, 1)
             await until(lambda: self._is_beyond(primary, sent + TAIL), 5)
+        await self._kill(primary, replica)
+
+    async def _kill(self, primary: RedisProgram, replica: RedisProgram) -> None:
+        """Kill the primary, and start it as a replica of the next one. (The sentinel would do that 10 s later.)"""
         await primary.end(signal.SIGKILL)
         await self._until_primary(replica)
-        await primary.start()
+        await primary.start("--replicaof", "127.0.0.1", str(replica.port))
         await self._until_replica(primary)
 
     async def _offset(self, program: RedisProgram) -> int:
