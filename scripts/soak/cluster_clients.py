@@ -43,11 +43,7 @@ class ClusterClients:
     async def arrive(self) -> None:
         """Start all clients, and wait until all have subscribed; they publish after :meth:`resume`."""
 
-        work = (
-            []
-            if os.environ.get("NOW")
-            else [self._wander("wanderer", ">"), self._wander("impatient", "keep.>", most=0.4)]
-        )
+        work = [self._wander("wanderer", ">"), self._wander("impatient", "keep.>", most=0.4)]
         for number in range(len(self._urls)):
             work += [
                 self._stay(f"all-{number}", number, ">"),

@@ -1,4 +1,4 @@
-"""Three servers on a real Redis, behind a real HAProxy with the file of deploy/cluster, restarted one by one under load."""
+"""Three servers on a real Redis, behind HAProxy with the file of deploy/cluster, restarted one by one under load."""
 
 from __future__ import annotations
 
