@@ -12,6 +12,7 @@ from pubsub.cluster.members import Members
 from pubsub.cluster.questions import Answers, Questions
 from tests.cluster.buses import Hub
 from tests.cluster.test_members import Log
+from tests.harness import PATIENCE
 
 pytestmark = [pytest.mark.asyncio(loop_factories=["uvloop"]), pytest.mark.usefixtures("short_waits")]
 
@@ -149,8 +150,10 @@ async def test_too_many_questions_get_no_answer(world: World, monkeypatch: pytes
         return b"done"
 
     world.questions["b"].answer_with("slow", slow)
-    first = asyncio.create_task(world.questions["a"].ask("slow", b"", ["b"]))
-    await asyncio.sleep(0.01)
+    with monkeypatch.context() as patient:
+        patient.setattr(questions, "WAIT", PATIENCE)
+        first = asyncio.create_task(world.questions["a"].ask("slow", b"", ["b"]))
+        await asyncio.sleep(0.01)
     assert (await world.questions["c"].ask("slow", b"", ["b"])).missing == ["b"]
     gate.set()
     assert (await first).found == {"b": b"done"}
