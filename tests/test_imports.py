@@ -57,8 +57,10 @@ BELOW["pubsub.client"] = {"pubsub.protocol"}
 BELOW["pubsub.client.testing"] = {"pubsub.client", "pubsub.app", "pubsub.settings_reader", *BELOW["pubsub.app"]}
 BELOW["pubsub.console"] = {"pubsub.client"}
 BELOW["pubsub.bench"] = {"pubsub.client"}
+BELOW["pubsub.outbox"] = {"pubsub.client", "pubsub.protocol"}
 BELOW["pubsub.cli"] = {
     "pubsub.client",
+    "pubsub.outbox",
     "pubsub.console",
     "pubsub.settings",
     "pubsub.settings_reader",
@@ -114,6 +116,10 @@ WITHOUT_IO = {
     "pubsub.client.stalls",
     "pubsub.client.states",
     "pubsub.client.subscriptions",
+    "pubsub.outbox.errors",
+    "pubsub.outbox.holds",
+    "pubsub.outbox.rows",
+    "pubsub.outbox.schema",
 }  # beside them
 WITH_IO = {"pubsub.auth.jwks"}  # in them
 WITH_AIOHTTP = {"pubsub.app", "pubsub.lifecycle", "pubsub.live", "pubsub.reloading", "pubsub.http",

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from pubsub.core.catchup import CatchUp
 from pubsub.core.placement import topic_of
 from pubsub.core.trail import moment_of, since
@@ -24,6 +26,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class Notices:
+    """The infos that a topic goes on in another epoch, each encoded once: by the ``seq`` after which a member goes on."""
+
+    def __init__(self, topic: Topic, ts: str) -> None:
+        self._topic = topic
+        self._ts = ts
+        self._texts: dict[int, bytes] = {}
+
+    def after(self, seq: int) -> bytes:
+        text = self._texts.get(seq)
+        if text is None:
+            info = Info(
+                topic=self._topic.name, msg="topic_created", epoch=self._topic.epoch, seq=seq or UNSET, ts=self._ts
+            )
+            text = self._texts[seq] = encode(info)
+        return text
+
+
 class Renewal:
     """See the module. Each call is one step, however many members there are: 5 to 10 µs each."""
 
@@ -35,13 +55,13 @@ class Renewal:
     def move(self, old: Topic, new: Topic) -> None:
         """Move the members of a topic to its next life, and tell them of it. Catch-ups go on there."""
         old.flush()
-        notice = encode(Info(topic=new.name, msg="topic_created", epoch=new.epoch, ts=self._clock.timestamp()))
+        notices = Notices(new, self._clock.timestamp())
         for lane in old.lanes:
             lane.settle()
             target = self._placement.find_lane(new, lane.encoding, lane.matcher)
             for member in lane.members:
                 try:
-                    _move(member, lane, target, notice)
+                    _move(member, lane, target, notices)
                 except Exception:  # a fault of one member must not keep the topic from the others
                     log.exception("Internal error at a subscriber of topic %(topic)s", {"topic": new.name})
         old.successor = new
@@ -64,7 +84,7 @@ class Renewal:
                     log.exception("Internal error at a subscriber of topic %(topic)s", {"topic": topic.name})
 
 
-def _move(member: Subscriber, lane: Lane, target: Lane, notice: bytes) -> None:
+def _move(member: Subscriber, lane: Lane, target: Lane, notices: Notices) -> None:
     old, new = topic_of(lane), topic_of(target)
     catch_up = lane.catch_up_of(member)
     beginning = lane.since_of(member)
@@ -73,11 +93,12 @@ def _move(member: Subscriber, lane: Lane, target: Lane, notice: bytes) -> None:
         trail.leave(lane.stay_of(member))
     lane.leave(member)
     member.lanes[new.name] = target
-    if catch_up is None or catch_up.begun:  # otherwise the answer comes, with the new epoch
-        member.notify(old, notice)
     if catch_up is None:
+        member.notify(old, notices.after(new.seq))
         target.join(member, since(new.seq, moment_of(beginning)))
     else:
         assert isinstance(catch_up, CatchUp), "topics have no other arrivals"
         catch_up.renew(new, target)
+        if catch_up.begun:  # otherwise the answer comes, with the new epoch
+            member.notify(old, notices.after(catch_up.known))
         target.arrive(member, catch_up)

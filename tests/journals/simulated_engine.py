@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from random import Random
 from typing import Any
 
 from msgspec import UNSET
@@ -215,6 +216,17 @@ class SimulatedEngine:
         return len(kept) < until - after
 
 
+@dataclass
+class OnItsWay:
+    """A record for a server, which can be lost."""
+
+    follower: Follower
+    record: Record
+
+    def __call__(self) -> None:
+        self.follower.apply(self.record)
+
+
 class Link:
     """The connection of one server (Engine). ``inbound`` and ``outbound``: what is on its way, in order."""
 
@@ -272,8 +284,7 @@ class Link:
 
     def push(self, record: Record) -> None:
         if self.connected:
-            follower = self.follower
-            self.inbound.append(lambda: follower.apply(record))
+            self.inbound.append(OnItsWay(self.follower, record))
 
     @property
     def follower(self) -> Follower:
@@ -293,6 +304,12 @@ class Link:
         while self.step(self.outbound) or self.step(self.inbound) or self.step(self.reads):
             moved = True
         return moved
+
+    def lose_record(self, random: Random) -> None:
+        """Lose one of the records on their way."""
+        lost = [work for work in self.inbound if isinstance(work, OnItsWay)]
+        if lost:
+            self.inbound.remove(random.choice(lost))
 
     def connect(self) -> None:
         """Connect, and tell of all topics. What was asked and has no outcome is asked again."""

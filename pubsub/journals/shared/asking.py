@@ -80,6 +80,12 @@ class Asking:
             self._silent = False
         self._note(before)
 
+    def note_answer(self) -> None:
+        """The engine has answered something."""
+        if self._silent:
+            before, self._silent = self.failure, False
+            self._note(before)
+
     # Operations
 
     def publish(self, log: SharedLog, requests: Sequence[Publish], publisher: Publisher, ts: str, sender: str) -> None:
@@ -125,6 +131,7 @@ class Asking:
         batch = self._gathering.finish()
         batch.asked = self._now()
         if self.hopeless:
+            self._refuse_asked(lambda _: True)
             self._refuse(batch)
             return
         batch.outcomes = partial(self._take, batch)
@@ -142,9 +149,7 @@ class Asking:
             return  # it was refused while its outcomes waited behind the records
         self._asked.popleft().outcomes = None  # which has the batch: without the cycle their memory is free at once
         self.times.observe(self._now() - batch.asked)
-        if self._silent:
-            before, self._silent = self.failure, False
-            self._note(before)
+        self.note_answer()
         self._tell(batch, outcomes)
 
     def _tell(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
@@ -161,17 +166,24 @@ class Asking:
         """Refuse what has waited for too long. The engine may have done it all the same, or do it later."""
         now = self._now()
         before = self.failure
-        while self._asked and self._asked[0].asked + self._wait <= now:
-            batch = self._asked.popleft()
-            assert batch.outcomes is not None, "it was asked"
-            self._engine.withdraw(batch.outcomes)
-            batch.outcomes = None
+        if self._refuse_asked(lambda batch: batch.asked + self._wait <= now):
             self._silent = True
-            self._refuse(batch)
         self._note(before)
         self._watching = bool(self._asked)
         if self._asked:
             self._call_later(self._asked[0].asked + self._wait - now, self._refuse_late)
+
+    def _refuse_asked(self, is_late: Callable[[Batch], bool]) -> int:
+        """Refuse the first batches that are late. Returns their number."""
+        count = 0
+        while self._asked and is_late(self._asked[0]):
+            batch = self._asked.popleft()
+            assert batch.outcomes is not None, "it was asked"
+            self._engine.withdraw(batch.outcomes)
+            batch.outcomes = None
+            self._refuse(batch)
+            count += 1
+        return count
 
     def _let_publish(self) -> None:
         waiting, self._when_writable = self._when_writable, []

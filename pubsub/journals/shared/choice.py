@@ -19,6 +19,8 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType({
     "redis": REDIS,
     "rediss": REDIS,
     "redis+sentinel": REDIS,
+    "rediss+sentinel": REDIS,
+    "redis+unix": REDIS,
     "unix": "pubsub.journals.workers",
 })  # fmt: skip
 

@@ -187,6 +187,7 @@ class SharedJournal:
 
     def _end_sync(self, names: Collection[str], holds: Callable[[str], bool]) -> None:
         self.synced_once = True
+        self._asking.note_answer()
         self._remove_missing(deque(self._following.logs.values()), names, holds)
 
     def _remove_missing(self, logs: deque[SharedLog], names: Collection[str], holds: Callable[[str], bool]) -> None:
