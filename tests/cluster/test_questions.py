@@ -10,6 +10,7 @@ from pubsub.cluster import questions
 from pubsub.cluster.bus import MOST_BYTES
 from pubsub.cluster.members import Members
 from pubsub.cluster.questions import Answers, Questions
+from pubsub.protocol.errors import NotStored
 from tests.cluster.buses import Hub
 from tests.cluster.test_members import Log
 from tests.harness import PATIENCE
@@ -52,7 +53,16 @@ class World:
                 raise ValueError("a fault")
             return b"well"
 
-        for kind, answerer in {"echo": echo, "large": large, "nothing": nothing, "fail": fail}.items():
+        async def refuse(_: bytes) -> bytes:
+            raise NotStored
+
+        for kind, answerer in {
+            "echo": echo,
+            "large": large,
+            "nothing": nothing,
+            "fail": fail,
+            "refuse": refuse,
+        }.items():
             self.questions[name].answer_with(kind, answerer)
 
 
@@ -102,6 +112,11 @@ async def test_a_server_that_does_not_answer_is_missing(world: World) -> None:
 async def test_a_fault_at_one_server_leaves_the_others(world: World, caplog: pytest.LogCaptureFixture) -> None:
     assert await world.questions["a"].ask("fail", b"") == Answers({"c": b"well"}, ["b"])
     assert "a fault" in caplog.text
+
+
+async def test_a_server_that_cannot_answer_now_is_missing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    assert await world.questions["a"].ask("refuse", b"") == Answers({}, ["b", "c"])
+    assert not caplog.text
 
 
 async def test_an_answer_that_lost_a_piece_is_missing(world: World) -> None:
