@@ -144,6 +144,16 @@ async def test_a_deaf_connection_is_made_anew(
 
 
 @on_one_loop
+async def test_many_questions_are_no_reason_to_connect_again(impatient: None, driver: Driver) -> None:
+    await driver.create()
+    await driver.publish(*[publish("x" * 1000) for _ in range(500)])
+    for _ in range(5):
+        pages = await asyncio.gather(*[driver.read() for _ in range(100)])
+        assert {len(page) for page in pages} == {61}
+    assert driver.synchronized == 1
+
+
+@on_one_loop
 async def test_a_push_that_was_lost_is_noticed_by_the_next_beat(
     impatient: None, driver: Driver, url: str, redis_server: RedisServer
 ) -> None:

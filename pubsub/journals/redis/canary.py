@@ -21,7 +21,7 @@ BEATS_MISSED: Final = 3  # beats without an answer: the connection is deaf
 class Canary:
     """See the module. It also probes if Redis decides: ``trouble`` gets the reason if not, and else an empty one.
 
-    ``take`` gets the pushes that come back, ``behind`` is called if one tells of records that have not come.
+    ``take`` gets the pushes that come back.
     """
 
     def __init__(
@@ -36,12 +36,13 @@ class Canary:
         self._random = random
         self._trouble = trouble
         self._timer: asyncio.TimerHandle | None = None
-        self._unanswered = 0
+        self._unanswered = 0  # beats
+        self._pings = 0  # on the second connection, without an answer
 
     def begin(self, main: Connection, second: Connection, number: int) -> None:
         """Begin with new connections."""
         self._main, self._second, self._number = main, second, number
-        self._unanswered = 0
+        self._unanswered = self._pings = 0
         self._beat()
 
     def stop(self) -> None:
@@ -57,12 +58,16 @@ class Canary:
         probe = self._scripts.batch.run(encode((self._server, self._number, 0, (), "")), encode(()))
         self._main.send(probe, self._probed)
         self._main.send(self._scripts.beat.run(self._server, self._number), self._beaten)
-        if self._second.waiting > BEATS_MISSED:
-            self._main.close("no page was read for some seconds")
+        if self._pings >= BEATS_MISSED:
+            self._main.close(f"no page was read for {self._pings * BEAT_SECONDS:g} s")
             return
-        self._second.send(command("PING"), lambda _: None)
+        self._pings += 1
+        self._second.send(command("PING"), self._ponged)
         seconds = BEAT_SECONDS * self._random.uniform(0.8, 1.2)
         self._timer = asyncio.get_running_loop().call_later(seconds, self._beat)
+
+    def _ponged(self, _: Any) -> None:
+        self._pings = 0
 
     def _probed(self, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError):

@@ -113,11 +113,6 @@ class Connection(asyncio.Protocol):
                 raise Refused(str(reply))
         return replies
 
-    @property
-    def waiting(self) -> int:
-        """The number of commands without a reply."""
-        return len(self._waiting)
-
     def close(self, reason: str) -> None:
         """End the connection at once. The first reason counts."""
         if not self._closed:
