@@ -16,9 +16,12 @@ export const Badge = ({ kind = "", children }) => html`<span class=${`badge ${ki
 /** What stands in place of rows that are not there. */
 export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
 
+/** What went wrong, if something did. */
+export const Fault = ({ children }) => children && html`<p class="fault" role="alert">${children}</p>`;
+
 /** The error of a question, if it has one; while there is no answer at all, that it is asked for. */
 export function Outcome({ of, noun }) {
-  if (of.error && of.error.status !== 0) return html`<p class="fault" role="alert">${of.error.message}</p>`;
+  if (of.error && of.error.status !== 0) return html`<${Fault}>${of.error.message}<//>`;
   if (!of.value) return html`<p class="empty" role="status">${of.error ? "Waiting for the server…" : `Loading ${noun}…`}</p>`;
   return null;
 }
