@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -25,6 +26,7 @@ from pubsub.http.app_keys import BROKER, CERTIFICATE, CONNECTIONS, DEAD_LETTERS,
 from pubsub.http.compression import compress_answers
 from pubsub.http.cors import add_cors
 from pubsub.http.documents import DOCUMENTS, Documents
+from pubsub.http.freshness import heed_other_servers
 from pubsub.http.health import STATE, ServerState
 from pubsub.http.identities import IDENTITIES, Identities
 from pubsub.http.inspection import SETTINGS
@@ -54,7 +56,10 @@ from pubsub.websocket.rules import ClientRules
 from pubsub.websocket.services import Services
 
 if TYPE_CHECKING:
+    from pubsub.journals.shared.journal import SharedJournal
     from pubsub.journals.sqlite import SqliteJournal
+
+log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -65,7 +70,8 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(middlewares=[errors_as_json, check_access], client_max_size=settings.max_message_bytes)
     app[IN_FORCE] = InForce(settings, parts)
     app[STATE] = ServerState()
-    broker = app[BROKER] = make_broker(settings, clock, loop)
+    journal = make_shared(settings, clock, loop)
+    broker = app[BROKER] = make_broker(settings, clock, loop, journal)
     app[DEAD_LETTERS] = make_dead_letters(settings, broker, loop)
     app[ORIGINS] = Origins()
     app[CERTIFICATE] = Certificate()
@@ -75,7 +81,10 @@ def create_app(settings: Settings) -> web.Application:
     app[CONNECTIONS] = services.connections
     app[STREAMS] = Streams(services, spread=settings.reconnect_spread_sec)
     put_in_force(app, parts)
-    restore_topics(broker, settings)
+    if journal is None:
+        restore_topics(broker, settings)
+    else:
+        follow_engine(app, journal)
     app[DOCUMENTS] = Documents(make_document)
     set_up_metrics(app, settings)
     set_up_http(app, settings)
@@ -126,12 +135,48 @@ def set_up_metrics(app: web.Application, settings: Settings) -> None:
     app[SETTINGS] = lambda: show_settings(app[IN_FORCE].settings)
 
 
-def make_broker(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop) -> Broker:
+def make_shared(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop) -> SharedJournal | None:
+    """The journal that JOURNAL_URL names; None if this server is alone. Raises JournalError."""
+    if not settings.journal_url:
+        return None
+    from pubsub.journals.shared.choice import make_engine  # which a server alone need not have
+    from pubsub.journals.shared.journal import SharedJournal
+
+    return SharedJournal(
+        make_engine(settings.journal_url, clock),
+        clock,
+        defer=loop.call_soon,
+        call_later=loop.call_later,
+        wait=settings.journal_wait_sec,
+        most=settings.max_topics,
+    )
+
+
+def follow_engine(app: web.Application, journal: SharedJournal) -> None:
+    """Begin with the engine before the server listens, and end after its last client; be one of its servers between."""
+    from pubsub.http.servers import join_servers  # which a server alone need not have
+
+    async def follow(_: web.Application) -> AsyncIterator[None]:
+        await journal.engine.start(journal)
+        if journal.engine.lasting:
+            log.warning("Durable topics: %(reason)s", {"reason": journal.engine.lasting})
+        yield
+        await journal.engine.stop()
+
+    app.cleanup_ctx.append(follow)
+    join_servers(app, journal)
+    app.middlewares.append(heed_other_servers)
+
+
+def make_broker(
+    settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop, shared: SharedJournal | None = None
+) -> Broker:
     core = SharedCore()
     return Broker(
         defer=loop.call_soon,
         clock=clock,
         memory=MemoryJournal(clock),
+        shared=shared,
         ring_size=settings.ring_buffer_size,
         max_topics=settings.max_topics,
         max_filters=settings.max_filters_per_topic,

@@ -116,6 +116,10 @@ class Settings:
         "file with rules for topics by pattern, in JSON: options, creation at first use, deletion when idle"
     )
     data_dir: str = _setting("./data", "directory of durable topics; created with the first one", min_length=1)
+    journal_url: str = _setting(
+        "", "engine of the topics that several servers share: redis://…, rediss://…, redis+sentinel://…"
+    )
+    journal_wait_sec: float = _seconds(5, "a publish for which that engine has no answer after this time is refused")
     api_keys: str = _live("API keys for REST: name:role:key, separated by commas; see docs/security.md", secret=True)
     jwt_secret: str = _live("secrets of HMAC tokens, at least 32 bytes each, separated by commas", secret=True)
     jwt_public_key_file: str = _live("file with public keys of tokens, in PEM")

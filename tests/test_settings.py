@@ -53,6 +53,8 @@ DEFAULTS: dict[str, Any] = {
     "TRACE_KEEP_SEC": 600,
     "TOPIC_RULES_FILE": "",
     "DATA_DIR": "./data",
+    "JOURNAL_URL": "",
+    "JOURNAL_WAIT_SEC": 5,
     "API_KEYS": "",
     "JWT_SECRET": "",
     "JWT_PUBLIC_KEY_FILE": "",
@@ -119,6 +121,8 @@ def test_the_log_level_follows_the_mode(
 
 OTHERS = {
     "DATA_DIR": "/var/lib/pubsub",
+    "JOURNAL_URL": "rediss://engine.example.com:6380",
+    "JOURNAL_WAIT_SEC": "0.75",
     "HOST": "::1",
     "PORT": "9000",
     "SOCKET_MODE": "0666",

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pubsub.protocol.errors import LimitExceeded, ServerFull
 
 
 class Quotas:
-    """The most connections in all (``in_all``), and of one client (``per_client``); 0 is no limit."""
+    """The most connections in all (``in_all``), and of one client (``per_client``); 0 is no limit.
 
-    __slots__ = ("_claims", "_in_all", "_per_client")
+    ``claims``: the connections of each client to this server, kept if there is a limit. ``touch``: is called with a
+    client whose number has changed. ``elsewhere``: the connections of a client to other servers.
+    """
+
+    __slots__ = ("_in_all", "claims", "elsewhere", "per_client", "touch")
 
     def __init__(self, *, in_all: int, per_client: int) -> None:
         self._in_all = in_all
-        self._per_client = per_client
-        self._claims: dict[str, int] = {}
+        self.per_client = per_client
+        self.claims: dict[str, int] = {}
+        self.touch: Callable[[str], None] | None = None
+        self.elsewhere: dict[str, int] = {}
 
     def check_room(self, connections: int) -> None:
         """Raise ServerFull if the server has all its connections."""
@@ -22,16 +30,20 @@ class Quotas:
 
     def check_claim(self, client: str) -> None:
         """Raise LimitExceeded if the client has all its connections."""
-        if self._per_client and self._claims.get(client, 0) >= self._per_client:
-            raise LimitExceeded(f"the client has its {self._per_client} connections (MAX_CONNECTIONS_PER_CLIENT)")
+        if self.per_client and self.claims.get(client, 0) + self.elsewhere.get(client, 0) >= self.per_client:
+            raise LimitExceeded(f"the client has its {self.per_client} connections (MAX_CONNECTIONS_PER_CLIENT)")
 
     def claim(self, client: str) -> None:
         """Count a connection of the client."""
-        if self._per_client:
-            self._claims[client] = self._claims.get(client, 0) + 1
+        if self.per_client:
+            self.claims[client] = self.claims.get(client, 0) + 1
+            if self.touch is not None:
+                self.touch(client)
 
     def release(self, client: str) -> None:
-        if self._per_client:
-            self._claims[client] -= 1
-            if not self._claims[client]:
-                del self._claims[client]
+        if self.per_client:
+            self.claims[client] -= 1
+            if not self.claims[client]:
+                del self.claims[client]
+            if self.touch is not None:
+                self.touch(client)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pubsub.core.clock import Clock
@@ -17,7 +18,7 @@ from pubsub.core.filtered_lane import Evaluator
 from pubsub.core.flushing import Flushes
 from pubsub.core.history import HistoryReader, KeptEvents
 from pubsub.core.idle import IdleTopics
-from pubsub.core.joining import Joining
+from pubsub.core.joining import Joining, is_ahead
 from pubsub.core.journals import Journals
 from pubsub.core.log import ignore
 from pubsub.core.losses import Losses
@@ -25,6 +26,7 @@ from pubsub.core.memberships import Memberships
 from pubsub.core.names import SortedNames
 from pubsub.core.placement import Placement
 from pubsub.core.presence import Presence, Present
+from pubsub.core.renewal import Renewal
 from pubsub.core.review import Review
 from pubsub.core.ring import release
 from pubsub.core.topic import Topic
@@ -36,7 +38,7 @@ from pubsub.protocol.patterns import check_pattern, check_topic, has_wildcard
 from pubsub.protocol.requests import Publish, TopicOptions
 
 if TYPE_CHECKING:
-    from pubsub.core.journal import Journal, StoredTopic
+    from pubsub.core.journal import Host, Journal, Sharing, StoredTopic
     from pubsub.core.lane import Subscriber
     from pubsub.core.log import Assigned, Done, Publisher, Purged
     from pubsub.core.subscription import Asked, Grant
@@ -61,12 +63,14 @@ class Broker:
     """See the module. ``defer(callback)`` must run ``callback`` once, at the end of the present tick.
 
     ``memory``: the journal of topics that are not durable. ``make_durable`` is called for the journal of durable
-    topics when the first of them is made; None where there can be none. ``ring_size``: messages that a topic keeps
-    unless its options say otherwise. ``call_later(seconds, callback)`` is the timer. ``yield_core`` is
-    called before work that takes longer than a publish. The Broker is the Host of its journals.
+    topics when the first of them is made; None where there can be none. ``shared``: the journal for all topics instead,
+    if several servers share them. ``ring_size``: messages that a topic keeps unless its options say otherwise.
+    ``call_later(seconds, callback)`` is the timer. ``yield_core`` is called before work that takes longer than a
+    publish. The Broker is the Host of its journals; ``host_before`` makes another Host that stands before it.
 
     ``delivered``: the events that were written to sockets. ``ended_topics``: the messages of topics that have ended;
-    the ``seq`` and ``bytes`` of the others come to it, so that a publish adds to no count.
+    the ``seq`` and ``bytes`` of the others come to it, so that a publish adds to no count. ``clients``: of the topics
+    with the option ``presence``.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Broker:
         defer: Callable[[Callable[[], None]], object],
         clock: Clock,
         memory: Journal,
+        shared: Sharing | None = None,
         ring_size: int,
         max_topics: int = 0,
         max_filters: int = MAX_FILTERS,
@@ -82,12 +87,13 @@ class Broker:
         rules: TopicRules | None = None,
         call_later: Callable[[float, Callable[[], None]], object] = never,
         yield_core: Callable[[], None] = nothing,
+        host_before: Callable[[Host], Host] | None = None,
     ) -> None:
         self._topics: dict[str, Topic] = {}
         self._names = SortedNames()
         self._clock = clock
         self._ring_size = ring_size
-        self._journals = Journals(self, memory, make_durable)
+        self._journals = Journals(host_before(self) if host_before else self, memory, make_durable, shared)
         self.losses = Losses()
         self.delivered = MessageCount()
         self.ended_topics = MessageCount()
@@ -99,9 +105,10 @@ class Broker:
         self._flush_later = self.flushes.add
         self.heed_log_level()
         self._history = HistoryReader(clock, self.turns.take, self._is_current)
-        self._presence = Presence(clock, defer=defer, take_turn=self.turns.take, call_later=call_later)
-        placement = Placement(clock, self._evaluator, self.filters, max_filters, self._presence, self.delivered)
+        self.clients = Presence(clock, defer=defer, take_turn=self.turns.take, call_later=call_later)
+        placement = Placement(clock, self._evaluator, self.filters, max_filters, self.clients, self.delivered)
         self._memberships = Memberships(placement, clock, self.turns.take, self._is_current)
+        self._renewal = Renewal(placement, self.clients, clock)
         self._obey(rules or TopicRules(), max_topics, call_later)
 
     def _obey(
@@ -157,7 +164,24 @@ class Broker:
         """False if durable messages can be taken in now. Otherwise ``callback`` is called once they can."""
         return self._journals.call_when_writable(callback)
 
-    def is_durable(self, name: str) -> bool:
+    @property
+    def shares_topics(self) -> bool:
+        """True if other servers have the same topics: they may know of one that is not known here yet."""
+        return self._journals.shared is not None
+
+    @property
+    def knows_topics(self) -> bool:
+        """False before the journal that servers share has told of its topics."""
+        return self._journals.shared is None or self._journals.shared.synced_once
+
+    def sync(self, done: Done) -> None:
+        """Call ``done`` once all is known that other servers have done; or with a failure, after a bounded time."""
+        self._journals.sync(done)
+
+    def may_wait(self, name: str) -> bool:
+        """True if a publish to the topic waits for its journal."""
+        if self.shares_topics:
+            return True
         topic = self._topics.get(name)
         return (self.rules.options_of(name, {}) if topic is None else topic.options).durable
 
@@ -228,6 +252,27 @@ class Broker:
         An earlier subscription to the same name ends. The answer comes in this step or later. Then the caller tells the
         client, and lets the Joining advance: events come from then on.
         """
+        if self.shares_topics and is_ahead(asked, self._topics):
+            self._journals.sync(partial(self._join_synced, asked, subscriber, answer))
+        else:
+            self._join(asked, subscriber, answer)
+
+    def _join_synced(
+        self,
+        asked: Asked,
+        subscriber: Subscriber,
+        answer: Callable[[Joining | Failure], None],
+        failure: Failure | None,
+    ) -> None:
+        if failure is not None:
+            answer(failure)
+            return
+        try:
+            self._join(asked, subscriber, answer)
+        except Failure as found:
+            answer(found)
+
+    def _join(self, asked: Asked, subscriber: Subscriber, answer: Callable[[Joining | Failure], None]) -> None:
         joining = Joining(asked, subscriber, self._memberships, self._history, answer)
         if asked.subscription.is_pattern:
             check_pattern(asked.subscription.name)
@@ -248,7 +293,7 @@ class Broker:
         topic = self.topic(name)
         if not topic.options.presence:
             raise BadRequest(f"topic: '{name}' was created without the option presence")
-        return self._presence.describe(topic)
+        return self.clients.describe(topic)
 
     def review(self, subscriber: Subscriber, grant: Grant) -> None:
         """Apply the changed rights of a subscriber, in turns."""
@@ -287,14 +332,39 @@ class Broker:
 
     def ring_size(self, options: TopicOptions) -> int:
         assert options.history is not None, "filled in when the topic was made"
-        return min(options.history, self._ring_size) if options.durable else options.history
+        elsewhere = options.durable or self.shares_topics
+        return min(options.history, self._ring_size) if elsewhere else options.history
 
     def add_topic(self, stored: StoredTopic) -> Topic:
+        topic = self._make_topic(stored)
+        self._add(topic)
+        return topic
+
+    def _make_topic(self, stored: StoredTopic) -> Topic:
         topic = Topic(stored.name, stored.epoch, stored.options, stored.log, ring_size=self.ring_size(stored.options))
         topic.restore(seq=stored.seq, newest=stored.newest, expiring=stored.expiring)
         topic.trim(stored.first, stored.size)
-        self._add(topic)
         return topic
+
+    def renew(self, topic: Topic, stored: StoredTopic) -> Topic:
+        renewed = self._make_topic(stored)
+        if not self._is_current(topic):  # it was idle, and is being deleted
+            return renewed
+        self._topics[topic.name] = renewed
+        self.ended_topics.add(topic.seq - renewed.seq, topic.bytes)
+        self._creations.ended(topic)
+        self._creations.began(renewed)
+        self.idle.forget(topic)
+        self.idle.watch(renewed)
+        self._memberships.renew(topic, renewed)
+        self._renewal.move(topic, renewed)
+        log.warning("Topic has lost messages and goes on in a new epoch: %(topic)s", {"topic": topic.name})
+        self.forget(topic, lambda _: None)
+        return renewed
+
+    def skip(self, topic: Topic, until: int) -> None:
+        self._renewal.tell_lost(topic, until)
+        release(topic.skip(until), self._clock.monotonic(), self.turns.take, lambda _: None)
 
     def remove_topic(self, topic: Topic) -> None:
         if not self._is_current(topic):
@@ -305,7 +375,7 @@ class Broker:
         self._names.remove(topic.name)
         self._creations.ended(topic)
         self.idle.forget(topic)
-        self._presence.end(topic)
+        self.clients.end(topic)
         log.info("Topic deleted: %(topic)s", {"topic": topic.name})
         self._memberships.end(topic)
         self.forget(topic, lambda _: None)  # in turns: a million events at once take 100 ms
@@ -338,6 +408,8 @@ class Broker:
         self.ended_topics.add(-topic.seq, -topic.bytes)  # those of an earlier run, or of a topic that ends again
         self._names.add(topic.name)
         self._creations.began(topic)
+        if topic.options.presence:
+            self.clients.begin(topic)
         self.idle.watch(topic)
         self._memberships.begin(topic)
 

@@ -108,6 +108,32 @@ class CatchUp:
         """As in its start, unless events were removed meanwhile."""
         return self._start.recovered and self._start.after + 1 >= self._topic.oldest
 
+    @property
+    def topic(self) -> Topic:
+        return self._topic
+
+    def expect_all(self) -> None:
+        """Tell of every later event that is missing."""
+        if self._told is None:
+            self._told = self.known
+
+    def renew(self, topic: Topic, lane: Lane) -> None:
+        """Go on in the next life of the topic, whose ``seq`` is that of the last message which both have.
+
+        A resume that the client was not told of yet has another epoch now: it gets all that is kept.
+        """
+        known = self.known
+        self.lane = lane
+        self._topic = topic
+        self._began = topic.seq
+        self._oldest = topic.oldest
+        if self._start.recovered is not UNSET and not self.begun:
+            self.after, self._told = 0, 0
+            self._start = ReplayStart(topic, 0, told=0, recovered=False)
+        else:
+            self.after = min(self.after, topic.seq)
+            self._told = min(known, self.after)
+
     def forget(self, name: str) -> None:
         """Send no more of what only this subscription wants: it has ended."""
         self.certain = False
@@ -140,7 +166,8 @@ class CatchUp:
         if topic.in_ring(after):
             self._read_ring(after, until)
         else:
-            topic.log.read(after, until, self._page, partial(self._take, min(until, topic.seq - len(topic.ring))))
+            asked_to = min(until, topic.seq - len(topic.ring))
+            topic.log.read(after, until, self._page, partial(self._take, topic, asked_to))
 
     @property
     def _is_current(self) -> bool:
@@ -187,9 +214,12 @@ class CatchUp:
             self._subscriber.replay(topic, page.events, after=known, until=topic.seq, matcher=self._filter)
             self._join_lane()
 
-    def _take(self, asked_to: int, page: Sequence[StoredEvent] | Failure) -> None:
+    def _take(self, topic: Topic, asked_to: int, page: Sequence[StoredEvent] | Failure) -> None:
         """Send a page of the log. ``asked_to``: the last ``seq`` that could be on it."""
         if not self._is_current:
+            return
+        if topic is not self._topic:  # it may have messages that the topic has lost
+            self._wait()
             return
         if isinstance(page, Failure):
             log.error("Topic %(topic)s: older messages can't be read for a subscriber", {"topic": self._topic.name})

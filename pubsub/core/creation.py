@@ -141,7 +141,7 @@ class Creations:
             topic.uses += 1  # it is not idle, although the subscription may begin later
             then(topic)
         else:
-            self._coming[name].append(lambda failure: then(self._topics.get(name) or failure or TopicNotFound(name)))
+            self._coming[name].append(lambda failure: then(self._topics.get(name) or _of_use(failure, name)))
 
     def _may_create(self, name: str) -> bool:
         check_topic(name)
@@ -161,3 +161,8 @@ class Creations:
                 done(failure)
             except Exception:  # a fault of one client must not keep the outcome from the others
                 log.exception("Internal error at the creation of topic %(topic)s", {"topic": name})
+
+
+def _of_use(failure: Failure | None, name: str) -> Failure:
+    """The failure of a creation for a client that only uses the topic: another server may have created it."""
+    return TopicNotFound(name) if failure is None or isinstance(failure, TopicExists) else failure

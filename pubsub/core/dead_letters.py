@@ -37,7 +37,7 @@ class Topics(Protocol):
 
     def publish(self, requests: Sequence[Publish], publisher: Publisher) -> None: ...
 
-    def is_durable(self, name: str) -> bool: ...
+    def may_wait(self, name: str) -> bool: ...
 
     def call_when_writable(self, callback: Call) -> bool: ...
 
@@ -156,7 +156,7 @@ class DeadLetters:
         self._has_turn = False
         if not self._letters:
             return
-        if self._topics.is_durable(self._letters[0].to) and self._topics.call_when_writable(self._go_on):
+        if self._topics.may_wait(self._letters[0].to) and self._topics.call_when_writable(self._go_on):
             return
         try:
             self._publish(self._letters.popleft())

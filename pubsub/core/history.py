@@ -159,6 +159,9 @@ class HistoryReader:
     def _gather(self, query: Query, after: int) -> None:
         """Continue after ``after``, in the log and then the ring, until all events are found or a limit is reached."""
         topic, found = query.topic, query.found
+        if topic.successor is not None:
+            self._begin_again(query)
+            return
         if not self._is_current(topic):  # its number on the disk may belong to another topic by now
             query.answer(TopicNotFound(topic.name))
             return
@@ -185,6 +188,12 @@ class HistoryReader:
             start = max(after, topic.oldest - 1)
             limit = query.missing if query.matcher is None else filtered_page(query.matcher)
             topic.log.read(start, topic.seq, limit, partial(self._take_page, query, asked_to))
+
+    def _begin_again(self, query: Query) -> None:
+        """Ask the topic that goes on in a new epoch."""
+        query.topic = query.topic.latest
+        query.found, query.checked, query.end = [], 0, 0
+        self._gather(query, query.after)
 
     def _take_page(self, query: Query, asked_to: int, page: Sequence[StoredEvent] | Failure) -> None:
         if isinstance(page, Failure):

@@ -38,9 +38,15 @@ class Watch(Struct, gc=False):
 
     def sees_use(self, topic: Topic) -> bool:
         """Compare the topic with its state at the last check, and take its present state."""
-        before = self.seq, self.uses, self.subscribed
+        used = self.differs(topic)
         self.seq, self.uses, self.subscribed = topic.seq, topic.uses, topic.subscribers > 0
-        return self.subscribed or topic.log.appending or before != (self.seq, self.uses, self.subscribed)
+        return used
+
+    def differs(self, topic: Topic) -> bool:
+        """True if the topic is used, or was since the last check."""
+        if topic.subscribers or topic.log.appending:
+            return True
+        return (self.seq, self.uses, self.subscribed) != (topic.seq, topic.uses, False)
 
 
 class IdleTopics:
@@ -48,7 +54,8 @@ class IdleTopics:
 
     ``remove`` ends a topic at once, before its journal deletes it: its next use creates it again. ``put_back`` adds it
     again, if the journal could not delete it. ``now`` is monotonic, in seconds. ``take_turn(work)`` calls ``work`` in a
-    later tick of the loop.
+    later tick of the loop. ``others(topic, then)`` calls ``then`` with True if another server uses the topic; None if
+    this one is alone.
     """
 
     def __init__(
@@ -67,6 +74,7 @@ class IdleTopics:
         self._take_turn = take_turn
         self._remove = remove
         self._put_back = put_back
+        self.others: Callable[[Topic, Callable[[bool], None]], None] | None = None
         self._watches: dict[Topic, Watch] = {}
         self._wheel: dict[int, dict[Topic, None]] = {}  # by tick: the topics whose check is due then
         self._unreviewed: dict[Topic, None] = {}  # topics to which changed rules do not apply yet
@@ -161,10 +169,32 @@ class IdleTopics:
             watch.since = now
         elif now >= watch.since + watch.delay:
             self._deleting += 1
-            self._remove(topic)
-            topic.log.delete(partial(self._end_deletion, topic))
+            if self.others is None:
+                self._delete(topic)
+            else:
+                self.others(topic, partial(self._heed_others, topic, watch))
             return
         self._schedule(topic, watch, now)
+
+    def is_used(self, topic: Topic) -> bool:
+        """True if the topic has a subscriber, or was used since the last check."""
+        watch = self._watches.get(topic)
+        return topic.subscribers > 0 if watch is None else watch.differs(topic)
+
+    def _heed_others(self, topic: Topic, watch: Watch, used: bool) -> None:
+        if self._watches.get(topic) is not watch:  # the topic is gone, or has another rule
+            self._deleting -= 1
+        elif used or watch.sees_use(topic):
+            self._deleting -= 1
+            watch.since = self._now()
+            self._schedule(topic, watch, watch.since)
+        else:
+            self._delete(topic)
+        self._begin_to_check()
+
+    def _delete(self, topic: Topic) -> None:
+        self._remove(topic)
+        topic.log.delete(partial(self._end_deletion, topic))
 
     def _end_deletion(self, topic: Topic, failure: Failure | None) -> None:
         self._deleting -= 1

@@ -58,6 +58,14 @@ class Host(Protocol):
         """Remove a topic that is gone, and tell its subscribers after its last event."""
         ...
 
+    def renew(self, topic: Topic, stored: StoredTopic) -> Topic:
+        """Replace a topic by its next life, which begins with the last message that both have. Its members stay."""
+        ...
+
+    def skip(self, topic: Topic, until: int) -> None:
+        """Tell that the next events, up to ``until``, are lost. The next one to deliver is behind it."""
+        ...
+
     def deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         """Deliver the next events of a topic, one or more: the journal has them."""
         ...
@@ -92,9 +100,12 @@ class JournalMeasures(Struct, frozen=True):
 
 
 class Journal(Protocol):
-    """See the module. ``failure``: the reason for which messages cannot be stored; empty if they can."""
+    """See the module."""
 
-    failure: str
+    @property
+    def failure(self) -> str:
+        """The reason for which messages cannot be stored; empty if they can."""
+        ...
 
     def attach(self, host: Host) -> None:
         """Set the host, before any other call."""
@@ -127,6 +138,22 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Release files and threads; may wait for the disk."""
+        ...
+
+
+class Sharing(Journal, Protocol):
+    """A journal for all topics that other servers use too. This one may know less than they knew a moment ago.
+
+    ``synced_once``: False before it has told of its topics.
+    """
+
+    synced_once: bool
+
+    def sync(self, done: Done) -> None:
+        """Call ``done`` once the host knows all that the journal had at this call; or with a failure.
+
+        It is called in a later step, and after a bounded time.
+        """
         ...
 
 

@@ -258,6 +258,11 @@ class Memberships:
             self._new.add(topic)
             self._announce(topic, list(dict.fromkeys(chain.from_iterable(found))))
 
+    def renew(self, old: Topic, new: Topic) -> None:
+        """A topic goes on as another one. Those who do not know of it yet get to know the other one."""
+        if old in self._new:
+            self._new.add(new)
+
     def start_of(self, topic: Topic) -> int:
         """The ``seq`` after which a topic begins for a subscriber that enters it without a request of its own now."""
         return 0 if topic in self._new else topic.seq
@@ -276,6 +281,9 @@ class Memberships:
         return True
 
     def _announce(self, topic: Topic, members: list[Subscriber]) -> None:
+        self._new.discard(topic)
+        topic = topic.latest
+        self._new.add(topic)
         for subscriber in members[:MEMBERS]:
             try:
                 self.announce(subscriber, topic, after=0)

@@ -65,6 +65,13 @@ class Ring:
         self._kept_from = self.newest + 1
         return removed
 
+    def skip(self, until: int) -> Slots:
+        """Remove all events; returns the slots that had them. The next event follows ``until``."""
+        removed = self.clear()
+        self.newest = until
+        self._kept_from = until + 1
+        return removed
+
     def remove_expired(self, now: float, most: int) -> None:
         """Remove the oldest events that have expired, at most ``most`` of them."""
         for event in self.after(0, most):

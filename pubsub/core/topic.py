@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pubsub.core.event import BATCH_BYTES, Encoding, StoredEvent
 from pubsub.core.lane import Lane
-from pubsub.core.ring import Ring
+from pubsub.core.ring import Ring, Slots
 from pubsub.protocol.requests import TopicOptions
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ class Topic:
     ``ring`` has the newest events, without a missing ``seq``: all that are kept in memory. ``first`` is the oldest
     that the journal holds, 0 if it holds none itself. ``stored_bytes``: what it holds of the topic. ``expiring``: some
     events have a time to live. ``uses`` changes with each subscription that may be the only one. ``bytes``: those of
-    all events that were added.
+    all events that were added. ``successor``: the topic that goes on with this one in another epoch.
     """
 
     __slots__ = ("_flush_at", "_in_pieces", "_pending", "bytes", "epoch", "expiring", "first", "history", "lanes",
-                 "log", "name", "options", "ring", "seq", "stored_bytes", "uses")  # fmt: skip
+                 "log", "name", "options", "ring", "seq", "stored_bytes", "successor", "uses")  # fmt: skip
 
     def __init__(self, name: str, epoch: str, options: TopicOptions, log: TopicLog, *, ring_size: int) -> None:
         assert options.history is not None, "the Broker fills in its default"
@@ -56,6 +56,7 @@ class Topic:
         self.lanes: tuple[Lane, ...] = ()
         self.uses = 0
         self.bytes = 0
+        self.successor: Topic | None = None
         self._pending: list[StoredEvent] = []
         self._in_pieces = False  # they are delivered piece by piece
         self._flush_at = BATCH_BYTES  # bytes of all events, at which a batch is delivered within the tick
@@ -66,6 +67,20 @@ class Topic:
         self.expiring = self.expiring or expiring
         for event in newest:
             self.ring.append(event)
+
+    @property
+    def latest(self) -> Topic:
+        """This topic, or the last one that goes on with it."""
+        topic = self
+        while topic.successor is not None:
+            topic = topic.successor
+        return topic
+
+    def skip(self, until: int) -> Slots:
+        """Go on after ``until``: what is missing before it is lost. Returns what the ring had."""
+        removed = self.ring.skip(until)
+        self.seq = until
+        return removed
 
     def trim(self, first: int, size: int) -> None:
         """The journal holds the events from ``first`` on, ``size`` bytes in all."""

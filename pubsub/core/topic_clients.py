@@ -28,13 +28,19 @@ MAX_ANNOUNCED: Final = 200  # clients; a topic with more is quiet: no change is 
 class Client(Struct, gc=False, eq=False):
     """``number``: of its entry. ``announced``: members were told of it, or will be at the end of the tick.
 
-    A client without ``connections`` is away, and may reconnect.
+    ``connections`` are those to this server, ``elsewhere`` the number of those to the others. A client without any is
+    away, and may reconnect.
     """
 
     client_id: str
     number: int
     announced: bool
     connections: int = 0
+    elsewhere: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.connections + self.elsewhere
 
 
 class Member(Struct, frozen=True, gc=False):
@@ -58,17 +64,20 @@ class Change(NamedTuple):
 
 
 class TopicClients:
-    """See the module. ``ended``: the topic is gone, and some members do not know it yet.
+    """See the module. ``ended``: the topic is gone, and some members do not know it yet. ``here``: the number of
+    clients with a connection to this server.
 
     A quiet topic keeps what its members know. Once it has fewer clients again, the difference is announced. So a member
     that entered while the topic was not quiet knows exactly the clients of a topic that is not quiet.
     """
 
-    __slots__ = ("_changes", "_clients", "_departed", "_names", "_number", "ended", "members", "topic")
+    __slots__ = ("_changes", "_clients", "_departed", "_names", "_number", "ended", "here", "members",
+                 "topic")  # fmt: skip
 
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
         self.ended = False
+        self.here = 0
         self.members: dict[Subscriber, Member] = {}
         self._clients: dict[str, Client] = {}
         self._names = SortedNames()
@@ -86,15 +95,39 @@ class TopicClients:
 
     def first(self, limit: int) -> list[PresentClient]:
         """The first clients by name."""
-        return [PresentClient(name, self._clients[name].connections) for name in self._names.starting_at("", limit)]
+        return [PresentClient(name, self._clients[name].total) for name in self._names.starting_at("", limit)]
+
+    def here_from(self, first: str, limit: int) -> list[PresentClient]:
+        """Of the first ``limit`` clients by name, not below ``first``, with their connections to this server."""
+        return [PresentClient(name, self._clients[name].connections) for name in self._names.starting_at(first, limit)]
+
+    def connections_here(self, client_id: str) -> int:
+        client = self._clients.get(client_id)
+        return 0 if client is None else client.connections
+
+    @property
+    def names_here(self) -> list[str]:
+        """The clients with connections to this server."""
+        return [each.client_id for each in self._clients.values() if each.connections]
 
     def add(self, subscriber: Subscriber, client_id: str) -> Client:
         """Add a member, and its client if that is not here yet."""
         client = self._clients.get(client_id)
         if client is None:
             client = self._add_client(client_id)
+        self.here += not client.connections
         client.connections += 1
         self.members[subscriber] = Member(client, self._next())
+        return client
+
+    def change_elsewhere(self, client_id: str, more: int) -> Client | None:
+        """Connections of a client to other servers have begun, or ended. None if it is not here and does not come."""
+        client = self._clients.get(client_id)
+        if client is None:
+            if more <= 0:
+                return None
+            client = self._add_client(client_id)
+        client.elsewhere = max(0, client.elsewhere + more)
         return client
 
     def _add_client(self, client_id: str) -> Client:
@@ -110,6 +143,7 @@ class TopicClients:
         """Remove a member. Its client stays."""
         client = self.members.pop(subscriber).client
         client.connections -= 1
+        self.here -= not client.connections
         return client
 
     def remove(self, client: Client) -> None:

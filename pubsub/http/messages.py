@@ -77,7 +77,7 @@ async def writable(broker: Broker, topic: str) -> None:
         free = asyncio.Event()
         if broker.filters_busy:
             broker.call_when_filtered(free.set)
-        elif not broker.is_durable(topic) or not broker.call_when_writable(free.set):
+        elif not broker.may_wait(topic) or not broker.call_when_writable(free.set):
             return
         await free.wait()
 

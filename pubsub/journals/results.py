@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, cast
 from pubsub.core.event import StoredEvent
 from pubsub.core.journal import StoredTopic
 from pubsub.journals.operations import Append, AppendAll, Create, Delete, Extent, Mark, Operation, Purge
-from pubsub.journals.topic_log import SqliteLog, size_of
+from pubsub.journals.sizes import size_of
+from pubsub.journals.topic_log import SqliteLog
 from pubsub.protocol.errors import Failure
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from pubsub.core.event import StoredEvent
 from pubsub.core.journal import sender_of
 from pubsub.journals.operations import Append, AppendAll, Delete, Operation, Purge, TopicHandle
 from pubsub.journals.reader import Reader, stored_events
+from pubsub.journals.sizes import size_of
 from pubsub.journals.store import Store
 from pubsub.protocol.errors import Failure
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from pubsub.protocol.requests import Publish, TopicOptions
 
 READ_BYTES: Final = 64 * 1024  # read at a time, and one event more: memory that a stalled subscriber may take
-APPEND_BYTES: Final = 500  # memory of a publish without its payload
 
 
 class LogParts(Struct, frozen=True):
@@ -86,11 +86,3 @@ class SqliteLog(TopicHandle):
     def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
         now = self._parts.now
         self._parts.reader.read(lambda store: store.is_missing(self.number, after, until, now()), done)
-
-
-def size_of(requests: Sequence[Publish]) -> int:
-    """The memory of publishes that wait for the disk."""
-    size = APPEND_BYTES * len(requests)
-    for request in requests:
-        size += len(request.message.payload)
-    return size

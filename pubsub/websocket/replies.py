@@ -18,6 +18,7 @@ class PauseReason(enum.Enum):
     UNANSWERED = 4  # MAX_WAITING publishes wait for their answers
     JOURNAL = 8  # it has as much to write as it takes
     FILTERS = 16  # many events wait for the evaluation of filters
+    SYNC = 32  # another server may know the topic of a request
 
 
 class Replies(Protocol):

@@ -19,7 +19,7 @@ from pubsub.core.clock import Clock
 from pubsub.core.history import KeptEvents
 from pubsub.core.joining import Joining
 from pubsub.core.subscription import Asked
-from pubsub.protocol.errors import BadRequest, Failure, Forbidden, Internal, Unauthorized
+from pubsub.protocol.errors import BadRequest, Failure, Forbidden, Internal, TopicNotFound, Unauthorized
 from pubsub.protocol.mistakes import request_id_of
 from pubsub.protocol.replies import Ack, Pong, Reply, encode, error_reply
 from pubsub.protocol.requests import (
@@ -132,12 +132,38 @@ class Session(SessionPublisher):
                 self._broker.publish([request], self)
                 return False
             self._serve(request)
+        except TopicNotFound as failure:
+            assert request is not None, "no other step looks for a topic"
+            if self._broker.shares_topics:
+                self._replies.pause(PauseReason.SYNC)
+                self._broker.sync(partial(self._serve_again, request))
+            else:
+                self._refuse(failure, request.request_id)
         except Failure as failure:
             self._refuse(failure, request_id_of(text) if request is None else request.request_id)
         except Exception:
             log.exception("Internal error at a request of client %(client_id)s", {"client_id": self.client_id})
             self._refuse(Internal(), request_id_of(text) if request is None else request.request_id)
         return True
+
+    def _serve_again(self, request: AnyRequest, failure: Failure | None) -> None:
+        """Serve a request for a topic that this server did not know, now that it knows all."""
+        if self._replies is _NO_REPLIES:
+            return
+        try:
+            if failure is not None:
+                raise failure
+            if isinstance(request, Publish):
+                self._broker.publish([request], self)
+            else:
+                self._serve(request)
+        except Failure as found:
+            self._refuse(found, request.request_id)
+        except Exception:
+            log.exception("Internal error at a request of client %(client_id)s", {"client_id": self.client_id})
+            self._refuse(Internal(), request.request_id)
+        finally:
+            self._replies.resume(PauseReason.SYNC)
 
     def receive_binary(self, payload: bytearray) -> None:
         """Refuse a binary message."""

@@ -72,7 +72,7 @@ class World:
     @property
     def kept(self) -> int:
         """The number of topics, clients and timers that presence knows of."""
-        owner = self.broker._presence
+        owner = self.broker.clients
         return len(owner._topics) + len(owner._absent) + len(owner._changed) + len(self.timers)
 
 
@@ -310,10 +310,10 @@ def test_clients_that_leave_together_are_removed_in_turns(world: World) -> None:
         client.session.end()
     world.now += AWAY
     world.timers.pop()[1]()
-    left = [len(world.broker._presence._absent)]
+    left = [len(world.broker.clients._absent)]
     while world.ticks.deferred:
         world.ticks.end()
-        left.append(len(world.broker._presence._absent))
+        left.append(len(world.broker.clients._absent))
     assert left[:3] == [presence.REMOVED + 1, 1, 0]
     assert world.kept == 0
 

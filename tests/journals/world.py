@@ -15,11 +15,13 @@ from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.history import KeptEvents
 from pubsub.core.joining import Joining
+from pubsub.core.journal import Journal
 from pubsub.core.lane import Subscriber
 from pubsub.core.log import Assignment
 from pubsub.core.subscription import Asked, Subscription
 from pubsub.core.topic_rules import TopicRules
 from pubsub.journals.memory import MemoryJournal
+from pubsub.journals.shared.journal import SharedJournal
 from pubsub.journals.sqlite import SqliteJournal
 from pubsub.protocol.answers import TopicRule
 from pubsub.protocol.errors import Failure
@@ -27,6 +29,7 @@ from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
 from pubsub.system.cores import SharedCore
 from tests.doubles import ALL_GRANTED
 from tests.harness import PATIENCE, messages_in, new_id
+from tests.journals.simulated_engine import Link, SimulatedEngine
 
 RING = 100
 
@@ -58,25 +61,35 @@ def message(payload: Any = 1, *, topic: str = "t", message_id: str = "", ttl_sec
 
 
 class World:
-    """See the module. ``directory``: of a journal on disk; None for one in memory. ``now``: what all clocks show."""
+    """See the module. ``directory``: of a journal on disk; None for one in memory. ``now``: what all clocks show.
 
-    def __init__(self, directory: Path | None) -> None:
+    ``shared``: the journal is one that servers share, over a simulated engine.
+    """
+
+    def __init__(self, directory: Path | None, *, shared: bool = False) -> None:
         self.now = 1000.0
+        self.link: Link | None = None
         self._deferred: list[Callable[[], None]] = []
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._later: list[Callable[[], None]] = []
         self._clock = Clock(lambda: 0, lambda: self.now)
         self.durable = None if directory is None else self._make_durable(directory)
+        self.shared = self._make_shared() if shared else None
         self.broker = Broker(
             defer=self._deferred.append,
             clock=self._clock,
             memory=MemoryJournal(self._clock),
+            shared=self.shared,
             ring_size=RING,
             make_durable=lambda: self._durable_journal,
             rules=TopicRules([TopicRule(pattern="used.*", create=True, options={"durable": self.durable is not None})]),
         )
         if directory is not None and directory.exists():
             self.broker.restore_topics()
+        if self.shared is not None and self.link is not None:
+            self.link.begin(self.shared)
+            self.link.connect()
+            self.settle()
 
     @property
     def _durable_journal(self) -> SqliteJournal:
@@ -94,6 +107,27 @@ class World:
             now=lambda: self.now,
         )
 
+    def _make_shared(self) -> SharedJournal:
+        self.link = SimulatedEngine(lambda: self.now).link("s1")
+        return SharedJournal(
+            self.link,
+            self._clock,
+            defer=lambda callback: self._deferred.append(callback),
+            call_later=lambda _, callback: self._later.append(callback),
+            wait=5,
+            now=lambda: self.now,
+        )
+
+    @property
+    def kind(self) -> str:
+        """The kind of the journal: memory, disk or shared."""
+        return "shared" if self.shared is not None else "memory" if self.durable is None else "disk"
+
+    @property
+    def journal(self) -> Journal | None:
+        """The journal that ends operations later; None for the one in memory."""
+        return self.durable if self.shared is None else self.shared
+
     def settle(self) -> None:
         """Run everything that is deferred, until the journal has ended all operations."""
         settled = False
@@ -103,13 +137,20 @@ class World:
             settled = True
 
         self._run_deferred()
-        if self.durable is not None:
-            self.durable.call_after(end)
+        if self.journal is not None:
+            self.journal.call_after(end)
             while not settled:
                 self._run_deferred()
                 if not settled:
-                    self._posted.get(timeout=PATIENCE)()
+                    self._wait_for_journal()
         self._run_deferred()
+
+    def _wait_for_journal(self) -> None:
+        """Let the journal do the next thing."""
+        if self.link is None:
+            self._posted.get(timeout=PATIENCE)()
+        else:
+            assert self.link.pump(), "the engine has nothing more to tell"
 
     def write_group(self) -> None:
         """Write what waits as one group, and take the first turn of its results."""
@@ -180,7 +221,7 @@ class World:
             if self._deferred and self._posted.empty():
                 self._deferred.pop(0)()
             else:
-                self._posted.get(timeout=PATIENCE)()
+                self._wait_for_journal()
 
     def hold_results(self) -> Callable[[], None]:
         """Keep the results of the writing thread from now on; the returned function waits for the next one."""
@@ -196,11 +237,24 @@ class World:
 
     def hold_reads(self) -> Callable[[], list[Callable[[], None]]]:
         """Keep the pages that are read from now on; the result waits for them and returns them."""
+        if self.link is not None:
+            return self._hold_pages(self.link)
         if self.durable is None:
             return list
         pages: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.durable._reader._worker._post = pages.put
         return lambda: [pages.get(timeout=PATIENCE)]
+
+    def _hold_pages(self, link: Link) -> Callable[[], list[Callable[[], None]]]:
+        held: list[Callable[[], None]] = []
+        link.held_reads = held
+
+        def release() -> list[Callable[[], None]]:
+            link.pump()
+            link.held_reads = None
+            return held
+
+        return release
 
     def subscribe(self, *, seq: int | None = None, last_n: int = 0) -> Member:
         return Member(self, seq, last_n)

@@ -1,0 +1,1 @@
+"""Several servers that share their topics: what each tells the others, and asks them. It stands on a Bus alone."""

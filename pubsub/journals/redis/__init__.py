@@ -1,0 +1,13 @@
+"""The engine of a shared journal that stands on Redis or Valkey. Nothing of it is imported without JOURNAL_URL."""
+
+from __future__ import annotations
+
+from pubsub.core.clock import Clock
+from pubsub.journals.redis.address import parse_address
+from pubsub.journals.redis.engine import RedisEngine
+from pubsub.journals.shared.engine import Engine
+
+
+def make_engine(url: str, clock: Clock) -> Engine:
+    """Make the engine for JOURNAL_URL, without connecting. Raises JournalError if the URL makes no sense."""
+    return RedisEngine(parse_address(url), clock)

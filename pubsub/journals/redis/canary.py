@@ -1,0 +1,93 @@
+"""The canary: a push that must come back every few seconds, or the connection is deaf, however healthy it looks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final
+
+import hiredis
+
+from pubsub.journals.redis.batches import REBUILD
+from pubsub.journals.redis.connection import Connection, command
+from pubsub.journals.redis.scripts import Scripts
+from pubsub.journals.redis.wire import decode_canary, encode
+
+BEAT_SECONDS: Final = 2.0
+BEATS_MISSED: Final = 3  # beats without an answer: the connection is deaf
+
+
+class Canary:
+    """See the module. It also probes if Redis decides: ``trouble`` gets the reason if not, and else an empty one.
+
+    ``take`` gets the pushes that come back.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        scripts: Scripts,
+        random: Random,
+        trouble: Callable[[str], None],
+    ) -> None:
+        self._server = server
+        self._scripts = scripts
+        self._random = random
+        self._trouble = trouble
+        self._timer: asyncio.TimerHandle | None = None
+        self._unanswered = 0  # beats
+        self._pings = 0  # on the second connection, without an answer
+
+    def begin(self, main: Connection, second: Connection, number: int) -> None:
+        """Begin with new connections."""
+        self._main, self._second, self._number = main, second, number
+        self._unanswered = self._pings = 0
+        self._beat()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _beat(self) -> None:
+        if self._unanswered >= BEATS_MISSED:
+            self._main.close(f"no push came back for {self._unanswered * BEAT_SECONDS:g} s")
+            return
+        self._unanswered += 1
+        probe = self._scripts.batch.run(encode((self._server, self._number, 0, (), "")), encode(()))
+        self._main.send(probe, self._probed)
+        self._main.send(self._scripts.beat.run(self._server, self._number), self._beaten)
+        if self._pings >= BEATS_MISSED:
+            self._main.close(f"no page was read for {self._pings * BEAT_SECONDS:g} s")
+            return
+        self._pings += 1
+        self._second.send(command("PING"), self._ponged)
+        seconds = BEAT_SECONDS * self._random.uniform(0.8, 1.2)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._beat)
+
+    def _ponged(self, _: Any) -> None:
+        self._pings = 0
+
+    def _probed(self, reply: Any) -> None:
+        if isinstance(reply, hiredis.ReplyError):
+            self._refused(str(reply))
+        else:
+            self._trouble("")
+
+    def _beaten(self, reply: Any) -> None:
+        if isinstance(reply, hiredis.ReplyError):
+            self._refused(str(reply))
+            self._unanswered = 0  # it answers, and the probe tells what is wrong
+
+    def _refused(self, text: str) -> None:
+        if text.partition(" ")[0] in REBUILD:
+            self._main.close(text)
+        else:
+            self._trouble(text)
+
+    def take(self, message: bytes) -> tuple[int, float]:
+        """A canary came back: the number of the last push, and the time of Redis."""
+        self._unanswered = 0
+        canary = decode_canary(message)
+        return canary.n, canary.time

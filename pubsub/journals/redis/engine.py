@@ -1,0 +1,261 @@
+"""The engine on one Redis (Engine): it connects, enters, reads all states, and then lets batches and records flow.
+
+Commands and pushes come on one connection, so records and replies have one order, and a PING is the barrier of
+``sync``. Reads have a second one. A canary must come back every few seconds as a push; otherwise both are made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final
+
+from pubsub.core.clock import Clock
+from pubsub.core.event import StoredEvent
+from pubsub.core.journal import JournalError
+from pubsub.journals.redis.address import Address
+from pubsub.journals.redis.batches import Batches
+from pubsub.journals.redis.canary import Canary
+from pubsub.journals.redis.connection import Connection, Lost, Refused, command
+from pubsub.journals.redis.instance import Entry, Instance
+from pubsub.journals.redis.reads import Reads
+from pubsub.journals.redis.scan import Scan
+from pubsub.journals.redis.scripts import Scripts
+from pubsub.journals.redis.wire import (
+    AnyRecord,
+    AppendedRecord,
+    RenewedRecord,
+    appended_of,
+    decode_push,
+    record_of,
+)
+from pubsub.journals.shared.engine import Follower, Known, Operation, Outcomes
+from pubsub.protocol.errors import Failure
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE: Final = 5.0
+STOP_SECONDS: Final = 2.0
+
+
+class RedisEngine:
+    """See the module and the contract."""
+
+    def __init__(self, address: Address, clock: Clock, random: Random | None = None) -> None:
+        self.server = secrets.token_hex(8)
+        self.lasting = ""
+        self._prefix = address.prefix
+        self._random = random or Random()
+        self._scripts = Scripts(address.prefix)
+        self._instance = Instance(address, self._scripts, self.server)
+        self._batches = Batches(self.server, self._scripts, self._fail)
+        self._reads = Reads(self._scripts, clock)
+        self._records = f"{address.prefix}:records".encode()
+        self._main: Connection | None = None
+        self._second: Connection | None = None
+        self._scan: Scan | None = None
+        self._synced = False
+        self._seen = -1  # the last push; -1 until the server has entered
+        self._ahead = 0.0
+        self._reason = ""
+        self._last_loss = ""
+        self._syncs: list[Callable[[Failure | None], None]] = []
+        self._pinged = 0  # of the syncs, those whose PING is on its way
+        self._canary = Canary(self.server, self._scripts, self._random, self._tell)
+        self._broken: asyncio.Event = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    # The contract
+
+    async def start(self, follower: Follower) -> None:
+        self._follower = follower
+        try:
+            await self._open()
+        except (Lost, Refused) as error:
+            self._fail(str(error))
+        self._task = asyncio.create_task(self._run())
+
+    def ask(self, operations: Sequence[Operation], outcomes: Outcomes) -> None:
+        self._batches.ask(operations, outcomes)
+
+    def withdraw(self, outcomes: Outcomes) -> None:
+        self._batches.withdraw(outcomes)
+
+    def sync(self, done: Callable[[Failure | None], None]) -> None:
+        self._syncs.append(done)
+        if self._synced:
+            self._ping()
+
+    def read(
+        self, known: Known, after: int, until: int, limit: int, done: Callable[[Sequence[StoredEvent] | Failure], None]
+    ) -> None:
+        self._reads.read(known, after, until, limit, done)
+
+    def find_missing(self, known: Known, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
+        self._reads.find_missing(known, after, until, done)
+
+    async def stop(self) -> None:
+        if self._synced:
+            asked: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+            self.ask((), lambda outcomes: None if asked.done() else asked.set_result(outcomes))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asked, STOP_SECONDS)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._close("the server stops")
+
+    # Connecting
+
+    async def _run(self) -> None:
+        """Keep the connections, and make them anew after each loss."""
+        bound = 0.1
+        while True:
+            if self._synced:
+                await self._broken.wait()
+                bound = 0.1
+            await asyncio.sleep(self._random.uniform(bound / 2, bound))
+            bound = min(2 * bound, LONGEST_PAUSE)
+            try:
+                await self._open()
+            except (Lost, Refused, JournalError) as error:
+                self._fail(str(error))
+
+    async def _open(self) -> None:
+        """Connect, enter, and read all states. Raises Lost, Refused and JournalError."""
+        self._broken.clear()
+        self._seen = -1
+        try:
+            self._main, info = main, _ = await self._instance.connect(self._pushed, self._lost)
+            for channel in (self._records, f"{self._prefix}:canary:{self.server}"):
+                await main.ask("SUBSCRIBE", channel)
+            entry = await self._instance.enter(main, info)
+            self._seen, self._ahead = entry.n, entry.ahead
+            self._second, _ = second, _ = await self._instance.connect(lambda *_: None, self._lost)
+            self._check_open()
+            self._scan = scan = Scan(main, self._prefix, entry.generation, self._follower)
+            scan.begin()
+            await scan.done
+            self._check_open()
+        except BaseException:
+            self._close("it was not needed")
+            raise
+        self._go_on(main, second, entry, scan)
+
+    def _go_on(self, main: Connection, second: Connection, entry: Entry, scan: Scan) -> None:
+        """All states have come: let batches and questions flow."""
+        self._scan = None
+        self.lasting = self._instance.lasting
+        self._follower.synced(scan.names, lambda _: True)
+        self._succeed()
+        self._batches.seen = self._seen
+        self._batches.open(main, entry.number, secrets.token_hex(5))
+        self._reads.open(second)
+        self._synced = True
+        if self._syncs:
+            self._ping()
+        self._canary.begin(main, second, entry.number)
+
+    def _check_open(self) -> None:
+        """Raise Lost if a connection was lost while nobody waited for it."""
+        if self._main is None:
+            raise Lost(self._last_loss)
+
+    def _lost(self, reason: str) -> None:
+        """A connection is lost: both are made anew."""
+        self._last_loss = reason
+        if self._scan is not None and not self._scan.done.done():
+            self._scan.done.set_exception(Lost(reason))
+        if self._synced:
+            self._synced = False
+            self._fail(reason)
+            self._broken.set()
+        self._close(reason)
+
+    def _close(self, reason: str) -> None:
+        self._synced = False
+        self._scan = None
+        self._pinged = 0
+        self._canary.stop()
+        self._batches.pause()
+        self._reads.pause()
+        main, second = self._main, self._second
+        self._main = self._second = None
+        for each in (main, second):
+            if each is not None:
+                each.close(reason)
+
+    def _fail(self, reason: str) -> None:
+        if reason != self._reason:
+            self._reason = reason
+            log.warning("%(where)s: %(reason)s", {"where": self._instance.where, "reason": reason})
+            self._follower.failing(reason)
+
+    def _succeed(self) -> None:
+        if self._reason:
+            self._reason = ""
+            log.info("%(where)s: works again", {"where": self._instance.where})
+            self._follower.failing("")
+
+    def _tell(self, trouble: str) -> None:
+        """A probe found that Redis refuses to decide (no memory, a full disk, too few replicas), or that it decides."""
+        if trouble:
+            self._fail(trouble)
+        elif self._synced:
+            self._succeed()
+
+    # Records
+
+    def _pushed(self, channel: bytes, message: bytes) -> None:
+        if channel != self._records:
+            self._take_canary(message)
+            return
+        push = decode_push(message)
+        if self._seen < 0 or push.n <= self._seen:  # from before the entry
+            return
+        if push.n != self._seen + 1:
+            self._rebuild("records were lost")
+            return
+        self._seen = push.n
+        for record in push.records:
+            self._apply(record)
+        if self._synced:
+            self._batches.release(push.n)
+
+    def _apply(self, record: AnyRecord) -> None:
+        if self._scan is not None and not self._scan.lets_through(record):
+            return
+        if isinstance(record, AppendedRecord):
+            self._follower.apply(appended_of(record, self._ahead))
+        elif isinstance(record, RenewedRecord):
+            self._rebuild("all epochs were renewed")
+        else:
+            self._follower.apply(record_of(record))
+
+    def _rebuild(self, reason: str) -> None:
+        if self._main is not None:
+            self._main.close(reason)
+
+    def _ping(self) -> None:
+        """Ask for the barrier: when it comes, all records of what was decided before have come."""
+        if self._main is not None:
+            count = len(self._syncs) - self._pinged
+            self._pinged = len(self._syncs)
+            self._main.send(command("PING"), lambda _: self._end_syncs(count))
+
+    def _end_syncs(self, count: int) -> None:
+        ended, self._syncs = self._syncs[:count], self._syncs[count:]
+        self._pinged -= count
+        for done in ended:
+            done(None)
+
+    def _take_canary(self, message: bytes) -> None:
+        n, moment = self._canary.take(message)
+        self._ahead = time.time() - moment
+        if n != self._seen:
+            self._rebuild("records were lost")

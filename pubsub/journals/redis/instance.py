@@ -1,0 +1,147 @@
+"""The way to an instance: its address (of Sentinel), log-in, checks, scripts, and the entry of this server."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from pubsub.core.journal import JournalError
+from pubsub.journals.redis.address import Address, Place
+from pubsub.journals.redis.checks import (
+    check_info,
+    explain_refusal,
+    find_losses,
+    identity_of,
+    is_replica,
+    parse_info,
+    settings_of,
+)
+from pubsub.journals.redis.connection import Connection, Lost, Refused, command, connect
+from pubsub.journals.redis.scripts import VERSION, Scripts
+from pubsub.journals.redis.wire import Generation
+
+LOOKED_AT: Final = 200  # rounds of SCAN for keys of another program: 200,000 keys, about 0.1 s
+
+
+class Entry(Struct, frozen=True):
+    """The entry of this server. ``n``: the last push before it. ``number``: of this connection among its connections.
+
+    ``ahead``: seconds by which the clock of this machine is ahead of that of Redis.
+    """
+
+    generation: Generation
+    n: int
+    number: int
+    ahead: float
+
+
+class Instance:
+    """See the module. ``lasting``: the reason for which durable topics may not last here. ``where`` is for messages."""
+
+    def __init__(self, address: Address, scripts: Scripts, server: str) -> None:
+        self.lasting = ""
+        self.where = f"Redis at {address}"
+        self._address = address
+        self._scripts = scripts
+        self._server = server
+        self._known = False  # its keys have been checked
+
+    async def connect(
+        self, push: Callable[[bytes, bytes], None], lost: Callable[[str], None]
+    ) -> tuple[Connection, Mapping[str, str]]:
+        """Connect to the instance that takes writes now; returns its INFO too. Raises Lost, Refused, JournalError."""
+        place = await self._find()
+        with self._explained():
+            connection, _ = await connect(self._address, place, self._address.login, push, lost)
+        try:
+            with self._explained():
+                if self._address.database:
+                    await connection.ask("SELECT", self._address.database)
+                info = parse_info(await connection.ask("INFO"))
+                check_info(info, self.where)
+                await connection.ask_all([script.load for script in self._scripts.all])
+                self.lasting = find_losses(info, await _settings(connection))
+        except BaseException:
+            connection.close("it was not needed")
+            raise
+        return connection, info
+
+    async def enter(self, connection: Connection, info: Mapping[str, str]) -> Entry:
+        """Enter with a connection. Raises Lost, Refused, and JournalError if it can never hold this journal."""
+        if is_replica(info):
+            reason = f"{self.where}: expected a primary, got a read-only replica"
+            raise Refused(reason) if self._address.service else JournalError(reason)
+        with self._explained():
+            if not self._known:
+                await self._check_keys(connection)
+            token = secrets.token_hex(5)
+            entered = self._scripts.enter.run(VERSION, self._server, identity_of(info), token)
+            generation, previous, n, number, moment = await connection.ask_encoded(entered)
+        self._known = True
+        return Entry(
+            Generation(generation.decode(), previous.decode()), int(n), int(number), time.time() - float(moment)
+        )
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raise JournalError for what no later try can change."""
+        try:
+            yield
+        except Refused as refused:
+            if (error := explain_refusal(str(refused), self.where)) is not None:
+                raise error from None
+            raise
+
+    async def _check_keys(self, connection: Connection) -> None:
+        """Raise JournalError if another program has keys with the prefix."""
+        prefix = self._address.prefix
+        kinds = await connection.ask_all([command("TYPE", f"{prefix}:{key}") for key in ("meta", "topics", "due")])
+        if [kind for kind, own in zip(kinds, (b"hash", b"hash", b"zset"), strict=True) if kind not in (own, b"none")]:
+            raise Refused("WRONGTYPE")
+        if kinds[0] != b"none":
+            if await connection.ask("HEXISTS", f"{prefix}:meta", "generation"):
+                return
+            raise Refused("WRONGTYPE")
+        cursor = b"0"
+        for _ in range(LOOKED_AT):
+            cursor, found = await connection.ask("SCAN", cursor, "MATCH", f"{prefix}:*", "COUNT", 1000)
+            if found:
+                raise Refused("WRONGTYPE")
+            if cursor == b"0":
+                return
+
+    async def _find(self) -> Place:
+        """The place of the instance; Sentinel knows it if there is one. Raises Lost."""
+        if not self._address.service:
+            return self._address.places[0]
+        reasons: list[str] = []
+        for place in self._address.places:
+            try:
+                return await self._ask_sentinel(place)
+            except (Lost, Refused) as error:
+                reasons.append(f"{place}: {error}")
+        raise Lost("; ".join(reasons))
+
+    async def _ask_sentinel(self, place: Place) -> Place:
+        address = self._address
+        sentinel, _ = await connect(address, place, address.sentinel_login, lambda *_: None, lambda _: None)
+        try:
+            found = await sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.service)
+        finally:
+            sentinel.close("it is not needed any more")
+        if found is None:
+            raise Refused(f"expected a service that Sentinel knows, got {address.service!r}")
+        return Place(found[0].decode(), int(found[1]))
+
+
+async def _settings(connection: Connection) -> Mapping[str, str] | None:
+    """The settings that decide what lasts; None if they are not shown."""
+    try:
+        return settings_of(await connection.ask("CONFIG", "GET", "appendfsync"))
+    except Refused:
+        return None

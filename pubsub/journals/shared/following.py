@@ -1,0 +1,211 @@
+"""Records of the engine, applied to the host: every event of every topic comes this way. No I/O.
+
+Nothing of it is assumed to be whole: a ``seq`` that jumps, a state that is ahead, an epoch that is another are healed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from msgspec import UNSET
+
+from pubsub.core.clock import Clock
+from pubsub.core.event import BATCH_BYTES, StoredEvent, make_event
+from pubsub.core.journal import StoredTopic
+from pubsub.journals.shared.engine import Appended, Deleted, Engine, Purged, Sent, State, Stored
+from pubsub.journals.shared.healing import Healing
+from pubsub.protocol.requests import Message
+
+if TYPE_CHECKING:
+    from pubsub.core.journal import Host
+    from pubsub.core.topic import Topic
+    from pubsub.journals.shared.log import SharedLog
+    from pubsub.protocol.requests import TopicOptions
+
+MANY: Final = 8  # events whose size is looked at, before they are delivered in one step
+
+
+class Following:
+    """See the module. ``make_log`` makes the log of a topic; ``compare(log)`` asks the engine to compare a topic.
+    ``spend`` is called for each topic that begins or ends.
+
+    ``logs``: those of all topics, by name. ``coming``: of topics that this server is creating. ``now``: Unix time.
+    """
+
+    host: Host
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        *,
+        make_log: Callable[[str, str, TopicOptions], SharedLog],
+        compare: Callable[[SharedLog], None],
+        spend: Callable[[], None],
+        call_later: Callable[[float, Callable[[], None]], object],
+        now: Callable[[], float],
+    ) -> None:
+        self.logs: dict[str, SharedLog] = {}
+        self.coming: dict[str, SharedLog] = {}
+        self.healing = Healing(engine, self._take_page, self._trim, call_later)
+        self._clock = clock
+        self._now = now
+        self._make_log = make_log
+        self._compare = compare
+        self._spend = spend
+
+    # Messages
+
+    def append(self, record: Appended) -> None:
+        """Deliver new messages, unless something is missing before them."""
+        topic = self._place(record, record.first, len(record.messages))
+        if topic is not None:
+            known = topic.seq + 1 - record.first
+            self._deliver(topic, self._make_events(record, record.messages[known:], topic.seq + 1))
+            self.host.trim(topic, record.kept, record.size)
+
+    def take_stored(self, record: Stored) -> None:
+        """Deliver new events, unless something is missing before them."""
+        first = record.events[0].seq
+        topic = self._place(record, first, len(record.events))
+        if topic is not None:
+            self._deliver(topic, record.events[topic.seq + 1 - first :])
+            self.host.trim(topic, record.kept, record.size)
+
+    def _place(self, record: Appended | Stored, first: int, count: int) -> Topic | None:
+        """The topic, if the record goes on where it ends, or before: some of it may have come with a state."""
+        log = self.logs.get(record.name)
+        if log is None or log.epoch != record.epoch:
+            return None  # the record of that is lost; the next state of the topic heals it
+        topic = log.topic
+        assert topic is not None, "it is among the topics"
+        log.first, log.size = record.kept, record.size
+        last = first + count - 1
+        if log in self.healing or first > topic.seq + 1:
+            self.healing.heal(log, last)
+            return None
+        return topic if last > topic.seq else None
+
+    def _make_events(self, record: Appended, messages: Sequence[Sent], first: int) -> list[StoredEvent]:
+        name, ts = record.name, record.ts
+        events: list[StoredEvent] = []
+        for seq, sent in enumerate(messages, first):
+            event = make_event(name, Message(sent.id, sent.payload), seq, ts, sent.sender or UNSET)
+            if sent.expires != inf:
+                event = StoredEvent(seq, event.text, self._clock.monotonic() + sent.expires - self._now())
+            events.append(event)
+        return events
+
+    def _deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
+        if not topic.expiring:
+            for event in events:
+                if event.expires < inf:
+                    self.host.begin_to_expire(topic)
+                    break
+        if len(events) > MANY and sum(len(event.text) for event in events) > BATCH_BYTES:
+            self.host.deliver_all(topic, events)
+        else:
+            self.host.deliver(topic, events)
+
+    def _take_page(self, log: SharedLog, events: Sequence[StoredEvent], until: int) -> None:
+        """Deliver what was missed, and tell what is gone."""
+        topic = log.topic
+        assert topic is not None, "it is being healed"
+        run: list[StoredEvent] = []
+        for event in events:
+            if event.seq <= max(topic.seq, log.purged):
+                continue
+            if event.seq > (run[-1].seq if run else topic.seq) + 1:
+                self._end_run(topic, run)
+                self.host.skip(topic, event.seq - 1)
+                run = []
+            run.append(event)
+        self._end_run(topic, run)
+        if until > topic.seq:
+            self.host.skip(topic, until)
+
+    def _end_run(self, topic: Topic, run: list[StoredEvent]) -> None:
+        if run:
+            self._deliver(topic, run)
+
+    def _trim(self, log: SharedLog) -> None:
+        """Tell the host what the engine keeps, as far as it has come here."""
+        assert log.topic is not None, "it is among the topics"
+        self.host.trim(log.topic, min(log.first, log.topic.seq + 1), log.size)
+
+    def purge(self, record: Purged) -> None:
+        log = self.logs.get(record.name)
+        if log is None or log.epoch != record.epoch:
+            return
+        assert log.topic is not None, "it is among the topics"
+        log.purged = max(log.purged, record.seq)
+        log.first, log.size = max(log.first, record.seq + 1), 0
+        self._trim(log)
+        self.host.forget(log.topic, lambda _: None)
+
+    # Topics
+
+    def state(self, state: State) -> None:
+        """Add a topic, or compare it with what is known."""
+        log = self.logs.get(state.name)
+        if log is None:
+            self._add(state)
+        elif log.epoch == state.epoch:
+            self._compare_with(log, state)
+        elif state.renewed:
+            self._renew(log, state)
+        else:
+            self.remove(log)
+            self._add(state)
+
+    def _add(self, state: State) -> None:
+        self._spend()
+        log = self.coming.pop(state.name, None) or self._make_log(state.name, state.epoch, state.options)
+        log.epoch, log.options, log.target = state.epoch, state.options, state.seq
+        log.first, log.size = state.first, state.size
+        self.logs[state.name] = log
+        log.topic = self.host.add_topic(_stored(log, state.seq))
+
+    def _compare_with(self, log: SharedLog, state: State) -> None:
+        assert log.topic is not None, "it is among the topics"
+        log.first, log.size = state.first, state.size
+        if state.seq < log.seq:
+            self._compare(log)  # the engine has lost messages: it begins a new epoch when it is told of them
+        elif state.seq > log.topic.seq:
+            self.healing.heal(log, state.seq)
+        else:
+            self._trim(log)
+
+    def _renew(self, log: SharedLog, state: State) -> None:
+        """Go on in a new epoch, with the first message that may be another than in the old one."""
+        assert log.topic is not None, "it is among the topics"
+        self._spend()
+        self.healing.stop(log)
+        one_step = state.before in ("", log.epoch)  # otherwise the epochs between began nobody knows where
+        start = min(log.topic.seq, state.base) if one_step else 0
+        log.epoch, log.target, log.purged = state.epoch, state.seq, 0
+        log.first, log.size = state.first, state.size
+        log.topic = self.host.renew(log.topic, _stored(log, start))
+        if state.seq > start:
+            self.healing.heal(log, state.seq)
+
+    def delete(self, record: Deleted) -> None:
+        log = self.logs.get(record.name)
+        if log is not None and log.epoch == record.epoch:
+            self.remove(log)
+
+    def remove(self, log: SharedLog) -> None:
+        """Remove a topic that is gone."""
+        self._spend()
+        self.healing.stop(log)
+        topic = log.topic
+        assert topic is not None, "it is among the topics"
+        del self.logs[log.name]
+        log.topic = None  # the topic has this log: without the cycle their memory is free at once
+        self.host.remove_topic(topic)
+
+
+def _stored(log: SharedLog, seq: int) -> StoredTopic:
+    return StoredTopic(log.name, log.epoch, log.options, log, seq=seq, first=min(log.first, seq + 1), size=log.size)

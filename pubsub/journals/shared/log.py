@@ -1,0 +1,102 @@
+"""The log of a topic that several servers share: a call becomes an operation for the engine. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import UNSET
+
+from pubsub.core.clock import Clock
+from pubsub.core.event import StoredEvent
+from pubsub.core.journal import sender_of
+from pubsub.journals.shared.engine import Delete, Engine, Known, Operation, Purge
+from pubsub.protocol.errors import Failure
+
+if TYPE_CHECKING:
+    from pubsub.core.log import Assigned, Done, Found, Publisher, Purged
+    from pubsub.core.topic import Topic
+    from pubsub.protocol.requests import Publish, TopicOptions
+
+
+class Asker(Protocol):
+    """The part of the journal that has operations decided."""
+
+    def publish(
+        self, log: SharedLog, requests: Sequence[Publish], publisher: Publisher, ts: str, sender: str
+    ) -> None: ...
+
+    def publish_list(
+        self, log: SharedLog, requests: Sequence[Publish], done: Assigned, ts: str, sender: str
+    ) -> None: ...
+
+    def add(self, operation: Operation, done: Callable[[Any], None] | None = None) -> None: ...
+
+
+class SharedLog:
+    """See the module (TopicLog). ``topic`` is None before the engine has created it, and after its end.
+
+    ``unsettled``: operations with publishes that have no outcome yet. ``target``: the last ``seq`` that the engine is
+    known to have; above that of the topic while a hole is healed. ``purged``: no event up to this ``seq`` may be read
+    any more. ``first`` and ``size``: what the engine keeps.
+    """
+
+    __slots__ = ("_asking", "_clock", "_engine", "epoch", "first", "name", "options", "purged", "size", "target",
+                 "topic", "unsettled")  # fmt: skip
+
+    def __init__(self, name: str, epoch: str, options: TopicOptions, asking: Asker, engine: Engine, clock: Clock
+                 ) -> None:  # fmt: skip
+        self.name = name
+        self.epoch = epoch
+        self.options = options
+        self.topic: Topic | None = None
+        self.unsettled = 0
+        self.target = 0
+        self.purged = 0
+        self.first = 1
+        self.size = 0
+        self._asking = asking
+        self._engine = engine
+        self._clock = clock
+
+    @property
+    def seq(self) -> int:
+        """The last ``seq`` that this server knows."""
+        return self.target if self.topic is None else max(self.target, self.topic.seq)
+
+    @property
+    def known(self) -> Known:
+        return Known(self.name, self.epoch, self.seq)
+
+    @property
+    def appending(self) -> bool:
+        return self.unsettled > 0
+
+    def append(self, requests: Sequence[Publish], publisher: Publisher) -> None:
+        sender = self._sender(publisher.client_id) if self.options.sender else ""  # saves a call
+        self._asking.publish(self, requests, publisher, self._clock.timestamp(), sender)
+        publisher.wait(requests)
+
+    def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> None:
+        self._asking.publish_list(self, requests, done, self._clock.timestamp(), self._sender(client_id))
+
+    def _sender(self, client_id: str) -> str:
+        sender = sender_of(self.options, client_id)
+        return "" if sender is UNSET else str(sender)
+
+    def purge(self, done: Purged) -> None:
+        self._asking.add(Purge(self.known), done)
+
+    def delete(self, done: Done) -> None:
+        self._asking.add(Delete(self.known), done)
+
+    def read(self, after: int, until: int, limit: int, done: Found) -> None:
+        def take(page: Sequence[StoredEvent] | Failure) -> None:
+            if not isinstance(page, Failure) and page and page[0].seq <= self.purged:  # by a purge after the reading
+                page = [event for event in page if event.seq > self.purged]
+            done(page)
+
+        self._engine.read(self.known, after, until, limit, take)
+
+    def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
+        self._engine.find_missing(self.known, after, until, done)

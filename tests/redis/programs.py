@@ -1,0 +1,105 @@
+"""Real redis-server and redis-sentinel processes for tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import redis
+
+from tests.harness import PATIENCE, free_port
+
+PROGRAM = shutil.which("redis-server")
+
+
+def needs_redis() -> None:
+    """Skip the test without redis-server; fail where all tests must run."""
+    if PROGRAM is None:
+        assert os.environ.get("CI") != "true", "needs redis-server: apt-get install redis-server"
+        pytest.skip("needs redis-server: apt-get install redis-server")
+
+
+class RedisServer:
+    """A redis-server with a directory of its own. ``admin`` is a client for the test itself."""
+
+    def __init__(self, directory: Path, *flags: str, sentinel: bool = False) -> None:
+        needs_redis()
+        self.port = next(port for port in iter(free_port, 0) if port < 50_000)  # a cluster takes another, 10,000 above
+        self.directory = directory
+        self._flags = flags
+        self._sentinel = sentinel
+        self._process: subprocess.Popen[bytes] | None = None
+        directory.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    @contextmanager
+    def run(cls, directory: Path, *flags: str) -> Iterator[Self]:
+        server = cls(directory, *flags)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+    @property
+    def admin(self) -> redis.Redis:
+        return redis.Redis(port=self.port, socket_timeout=PATIENCE)
+
+    def url(self, prefix: str, **options: str) -> str:
+        more = "".join(f"&{name}={value}" for name, value in options.items())
+        return f"redis://127.0.0.1:{self.port}?prefix={prefix}{more}"
+
+    def start(self) -> None:
+        assert PROGRAM is not None, "needs_redis has looked"
+        if self._sentinel:
+            flags = [str(self.directory / "sentinel.conf"), "--sentinel"]
+        else:
+            flags = ["--save", "", "--dir", str(self.directory), "--bind", "127.0.0.1", *self._flags]
+        log = (self.directory / "log").open("ab")
+        with log:
+            self._process = subprocess.Popen([PROGRAM, *flags, "--port", str(self.port)], stdout=log, stderr=log)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it serves."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with self.admin as admin:
+                    admin.ping()
+                return
+            except redis.AuthenticationError:
+                return
+            except (redis.ConnectionError, redis.BusyLoadingError):
+                assert time.monotonic() < deadline, (self.directory / "log").read_text()
+                time.sleep(0.01)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self, *, empty: bool = False) -> None:
+        """Kill it, and start it again, with its data or without."""
+        self.kill()
+        if empty:
+            shutil.rmtree(self.directory)
+            self.directory.mkdir()
+        self.start()
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None, "it runs"
+        self._process.send_signal(number)
+
+    def info(self, section: str) -> dict[str, Any]:
+        with self.admin as admin:
+            return admin.info(section)  # type: ignore[no-any-return]

@@ -1,0 +1,226 @@
+"""The Redis engine through faults of the network and of Redis: each is noticed, and mended by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from pubsub.core.log import Assignment
+from pubsub.journals.redis.scripts import Scripts
+from pubsub.journals.redis.wire import encode
+from pubsub.journals.shared.engine import State
+from tests.faults import FaultyLine
+from tests.harness import PATIENCE, eventually, on_one_loop
+from tests.redis.driver import Driver, publish
+from tests.redis.programs import RedisServer
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server that a test may stop and kill."""
+    with RedisServer.run(tmp_path / "redis", "--appendonly", "yes", "--appendfsync", "always") as server:
+        yield server
+
+
+@pytest.fixture
+async def line(redis_server: RedisServer) -> AsyncIterator[FaultyLine]:
+    async with FaultyLine.to(redis_server.port) as line:
+        yield line
+
+
+def through(line: FaultyLine, url: str) -> str:
+    return f"redis://127.0.0.1:{line.port}?{url.partition('?')[2]}"
+
+
+async def test_a_connection_that_is_cut_is_made_again_and_nothing_is_done_twice(
+    line: FaultyLine, driver: Driver, url: str
+) -> None:
+    random = Random(5)
+    await driver.create()
+    async with Driver.run(through(line, url)) as other:
+        given = []
+        for n in range(300):
+            given.append(other.begin(other.append(publish(n))))
+            await asyncio.sleep(random.uniform(0, 0.004))
+            if n % 20 == 19:
+                await other.works_again(1 + n // 20)
+                line.cut()
+        async with asyncio.timeout(PATIENCE):
+            outcomes = [(await each)[0] for each in given]
+        await driver.sync()
+        await other.sync()
+        assert [payload for _, payload in driver.heard] == list(range(300))
+        assert outcomes == [[Assignment(seq, False)] for seq, _ in driver.heard]
+        assert other.synchronized > 5
+        assert other.states()[-1].seq <= 300
+        assert other.seq == {"t": 300}
+
+
+@on_one_loop
+async def test_a_batch_that_is_asked_again_has_the_outcome_of_the_first_time(
+    driver: Driver, url: str, redis_server: RedisServer
+) -> None:
+    prefix = url.partition("prefix=")[2]
+    batch = Scripts(prefix).batch
+    await driver.create()
+    body = encode([(1, "t", "et", 0, "", False, [], [], [])] * 2)
+    tell = encode([(5, "\x95\x04\xa1a\xa1b\xa1c\xa1d")])
+    with redis_server.admin as admin:
+        admin.hset(f"{prefix}:s:me", "connection", 2)
+
+        def ask(connection_: int, number: int, body: bytes, settled: list[int] | None = None) -> bytes:
+            header = encode(("me", connection_, number, settled or [], "x"))
+            return admin.execute_command("EVALSHA", batch.sha, 0, header, body)  # type: ignore[no-any-return]
+
+        first = ask(2, 1, tell)
+        assert ask(2, 2, body) != first
+        assert ask(2, 1, body) == first
+        with pytest.raises(Exception, match="STALE"):
+            ask(1, 3, body)
+        ask(2, 3, body, settled=[1, 2])
+        assert set(admin.hkeys(f"{prefix}:s:me")) == {b"connection", b"3"}
+
+
+@pytest.mark.parametrize("mute", ["stall", "swallow"])
+async def test_a_half_open_connection_is_noticed(impatient: None, line: FaultyLine, url: str, mute: str) -> None:
+    async with Driver.run(through(line, url)) as driver:
+        await driver.create()
+        if mute == "stall":
+            line.stall()
+        else:
+            line.swallows = True
+        given = driver.begin(driver.append(publish("late")))
+        await eventually(lambda: bool(driver.reason))
+        line.heal()
+        await driver.works_again(2)
+        async with asyncio.timeout(PATIENCE):
+            assert await given == [[Assignment(1, False)]]
+        assert await driver.payloads() == ["late"]
+
+
+async def test_a_redis_that_hangs_is_noticed_and_goes_on(impatient: None, own_server: RedisServer) -> None:
+    async with Driver.run(own_server.url("t")) as driver:
+        await driver.create()
+        own_server.signal(signal.SIGSTOP)
+        given = driver.begin(driver.append(publish("late")))
+        await eventually(lambda: bool(driver.reason))
+        own_server.signal(signal.SIGCONT)
+        await driver.works_again(2)
+        assert await given == [[Assignment(1, False)]]
+        await driver.sync()
+        assert await driver.payloads() == ["late"]
+
+
+@pytest.mark.parametrize("victim", ["pubsub", "normal"])
+async def test_a_killed_client_comes_back(
+    impatient: None, driver: Driver, redis_server: RedisServer, victim: str
+) -> None:
+    """``normal``: the connection for reads."""
+    await driver.create()
+    with redis_server.admin as admin:
+        admin.execute_command("CLIENT", "KILL", "TYPE", victim)
+    await driver.works_again(2)
+    assert await driver.publish(publish("again")) == [Assignment(1, False)]
+    assert await driver.payloads() == ["again"]
+
+
+@on_one_loop
+async def test_a_deaf_connection_is_made_anew(
+    impatient: None, driver: Driver, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers commands, and its pushes do not come: somebody took away the right to the channel, say."""
+    await driver.create()
+    async with Driver.run(url) as other:
+        monkeypatch.setattr(driver.engine._main, "_push", lambda *_: None)  # type: ignore[attr-defined]
+        await other.publish(publish("unheard"))
+        await eventually(lambda: "push" in "".join(map(str, driver.told)))
+        await driver.works_again(2)
+        assert driver.seq == {"t": 1}
+
+
+@on_one_loop
+async def test_many_questions_are_no_reason_to_connect_again(impatient: None, driver: Driver) -> None:
+    await driver.create()
+    await driver.publish(*[publish("x" * 1000) for _ in range(500)])
+    for _ in range(5):
+        pages = await asyncio.gather(*[driver.read() for _ in range(100)])
+        assert {len(page) for page in pages} == {61}
+    assert driver.synchronized == 1
+
+
+@on_one_loop
+async def test_a_push_that_was_lost_is_noticed_by_the_next_beat(
+    impatient: None, driver: Driver, url: str, redis_server: RedisServer
+) -> None:
+    await driver.create()
+    prefix = url.partition("prefix=")[2]
+    with redis_server.admin as admin:
+        admin.hincrby(f"{prefix}:meta", "n", 1)
+    await eventually(lambda: driver.synchronized == 2)
+
+
+@on_one_loop
+async def test_scripts_that_were_flushed_are_loaded_again(driver: Driver, redis_server: RedisServer) -> None:
+    await driver.create()
+    with redis_server.admin as admin:
+        admin.script_flush()
+    assert await driver.publish(publish()) == [Assignment(1, False)]
+
+
+@on_one_loop
+async def test_an_engine_whose_redis_is_away_waits_and_withdraws(own_server: RedisServer) -> None:
+    async with Driver.run(own_server.url("t")) as driver:
+        await driver.create()
+        own_server.kill()
+        await eventually(lambda: bool(driver.reason))
+        given = [driver.begin(driver.append(publish(n))) for n in range(3)]
+        driver.engine.withdraw(given[1].set_result)
+        own_server.start()
+        await driver.works_again(2)
+        async with asyncio.timeout(PATIENCE):
+            await given[0]
+            await given[2]
+        assert [payload for _, payload in driver.heard] in ([0, 2], [0, 1, 2])
+
+
+async def test_a_redis_that_is_not_there_at_the_start_is_waited_for(own_server: RedisServer) -> None:
+    own_server.kill()
+    async with Driver.run(own_server.url("t")) as driver:
+        assert "Connect call failed" in driver.reason or "refused" in driver.reason
+        assert driver.told == [f"failing: {driver.reason}"]
+        own_server.start()
+        await driver.works_again(1)
+        await driver.create()
+
+
+@on_one_loop
+async def test_states_and_records_of_topics_that_change_meanwhile_agree(driver: Driver, url: str) -> None:
+    names = [f"t{n}" for n in range(3000)]
+    await driver.ask(*[driver.creation(name) for name in names])
+    busy = True
+
+    async def change() -> None:
+        n = 0
+        while busy:
+            n += 1
+            name = names[n * 7 % len(names)]
+            await driver.publish(publish(n), name=name)
+            if n % 5 == 0:
+                await driver.delete(names[n * 11 % len(names)])
+                await driver.ask_one(driver.creation(f"n{n}"))
+
+    changing = asyncio.create_task(change())
+    await asyncio.sleep(0.01)
+    async with Driver.run(url) as other:
+        busy = False
+        await changing
+        await other.sync()
+        known = {name: (driver.epoch[name], driver.seq[name]) for name in other.names}
+        assert {name: (other.epoch[name], other.seq[name]) for name in other.names} == known
+        early = [record for record in other.told[: other.told.index("synced")] if isinstance(record, State)]
+        assert {record.name for record in early} >= set(other.names)

@@ -1,0 +1,82 @@
+"""New epochs after a restart or a failover of Redis, and data that is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pubsub.core.log import Assignment
+from tests.harness import on_one_loop
+from tests.redis.driver import Driver, publish
+from tests.redis.programs import RedisServer
+
+pytestmark = on_one_loop
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer.run(tmp_path / "redis", "--appendonly", "yes", "--appendfsync", "always") as server:
+        yield server
+
+
+async def test_a_restart_renews_all_epochs_and_keeps_the_messages(server: RedisServer) -> None:
+    async with Driver.run(server.url("t")) as driver, Driver.run(server.url("t")) as other:
+        await driver.ask(driver.creation("t"), driver.creation("empty"))
+        await driver.publish(publish("a"), publish("b"))
+        server.restart()
+        await driver.works_again(2)
+        await other.works_again(2)
+        assert await driver.payloads() == ["a", "b"]
+        state = driver.states()[-1]
+        assert (state.seq, state.base, state.before) == (2, 2, "et")
+        assert state.epoch not in ("", "et")
+        empty = driver.states("empty")[-1]
+        assert (empty.seq, empty.base, empty.before, empty.renewed) == (0, 0, "eempty", True)
+        assert other.epoch == driver.epoch
+        assert await driver.publish(publish("c")) == [Assignment(3, False)]
+        server.restart()
+        await driver.works_again(3)
+        again = driver.states()[-1]
+        assert (again.seq, again.base, again.before) == (3, 3, state.epoch)
+        assert driver.states("empty")[-1].before == empty.epoch
+
+
+async def test_a_server_that_comes_later_has_the_same_epochs(server: RedisServer) -> None:
+    async with Driver.run(server.url("t")) as driver:
+        await driver.create()
+        await driver.publish(publish("a"))
+        server.restart()
+        await driver.works_again(2)
+        async with Driver.run(server.url("t")) as other:
+            assert other.states() == driver.states()[-1:]
+        await driver.publish(publish("b"))
+        async with Driver.run(server.url("t")) as other:
+            assert (other.epoch, other.seq) == (driver.epoch, {"t": 2})
+            assert other.states()[-1].base == 1
+
+
+async def test_a_redis_without_its_data_has_no_topics(server: RedisServer) -> None:
+    async with Driver.run(server.url("t")) as driver:
+        await driver.create()
+        await driver.publish(publish("a"))
+        server.restart(empty=True)
+        await driver.works_again(2)
+        assert driver.names == set()
+        assert await driver.ask_one(driver.creation()) is None
+        driver.seq = {}
+        assert await driver.publish(publish("b")) == [Assignment(1, False)]
+
+
+async def test_a_journal_that_is_flushed_is_noticed(server: RedisServer) -> None:
+    async with Driver.run(server.url("t")) as driver:
+        await driver.create()
+        with server.admin as admin:
+            admin.flushall()
+        given = driver.begin(driver.append(publish()))
+        await driver.works_again(2)
+        assert driver.names == set()
+        (outcome,) = await given
+        assert isinstance(outcome, list)
+        assert str(outcome[0]) == "Topic 't' does not exist"

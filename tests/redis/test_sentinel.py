@@ -1,0 +1,97 @@
+"""The Redis engine behind Sentinel: a failover, also to a replica that lost the tail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pubsub.core.log import Assignment
+from tests.harness import PATIENCE, eventually, on_one_loop
+from tests.redis.driver import Driver, publish
+from tests.redis.programs import RedisServer
+
+pytestmark = on_one_loop
+
+CONFIGURATION = """\
+sentinel monitor main 127.0.0.1 {port} 1
+sentinel down-after-milliseconds main 300
+sentinel failover-timeout main 1000
+"""
+
+
+class Group:
+    """A primary, a replica, and a Sentinel that watches both."""
+
+    def __init__(self, directory: Path) -> None:
+        self.primary = RedisServer(directory / "primary", "--repl-diskless-sync-delay", "0")
+        self.primary.start()
+        of_primary = ("--replicaof", "127.0.0.1", str(self.primary.port))
+        self.replica = RedisServer(directory / "replica", *of_primary)
+        self.replica.start()
+        self.sentinel = RedisServer(directory / "sentinel", sentinel=True)
+        (directory / "sentinel" / "sentinel.conf").write_text(CONFIGURATION.format(port=self.primary.port))
+        self.sentinel.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://127.0.0.1:1,127.0.0.1:{self.sentinel.port}/main?prefix=t"
+
+    async def replicated(self) -> None:
+        """Wait until the replica has all, and Sentinel knows it."""
+        with self.primary.admin as admin, self.sentinel.admin as sentinel:
+            await eventually(lambda: admin.info("replication").get("connected_slaves") == 1)
+            assert admin.wait(1, int(1000 * PATIENCE)) == 1
+            await eventually(lambda: len(sentinel.sentinel_slaves("main")) == 1)
+
+    def kill(self) -> None:
+        for each in (self.sentinel, self.replica, self.primary):
+            each.kill()
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[Group]:
+    group = Group(tmp_path)
+    yield group
+    group.kill()
+
+
+async def test_a_failover_renews_all_epochs(group: Group) -> None:
+    async with Driver.run(group.url) as driver:
+        await driver.create()
+        await driver.publish(publish("a"))
+        await group.replicated()
+        group.primary.kill()
+        given = driver.begin(driver.append(publish("b")))
+        await eventually(lambda: driver.synchronized == 2)
+        assert await given == [[Assignment(2, False)]]
+        await driver.sync()
+        state = driver.states()[1]
+        assert (state.seq, state.base, state.before) == (1, 1, "et")
+        assert await driver.payloads() == ["a", "b"]
+
+
+async def test_a_replica_that_lost_the_tail_gives_no_old_number_to_a_new_message(group: Group) -> None:
+    async with Driver.run(group.url) as driver:
+        await driver.create()
+        await driver.publish(publish("kept"))
+        await group.replicated()
+        with group.primary.admin as admin:  # from now on nothing reaches the replica
+            for each in admin.client_list(_type="replica"):
+                assert each["flags"] == "S"
+            admin.config_set("requirepass", "secret")
+            admin.client_kill_filter(_type="replica")
+        assert await driver.publish(publish("lost")) == [Assignment(2, False)]
+        group.primary.kill()
+        await eventually(lambda: driver.synchronized == 2)
+        state = driver.states()[1]
+        assert (state.seq, state.base, state.before) == (1, 1, "et")
+        assert await driver.publish(publish("new")) == [Assignment(2, False)]
+        assert await driver.payloads() == ["kept", "new"]
+        assert driver.states()[-1].epoch != "et"
+
+
+async def test_a_service_that_sentinel_does_not_know_is_waited_for(group: Group) -> None:
+    async with Driver.run(group.url.replace("/main", "/other")) as driver:
+        assert "expected a service that Sentinel knows, got 'other'" in driver.reason

@@ -1,0 +1,144 @@
+"""Starts that can never work: one clear line each, and nothing changed. And what a Redis may lose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pubsub.core.journal import JournalError
+from pubsub.journals.redis.checks import check_info
+from tests.harness import eventually, on_one_loop
+from tests.redis.driver import Driver, publish
+from tests.redis.programs import RedisServer
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer.run(tmp_path / "redis") as server:
+        yield server
+
+
+async def refusal(url: str) -> str:
+    """The line for which a start fails."""
+    with pytest.raises(JournalError) as error:
+        async with Driver.run(url):
+            pass
+    text = str(error.value)
+    assert "secret" not in text
+    assert "\n" not in text
+    return text
+
+
+@on_one_loop
+async def test_a_wrong_password_or_right_is_told(server: RedisServer) -> None:
+    with server.admin as admin:
+        admin.acl_setuser("app", enabled=True, passwords=["+secret"], commands=["+@all"], keys=["*"], channels=["*"])
+        admin.acl_setuser("weak", enabled=True, passwords=["+secret"], commands=["+@read", "+hello"], keys=["*"])
+        admin.config_set("requirepass", "secret0")
+    place = f"127.0.0.1:{server.port}"
+    assert f"Redis at {place}: the user or password is wrong" in await refusal(f"redis://app:secret2@{place}")
+    assert "the user or password is wrong" in await refusal(f"redis://{place}")
+    assert "may not do this (ACL)" in await refusal(f"redis://weak:secret@{place}")
+    for login in ("app:secret", ":secret0"):
+        async with Driver.run(f"redis://{login}@{place}/3") as driver:
+            await driver.delete()
+            await driver.create()
+            await driver.delete()
+
+
+@on_one_loop
+@pytest.mark.parametrize("key", ["meta", "topics", "m:x", "anything"])
+async def test_keys_of_another_program_are_left_alone(server: RedisServer, key: str) -> None:
+    with server.admin as admin:
+        admin.set(f"mine:{key}", "value")
+        assert "keys of another program have the prefix" in await refusal(server.url("mine"))
+        assert admin.keys("*") == [f"mine:{key}".encode()]
+        async with Driver.run(server.url("mine2")) as driver:
+            await driver.create()
+
+
+@on_one_loop
+async def test_a_journal_of_a_newer_version_is_left_alone(server: RedisServer) -> None:
+    async with Driver.run(server.url("t")) as driver:
+        await driver.create()
+    with server.admin as admin:
+        admin.hset("t:meta", "version", "2")
+        before = admin.hgetall("t:meta")
+        assert "version 2" in await refusal(server.url("t"))
+        assert admin.hgetall("t:meta") == before
+
+
+@on_one_loop
+async def test_an_eviction_of_messages_is_refused(server: RedisServer) -> None:
+    with server.admin as admin:
+        admin.config_set("maxmemory-policy", "allkeys-lru")
+    assert "expected maxmemory-policy noeviction, got allkeys-lru" in await refusal(server.url("t"))
+
+
+@on_one_loop
+async def test_a_cluster_is_refused(tmp_path: Path) -> None:
+    with RedisServer.run(tmp_path / "cluster", "--cluster-enabled", "yes") as server:
+        assert "without cluster mode" in await refusal(server.url("t"))
+
+
+@on_one_loop
+async def test_a_replica_is_refused(server: RedisServer, tmp_path: Path) -> None:
+    with RedisServer.run(tmp_path / "replica", "--replicaof", "127.0.0.1", str(server.port)) as replica:
+        assert "expected a primary, got a read-only replica" in await refusal(replica.url("t"))
+
+
+@pytest.mark.parametrize("version", ["6.2.14", "5.0"])
+def test_an_old_redis_is_refused(version: str) -> None:
+    with pytest.raises(JournalError, match=f"expected Redis 7.0 or Valkey 7.2 or newer, got {version}"):
+        check_info({"redis_version": version}, "Redis at x")
+    check_info({"redis_version": "7.0.0"}, "Redis at x")
+    check_info({"redis_version": "10.1.0"}, "Redis at x")
+
+
+@on_one_loop
+async def test_what_may_be_lost_is_told(server: RedisServer, driver: Driver) -> None:
+    async with Driver.run(server.url("a")) as other:
+        assert "appendonly is off" in other.engine.lasting
+    with server.admin as admin:
+        admin.config_set("appendonly", "yes")
+        async with Driver.run(server.url("b")) as other:
+            assert "appendfsync is everysec" in other.engine.lasting
+        admin.acl_setuser("app", enabled=True, nopass=True, commands=["+@all", "-config"], keys=["*"], channels=["*"])
+    async with Driver.run(server.url("c").replace("://", "://app:any@")) as other:
+        assert "CONFIG GET is not allowed" in other.engine.lasting
+    assert driver.engine.lasting == ""
+
+
+@on_one_loop
+async def test_a_redis_without_memory_refuses_and_recovers(impatient: None, server: RedisServer) -> None:
+    async with Driver.run(server.url("t")) as driver:
+        await driver.create()
+        await driver.publish(publish("a"))
+        with server.admin as admin:
+            admin.config_set("maxmemory", 1)
+            (refused,) = await driver.publish(publish("b"))
+            assert str(refused) == "not stored: the server's journal fails"
+            assert driver.reason.startswith("OOM")
+            assert await driver.payloads() == ["a"]
+            assert await driver.purge() == 1
+            assert await driver.delete() is None
+            admin.config_set("maxmemory", 0)
+        await eventually(lambda: not driver.reason)
+        assert driver.synchronized == 1
+        await driver.create()
+
+
+@on_one_loop
+async def test_a_primary_that_becomes_a_replica_is_left_and_found_again(impatient: None, server: RedisServer) -> None:
+    async with Driver.run(server.url("t")) as driver:
+        await driver.create()
+        with server.admin as admin:
+            admin.replicaof("127.0.0.1", "1")
+            given = driver.begin(driver.append(publish("late")))
+            await eventually(lambda: "replica" in driver.reason)
+            admin.replicaof("NO", "ONE")
+        await driver.works_again(2)
+        (outcome,) = await given
+        assert [each.seq for each in outcome] == [1]  # type: ignore[union-attr]
