@@ -22,9 +22,12 @@ export const At = ({ server }) => server && html` <code title=${`Server ${server
 /** The servers that did not answer, and whose part is not in the answer. */
 export const Missing = ({ servers }) => servers && html`<p class="fault" role="status">Not in these numbers: ${servers.map((server) => html`<${At} key=${server} server=${server} />`)}, which did not answer.</p>`;
 
+/** What went wrong, if something did. */
+export const Fault = ({ children }) => children && html`<p class="fault" role="alert">${children}</p>`;
+
 /** The error of a question, if it has one; while there is no answer at all, that it is asked for. */
 export function Outcome({ of, noun }) {
-  if (of.error && of.error.status !== 0) return html`<p class="fault" role="alert">${of.error.message}</p>`;
+  if (of.error && of.error.status !== 0) return html`<${Fault}>${of.error.message}<//>`;
   if (!of.value) return html`<p class="empty" role="status">${of.error ? "Waiting for the server…" : `Loading ${noun}…`}</p>`;
   return html`<${Missing} servers=${of.value.missing} />`;
 }
