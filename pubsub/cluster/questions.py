@@ -44,8 +44,6 @@ class Piece(Struct, frozen=True, array_like=True, gc=False):
     data: bytes
 
 
-
-
 _encode = msgspec.msgpack.Encoder().encode
 _decode_question = msgspec.msgpack.Decoder(Question).decode
 _decode_piece = msgspec.msgpack.Decoder(Piece).decode

@@ -44,13 +44,13 @@ STOP_SECONDS: Final = 2.0
 
 
 class RedisEngine:
-    """See the module and the contract."""
+    """See the module and the contract. ``server``: the id of this server, new at each start."""
 
-    def __init__(self, address: Address, clock: Clock, random: Random | None = None) -> None:
-        self.server = secrets.token_hex(8)
+    def __init__(self, address: Address, clock: Clock, server: str) -> None:
+        self.server = server
         self.lasting = ""
         self._prefix = address.prefix
-        self._random = random or Random()
+        self._random = Random()
         self._scripts = Scripts(address.prefix)
         self._instance = Instance(address, self._scripts, self.server)
         self._batches = Batches(self.server, self._scripts, self._fail)
@@ -61,6 +61,7 @@ class RedisEngine:
         self._scan: Scan | None = None
         self._synced = False
         self._seen = -1  # the last push; -1 until the server has entered
+        self._last = -1  # that of the connection before
         self._ahead = 0.0
         self._reason = ""
         self._last_loss = ""
@@ -129,12 +130,14 @@ class RedisEngine:
     async def _open(self) -> None:
         """Connect, enter, and read all states. Raises Lost, Refused and JournalError."""
         self._broken.clear()
+        if self._seen >= 0:
+            self._last = self._seen
         self._seen = -1
         try:
             self._main, info = main, _ = await self._instance.connect(self._pushed, self._lost)
             for channel in (self._records, f"{self._prefix}:canary:{self.server}"):
                 await main.ask("SUBSCRIBE", channel)
-            entry = await self._instance.enter(main, info)
+            entry = await self._instance.enter(main, info, self._last)
             self._seen, self._ahead = entry.n, entry.ahead
             self._second, _ = second, _ = await self._instance.connect(lambda *_: None, self._lost)
             self._check_open()
