@@ -202,7 +202,9 @@ class Client:
             assert seq == place.seq + 1, f"{self.name}: {name} {seq} after {place}: {self.got[-20:]}"
         place.seq = seq
         life = self.cluster.engine.truth.lives.get((name, place.epoch), {})
-        assert life.get(seq) == message_id, f"{self.name}: {name} {place.epoch} {seq} is another message: {self.got[-20:]}"
+        assert life.get(seq) == message_id, (
+            f"{self.name}: {name} {place.epoch} {seq} is another message: {self.got[-20:]}"
+        )
 
     def leave(self) -> None:
         self.server.broker.leave(self.subscriber)
@@ -538,4 +540,3 @@ def run(seed: int, steps: int = 400) -> Cluster:
     cluster = Cluster(seed)
     cluster.run(steps)
     return cluster
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -31,13 +30,13 @@ LOOKED_AT: Final = 200  # rounds of SCAN for keys of another program: 200,000 ke
 class Entry(Struct, frozen=True):
     """The entry of this server. ``n``: the last push before it. ``number``: of this connection among its connections.
 
-    ``ahead``: seconds by which the clock of this machine is ahead of that of Redis.
+    ``time``: Unix time of Redis.
     """
 
     generation: Generation
     n: int
     number: int
-    ahead: float
+    time: float
 
 
 class Instance:
@@ -96,9 +95,7 @@ class Instance:
                 )
             )
         self._known, self._identity = True, identity_of(info)
-        return Entry(
-            Generation(generation.decode(), previous.decode()), int(n), int(number), time.time() - float(moment)
-        )
+        return Entry(Generation(generation.decode(), previous.decode()), int(n), int(number), float(moment))
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
