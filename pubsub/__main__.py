@@ -29,6 +29,7 @@ A WebSocket publish/subscribe server with REST topic management.
   token     make a token for development, signed with JWT_SECRET
   key       make an API key, with its entry for API_KEYS
   journal   look at the durable topics on disk
+  outbox    hand committed rows of PostgreSQL to a server
   verify    check a deployment of your own, through its proxy
   bench     load a server of your own, and measure it
 """
@@ -174,6 +175,12 @@ def run_journal(flags: list[str]) -> int:
     return journal.run_journal(flags, lambda: read_settings([]).data_dir)
 
 
+def run_outbox(flags: list[str]) -> int:
+    from pubsub.cli import outbox
+
+    return outbox.run_outbox(flags, fastest_loop())
+
+
 def run_verify(flags: list[str]) -> int:
     from pubsub import verify
 
@@ -197,6 +204,7 @@ COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
     "token": run_token,
     "key": run_key,
     "journal": run_journal,
+    "outbox": run_outbox,
     "verify": run_verify,
     "bench": run_bench,
 }

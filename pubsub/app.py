@@ -153,7 +153,8 @@ def make_shared(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoo
 
 
 def follow_engine(app: web.Application, journal: SharedJournal) -> None:
-    """Begin with the engine before the server listens, and end after its last client."""
+    """Begin with the engine before the server listens, and end after its last client; be one of its servers between."""
+    from pubsub.http.servers import join_servers  # which a server alone need not have
 
     async def follow(_: web.Application) -> AsyncIterator[None]:
         await journal.engine.start(journal)
@@ -163,6 +164,7 @@ def follow_engine(app: web.Application, journal: SharedJournal) -> None:
         await journal.engine.stop()
 
     app.cleanup_ctx.append(follow)
+    join_servers(app, journal)
     app.middlewares.append(heed_other_servers)
 
 

@@ -113,7 +113,13 @@ class Server:
 async def run_server(*, send_buffer: int | None = None, **settings: Any) -> AsyncIterator[Server]:
     """Run a server in this event loop, on a free port. ``send_buffer``: kernel buffer for each client, in bytes."""
     chosen = make_settings(**settings)
-    app = create_app(chosen)
+    async with run_app(create_app(chosen), chosen, send_buffer=send_buffer) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def run_app(app: web.Application, chosen: Settings, *, send_buffer: int | None = None) -> AsyncIterator[Server]:
+    """Run a server of which the Application is made already."""
     runner = web.AppRunner(app)
     await runner.setup()
     listener = await listen(runner, chosen)

@@ -587,7 +587,7 @@ class World:
         broker = self.parts.broker
         self.parts.letters.close_all()
         assert self.parts.letters.told == self.parts.letters.lost
-        assert not broker._presence._topics
+        assert not broker.clients._topics
         assert len(self.parts.services.connections) == 0
         assert not self.parts.services.timers.blocked
         assert broker.subscriber_count == 0

@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import Field, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from msgspec.structs import FieldInfo
 
 from pubsub.__main__ import COMMANDS
 from pubsub.app import create_app
+from pubsub.cli.outbox import DSN_VARIABLE
 from pubsub.client.credentials import API_KEY_VARIABLE, TOKEN_VARIABLE
 from pubsub.client.flags import URL_VARIABLE
 from pubsub.filters import cel, views
@@ -44,7 +45,7 @@ from pubsub.settings_reader import read_settings
 from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_environment, make_settings, on_one_loop
 
 PACKAGE = REPOSITORY / "pubsub"
-SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench", "client"} & set(path.parts)]
+SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench", "client", "outbox"} & set(path.parts)]
 PLACES = ("*.md", "docs/**/*.md", "examples/README.md")
 DOCS = [str(path.relative_to(REPOSITORY)) for place in PLACES for path in sorted(REPOSITORY.glob(place))]
 LOOPS = {"uvloop", "asyncio"}  # the ends of the names of tests that run on both
@@ -221,6 +222,7 @@ def anchors(file: Path) -> set[str]:
 def test_names_in_capitals_exist() -> None:
     known = {each.name.upper() for each in fields(Settings)} | {each.code for each in Failure.__subclasses__()}
     known |= {"GIN_MODE", "LISTEN_FDS", "LISTEN_PID", "SSL_CERT_FILE", URL_VARIABLE, TOKEN_VARIABLE, API_KEY_VARIABLE}
+    known |= {DSN_VARIABLE}
     for name in DOCS:
         assert set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", read(name))) <= known, name
 
@@ -424,10 +426,16 @@ def test_scenarios_are_explained() -> None:
 
 
 def test_log_lines_are_those_of_the_code() -> None:
-    rows = table(section("docs/operation.md", "Logs"), "Level", "Line", "When")
+    check_log_lines(section("docs/operation.md", "Logs"), SERVER)
+
+
+def check_log_lines(text: str, paths: Iterable[Path]) -> None:
+    """Check that the table in ``text`` has the log lines in the code of ``paths``, and no others."""
+    rows = table(text, "Level", "Line", "When")
     told = {line.strip("`"): level for level, line, _ in rows}
     spelled = [
-        (level, re.compile(re.sub(r"%\\\(\w+\\\)[\w.\\]*?[sdf]", ".+", re.escape(text)))) for level, text in log_calls()
+        (level, re.compile(re.sub(r"%\\\(\w+\\\)[\w.\\]*?[sdf]", ".+", re.escape(text))))
+        for level, text in log_calls(paths)
     ]
     for level, pattern in spelled:
         assert any(pattern.fullmatch(line) and told[line] == level for line in told), (level, pattern)
@@ -435,10 +443,10 @@ def test_log_lines_are_those_of_the_code() -> None:
         assert any(pattern.fullmatch(line) and level == each for each, pattern in spelled), line
 
 
-def log_calls() -> Iterator[tuple[str, str]]:
-    """Return the level and text of each log line in the server's code."""
+def log_calls(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """Return the level and text of each log line in the code of ``paths``."""
     levels = {"debug": "debug", "info": "info", "warning": "warn", "error": "error", "exception": "error"}
-    for path in SERVER:
+    for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(

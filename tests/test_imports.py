@@ -21,6 +21,7 @@ BELOW = {
     "pubsub.auth": {"pubsub.protocol"},
     "pubsub.system": set[str](),
     "pubsub.journals": {"pubsub.core", "pubsub.protocol", "pubsub.system"},
+    "pubsub.cluster": {"pubsub.core", "pubsub.auth", "pubsub.protocol"},
     "pubsub.websocket": {"pubsub.core", "pubsub.filters", "pubsub.auth", "pubsub.protocol", "pubsub.system"},
     "pubsub.settings": set[str](),
     "pubsub.settings_shown": {"pubsub.settings", "pubsub.protocol"},
@@ -37,7 +38,7 @@ BELOW = {
 }
 BELOW["pubsub.sse"] = {"pubsub.websocket", *BELOW["pubsub.websocket"]}
 BELOW["pubsub.metrics"] = {"pubsub.websocket", *BELOW["pubsub.websocket"]}
-BELOW["pubsub.http"] = {"pubsub.sse", "pubsub.metrics", *BELOW["pubsub.sse"]}
+BELOW["pubsub.http"] = {"pubsub.sse", "pubsub.metrics", "pubsub.cluster", *BELOW["pubsub.sse"]}
 BELOW["pubsub.documents"] = {"pubsub", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.live"] = {"pubsub.settings", "pubsub.rules_reader", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.reloading"] = {"pubsub.live", *BELOW["pubsub.live"]}
@@ -56,8 +57,10 @@ BELOW["pubsub.client"] = {"pubsub.protocol"}
 BELOW["pubsub.client.testing"] = {"pubsub.client", "pubsub.app", "pubsub.settings_reader", *BELOW["pubsub.app"]}
 BELOW["pubsub.console"] = {"pubsub.client"}
 BELOW["pubsub.bench"] = {"pubsub.client"}
+BELOW["pubsub.outbox"] = {"pubsub.client", "pubsub.protocol"}
 BELOW["pubsub.cli"] = {
     "pubsub.client",
+    "pubsub.outbox",
     "pubsub.console",
     "pubsub.settings",
     "pubsub.settings_reader",
@@ -77,6 +80,13 @@ BELOW["pubsub.__main__"] = {
 
 RULES = {"pubsub.protocol", "pubsub.filters", "pubsub.core", "pubsub.auth"}  # the folders without I/O
 WITHOUT_IO = {
+    "pubsub.cluster.bus",
+    "pubsub.cluster.copies",
+    "pubsub.cluster.counts",
+    "pubsub.cluster.members",
+    "pubsub.cluster.presence",
+    "pubsub.cluster.quotas",
+    "pubsub.cluster.shared_counts",
     "pubsub.websocket.session",
     "pubsub.websocket.publisher",
     "pubsub.websocket.grants",
@@ -106,6 +116,10 @@ WITHOUT_IO = {
     "pubsub.client.stalls",
     "pubsub.client.states",
     "pubsub.client.subscriptions",
+    "pubsub.outbox.errors",
+    "pubsub.outbox.holds",
+    "pubsub.outbox.rows",
+    "pubsub.outbox.schema",
 }  # beside them
 WITH_IO = {"pubsub.auth.jwks"}  # in them
 WITH_AIOHTTP = {"pubsub.app", "pubsub.lifecycle", "pubsub.live", "pubsub.reloading", "pubsub.http",

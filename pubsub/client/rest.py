@@ -1,8 +1,9 @@
 """REST calls of a client, for topics, rules and traces. It must never try a call again by itself."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+import io
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -12,10 +13,13 @@ from yarl import URL
 from pubsub.client.address import ANSWER_WAIT_SEC, connect_error
 from pubsub.client.credentials import Credentials
 from pubsub.client.errors import Unreachable
-from pubsub.client.outcomes import Presence, TopicDetails, TopicSummary
+from pubsub.client.outcomes import Presence, Published, TopicDetails, TopicSummary
 from pubsub.client.refusals import refusal_over_http
+from pubsub.client.rest_messages import outcomes_of
+from pubsub.protocol import answers
 from pubsub.protocol.answers import Purged, Redriven, RuleList, TopicRule, Trace, TracedConnection
-from pubsub.protocol.calls import MAX_PAGE
+from pubsub.protocol.calls import MAX_PAGE, NewMessage
+from pubsub.protocol.replies import encode
 
 __all__ = ["Redriven", "RestClient", "TopicRule", "Trace", "TracedConnection", "open_http"]
 
@@ -23,6 +27,8 @@ Answer = TypeVar("Answer")
 
 NO_LIMIT = aiohttp.ClientTimeout(total=None, sock_connect=None)
 """aiohttp's own time limits lose a cancellation that comes at the same moment. asyncio's are used instead."""
+
+LARGE_BODY: Final = 2**20  # bytes
 
 
 class _Topic(msgspec.Struct):
@@ -105,6 +111,11 @@ class RestClient:
     async def delete(self, topic: str) -> None:
         await self._call("DELETE", self._url_of(topic))
 
+    async def publish(self, topic: str, messages: Sequence[NewMessage]) -> list[Published]:
+        """Publish messages in this order, all of them or none: at most 1,000, which have ids."""
+        body = await self._call("POST", self._url_of(topic) / "messages", encode(messages))
+        return outcomes_of(_decode(body, answers.Published, "the outcomes of messages"), topic, messages)
+
     async def purge(self, topic: str) -> int:
         """Have the kept messages of a topic forgotten; return their number."""
         body = await self._call("DELETE", self._url_of(topic) / "messages")
@@ -118,12 +129,16 @@ class RestClient:
     def _url_of(self, topic: str) -> URL:
         return self._topics_url.joinpath(quote(topic, safe=""), encoded=True)
 
-    async def _call(self, method: str, url: URL, body: Mapping[str, object] | None = None) -> bytes:
-        headers = None if self._headers is None else await self._headers()
+    async def _call(self, method: str, url: URL, body: Mapping[str, object] | bytes | None = None) -> bytes:
+        """Make a call, with ``body`` as JSON, which bytes are already."""
+        headers = {} if self._headers is None else dict(await self._headers())
+        data = None if body is None else _payload(body if isinstance(body, bytes) else encode(body))
+        if data is not None:
+            headers["Content-Type"] = "application/json"
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                self._http.request(method, url, json=body, headers=headers, allow_redirects=False) as response,
+                self._http.request(method, url, data=data, headers=headers, allow_redirects=False) as response,
             ):
                 text = await response.read()
         except (aiohttp.ClientError, OSError) as error:
@@ -132,6 +147,11 @@ class RestClient:
             return text
         retry_after = response.headers.get("Retry-After")
         raise refusal_over_http(response.status, text, reason=response.reason or "", retry_after=retry_after)
+
+
+def _payload(text: bytes) -> bytes | io.BytesIO:
+    """Return a body as aiohttp wants it: a large one in pieces."""
+    return text if len(text) <= LARGE_BODY else io.BytesIO(text)
 
 
 def _decode(body: bytes, kind: type[Answer], expected: str) -> Answer:

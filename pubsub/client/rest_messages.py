@@ -70,7 +70,11 @@ def post_to(topic: str, body: bytes) -> Request:
 
 def read_published(reply: Reply, topic: str, messages: Sequence[NewMessage]) -> list[Published]:
     """Read the outcome of each message in a list. Raises Refused, TooBig, ServerFault."""
-    found = _decode(reply, answers.Published)
+    return outcomes_of(_decode(reply, answers.Published), topic, messages)
+
+
+def outcomes_of(found: answers.Published, topic: str, messages: Sequence[NewMessage]) -> list[Published]:
+    """Return the outcome of each message in a list, from the answer to it. Raises ServerFault."""
     seqs = found.seq if isinstance(found.seq, list) else [found.seq]
     repeated = found.duplicate if isinstance(found.duplicate, list) else [found.duplicate is True] * len(seqs)
     if not len(messages) == len(seqs) == len(repeated):

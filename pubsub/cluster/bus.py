@@ -9,12 +9,15 @@ MOST_BYTES: Final = 64 * 1024  # of one message
 
 
 class Bus(Protocol):
-    """Messages for all servers. ``server``: the id of this one, which no other start of a server ever has.
+    """Messages for all servers. A message comes to its sender too. Those of one server come in their order.
 
-    A message comes to its sender too. Those of one server come in their order. Any may be lost.
+    Any may be lost.
     """
 
-    server: str
+    @property
+    def server(self) -> str:
+        """The id of this server, which no other start of a server ever has."""
+        ...
 
     def tell(self, kind: str, data: bytes) -> None:
         """Send up to MOST_BYTES to all servers. It never fails: without a connection the message may be lost."""

@@ -38,7 +38,7 @@ from pubsub.protocol.patterns import check_pattern, check_topic, has_wildcard
 from pubsub.protocol.requests import Publish, TopicOptions
 
 if TYPE_CHECKING:
-    from pubsub.core.journal import Journal, Sharing, StoredTopic
+    from pubsub.core.journal import Host, Journal, Sharing, StoredTopic
     from pubsub.core.lane import Subscriber
     from pubsub.core.log import Assigned, Done, Publisher, Purged
     from pubsub.core.subscription import Asked, Grant
@@ -66,7 +66,7 @@ class Broker:
     topics when the first of them is made; None where there can be none. ``shared``: the journal for all topics instead,
     if several servers share them. ``ring_size``: messages that a topic keeps unless its options say otherwise.
     ``call_later(seconds, callback)`` is the timer. ``yield_core`` is called before work that takes longer than a
-    publish. The Broker is the Host of its journals.
+    publish. The Broker is the Host of its journals; ``host_before`` makes another Host that stands before it.
 
     ``delivered``: the events that were written to sockets. ``ended_topics``: the messages of topics that have ended;
     the ``seq`` and ``bytes`` of the others come to it, so that a publish adds to no count. ``clients``: of the topics
@@ -87,12 +87,13 @@ class Broker:
         rules: TopicRules | None = None,
         call_later: Callable[[float, Callable[[], None]], object] = never,
         yield_core: Callable[[], None] = nothing,
+        host_before: Callable[[Host], Host] | None = None,
     ) -> None:
         self._topics: dict[str, Topic] = {}
         self._names = SortedNames()
         self._clock = clock
         self._ring_size = ring_size
-        self._journals = Journals(self, memory, make_durable, shared)
+        self._journals = Journals(host_before(self) if host_before else self, memory, make_durable, shared)
         self.losses = Losses()
         self.delivered = MessageCount()
         self.ended_topics = MessageCount()

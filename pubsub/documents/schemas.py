@@ -17,6 +17,7 @@ from pubsub.documents.examples import EXAMPLES
 from pubsub.documents.meanings import meaning_of
 from pubsub.filters.cel import MAX_TEXT
 from pubsub.filters.filters import MAX_PARAMS
+from pubsub.protocol.calls import CURSOR_SYNTAX
 from pubsub.protocol.patterns import MAX_TOPIC, PATTERN_SYNTAX, TOPIC_SYNTAX
 
 Schema = dict[str, Any]
@@ -26,6 +27,7 @@ NAME: Final = {"pattern": f"^{TOPIC_SYNTAX}$", "minLength": 1, "maxLength": MAX_
 PATTERN: Final = {"pattern": f"^{PATTERN_SYNTAX}$", "minLength": 1, "maxLength": MAX_TOPIC}
 UUID: Final = {"pattern": "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$", "minLength": 36, "maxLength": 36}
 TIME: Final = {"format": "date-time"}
+CURSOR: Final = {"pattern": f"^{CURSOR_SYNTAX}$"}
 EVENTS: Final = {"items": {"$ref": f"{PLACE}Event"}}
 FILTER: Final = {"maxLength": MAX_TEXT}
 PARAMS: Final = {"type": "object", "description": f"Values for the filter, at most {MAX_PARAMS:,} bytes."}
@@ -45,6 +47,8 @@ LIMITS: Final[Mapping[str, Schema]] = {
     "Message.id": UUID,
     "NewMessage.id": UUID,
     "TraceQuery.message": UUID,
+    "ClientsQuery.cursor": CURSOR,
+    "ClientQuery.cursor": CURSOR,
     "KeptMessages.messages": EVENTS,
     "HistoryReply.messages": EVENTS,
     "DeadLetter.messages": EVENTS,

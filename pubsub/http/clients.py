@@ -2,99 +2,64 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
+import msgspec
 from aiohttp import web
 
-from pubsub.core.clock import spell
-from pubsub.http.app_keys import CONNECTIONS, SERVICES
+from pubsub.http.app_keys import CONNECTIONS
+from pubsub.http.client_pages import FIRST, Wanted, find_ended, find_page
 from pubsub.http.query import read_query
-from pubsub.http.rendering import render, render_bytes, render_rows
-from pubsub.protocol.answers import ClientDisconnected, ClientRow, EndedRow
-from pubsub.protocol.calls import ClientQuery, ClientsQuery
+from pubsub.http.rendering import render, render_bytes
+from pubsub.http.scope import ask_others, cluster_for, missing_field, missing_of, read_cluster
+from pubsub.protocol.answers import ClientDisconnected
+from pubsub.protocol.calls import ClientQuery, ClientsQuery, read_cursor
 from pubsub.protocol.errors import ClientNotFound
 from pubsub.protocol.replies import encode
-from pubsub.websocket.departures import Departure
-from pubsub.websocket.peer import Peer
-from pubsub.websocket.services import Services
+
+DISCONNECT: Final = "disconnect"
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_client = msgspec.msgpack.Decoder(str).decode
+_decode_count = msgspec.msgpack.Decoder(int).decode
 
 
 async def list_clients(request: web.Request) -> web.Response:
     """A page of connections, oldest first. A connection that stays is in exactly one of the pages that follow."""
-    wanted, services = read_query(request, ClientsQuery), request.app[SERVICES]
-    if wanted.ended:
-        return list_ended(services, wanted)
-
-    def matches(peer: Peer) -> bool:
-        return peer.client_id.startswith(wanted.prefix)
-
-    page = await services.connections.find(matches, after=wanted.cursor, most=wanted.limit + 1)
-    rows, following = await render_page(services, page, wanted.limit)
-    return render_bytes(b'{"clients":[%b],"next":%b}' % (rows, following))
-
-
-def list_ended(services: Services, wanted: ClientsQuery) -> web.Response:
-    """A page of the connections that have ended, newest first; the cursor is the number of rows before it."""
-    found = [each for each in services.departures.last if each.client_id.startswith(wanted.prefix)]
-    end = wanted.cursor + wanted.limit
-    rows = b",".join([encode(describe_ended(each)) for each in found[wanted.cursor : end]])
-    following = str(end) if end < len(found) else None
-    return render_bytes(b'{"clients":[%b],"next":%b}' % (rows, encode(following)))
+    asked = read_query(request, ClientsQuery)
+    wanted, cluster = Wanted(prefix=asked.prefix, limit=asked.limit), cluster_for(request, asked.scope)
+    find = find_ended if asked.ended else find_page
+    page = await find(request.app, cluster, wanted, read_cursor(asked.cursor))
+    form = b'{"clients":[%b],"next":%b%b}'
+    return render_bytes(form % (page.rows, encode(page.following), missing_field(page.missing)))
 
 
 async def describe_client(request: web.Request) -> web.Response:
-    client_id, services = request.match_info["client_id"], request.app[SERVICES]
-    wanted = read_query(request, ClientQuery)
-    ended = services.departures.of_client(client_id)
-    page = await services.connections.find(
-        lambda peer: peer.client_id == client_id, after=wanted.cursor, most=wanted.limit + 1
+    client_id, asked = request.match_info["client_id"], read_query(request, ClientQuery)
+    wanted, cluster = Wanted(client_id=client_id, limit=asked.limit), cluster_for(request, asked.scope)
+    page, ended = await asyncio.gather(
+        find_page(request.app, cluster, wanted, read_cursor(asked.cursor)),
+        find_ended(request.app, cluster, wanted, FIRST),
     )
-    if not page and not ended:
+    if not page.rows and not ended.rows:
         raise ClientNotFound
-    rows, following = await render_page(services, page, wanted.limit)
-    last = b",".join([encode(describe_ended(each)) for each in ended[: wanted.limit]])
-    form = b'{"client_id":%b,"connections":[%b],"next":%b,"ended":[%b]}'
-    return render_bytes(form % (encode(client_id), rows, following, last))
-
-
-async def render_page(services: Services, page: list[Peer], limit: int) -> tuple[bytes, bytes]:
-    """The rows of a page, and the cursor of the next one. ``page`` has one connection more if there are more."""
-    following = str(page[limit - 1].number) if len(page) > limit else None
-    rows = await render_rows(page[:limit], lambda peer: encode(describe(peer, services.now())))
-    return rows, encode(following)
-
-
-def describe(peer: Peer, now: float) -> ClientRow:
-    subscriber, traffic = peer.subscriber, peer.traffic()
-    return ClientRow(
-        client_id=peer.client_id,
-        transport=peer.transport_name,
-        connected_sec=int(peer.age),
-        subscriptions=subscriber.subscriptions,
-        queued=subscriber.queued,
-        dropped=subscriber.dropped,
-        bytes_in=traffic.bytes_in,
-        bytes_out=traffic.bytes_out,
-        stalled_sec=int(now - peer.last_progress) if subscriber.lagging else 0,
-        round_trip_ms=peer.round_trip,
-    )
-
-
-def describe_ended(departure: Departure) -> EndedRow:
-    reason = departure.kind.close_reason
-    return EndedRow(
-        client_id=departure.client_id,
-        transport=departure.transport_name,
-        connected_at=spell(departure.connected_at),
-        ended_at=spell(departure.ended_at),
-        ending=departure.kind.name.lower(),
-        code=None if reason is None else reason.code,
-        reason=departure.text,
-        dropped=departure.dropped,
+    form = b'{"client_id":%b,"connections":[%b],"next":%b,"ended":[%b]%b}'
+    missing = sorted({*page.missing, *ended.missing})
+    return render_bytes(
+        form % (encode(client_id), page.rows, encode(page.following), ended.rows, missing_field(missing))
     )
 
 
 async def disconnect_client(request: web.Request) -> web.Response:
-    client_id = request.match_info["client_id"]
-    count = await request.app[CONNECTIONS].disconnect(client_id)
+    client_id, cluster = request.match_info["client_id"], read_cluster(request)
+    others = await ask_others(cluster, DISCONNECT, _encode(client_id))
+    count = await request.app[CONNECTIONS].disconnect(client_id) + sum(map(_decode_count, others.found.values()))
     if not count:
         raise ClientNotFound
-    return render(ClientDisconnected(client_id=client_id, connections=count))
+    return render(ClientDisconnected(client_id=client_id, connections=count, missing=missing_of(others.missing)))
+
+
+async def answer_disconnect(app: web.Application, body: bytes) -> bytes:
+    """Disconnect a client for another server: the number of its connections here."""
+    return _encode(await app[CONNECTIONS].disconnect(_decode_client(body)))

@@ -10,9 +10,11 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from pubsub.core.topic import Topic
-from pubsub.http.app_keys import BROKER
+from pubsub.http.app_keys import BROKER, CLUSTER
 from pubsub.http.identities import IDENTITY
 from pubsub.http.rendering import render, render_bytes, render_rows
+from pubsub.http.scope import missing_field, read_cluster
+from pubsub.http.subscribers import count_elsewhere
 from pubsub.protocol.answers import Health, Status, TopicStats
 from pubsub.protocol.replies import encode
 
@@ -35,7 +37,7 @@ STATE: Final = web.AppKey("state", ServerState)
 
 
 async def health(request: web.Request) -> web.Response:
-    broker, state = request.app[BROKER], request.app[STATE]
+    broker, state, cluster = request.app[BROKER], request.app[STATE], request.app.get(CLUSTER)
     status: Status | UnsetType = "draining" if state.draining else "degraded" if broker.failure else UNSET
     report = Health(
         uptime_sec=int(time.monotonic() - state.started),
@@ -43,16 +45,20 @@ async def health(request: web.Request) -> web.Response:
         subscribers=broker.subscriber_count,
         status=status,
         reason=broker.failure if status == "degraded" else UNSET,
+        server=UNSET if cluster is None else cluster.server,
+        servers=UNSET if cluster is None else cluster.servers,
     )
     return render(report, status=503 if state.draining else 200)
 
 
 async def stats(request: web.Request) -> web.Response:
     identity = request[IDENTITY]
+    elsewhere = await count_elsewhere(read_cluster(request))
 
     def row(topic: Topic) -> bytes | None:
         if not identity.may_subscribe(topic.name):
             return None
-        return b"%b:%b" % (encode(topic.name), encode(TopicStats(topic.seq, topic.subscribers)))
+        return b"%b:%b" % (encode(topic.name), encode(TopicStats(topic.seq, elsewhere.of(topic))))
 
-    return render_bytes(b'{"topics":{%b}}' % await render_rows(request.app[BROKER].topics, row))
+    rows = await render_rows(request.app[BROKER].topics, row)
+    return render_bytes(b'{"topics":{%b}%b}' % (rows, missing_field(elsewhere.missing)))

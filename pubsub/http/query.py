@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TypeVar
 
@@ -30,10 +31,35 @@ def read_query(request: web.Request, kind: type[Query]) -> Query:
         if name in given:
             raise BadRequest(f"{shown(name)}: expected once")
         given[_printable(name)] = _printable(text)
+    return _convert(given, kind)
+
+
+def read_known(request: web.Request, kind: type[Query]) -> Query:
+    """The query parameters that ``kind`` knows; others mean nothing. Raises BadRequest as read_query."""
+    given: dict[str, str | list[str]] = {}
+    for name in kind.__struct_fields__:
+        texts = request.query.getall(name, ())
+        if len(texts) > 1:
+            raise BadRequest(f"{shown(name)}: expected once")
+        if texts:
+            given[name] = _printable(texts[0])
+    return _convert(given, kind)
+
+
+def _convert(given: dict[str, str | list[str]], kind: type[Query]) -> Query:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        explain(error, msgspec.json.encode(given).decode(), ())
+        field = str(error).rpartition("$.")[2].rstrip("`")
+        explain(error, msgspec.json.encode(given).decode(), _choices_of(kind, field))
+
+
+def _choices_of(kind: type[msgspec.Struct], name: str) -> Sequence[str]:
+    """The values that a field may have, if they are a fixed set."""
+    fields = msgspec.inspect.type_info(kind)
+    assert isinstance(fields, msgspec.inspect.StructType), "it is a Struct"
+    kinds = [each.type for each in fields.fields if each.encode_name == name]
+    return [str(value) for each in kinds if isinstance(each, msgspec.inspect.LiteralType) for value in each.values]
 
 
 @cache

@@ -10,22 +10,33 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+import msgspec
 from aiohttp import web
 
 from pubsub.core.topic import Topic
-from pubsub.http import clients, topics
+from pubsub.http import topics
 from pubsub.http.app_keys import BROKER, CONNECTIONS, SERVICES
+from pubsub.http.client_rows import describe
 from pubsub.http.query import read_query
-from pubsub.http.rendering import render_bytes, render_rows
+from pubsub.http.rendering import render, render_bytes, render_rows
+from pubsub.http.scope import ask_others, cluster_for, missing_field, missing_of, server_of
+from pubsub.http.subscribers import ALONE, count_elsewhere
 from pubsub.metrics.snapshot import slices
-from pubsub.protocol.dashboard import ClientRanking, TopicRanking
+from pubsub.protocol.answers import ClientRow
+from pubsub.protocol.dashboard import ClientRanking, RankedClients, TopicRanking
+from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.replies import encode
 from pubsub.websocket.peer import Peer
 
+if TYPE_CHECKING:
+    from pubsub.cluster.cluster import Cluster
+
 SORTED_AT_ONCE: Final = 2000  # rows: 1 ms
 DESCRIBED_AT_ONCE: Final = 10  # topics
+MOST_MERGED: Final = 1000  # rows that each of several servers gives for a page
+KIND: Final = "clients.ranked"
 
 Each = TypeVar("Each")
 Key = Callable[[Each], Any]
@@ -35,6 +46,18 @@ TOPIC_KEYS: Final[Mapping[str, Key[Topic]]] = {
     "messages": lambda topic: topic.seq,
     "subscribers": lambda topic: topic.subscribers,
 }
+
+ROW_KEYS: Final[Mapping[str, Key[ClientRow]]] = {
+    "client_id": lambda row: row.client_id,
+    "connected_sec": lambda row: row.connected_sec,
+    "queued": lambda row: row.queued,
+    "dropped": lambda row: row.dropped,
+    "stalled_sec": lambda row: row.stalled_sec,
+    "round_trip_ms": lambda row: row.round_trip_ms or 0,
+}
+
+_decode_wanted = msgspec.json.Decoder(ClientRanking).decode
+_decode_ranked = msgspec.json.Decoder(RankedClients).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,47 +69,89 @@ class Page(Generic[Each]):
 
 
 async def find_page(
-    whole: Iterable[Each], matches: Callable[[Each], bool], key: Key[Each], wanted: TopicRanking | ClientRanking
+    whole: Iterable[Each], matches: Callable[[Each], bool], key: Key[Each], *, descending: bool, rows: range
 ) -> Page[Each]:
-    """The rows of a page, searched and sorted in slices. An order that changes meanwhile is as good as either."""
+    """Some rows, searched and sorted in slices. An order that changes meanwhile is as good as either."""
     runs: list[list[Each]] = []
-    descending = wanted.order == "desc"
     for some in slices(whole, SORTED_AT_ONCE):
         runs.append(sorted(filter(matches, some), key=key, reverse=descending))
         await asyncio.sleep(0)
     merged = heapq.merge(*runs, key=key, reverse=descending)
-    first = (wanted.page - 1) * wanted.limit
-    for _ in slices(islice(merged, first), SORTED_AT_ONCE):
+    for _ in slices(islice(merged, rows.start), SORTED_AT_ONCE):
         await asyncio.sleep(0)
-    return Page(list(islice(merged, wanted.limit)), sum(map(len, runs)))
+    return Page(list(islice(merged, len(rows))), sum(map(len, runs)))
+
+
+def rows_of(wanted: TopicRanking | ClientRanking) -> range:
+    """The rows of the page that is wanted."""
+    end = wanted.page * wanted.limit
+    return range(end - wanted.limit, end)
 
 
 async def rank_topics(request: web.Request) -> web.Response:
-    wanted = read_query(request, TopicRanking)
-    search = wanted.search.lower()
+    wanted, broker = read_query(request, TopicRanking), request.app[BROKER]
+    search, cluster = wanted.search.lower(), cluster_for(request, wanted.scope)
+    elsewhere = await count_elsewhere(cluster) if wanted.sort == "subscribers" else ALONE
+    key = elsewhere.of if wanted.sort == "subscribers" else TOPIC_KEYS[wanted.sort]
     page = await find_page(
-        request.app[BROKER].topics, lambda topic: search in topic.name.lower(), TOPIC_KEYS[wanted.sort], wanted
+        broker.topics,
+        lambda topic: search in topic.name.lower(),
+        key,
+        descending=wanted.order == "desc",
+        rows=rows_of(wanted),
     )
+    if elsewhere is ALONE:
+        elsewhere = await count_elsewhere(cluster, page.rows)
     rows: list[bytes] = []
     for number, topic in enumerate(page.rows, 1):
-        rows.append(encode(await topics.describe(topic)))
+        rows.append(encode(await topics.describe(topic, elsewhere)))
         if number % DESCRIBED_AT_ONCE == 0:
             await asyncio.sleep(0)
-    return render_bytes(b'{"topics":[%b],"found":%d}' % (b",".join(rows), page.found))
+    form = b'{"topics":[%b],"found":%d%b}'
+    return render_bytes(form % (b",".join(rows), page.found, missing_field(elsewhere.missing)))
 
 
 async def rank_clients(request: web.Request) -> web.Response:
     wanted = read_query(request, ClientRanking)
-    search, now = wanted.search.lower(), request.app[SERVICES].now()
-    connections = request.app[CONNECTIONS]
-    page = await find_page(
+    cluster = cluster_for(request, wanted.scope)
+    if cluster is not None:
+        return render(await merge_clients(request.app, cluster, wanted))
+    page = await find_clients(request.app, wanted, rows_of(wanted))
+    now, server = request.app[SERVICES].now(), server_of(request.app)
+    rows = await render_rows(page.rows, lambda peer: encode(describe(peer, now, server)))
+    return render_bytes(b'{"clients":[%b],"found":%d}' % (rows, page.found))
+
+
+async def find_clients(app: web.Application, wanted: ClientRanking, rows: range) -> Page[Peer]:
+    search, connections = wanted.search.lower(), app[CONNECTIONS]
+    return await find_page(
         connections.page(0, len(connections)),
         lambda peer: search in peer.client_id.lower(),
-        client_keys(now)[wanted.sort],
-        wanted,
+        client_keys(app[SERVICES].now())[wanted.sort],
+        descending=wanted.order == "desc",
+        rows=rows,
     )
-    rows = await render_rows(page.rows, lambda peer: encode(clients.describe(peer, now)))
-    return render_bytes(b'{"clients":[%b],"found":%d}' % (rows, page.found))
+
+
+async def merge_clients(app: web.Application, cluster: Cluster, wanted: ClientRanking) -> RankedClients:
+    """A page of the connections of all servers: each gives all rows up to its end. Raises BadRequest for a late one."""
+    rows = rows_of(wanted)
+    if rows.stop > MOST_MERGED:
+        raise BadRequest(f"page: expected one of the first {MOST_MERGED} rows of several servers, got {wanted.page}")
+    body = encode(wanted)
+    others = await ask_others(cluster, KIND, body)
+    found = [_decode_ranked(await answer_clients(app, body)), *map(_decode_ranked, others.found.values())]
+    merged = heapq.merge(*(each.clients for each in found), key=ROW_KEYS[wanted.sort], reverse=wanted.order == "desc")
+    shown = list(islice(merged, rows.start, rows.stop))
+    return RankedClients(shown, sum(each.found for each in found), missing_of(others.missing))
+
+
+async def answer_clients(app: web.Application, body: bytes) -> bytes:
+    """The rows of this server up to the end of the page, which is one of all servers."""
+    wanted = _decode_wanted(body)
+    page = await find_clients(app, wanted, range(wanted.page * wanted.limit))
+    now, server = app[SERVICES].now(), server_of(app)
+    return encode(RankedClients([describe(peer, now, server) for peer in page.rows], page.found))
 
 
 def client_keys(now: float) -> Mapping[str, Key[Peer]]:

@@ -11,36 +11,56 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from pubsub.core.event import StoredEvent
 from pubsub.core.lags import Lag, add_lags, count_lag
 from pubsub.http.app_keys import SERVICES
 from pubsub.http.query import read_query
 from pubsub.http.rendering import render
+from pubsub.http.scope import ask_others, cluster_for, missing_of, server_of
 from pubsub.metrics.snapshot import slices
 from pubsub.protocol.answers import SlowList, SlowRow
 from pubsub.protocol.calls import SlowQuery
 from pubsub.protocol.patterns import check_topic
-from pubsub.protocol.replies import Event
+from pubsub.protocol.replies import Event, encode
 from pubsub.websocket.peer import Peer
 
 SHOWN: Final = 100
 ENTRIES_AT_ONCE: Final = 1000  # of a queue, 1 µs each, or 3 with a few events
 
+KIND: Final = "slow"
+
 _decode_event = msgspec.json.Decoder(Event).decode
+_decode_rows = msgspec.json.Decoder(list[SlowRow]).decode
+_encode = msgspec.msgpack.Encoder().encode
+_decode_topic = msgspec.msgpack.Decoder(str).decode
 
 
 async def list_slow(request: web.Request) -> web.Response:
     """The rows of all topics, or of one: those with the most events that wait, these first."""
-    topic = read_query(request, SlowQuery).topic
-    blocked = list(request.app[SERVICES].timers.blocked)
-    if topic is UNSET:
-        rows = await worst_of_all(blocked)
-    else:
+    wanted = read_query(request, SlowQuery)
+    topic = "" if wanted.topic is UNSET else wanted.topic
+    if wanted.topic is not UNSET:
         check_topic(topic)
-        rows = await worst_of_topic(blocked, topic)
-    return render(SlowList(rows))
+    others = await ask_others(cluster_for(request, wanted.scope), KIND, _encode(topic))
+    rows = await find_worst(request.app, topic)
+    for answer in others.found.values():
+        rows += _decode_rows(answer)
+    return render(SlowList(most_queued(rows), missing=missing_of(others.missing)))
+
+
+async def answer_slow(app: web.Application, body: bytes) -> bytes:
+    """The rows of this server, for another one."""
+    return encode(await find_worst(app, _decode_topic(body)))
+
+
+async def find_worst(app: web.Application, topic: str) -> list[SlowRow]:
+    """The rows of this server: of one topic, or with an empty name of all."""
+    blocked = list(app[SERVICES].timers.blocked)
+    rows = await (worst_of_topic(blocked, topic) if topic else worst_of_all(blocked))
+    server = server_of(app)
+    return rows if server is UNSET else [structs.replace(row, server=server) for row in rows]
 
 
 async def worst_of_all(blocked: Iterable[Peer]) -> list[SlowRow]:

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
 from pubsub.auth.identity import Identity
 from pubsub.core.broker import Broker
@@ -17,6 +18,8 @@ from pubsub.http.app_keys import BROKER
 from pubsub.http.identities import IDENTITY
 from pubsub.http.query import read_query
 from pubsub.http.rendering import ROWS_AT_ONCE, read_text, render, render_bytes, render_rows
+from pubsub.http.scope import cluster_for, missing_field, missing_of, read_cluster
+from pubsub.http.subscribers import ALONE, LOWEST, Elsewhere, count_elsewhere
 from pubsub.http.waiting import ended
 from pubsub.protocol.answers import TopicCreated, TopicDeleted, TopicDescription, TopicRow
 from pubsub.protocol.calls import TopicsQuery, check_names
@@ -24,9 +27,8 @@ from pubsub.protocol.mistakes import explain
 from pubsub.protocol.replies import encode
 from pubsub.protocol.requests import OVERFLOWS, NewTopic
 
-PAGING: Final = frozenset(TopicsQuery.__struct_fields__)
+PAGING: Final = frozenset(TopicsQuery.__struct_fields__) - {"scope"}
 DESCRIBED_AT_ONCE: Final = 10  # topics, whose rings have up to ROWS_AT_ONCE messages in each
-LOWEST: Final = "\0"  # what a name must end with to be the next one after it
 
 _decode_new_topic = msgspec.json.Decoder(NewTopic).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -50,19 +52,24 @@ async def create(broker: Broker, text: str) -> TopicCreated:
 async def describe_topic(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     request[IDENTITY].require_subscribe(name)
-    return render(await describe(request.app[BROKER].find_topic(name)))
+    topic, cluster = request.app[BROKER].find_topic(name), read_cluster(request)
+    elsewhere = await count_elsewhere(cluster, [topic])
+    return render(await describe(topic, elsewhere, missing=missing_of(elsewhere.missing)))
 
 
-async def describe(topic: Topic) -> TopicDescription:
+async def describe(
+    topic: Topic, elsewhere: Elsewhere = ALONE, *, missing: list[str] | UnsetType = UNSET
+) -> TopicDescription:
     kept = topic.stored_bytes if topic.first else await ring_bytes(topic.ring)
     return TopicDescription(
         name=topic.name,
         epoch=topic.epoch,
         seq=topic.seq,
         messages=topic.seq,
-        subscribers=topic.subscribers,
+        subscribers=elsewhere.of(topic),
         bytes=kept,
         options=topic.options,
+        missing=missing,
     )
 
 
@@ -89,26 +96,30 @@ async def list_topics(request: web.Request) -> web.Response:
     if not PAGING.isdisjoint(request.query):
         return await list_page(request)
     identity = request[IDENTITY]
+    elsewhere = await count_elsewhere(read_cluster(request))
 
     def row(topic: Topic) -> bytes | None:
         if not identity.may_subscribe(topic.name):
             return None
-        return encode(TopicRow(topic.name, topic.subscribers))
+        return encode(TopicRow(topic.name, elsewhere.of(topic)))
 
-    return render_bytes(b'{"topics":[%b]}' % await render_rows(request.app[BROKER].topics, row))
+    rows = await render_rows(request.app[BROKER].topics, row)
+    return render_bytes(b'{"topics":[%b]%b}' % (rows, missing_field(elsewhere.missing)))
 
 
 async def list_page(request: web.Request) -> web.Response:
     wanted = read_query(request, TopicsQuery)
     check_names(wanted)
     page = await find_page(request.app[BROKER], request[IDENTITY], wanted)
+    elsewhere = await count_elsewhere(cluster_for(request, wanted.scope), page[: wanted.limit])
     rows: list[bytes] = []
     for number, topic in enumerate(page[: wanted.limit], 1):
-        rows.append(encode(await describe(topic)))
+        rows.append(encode(await describe(topic, elsewhere)))
         if number % DESCRIBED_AT_ONCE == 0:
             await asyncio.sleep(0)
     following = page[wanted.limit - 1].name if len(page) > wanted.limit else None
-    return render_bytes(b'{"topics":[%b],"next":%b}' % (b",".join(rows), encode(following)))
+    form = b'{"topics":[%b],"next":%b%b}'
+    return render_bytes(form % (b",".join(rows), encode(following), missing_field(elsewhere.missing)))
 
 
 async def find_page(broker: Broker, identity: Identity, wanted: TopicsQuery) -> list[Topic]:

@@ -45,7 +45,8 @@ UNWRITTEN_BYTES: Final = 16 * 1024 * 1024
 class SqliteJournal:
     """See the module. ``post`` runs a callback on the loop, from any thread; ``defer`` runs one at the end of the tick.
 
-    ``failure``: the reason, for the operator, for which the last write failed; empty if it did not.
+    ``failure``: the reason, for the operator, for which the last write failed; empty if it did not. ``new_epoch`` makes
+    the epoch of a new topic.
     """
 
     _host: Host
@@ -60,6 +61,7 @@ class SqliteJournal:
         defer: Callable[[Callable[[], None]], object],
         call_later: Callable[[float, Callable[[], None]], object],
         now: Callable[[], float] = time.time,
+        new_epoch: Callable[[], str] = random_epoch,
     ) -> None:
         self.failure = ""
         self._commits = Histogram(COMMIT_TIMES)
@@ -67,6 +69,7 @@ class SqliteJournal:
         self._directory = directory
         self._clock = clock
         self._now = now
+        self._new_epoch = new_epoch
         self._defer = defer
         self._call_later = call_later
         self._writer = Writer(directory, now=now, monotonic=clock.monotonic)
@@ -134,7 +137,7 @@ class SqliteJournal:
         )
 
     def create(self, name: str, options: TopicOptions, done: Done) -> SqliteLog:
-        handle = SqliteLog(self._parts, name, random_epoch(), options)
+        handle = SqliteLog(self._parts, name, self._new_epoch(), options)
         self._add(Create(handle, done))
         return handle
 

@@ -1,6 +1,7 @@
 """Answers of REST calls as types.
 
-The names and shapes are the contract's (docs/protocol.md). No I/O.
+The names and shapes are the contract's (docs/protocol.md). Where several servers share their topics, ``server`` is the
+one that a row is from, and ``missing`` those that did not answer in time; without such, both are left out. No I/O.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class TopicRow(Struct, frozen=True, gc=False):
 
 class TopicList(Struct, frozen=True, gc=False):
     topics: list[TopicRow]
+    missing: list[str] | UnsetType = UNSET
 
 
 class TopicDescription(Struct, frozen=True, gc=False, kw_only=True):
@@ -46,6 +48,7 @@ class TopicDescription(Struct, frozen=True, gc=False, kw_only=True):
     subscribers: int
     bytes: int
     options: TopicOptions
+    missing: list[str] | UnsetType = UNSET
 
 
 class TopicPage(Struct, frozen=True, gc=False):
@@ -53,6 +56,7 @@ class TopicPage(Struct, frozen=True, gc=False):
 
     topics: list[TopicDescription]
     next: str | None
+    missing: list[str] | UnsetType = UNSET
 
 
 class KeptMessages(Struct, frozen=True, gc=False, kw_only=True):
@@ -97,16 +101,22 @@ class TopicStats(Struct, frozen=True, gc=False):
 
 class Stats(Struct, frozen=True, gc=False):
     topics: dict[str, TopicStats]
+    missing: list[str] | UnsetType = UNSET
 
 
 class Health(Struct, frozen=True, gc=False, kw_only=True):
-    """``subscribers``: connections with a subscription. Without a ``status`` all is well."""
+    """``subscribers``: connections with a subscription. Without a ``status`` all is well.
+
+    ``server`` is the id of this one, ``servers`` the number of all, where several share their topics.
+    """
 
     uptime_sec: int
     topics: int
     subscribers: int
     status: Status | UnsetType = UNSET
     reason: str | UnsetType = UNSET
+    server: str | UnsetType = UNSET
+    servers: int | UnsetType = UNSET
 
 
 TransportName = Literal["websocket", "sse"]
@@ -132,6 +142,7 @@ class ClientRow(Struct, frozen=True, gc=False, kw_only=True):
     bytes_out: int | None
     stalled_sec: int
     round_trip_ms: int | None
+    server: str | UnsetType = UNSET
 
 
 class ClientPage(Struct, frozen=True, gc=False):
@@ -139,6 +150,7 @@ class ClientPage(Struct, frozen=True, gc=False):
 
     clients: list[ClientRow]
     next: str | None
+    missing: list[str] | UnsetType = UNSET
 
 
 class EndedRow(Struct, frozen=True, gc=False, kw_only=True):
@@ -152,6 +164,7 @@ class EndedRow(Struct, frozen=True, gc=False, kw_only=True):
     code: int | None
     reason: str
     dropped: int
+    server: str | UnsetType = UNSET
 
 
 class EndedPage(Struct, frozen=True, gc=False):
@@ -159,6 +172,7 @@ class EndedPage(Struct, frozen=True, gc=False):
 
     clients: list[EndedRow]
     next: str | None
+    missing: list[str] | UnsetType = UNSET
 
 
 class ClientDescription(Struct, frozen=True, gc=False, kw_only=True):
@@ -168,6 +182,7 @@ class ClientDescription(Struct, frozen=True, gc=False, kw_only=True):
     connections: list[ClientRow]
     next: str | None
     ended: list[EndedRow]
+    missing: list[str] | UnsetType = UNSET
 
 
 class SlowRow(Struct, frozen=True, gc=False, kw_only=True):
@@ -178,10 +193,12 @@ class SlowRow(Struct, frozen=True, gc=False, kw_only=True):
     queued: int
     lag_sec: int
     lag_bytes: int
+    server: str | UnsetType = UNSET
 
 
 class SlowList(Struct, frozen=True, gc=False):
     slow: list[SlowRow]
+    missing: list[str] | UnsetType = UNSET
 
 
 class TracedConnection(Struct, frozen=True, gc=False, kw_only=True):
@@ -191,6 +208,7 @@ class TracedConnection(Struct, frozen=True, gc=False, kw_only=True):
     detail: str
     subscribed_at: str | None
     connected_at: str
+    server: str | UnsetType = UNSET
 
 
 class Trace(Struct, frozen=True, gc=False, kw_only=True):
@@ -202,12 +220,14 @@ class Trace(Struct, frozen=True, gc=False, kw_only=True):
     seq: int
     published_at: str | None
     connections: list[TracedConnection]
+    missing: list[str] | UnsetType = UNSET
 
 
 class ClientDisconnected(Struct, frozen=True, gc=False, kw_only=True):
     status: Literal["disconnected"] = "disconnected"
     client_id: str
     connections: int
+    missing: list[str] | UnsetType = UNSET
 
 
 class TopicRule(Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -34,11 +34,21 @@ MAX_CURSOR: Final = 1 << 53
 MAX_STREAM_TOPICS: Final = 100  # names and patterns of one stream; a pattern takes any number of topics
 
 NamePart = Annotated[str, Meta(max_length=MAX_TOPIC)]
+Scope = Literal["all", "server"]
 
+CURSOR_SYNTAX: Final = r"(?:([A-Za-z0-9_\-]{1,64}):)?([0-9]{1,16})"
+
+_match_cursor = re.compile(CURSOR_SYNTAX, re.ASCII).fullmatch
 _could_be_in_a_name = re.compile(r"[A-Za-z0-9_\-:~.]*", re.ASCII).fullmatch
 
 
-class TopicsQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+class ScopeQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """The servers of which an answer speaks: all that share their topics, or only the one that is asked."""
+
+    scope: Scope = "all"
+
+
+class TopicsQuery(ScopeQuery, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
     """A page of the topics: those whose name begins with ``prefix`` and comes after ``after``."""
 
     prefix: NamePart = ""
@@ -91,29 +101,44 @@ class Redrive(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only
     limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY_LIMIT)] = 100
 
 
-class ClientsQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+class ClientsQuery(ScopeQuery, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
     """A page of the connections whose client's name begins with ``prefix``: open ones, or those that have ended."""
 
     ended: bool = False
     prefix: Annotated[str, Meta(max_length=MAX_CLIENT_ID)] = ""
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
-    cursor: Annotated[int, Meta(ge=0, le=MAX_CURSOR)] = 0
+    cursor: str = "0"
 
 
-class ClientQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+class ClientQuery(ScopeQuery, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
     """A page of the connections of one client."""
 
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
-    cursor: Annotated[int, Meta(ge=0, le=MAX_CURSOR)] = 0
+    cursor: str = "0"
 
 
-class SlowQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+class SlowQuery(ScopeQuery, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
     """The topic of which the slowest consumers are wanted; without it, those of all topics."""
 
     topic: NamePart | UnsetType = UNSET
 
 
-class TraceQuery(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+class Cursor(NamedTuple):
+    """A place in a list of connections: after the number ``after`` of a server, which is not named if it is asked."""
+
+    server: str
+    after: int
+
+
+def read_cursor(text: str) -> Cursor:
+    """Raises BadRequest."""
+    match = _match_cursor(text)
+    if match is None or int(match[2]) > MAX_CURSOR:
+        raise BadRequest(f"cursor: expected the next of the page before, got {shown(text)}")
+    return Cursor(match[1] or "", int(match[2]))
+
+
+class TraceQuery(ScopeQuery, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
     """A message, by its id or by topic and ``seq``."""
 
     message: str | UnsetType = UNSET

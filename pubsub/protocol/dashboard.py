@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from pubsub.protocol.answers import ClientRow, TopicDescription
-from pubsub.protocol.calls import NamePart
+from pubsub.protocol.calls import NamePart, ScopeQuery
 from pubsub.protocol.requests import MAX_CLIENT_ID
 
 MAX_PAGE_NUMBER = 1_000_000
@@ -22,7 +22,7 @@ Rows = Annotated[int, Meta(ge=1, le=MAX_ROWS)]
 State = Literal["ok", "degraded", "draining"]
 
 
-class TopicRanking(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+class TopicRanking(ScopeQuery, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
     """A page of the topics with ``search`` in their name, in an order. Pages count from 1."""
 
     search: NamePart = ""
@@ -32,7 +32,7 @@ class TopicRanking(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw
     limit: Rows = 50
 
 
-class ClientRanking(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
+class ClientRanking(ScopeQuery, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
     """A page of the connections of clients with ``search`` in their name, in an order. Pages count from 1."""
 
     search: Annotated[str, Meta(max_length=MAX_CLIENT_ID)] = ""
@@ -47,6 +47,7 @@ class RankedTopics(Struct, frozen=True, gc=False):
 
     topics: list[TopicDescription]
     found: int
+    missing: list[str] | UnsetType = UNSET
 
 
 class RankedClients(Struct, frozen=True, gc=False):
@@ -54,6 +55,7 @@ class RankedClients(Struct, frozen=True, gc=False):
 
     clients: list[ClientRow]
     found: int
+    missing: list[str] | UnsetType = UNSET
 
 
 class May(Struct, frozen=True, gc=False):
@@ -95,10 +97,27 @@ class Series(Struct, frozen=True, gc=False, kw_only=True):
     queued: list[int]
 
 
+class ServerRow(Struct, frozen=True, gc=False, kw_only=True):
+    """One of several servers. ``published`` and ``delivered``: messages in the last second; published ones anywhere."""
+
+    server: str
+    state: State
+    version: str
+    uptime_sec: int
+    connections: int
+    subscribers: int
+    lagging: int
+    queued: int
+    published: float
+    delivered: float
+    memory_bytes: int
+
+
 class Overview(Struct, frozen=True, gc=False, kw_only=True):
     """The state of the server. ``lost`` and ``ended``: in the last 15 minutes, by reason, those that are not 0.
 
-    ``run``: another one after each start of the server.
+    ``run``: another one after each start of the server. Where several share their topics, ``server`` is the id of this
+    one, ``servers`` are all, and ``missing`` those that did not answer in time.
     """
 
     run: str
@@ -117,6 +136,9 @@ class Overview(Struct, frozen=True, gc=False, kw_only=True):
     ended: dict[str, int]
     arrivals: Arrivals
     series: Series
+    server: str | UnsetType = UNSET
+    servers: list[ServerRow] | UnsetType = UNSET
+    missing: list[str] | UnsetType = UNSET
 
 
 class CommitTimes(Struct, frozen=True, gc=False, kw_only=True):

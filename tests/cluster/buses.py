@@ -1,4 +1,4 @@
-"""A bus in memory that joins servers of one process. Its messages can be lost or late; those of a server keep their order."""
+"""A bus in memory that joins servers of one process. Its messages can be lost or late; their order stays."""
 
 from __future__ import annotations
 
@@ -43,13 +43,18 @@ class MemoryBus:
 
 
 class Hub:
-    """See the module. ``loss`` and ``late``: the shares of messages that a server never gets, or only with the next delivery.
+    """See the module. ``loss``, ``late``: the shares of messages that a server never gets, or only later.
 
     ``defer`` has :meth:`deliver` called once a message waits.
     """
 
     def __init__(
-        self, seed: int = 0, *, loss: float = 0.0, late: float = 0.0, defer: Callable[[Callable[[], None]], object] = never
+        self,
+        seed: int = 0,
+        *,
+        loss: float = 0.0,
+        late: float = 0.0,
+        defer: Callable[[Callable[[], None]], object] = never,
     ) -> None:
         self.buses: dict[str, MemoryBus] = {}
         self.loss = loss

@@ -223,7 +223,7 @@ def test_10_000_clients_are_few_messages(world: World) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_in_the_end_everybody_knows_who_is_there(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What members were told of, they know, although messages between servers were lost or late and servers died."""
+    """Members know all by what they were told, although servers were cut off and messages lost or late."""
     for place in ("counts.AT_ONCE", "copies.REMOVED"):
         monkeypatch.setattr(f"pubsub.cluster.{place}", 2)
     chance, world = random.Random(seed), World(seed=seed)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pubsub.http.ranking import SORTED_AT_ONCE, find_page
+from pubsub.http.ranking import SORTED_AT_ONCE, find_page, rows_of
 from pubsub.protocol.dashboard import TopicRanking
 from tests.credentials import API_KEYS
 from tests.harness import on_one_loop, run_server
@@ -87,8 +87,8 @@ async def test_many_rows_are_sorted_in_slices() -> None:
             await asyncio.sleep(0)
 
     other = asyncio.create_task(others())
-    wanted = TopicRanking(order="desc", page=150, limit=50)
-    page = await find_page(rows, lambda _: True, lambda row: row.at, wanted)
+    wanted = rows_of(TopicRanking(order="desc", page=150, limit=50))
+    page = await find_page(rows, lambda _: True, lambda row: row.at, descending=True, rows=wanted)
     other.cancel()
     assert turns >= 2 * len(rows) // SORTED_AT_ONCE - 2
     assert [row.at for row in page.rows] == sorted((row.at for row in rows), reverse=True)[149 * 50 : 150 * 50]

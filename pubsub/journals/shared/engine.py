@@ -10,6 +10,8 @@ All that an engine calls comes on the loop's thread, in one order which is the s
 2. The outcome of a batch comes after the records that it made, if these come at all.
 3. After each connection come the states of all topics, then ``Follower.synced``, and only then outcomes.
 
+What is small is ``array_like`` with a tag, so that an engine may send it as it is.
+
 An engine may be several programs that share the topics. Then all this holds for each of them.
 """
 
@@ -28,7 +30,7 @@ from pubsub.protocol.requests import Publish, TopicOptions
 # What a server asks
 
 
-class Known(Struct, frozen=True):
+class Known(Struct, frozen=True, array_like=True):
     """A topic as a server knows it: its ``epoch``, and the last ``seq`` that came there."""
 
     name: str
@@ -54,7 +56,7 @@ class Append(Struct, frozen=True):
     together: bool
 
 
-class Create(Struct, frozen=True):
+class Create(Struct, frozen=True, array_like=True, tag=True):
     """A new topic. ``epoch``: made by the server that asks. ``most``: the limit for topics in all, 0 is none."""
 
     name: str
@@ -63,19 +65,19 @@ class Create(Struct, frozen=True):
     most: int
 
 
-class Delete(Struct, frozen=True):
+class Delete(Struct, frozen=True, array_like=True, tag=True):
     """The end of a topic. A topic of another epoch stays, with TopicNotFound."""
 
     known: Known
 
 
-class Purge(Struct, frozen=True):
+class Purge(Struct, frozen=True, array_like=True, tag=True):
     """The end of all messages that a topic keeps."""
 
     known: Known
 
 
-class Tell(Struct, frozen=True):
+class Tell(Struct, frozen=True, array_like=True, tag=True):
     """A message of this server for all servers, this one too. ``kind``: who takes it there. It is not kept."""
 
     kind: str
@@ -92,7 +94,7 @@ Outcomes = Callable[[Sequence[Outcome]], None]
 # What an engine tells
 
 
-class State(Struct, frozen=True):
+class State(Struct, frozen=True, array_like=True, tag=True):
     """A topic as the engine has it. ``base``: the ``seq`` at which its epoch began, 0 unless the epoch was renewed.
 
     ``before``: the epoch that was renewed then, empty if it was none or is not known. ``first``: the oldest message
@@ -150,14 +152,14 @@ class Stored(Struct, frozen=True):
     size: int
 
 
-class Deleted(Struct, frozen=True):
+class Deleted(Struct, frozen=True, array_like=True, tag=True):
     """A topic has ended."""
 
     name: str
     epoch: str
 
 
-class Purged(Struct, frozen=True):
+class Purged(Struct, frozen=True, array_like=True, tag=True):
     """A topic keeps no message up to ``seq`` any more."""
 
     name: str
@@ -165,7 +167,7 @@ class Purged(Struct, frozen=True):
     seq: int
 
 
-class Told(Struct, frozen=True):
+class Told(Struct, frozen=True, array_like=True, tag=True):
     """A message of a server, from its Tell. ``server``: its id."""
 
     server: str

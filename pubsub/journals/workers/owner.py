@@ -1,0 +1,117 @@
+"""The owner's end of the engine of workers: it listens on a Unix socket, which only processes of its user may open."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+import sys
+from typing import Final
+
+from pubsub.journals.workers.frames import FrameConnection
+from pubsub.journals.workers.link import Link
+from pubsub.journals.workers.relay import Hear
+from pubsub.journals.workers.service import Service
+from pubsub.journals.workers.wire import GREETING_BYTES
+from pubsub.system.unix_socket import bind_unix
+
+log = logging.getLogger(__name__)
+
+BACKLOG: Final = 64
+ACCEPT_PAUSE: Final = 0.2  # seconds until the next attempt, when the system has no descriptor to give
+GREETING_WAIT: Final = 5.0  # seconds
+
+
+class Owner:
+    """See the module (Bus, with ``server``, ``tell`` and ``hear``). ``path``: of its socket."""
+
+    def __init__(self, service: Service, path: str) -> None:
+        self.service = service
+        self.server = service.life
+        self._path = path
+        self._connections: set[FrameConnection] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    # Messages for all servers, as SharedJournal has them
+
+    def tell(self, kind: str, data: bytes) -> None:
+        self.service.relay.tell(self.server, kind, data)
+
+    def hear(self, kind: str, callback: Hear) -> None:
+        self.service.relay.hear(kind, callback)
+
+    # The socket
+
+    def start(self) -> None:
+        """Listen. Raises OSError."""
+        self._sock = bind_unix(self._path, mode=0o600, backlog=BACKLOG)
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._sock.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(self._sock, self._accept)
+
+    def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            sock, _ = self._sock.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError:  # no descriptor is left: the socket would be ready again and again
+            loop.remove_reader(self._sock)
+            loop.call_later(ACCEPT_PAUSE, self._listen)
+            return
+        if not is_own_user(sock):
+            log.warning("A process of another user has connected as a worker, and is disconnected")
+            sock.close()
+            return
+        sock.setblocking(False)
+        task = loop.create_task(loop.connect_accepted_socket(self._make_connection, sock))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def stop(self) -> None:
+        """End all connections, after what they are still to get."""
+        if self._sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._sock)
+            self._sock.close()
+        self.service.relay.flush()
+        for connection in list(self._connections):
+            connection.transport.close()
+
+    def _make_connection(self) -> FrameConnection:
+        connection: FrameConnection
+        link: Link
+
+        def connected(made: FrameConnection) -> None:
+            nonlocal link
+            self._connections.add(made)
+            link = Link(self.service, made)
+            asyncio.get_running_loop().call_later(GREETING_WAIT, expect_greeting)
+
+        def expect_greeting() -> None:
+            if not link.accepted:
+                link.end(f"it said nothing for {GREETING_WAIT:g} seconds")
+
+        def lost() -> None:
+            self._connections.discard(connection)
+            link.lost()
+
+        connection = FrameConnection(most=GREETING_BYTES, connected=connected, lost=lost)
+        return connection
+
+
+def is_own_user(sock: socket.socket) -> bool:
+    """Return True if the process at the other end is of this user, or the administrator's. The socket's mode says the
+    same, but an abstract one has none.
+    """
+    if sys.platform != "linux":
+        return True
+    found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, _ = _CREDENTIALS.unpack(found)
+    return user in (0, os.geteuid())
+
+
+_CREDENTIALS: Final = struct.Struct("3i")  # process, user and group

@@ -1,0 +1,69 @@
+"""Rules that delete idle topics, with several servers: a topic that any of them uses stays."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from pubsub.http.app_keys import BROKER
+from tests.cluster.servers import Servers, run_servers
+from tests.harness import eventually
+
+pytestmark = [pytest.mark.asyncio(loop_factories=["uvloop"]), pytest.mark.usefixtures("short_waits")]
+
+DELAY = 0.2  # seconds
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> str:
+    path = tmp_path / "rules.json"
+    path.write_text(json.dumps([{"pattern": "idle.*", "delete_idle_sec": DELAY}]))
+    return str(path)
+
+
+def has(servers: Servers, name: str, topic: str) -> bool:
+    return servers[name].app[BROKER].exists(topic)
+
+
+async def test_a_topic_with_a_subscriber_at_another_server_stays(rules: str) -> None:
+    async with run_servers("a", "b", topic_rules_file=rules) as servers:
+        await servers.create("idle.used", "idle.free")
+        async with servers["b"].client() as client:
+            await client.subscribe("idle.used")
+            await eventually(lambda: not has(servers, "a", "idle.free"))
+            await asyncio.sleep(3 * DELAY)
+            assert has(servers, "a", "idle.used")
+        await eventually(lambda: not has(servers, "a", "idle.used"))
+
+
+async def test_only_the_first_server_deletes(rules: str) -> None:
+    """The others hear of it from the journal, which these servers do not share."""
+    async with run_servers("a", "b", topic_rules_file=rules) as servers:
+        await servers.create("idle.free")
+        await eventually(lambda: not has(servers, "a", "idle.free"))
+        await asyncio.sleep(2 * DELAY)
+        assert has(servers, "b", "idle.free")
+        await servers["a"].runner.cleanup()  # its successor takes over
+        await eventually(lambda: not has(servers, "b", "idle.free"))
+
+
+async def test_a_topic_stays_while_a_server_does_not_answer(rules: str) -> None:
+    async with run_servers("a", "b", topic_rules_file=rules) as servers:
+        await servers.create("idle.free")
+        servers.cut("b")
+        await asyncio.sleep(4 * DELAY)
+        assert has(servers, "a", "idle.free")
+
+
+async def test_a_short_use_at_another_server_counts(rules: str) -> None:
+    async with run_servers("a", "b", topic_rules_file=rules) as servers:
+        await servers.create("idle.used")
+        end = asyncio.get_running_loop().time() + 4 * DELAY
+        while asyncio.get_running_loop().time() < end:
+            async with servers["b"].client() as client:
+                await client.subscribe("idle.used")
+            await asyncio.sleep(DELAY / 6)
+        assert has(servers, "a", "idle.used")
