@@ -255,6 +255,7 @@ async def test_racing_writers_at_several_servers_lose_no_update(driver: Driver, 
                 await each.sync()
 
         await asyncio.gather(*[add_one(each) for _ in range(20) for each in (driver, other)])
+        await driver.sync()
         assert driver.heard == [(n, n) for n in range(1, 41)]
 
 
