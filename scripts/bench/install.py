@@ -43,9 +43,12 @@ class Cache:
             _run(go / "bin" / "go", "build", "-o", program, source, environment=folders | settings)
         return program
 
-    def python(self) -> Path:
-        """Return the interpreter of a virtual environment with peers/requirements.txt."""
-        requirements, done = SCRIPTS / "requirements.txt", self.root / "python" / "requirements.txt"
+    def python(self, name: str = "requirements.txt") -> Path:
+        """Return the interpreter of a virtual environment with the requirements of this file in peers/."""
+        requirements, done = (
+            SCRIPTS / name,
+            self.root / name.replace("requirements", "python")[:-4] / "requirements.txt",
+        )
         if not _same_text(requirements, done):
             _run(sys.executable, "-m", "venv", "--clear", done.parent)
             _run(done.parent / "bin" / "pip", "install", "--quiet", "--requirement", requirements)
