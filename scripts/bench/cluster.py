@@ -311,7 +311,7 @@ def rows_of(cache: Cache, names: Sequence[str], seconds: float) -> Iterator[Row]
         raise Missing("needs redis-server: apt-get install redis-server")
     peers: list[tuple[str, Dialect, Path | None]] = [("ours alone", OURS, None), ("ours", OURS, None)]
     try:
-        environment = cache.python("requirements-cluster.txt")
+        environment = cache.environment("cluster", Path(sys.executable), SCRIPTS / "requirements-cluster.txt")
         peers.append(("python-socketio", SOCKETIO, environment))
     except Missing as reason:
         print(f"python-socketio is missing: {reason}", file=sys.stderr)

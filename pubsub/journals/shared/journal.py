@@ -134,7 +134,9 @@ class SharedJournal:
         done(failure)
 
     def _make_log(self, name: str, epoch: str, options: TopicOptions) -> SharedLog:
-        return SharedLog(name, epoch, options, self._asking, self.engine, self._clock)
+        return SharedLog(
+            name, epoch, options, asking=self._asking, engine=self.engine, sync=self.sync, clock=self._clock
+        )
 
     def _compare(self, log: SharedLog) -> None:
         """Let the engine compare a topic with what is known of it."""
