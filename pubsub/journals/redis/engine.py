@@ -1,7 +1,7 @@
 """The engine on one Redis (Engine): it connects, enters, reads all states, and then lets batches and records flow.
 
 Commands and pushes come on one connection, so records and replies have one order, and a PING is the barrier of
-``sync``. Reads have a second one. A canary must come back every few seconds as a push; otherwise both are made anew.
+``sync``. Reads have a second one. A canary must return every few seconds as a push; otherwise both are made anew.
 """
 
 from __future__ import annotations

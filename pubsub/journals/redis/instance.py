@@ -71,7 +71,7 @@ class Instance:
             raise
         return connection, info
 
-    async def enter(self, connection: Connection, info: Mapping[str, str], seen: int) -> Entry:
+    async def enter(self, connection: Connection, info: Mapping[str, str], seen: int = -1) -> Entry:
         """Enter with a connection. ``seen``: the last push of the connection before; less than 0 if there was none.
 
         Raises Lost, Refused, and JournalError if it can never hold this journal.
