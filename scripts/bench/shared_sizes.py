@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "soak"))
 
 import aiohttp
 import uvloop
-from cluster import Cluster, new_server
+from clusters import Cluster, new_server
 from engines import RedisProgram
 from victim import Victim, until
 

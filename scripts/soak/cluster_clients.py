@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from random import Random
 from typing import Any
 
-from cluster import TOPICS
+from clusters import TOPICS
 from judge import Acked, Judge, Positions
 from kinds import FILTERS, KINDS
 from oracle import Json

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from cluster import FLEETING, TOPICS, Cluster, create_topics, restart
 from cluster_clients import PRESENT
+from clusters import FLEETING, TOPICS, Cluster, create_topics, restart
 from victim import Victim, until
 
 PRESENCE_SEC = 15.0  # in which the presence of a dead server's clients has ended

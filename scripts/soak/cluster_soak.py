@@ -16,7 +16,9 @@ from pathlib import Path
 from random import Random
 
 from clients import logged_faults
-from cluster import (
+from cluster_clients import ClusterClients
+from cluster_faults import Check, Fault, Faults
+from clusters import (
     FLEETING,
     LASTING,
     TOPICS,
@@ -27,8 +29,6 @@ from cluster import (
     await_health,
     create_topics,
 )
-from cluster_clients import ClusterClients
-from cluster_faults import Check, Fault, Faults
 from judge import Judge
 from oracle import Json
 from redis_faults import RedisFaults

@@ -7,8 +7,8 @@ import signal
 from collections.abc import Sequence
 from random import Random
 
-from cluster import FLEETING, RedisCluster, create_topics, restart
 from cluster_faults import Check, Fault, ServerFaults
+from clusters import FLEETING, RedisCluster, create_topics, restart
 
 
 class RedisFaults(ServerFaults):

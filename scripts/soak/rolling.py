@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import aiohttp
 import uvloop
 from clients import logged_faults
-from cluster import RedisCluster, await_health
+from clusters import RedisCluster, await_health
 from judge import Acked, Judge
 from reading import Place, Told
 from verdict import percentile

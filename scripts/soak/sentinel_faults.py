@@ -6,8 +6,8 @@ import signal
 from collections.abc import Sequence
 from random import Random
 
-from cluster import SentinelCluster
 from cluster_faults import Check, Fault, ServerFaults
+from clusters import SentinelCluster
 from engines import RedisProgram
 from victim import until
 

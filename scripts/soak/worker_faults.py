@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from random import Random
 
-from cluster import WorkerCluster, restart
 from cluster_faults import Check, Fault, ServerFaults
+from clusters import WorkerCluster, restart
 from victim import until
 
 

@@ -165,11 +165,16 @@ def new_server(folder: Path, number: int, settings: Mapping[str, str]) -> Victim
 
 
 async def create_topics(server: Victim) -> None:
-    """Create all topics that do not exist."""
-    for name, options in TOPICS.items():
-        status, answer = await server.ask("POST", "/topics", {"name": name, **options})
-        if status not in (201, 409):
-            raise RuntimeError(f"{name} could not be created: {answer}")
+    """Create all topics that do not exist. Of several processes, one may not have recovered yet."""
+
+    async def all_exist() -> bool:
+        answers = [await server.ask("POST", "/topics", {"name": name, **options}) for name, options in TOPICS.items()]
+        if refused := [answer for status, answer in answers if status not in (201, 409, 503)]:
+            raise RuntimeError(f"not created: {refused}")
+        return all(status != 503 for status, _ in answers)
+
+    if not await until(all_exist, HEALTHY_SEC):
+        raise RuntimeError("not created: 503")
 
 
 async def await_health(servers: list[Victim]) -> list[str]:
