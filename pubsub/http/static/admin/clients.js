@@ -70,7 +70,7 @@ export function Clients({ query, may }) {
 function Open({ query, may }) {
   const { search = "", sort = "connected_sec", order = "desc", page = "1" } = query;
   const wanted = { search, sort, order, page, limit: LIMIT };
-  const asked = usePolling((signal) => call("GET", "admin/clients", { query: wanted, signal }), 5, [search, sort, order, page]);
+  const asked = usePolling("admin/clients", 5, wanted);
   return html`<${Card}>
     <${Outcome} of=${asked} noun="clients" />
     ${asked.value && html`
@@ -84,7 +84,7 @@ function Open({ query, may }) {
 function Gone({ query }) {
   const { search = "", cursor = "0" } = query;
   const wanted = { ended: "true", prefix: search, cursor, limit: LIMIT };
-  const asked = usePolling((signal) => call("GET", "clients", { query: wanted, signal }), 5, [search, cursor]);
+  const asked = usePolling("clients", 5, wanted);
   const { clients, next } = asked.value ?? {};
   return html`<${Card} title="Gone lately" note="the newest first, as long as they are remembered">
     <${Outcome} of=${asked} noun="clients" />

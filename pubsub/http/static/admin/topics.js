@@ -34,7 +34,7 @@ function ratesOf({ value, before, at: now, beforeAt }) {
 export function Topics({ query, may }) {
   const { search = "", sort = "name", order = "asc", page = "1" } = query;
   const wanted = { search, sort, order, page, limit: LIMIT };
-  const asked = usePolling((signal) => call("GET", "admin/topics", { query: wanted, signal }), 5, [search, sort, order, page]);
+  const asked = usePolling("admin/topics", 5, wanted);
   const [creating, create] = useState(false);
   const [deleting, remove] = useState(null);
   const rate = ratesOf(asked);
@@ -66,7 +66,7 @@ export function Topics({ query, may }) {
 }
 
 export const DeleteTopic = ({ name, onClose, onDeleted }) => html`<${Confirm} title="Delete a topic" name=${name} noun="topic" label="Delete topic"
-  text="The topic and all its messages are gone for good. Its subscribers are told, and are unsubscribed."
+  text="The topic and all its messages are gone for good. Its subscribers are told."
   call=${{ method: "DELETE", path: at`topics/${name}` }} onClose=${onClose}
   run=${async () => {
     await call("DELETE", at`topics/${name}`);

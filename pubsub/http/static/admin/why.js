@@ -3,7 +3,7 @@
 import { html, useEffect, useState } from "./preact.js";
 import { count, moment, words } from "./formats.js";
 import { at, call } from "./server.js";
-import { At, Badge, Card, Curl, Empty, Field } from "./parts.js";
+import { At, Badge, Card, Curl, Empty, Fault, Field } from "./parts.js";
 import { OUTCOMES } from "./reasons.js";
 import { to } from "./routing.js";
 
@@ -41,7 +41,7 @@ export function Why({ query, may }) {
   const field = (name, label, help, required) => html`<${Field} label=${label} help=${help} input=${(attributes) => html`<input ...${attributes} value=${fields[name]}
     required=${required} autocomplete="off" spellcheck="false" onInput=${(event) => change({ ...fields, [name]: event.target.value })} />`} />`;
   return html`
-    <p class="lead">Why did this client not get that message? The answer is what the server knows, and never a guess.</p>
+    <p class="lead">The answer is what the server knows, and never a guess.</p>
     <${Card}>
       <form class="columns ask" onSubmit=${submit}>
         ${field("client", "Client", "its client_id", true)}
@@ -50,7 +50,7 @@ export function Why({ query, may }) {
         <div class="line"><button class="primary" disabled=${!may.change} title=${may.change ? null : "Only an admin may ask this."}>Ask why</button>${question && html`<${Curl} ...${question} />`}</div>
       </form>
     <//>
-    ${found.error && html`<p class="fault" role="alert">${found.error.message}</p>`}
+    <${Fault}>${found.error?.message}<//>
     ${found.trace && html`<${Trace} trace=${found.trace} />`}`;
 }
 
