@@ -76,7 +76,7 @@ function Tiles({ overview }) {
 /** The servers that share their topics. All else on this page is of the one that was asked. */
 function Servers({ of }) {
   const figures = ["Connections", "Subscribers", "Queued", "Delivered"].map((label) => ({ label, number: true, cell: (row) => about(row[label.toLowerCase()]) }));
-  const named = { label: "Server", cell: ({ server, state }) => html`<code>${server}</code> ${server === of.server ? "this one" : ""} ${state}` };
+  const named = { label: "Server", cell: ({ server, state }) => html`<code>${server}</code> ${server === of.server ? "here" : ""} ${state}` };
   return html`<${Card} title="Servers"><${Missing} of=${of} /><${Table} label="Servers" rows=${of.servers} rowKey=${(row) => row.server} columns=${[named, ...figures]} /><//>`;
 }
 
