@@ -10,9 +10,11 @@ from typing import Final
 from aiohttp import web
 
 from pubsub.http.server_header import SERVER
+from pubsub.metrics.merging import OtherWorkers
 from pubsub.metrics.sources import Sources
 
 SOURCES: Final = web.AppKey("sources", Sources)
+OTHER_WORKERS: Final[web.AppKey[OtherWorkers]] = web.AppKey("other_workers")
 
 
 EXPOSITION: Final = "pubsub.metrics.exposition"
@@ -26,7 +28,7 @@ async def show_metrics(request: web.Request) -> web.Response:
     from pubsub.metrics.exposition import choose_form, write_metrics
 
     form = choose_form(request.headers.get("Accept", ""))
-    body = await write_metrics(request.app[SOURCES], form)
+    body = await write_metrics(request.app[SOURCES], form, request.app.get(OTHER_WORKERS))
     return web.Response(body=body, headers={"Content-Type": form.content_type, "Server": SERVER})
 
 

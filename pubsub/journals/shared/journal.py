@@ -201,5 +201,5 @@ class SharedJournal:
         if logs:
             self._inbox.go_on_with(partial(self._remove_missing, logs, names, holds))
 
-    def failing(self, reason: str) -> None:
-        self._inbox.take(partial(self._asking.fail, reason))
+    def failing(self, reason: str, *, partly: bool = False) -> None:
+        self._inbox.take(partial(self._asking.fail, reason, partly=partly))
