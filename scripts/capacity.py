@@ -24,16 +24,18 @@ GIGABIT = 125_000_000  # bytes a second
 
 # Measured on one machine, with payloads of 200 bytes: docs/scaling.md, Sizes and costs. µs are CPU time.
 RECORD = 308  # bytes of a message on the way from Redis to one server
-APPEND_US = 20.0  # Redis: to take a message and to keep it
+BATCH_US = 66.0  # Redis: what a server publishes in one turn of its loop
+APPEND_US = 7.0  # Redis: each message in it
 WRITE_US = 5.5  # Redis: to write to the connection of one server
 PUSH_US = 0.2  # Redis: each message in such a write
-RECEIVE_US = 7.0  # a server: a message of another server
+TURN_US = 26.0  # a server: what has come from Redis in one turn of its loop
+RECEIVE_US = 1.8  # a server: each message in it
 KEPT = 337  # bytes of Redis' memory for one kept message
 TOPIC_IN_REDIS = 123  # bytes of Redis' memory for one topic
 TOPIC_IN_SERVER = 770  # bytes of a server's memory for one topic
 STATE = 79  # bytes for one topic, which a server gets when it connects
 STATE_US = 11.0  # a server: one topic, when it connects
-STATE_IN_REDIS_US = 0.7  # Redis: the same
+STATE_IN_REDIS_US = 0.8  # Redis: the same
 CONNECTION = 2.57 * KIB  # of a server's memory
 CONNECT_US = 142.0  # a server: one client that connects
 PRESENT = 107  # bytes of a server's memory for one client of another server in a topic with presence
@@ -41,6 +43,7 @@ PRESENT_US = 1.1  # a server: such a client that comes or goes
 
 HISTORY = 100  # messages that a topic keeps
 GATHER_SEC = 0.02  # a Redis that is busy writes what has come in this time at once
+TURNS = 500  # of the loop of a busy server in a second
 # The limits that the last column compares with. A core that is always full has a queue that grows.
 FULL_CORE = 0.7
 NETWORK = 7 * GIGABIT  # of the machine of a Redis, with 10 Gbit/s
@@ -107,7 +110,9 @@ def redis_cores(plan: Plan) -> float:
     """Cores of the busiest Redis. Where it is not busy it gathers less and takes more, but not too much."""
     writes = min(plan.records, 1 / GATHER_SEC) * plan.servers
     pushes = plan.records * plan.servers
-    return (plan.messages / plan.engines * APPEND_US + writes * WRITE_US + pushes * PUSH_US) / 1e6
+    messages = plan.messages / plan.engines
+    batches = min(messages, plan.servers * TURNS) + plan.beats
+    return (batches * BATCH_US + messages * APPEND_US + writes * WRITE_US + pushes * PUSH_US) / 1e6
 
 
 def redis_memory(plan: Plan) -> float:
@@ -115,7 +120,8 @@ def redis_memory(plan: Plan) -> float:
 
 
 def receiving_cores(plan: Plan) -> float:
-    return (plan.messages + plan.beats) * RECEIVE_US / 1e6
+    received = plan.messages + plan.beats
+    return (min(received, TURNS) * TURN_US + received * RECEIVE_US) / 1e6
 
 
 def states(plan: Plan) -> float:
@@ -147,7 +153,7 @@ PLANS = [
     Plan(100, 1_000_000, 100_000, 10_000, engines=4),
     Plan(1_000, 10_000_000, 100_000, 10_000, engines=4),
     Plan(1_000, 10_000_000, 100_000, 10_000, engines=16),
-    Plan(1_000, 10_000_000, 100_000, 100_000, engines=100),
+    Plan(1_000, 10_000_000, 100_000, 300_000, engines=300),
 ]
 
 
