@@ -47,7 +47,7 @@ class Cluster:
 
     @property
     def urls(self) -> list[str]:
-        """Where clients reach each server."""
+        """The addresses of all servers, for clients."""
         return [server.url for server in self.views]
 
     @property

@@ -45,7 +45,7 @@ def test_the_figures_are_those_of_the_document() -> None:
 def test_limits_that_are_passed_are_bold() -> None:
     small = calculate(*plan(3, 1_000, 100, 100)).stdout
     assert "**" not in small
-    large = calculate(*plan(2_000, 1_000_000, 1_000, 200_000)).stdout
+    large = calculate(*plan(2_000, 1_000_000, 1_000, 400_000)).stdout
     bold = [line.split("|")[1].strip() for line in large.splitlines() if "**" in line]
     assert bold == ["Redis: CPU", "Redis: output", "server: CPU for what others publish"]
 
