@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,6 +43,8 @@ from pubsub.workers.control import (
 
 if TYPE_CHECKING:
     from pubsub.http.listener import Listener
+
+log = logging.getLogger(__name__)
 
 LOAD_PERIOD: Final = 0.25  # seconds after which the supervisor knows of connections that have ended
 GATHER_WAIT: Final = 5.0  # seconds for the metrics of the others; the supervisor answers sooner
@@ -136,7 +139,8 @@ class Served:
                 self._supervision.take(message.body)
 
     def _lose(self) -> None:
-        """The supervisor has died."""
+        """The supervisor is gone."""
+        log.error("The supervisor is gone: shutting down")
         self._drain(self._settings.shutdown_timeout_sec)
 
     def _leave(self) -> None:

@@ -56,7 +56,9 @@ class Worker:
         self._ended.clear()
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", MODULE, str(theirs.fileno()), pass_fds=[theirs.fileno()], start_new_session=True
+                *(sys.executable, "-m", MODULE, str(theirs.fileno()), f"worker-{self.number}"),  # a name for ps
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
             )
         self._control = Control(ours, self._take, self._lost)
         self._control.send(START, msgspec.json.encode(start))
