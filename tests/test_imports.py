@@ -98,6 +98,7 @@ WITHOUT_IO = {
     "pubsub.journals.memory",
     "pubsub.journals.dedup",
     "pubsub.journals.placing",
+    "pubsub.journals.redis.moments",
     "pubsub.journals.state",
     "pubsub.client.arguments",
     "pubsub.client.conversation",
