@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Raw
 
+from pubsub.http.app_keys import CLUSTER
 from pubsub.http.health import STATE
 from pubsub.http.metrics import SOURCES
 from pubsub.live import IN_FORCE
@@ -26,6 +27,7 @@ from pubsub.workers.control import (
     CONNECTION,
     DRAIN,
     GATHERED,
+    GONE,
     LEAVE,
     LOAD,
     QUESTION,
@@ -113,7 +115,7 @@ class Served:
 
     def begin(self, sock: socket.socket, splitter: Splitter) -> None:
         self._control = self._supervision.control = Control(sock, self._take, self._lose, splitter)
-        self._control.send(READY)
+        self._control.send(READY, self._app[CLUSTER].server.encode())
         self._tell_load_again()
 
     def _take(self, message: Message) -> None:
@@ -131,6 +133,8 @@ class Served:
                 self._leave()
             case kind if kind == DRAIN:
                 self._drain(msgspec.json.decode(message.body, type=Drain).seconds)
+            case kind if kind == GONE:
+                self._app[CLUSTER].members.end(message.body.decode())
             case kind if kind == QUESTION:
                 task = self._loop.create_task(self._answer(msgspec.msgpack.decode(message.body, type=Question)))
                 self._answering.add(task)

@@ -26,6 +26,7 @@ MODULE: Final = "pubsub.workers.process"
 
 class Worker:
     """See the module. ``number``: from 1. ``share``: of its present process. ``starts``: how often it was started.
+    ``server``: the id of the last process among the servers that share topics.
 
     ``changed`` is called when it may take more connections than before. ``asked`` gets its other messages.
     """
@@ -36,6 +37,7 @@ class Worker:
         self.number = number
         self.share = Share()
         self.starts = 0
+        self.server = b""
         self.ready = asyncio.Event()
         self.pauses = Pauses()
         self._changed = changed
@@ -110,6 +112,7 @@ class Worker:
 
     def _take(self, message: Message) -> None:
         if message.kind == READY:
+            self.server = message.body
             self.share.open = True
             self.ready.set()
         elif message.kind == LOAD:
