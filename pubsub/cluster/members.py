@@ -117,13 +117,17 @@ class Members:
         if server == self._bus.server:
             self._hear_itself()
         elif told.gone:
-            if self.others.pop(server, None) is not None:
-                self._circle.lose(server, dead=False)
+            self.end(server)
         elif not self._stopped:
             self.others[server] = self._now()
             self._circle.heed(server, told.versions)
             if told.new:
                 self._beat_soon()
+
+    def end(self, server: str) -> None:
+        """Another server has ended: it has said so, or its process is gone."""
+        if self.others.pop(server, None) is not None:
+            self._circle.lose(server, dead=False)
 
     def _hear_itself(self) -> None:
         if self.is_cut_off:  # nobody else could be heard either: they have as long as if they had just been

@@ -55,7 +55,7 @@ class Following:
         self.names = set(names)
         self.syncs += 1
 
-    def failing(self, reason: str) -> None:
+    def failing(self, reason: str, *, partly: bool = False) -> None:
         self.reasons.append(reason)
 
     @property
