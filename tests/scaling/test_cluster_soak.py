@@ -17,6 +17,8 @@ import pytest
 from cluster_faults import ServerFaults
 from cluster_soak import ClusterSoak
 from clusters import Cluster, create_topics
+from judge import Judge
+from reading import Told
 from verdict import Verdict
 
 from tests.harness import REPOSITORY, clean_environment, on_one_loop
@@ -54,6 +56,17 @@ def test_row_70_faults_of_worker_processes() -> None:
     figures = soak("workers", "--servers", "2", "--rounds", "5", "--seed", "5", "--faults", *WORKERS.split())
     assert figures["rounds"] == 5
     assert figures["outcomes"]["acked"] > 150
+
+
+def test_the_judge_finds_servers_that_disagree_on_the_beginning_of_an_epoch() -> None:
+    judge = Judge()
+    for client in ("one", "other"):
+        judge.new_reading(client, "a")
+        judge.begin(client, {"a": ("e1", 7)})
+    judge.take_gap("one", Told("a", "e2", "created_again", None, 9, None))
+    assert not judge.broken
+    judge.take_gap("other", Told("a", "e2", "created_again", None, 8, None))
+    assert judge.broken
 
 
 @on_one_loop
