@@ -105,7 +105,7 @@ class ClusterSoak:
         still = await await_health(self._servers)
         recovered = time.monotonic() - began
         self._check("all servers recover", not still, still)
-        self._forget({topic: epoch for topic, epoch in before.items() if not fault.keeps_topic(topic)})
+        self._forget({topic: epoch for topic, epoch in before.items() if not self._keeps(fault, topic)})
         await create_topics(self._random.choice(self._servers))
         await self._pause_of_the_load()
         await self._clients.pause()
@@ -123,6 +123,9 @@ class ClusterSoak:
             return self._judge.calls > calls + 30
 
         await until(more_calls, 10)
+
+    def _keeps(self, fault: Fault, topic: str) -> bool:
+        return fault.keeps_topic(topic) or not self._cluster.may_lose(topic)
 
     def _forget(self, lost: Epochs) -> None:
         """The engine has lost these topics: what was acknowledged before may be gone."""
@@ -142,12 +145,12 @@ class ClusterSoak:
         self._check("all servers know the same topics and epochs", all(each == lives[0] for each in lives), lives)
         after = lives[0]
         for topic in LASTING:
-            if not fault.keeps_topic(topic):
+            if not self._keeps(fault, topic):
                 self._check("an engine that lost its data begins new epochs", after[topic] != before[topic], topic)
-            elif not fault.renews:
+            elif not fault.renews or not self._cluster.may_lose(topic):
                 self._check("an epoch lasts as long as the engine", after[topic] == before[topic], topic)
         for topic in TOPICS:
-            await self._compare_topic(topic, keeps=fault.keeps_topic(topic))
+            await self._compare_topic(topic, keeps=self._keeps(fault, topic))
         self._judge.acked.clear()
 
     async def _compare_topic(self, topic: str, *, keeps: bool) -> None:
@@ -249,6 +252,11 @@ async def _with_redis(stack: AsyncExitStack, folder: Path, random: Random, chose
     return cluster, lambda check: RedisFaults(cluster, random, check, chosen.names)
 
 
+async def _with_instances(stack: AsyncExitStack, folder: Path, random: Random, chosen: Chosen) -> Parts:
+    cluster = await stack.enter_async_context(RedisCluster.of(folder, chosen.servers, instances=2))
+    return cluster, lambda check: RedisFaults(cluster, random, check, chosen.names)
+
+
 async def _with_sentinel(stack: AsyncExitStack, folder: Path, random: Random, chosen: Chosen) -> Parts:
     cluster = await stack.enter_async_context(SentinelCluster.of(folder, chosen.servers))
     return cluster, lambda check: SentinelFaults(cluster, random, check, chosen.names)
@@ -259,4 +267,9 @@ async def _with_workers(stack: AsyncExitStack, folder: Path, random: Random, cho
     return cluster, lambda check: WorkerFaults(cluster, random, check, chosen.names)
 
 
-ENGINES = {"redis": _with_redis, "sentinel": _with_sentinel, "workers": _with_workers}
+ENGINES = {
+    "redis": _with_redis,
+    "instances": _with_instances,
+    "sentinel": _with_sentinel,
+    "workers": _with_workers,
+}

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from zlib import crc32
 
 from engines import RedisProgram, SentinelProgram
 from oracle import Json
@@ -50,6 +51,10 @@ class Cluster:
         """The addresses of all servers, for clients."""
         return [server.url for server in self.views]
 
+    def may_lose(self, topic: str) -> bool:
+        """Return True if the faults of the engine touch this topic."""
+        return True
+
     @property
     def processes(self) -> list[int]:
         """The process ids of the servers."""
@@ -68,23 +73,35 @@ class Cluster:
 
 @dataclass
 class RedisCluster(Cluster):
-    """Servers that share one Redis. ``lines``: the networks between each of them and Redis."""
+    """Servers that share one Redis, or several instances of which the first has faults.
+
+    ``lines``: the networks between each server and the first Redis.
+    """
 
     engine: RedisProgram = field(kw_only=True)
     lines: list[FaultyLine] = field(kw_only=True)
+    instances: int = 1
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, folder: Path, count: int, settings: Mapping[str, str] = {}) -> AsyncIterator[RedisCluster]:
+    async def of(
+        cls, folder: Path, count: int, settings: Mapping[str, str] = {}, instances: int = 1
+    ) -> AsyncIterator[RedisCluster]:
         """Start everything. ``settings``: of the servers, beside SETTINGS."""
-        engine = RedisProgram(folder / "redis")
+        engine, *others = [RedisProgram(folder / f"redis-{number}") for number in range(instances)]
         async with AsyncExitStack() as stack:
-            stack.callback(engine.kill)
-            await engine.start()
+            for each in (engine, *others):
+                stack.callback(each.kill)
+                await each.start()
             lines = [await stack.enter_async_context(FaultyLine.to(engine.port)) for _ in range(count)]
-            cluster = cls(engine=engine, lines=lines)
-            await cluster.start(stack, folder, [f"redis://127.0.0.1:{line.port}/0" for line in lines], settings)
+            cluster = cls(engine=engine, lines=lines, instances=instances)
+            places = ["", *(f"127.0.0.1:{each.port}" for each in others)]
+            urls = [f"redis://127.0.0.1:{line.port}{','.join(places)}/0" for line in lines]
+            await cluster.start(stack, folder, urls, settings)
             yield cluster
+
+    def may_lose(self, topic: str) -> bool:
+        return crc32(topic.encode()) % self.instances == 0
 
 
 @dataclass
