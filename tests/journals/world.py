@@ -172,6 +172,9 @@ class World:
         else:
             assert self.link.pump(), "the engine has nothing more to tell"
 
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
     def write_group(self) -> None:
         """Write what waits as one group, and take the first turn of its results."""
         self.take_turn()
