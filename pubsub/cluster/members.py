@@ -119,14 +119,15 @@ class Members:
         if server == self._bus.server:
             self._hear_itself()
         elif told.gone:
-            self._lose(server)
+            self.end(server)
         elif not self._stopped:
             self.others[server] = self._now()
             self._circle.heed(server, told.versions)
             if told.new:
                 self._beat_soon()
 
-    def _lose(self, server: str) -> None:
+    def end(self, server: str) -> None:
+        """Another server has ended: it has said so, or its process is gone."""
         if self.others.pop(server, None) is not None:
             self._circle.lose(server, dead=False)
 
