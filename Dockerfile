@@ -1,5 +1,7 @@
 # Debian: cel-expr-python, the engine of filters, has no wheels for Alpine.
-FROM python:3.13-slim AS base
+# Python 3.11: of 3.11, 3.12 and 3.13 it takes the least CPU for a publish and the least memory (docs/performance.md,
+# Interpreters).
+FROM python:3.11-slim AS base
 
 # The environment of the image. It gets only wheels, checked against the lock file: a package that needs a compiler fails
 # here.

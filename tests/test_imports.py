@@ -42,7 +42,8 @@ BELOW["pubsub.http"] = {"pubsub.sse", "pubsub.metrics", "pubsub.cluster", *BELOW
 BELOW["pubsub.documents"] = {"pubsub", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.live"] = {"pubsub.settings", "pubsub.rules_reader", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.reloading"] = {"pubsub.live", *BELOW["pubsub.live"]}
-BELOW["pubsub.lifecycle"] = {"pubsub.reloading", *BELOW["pubsub.reloading"]}
+BELOW["pubsub.listening"] = {"pubsub.settings", "pubsub.http", "pubsub.system"}
+BELOW["pubsub.lifecycle"] = {"pubsub.reloading", "pubsub.listening", *BELOW["pubsub.reloading"]}
 BELOW["pubsub"] = set()
 BELOW["pubsub.app"] = {
     "pubsub",
@@ -52,6 +53,9 @@ BELOW["pubsub.app"] = {
     "pubsub.settings_shown",
     *BELOW["pubsub.lifecycle"],
 }
+BELOW["pubsub.workers"] = {"pubsub.listening", "pubsub.settings", "pubsub.http", "pubsub.system"}
+# The process of a worker is the whole server; its supervisor is not, and has none of its memory.
+BELOW["pubsub.workers.process"] = {"pubsub.workers", "pubsub.app", *BELOW["pubsub.app"]}
 BELOW["pubsub.client"] = {"pubsub.protocol"}
 # The one module of the clients that knows the server: users test their programs with the real one, in their process.
 BELOW["pubsub.client.testing"] = {"pubsub.client", "pubsub.app", "pubsub.settings_reader", *BELOW["pubsub.app"]}
@@ -69,6 +73,7 @@ BELOW["pubsub.cli"] = {
 }
 BELOW["pubsub.verify"] = {"pubsub.cli", *BELOW["pubsub.cli"]}
 BELOW["pubsub.__main__"] = {
+    "pubsub.workers",
     "pubsub.app",
     "pubsub.client",
     "pubsub.console",
@@ -124,6 +129,7 @@ WITHOUT_IO = {
 }  # beside them
 WITH_IO = {"pubsub.auth.jwks"}  # in them
 WITH_AIOHTTP = {"pubsub.app", "pubsub.lifecycle", "pubsub.live", "pubsub.reloading", "pubsub.http",
+                "pubsub.workers.process",
                 "pubsub.auth.jwks", "pubsub.websocket.upgrade",
                 "pubsub.client", "pubsub.console", "pubsub.bench"}  # fmt: skip
 IO = {"aiohttp", "asyncio", "concurrent", "multiprocessing", "os", "pathlib", "selectors", "shutil", "socket",

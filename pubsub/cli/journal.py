@@ -21,8 +21,9 @@ from pubsub.core.clock import Clock
 from pubsub.core.journal import JournalError, random_epoch
 from pubsub.journals import DATABASE
 from pubsub.journals.cleaning import TRIM_ROWS
+from pubsub.journals.directory_lock import DirectoryLock
 from pubsub.journals.operations import Append, Create, TopicHandle
-from pubsub.journals.store import MAX_SEQ, DirectoryLock, EventRow, Store, TopicRow
+from pubsub.journals.store import MAX_SEQ, EventRow, Store, TopicRow
 from pubsub.journals.wal import lost_commits
 from pubsub.journals.writer import Writer
 from pubsub.protocol.errors import BadRequest

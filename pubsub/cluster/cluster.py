@@ -102,7 +102,10 @@ class Cluster:
             counts.copies.heed(server, versions.get(kind, 0))
 
     def lose(self, server: str, *, dead: bool) -> None:
-        log.info("Server %(server)s %(end)s", {"server": server, "end": "is silent: dead" if dead else "has ended"})
+        if dead:
+            log.warning("Server %(server)s is dead: nothing was heard of it for some time", {"server": server})
+        else:
+            log.info("Server %(server)s has ended", {"server": server})
         self.questions.lose(server)
         for counts in self._counts.values():
             counts.copies.lose(server, dead=dead)
@@ -115,7 +118,7 @@ class Cluster:
         if await self._wait(ECHO_WAIT, lambda: not self.members.is_cut_off):
             await asyncio.sleep(REPLY_WAIT)
             await self._wait(COPY_WAIT, lambda: all(each.copies.are_complete for each in self._counts.values()))
-        log.info("Server %(server)s: one of %(servers)d", {"server": self.server, "servers": self.servers})
+        log.info("Joined as server %(server)s: %(servers)d in all", {"server": self.server, "servers": self.servers})
 
     async def _wait(self, seconds: float, condition: Callable[[], bool]) -> bool:
         end = self._now() + seconds

@@ -121,6 +121,8 @@ class Joining:
             if each.topic.successor is not None:
                 each.topic = each.topic.latest
                 each.seq = each.topic.seq
+                if each.catch_up is not None and (position := self._position_in(each.topic)) is not None:
+                    each.catch_up.resume(position)
         self.topics = [each for each in self.topics if self._memberships.is_current(each.topic)]
         if not self.topics and not self.asked.subscription.is_pattern:
             raise TopicNotFound(self.asked.subscription.name)

@@ -20,7 +20,6 @@ from pubsub.journals import DATABASE
 from pubsub.journals.numbers import Numbers
 from pubsub.protocol.requests import TopicOptions
 
-LOCK: Final = "journal.lock"
 APPLICATION_ID: Final = 0x70756273
 SEQ_BITS: Final = 42  # 4.4e12 messages: 140 years at 1,000 a second; leaves room for 2 million topics
 MAX_SEQ: Final = (1 << SEQ_BITS) - 1
@@ -73,24 +72,6 @@ class EventRow(Struct):
     seq: int
     text: bytes
     expires: float | None
-
-
-class DirectoryLock:
-    """A lock that lets one server use a directory. Raises JournalError if another one does."""
-
-    def __init__(self, directory: Path) -> None:
-        self._connection = sqlite3.connect(directory / LOCK, timeout=0, isolation_level=None, check_same_thread=False)
-        try:
-            self._connection.execute("PRAGMA journal_mode = OFF")  # nothing is written to it
-            self._connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            self._connection.close()
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-                raise JournalError(f"{directory}: another server uses this journal (DATA_DIR)") from None
-            raise
-
-    def release(self) -> None:
-        self._connection.close()
 
 
 class Store:

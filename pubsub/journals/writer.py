@@ -20,6 +20,7 @@ from pubsub.core.journal import JournalError, lifetime
 from pubsub.journals import DATABASE
 from pubsub.journals.cleaning import Cleaner, delete_expired, trim_history
 from pubsub.journals.dedup import id_key
+from pubsub.journals.directory_lock import DirectoryLock
 from pubsub.journals.operations import (
     Append,
     AppendAll,
@@ -35,7 +36,7 @@ from pubsub.journals.operations import (
 )
 from pubsub.journals.placing import place_all, remember
 from pubsub.journals.state import State, make_state
-from pubsub.journals.store import DirectoryLock, Store, TopicRow, event_key
+from pubsub.journals.store import Store, TopicRow, event_key
 from pubsub.journals.undo import Undo
 from pubsub.journals.wal import lost_commits
 from pubsub.protocol.errors import Conflict, Failure, NotStored, TopicExists, TopicNotFound

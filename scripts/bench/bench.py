@@ -3,10 +3,11 @@
     python scripts/bench/bench.py                         this server, the usual Python design and the floor
     python scripts/bench/bench.py --quick                 a few figures of the first two, in a minute
     python scripts/bench/bench.py --against main         this server, and the one of a commit
-    python scripts/bench/bench.py --peers all --markdown table.md --json run.json --plots plots
+    python scripts/bench/bench.py --all                  everything, into the pages and plots of the documentation
 
-Peers take turns within each round, so that a change in the machine's speed affects all of them. The exit status is 1 if
-a message was lost, duplicated or out of order, or if an installed peer did not run.
+Peers take turns within each round, so that a change in the machine's speed affects all of them. The file that --json
+names is written after each cell; --resume continues the run in it. The exit status is 1 if a message was lost,
+duplicated or out of order, or if an installed peer did not run.
 """
 
 import argparse
@@ -18,11 +19,12 @@ from pathlib import Path
 
 import machine
 from catalog import PEERS, ROOT, Launch, Peer, peers_before
-from cells import Bench, Cell, curve_cells, flood_cells, full_cells, plain_and_feature_cells, quick_cells, take_sample
+from cells import Cell, all_cells, curve_cells, flood_cells, full_cells, plain_and_feature_cells, quick_cells
 from install import HERE, Cache, Missing, commit_of
 from processes import Failed
 from report import markdown, write_into, write_plots
 from results import Results
+from sampling import Bench, take_sample
 
 DEFAULT_PEERS = "ours,baseline,floor"
 QUICK_PEERS = "ours,baseline"
@@ -40,8 +42,12 @@ def main() -> int:
         peers={peer.name: peer.title for peer in launches},
         missing=missing,
     )
+    if options.resume and options.json.exists():
+        results.load(options.json, without={peer.name for peer in options.again})
+    start = time.monotonic()
     for number in range(options.rounds):
-        run_round(bench, launches, results, number)
+        run_round(bench, launches, results, number, options.json)
+    say(f"{(time.monotonic() - start) / 60:.1f} minutes")
     write_results(options, results)
     return 1 if results.failures else 0
 
@@ -59,13 +65,17 @@ def prepare(peers: Sequence[Peer], cache: Cache) -> tuple[dict[Peer, Launch], di
     return launches, missing
 
 
-def run_round(bench: Bench, launches: dict[Peer, Launch], results: Results, number: int) -> None:
-    """Measure each cell with each peer; each round begins with another peer."""
+def run_round(bench: Bench, launches: dict[Peer, Launch], results: Results, number: int, file: Path | None) -> None:
+    """Measure each cell with each peer, if an earlier run did not; each round begins with another peer."""
     peers = list(launches)
     first = number % max(len(peers), 1)
-    for cell in results.cells if number == 0 else [cell for cell in results.cells if not cell.once]:
-        for peer in (each for each in peers[first:] + peers[:first] if cell.group in each.groups):
+    for cell in results.cells:
+        runs = 0 if cell.once else number
+        due = [each for each in peers[first:] + peers[:first] if cell.takes(each)]
+        for peer in (each for each in due if results.runs((cell.name, each.name)) <= runs):
             run_cell(bench, cell, peer, launches[peer], results, number)
+        if file:
+            file.write_text(results.as_json())
 
 
 def run_cell(bench: Bench, cell: Cell, peer: Peer, launch: Launch, results: Results, number: int) -> None:
@@ -86,8 +96,8 @@ def write_results(options: argparse.Namespace, results: Results) -> None:
     print(text)
     if options.markdown:
         options.markdown.write_text(text)
-    if options.page:
-        write_into(options.page, results)
+    for page in options.page:
+        write_into(page, results)
     if options.json:
         options.json.write_text(results.as_json())
     if options.plots:
@@ -100,6 +110,9 @@ def say(text: str) -> None:
 
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure this server and its peers side by side.")
+    parser.add_argument("--all", action="store_true", help="measure everything, and write the documentation's tables")
+    parser.add_argument("--resume", action="store_true", help="continue the run that is in the file of --json")
+    parser.add_argument("--again", type=peers_named, default=[], help="peers to measure again after --resume")
     parser.add_argument("--quick", action="store_true", help="measure a few figures in a minute")
     parser.add_argument("--curves", action="store_true", help="measure the cost of idle topics and subscribers instead")
     parser.add_argument("--flood", action="store_true", help="measure a flood of bad tokens instead: --peers guarded")
@@ -108,13 +121,13 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--peers", type=peers_named, help=f"all, or their names: {DEFAULT_PEERS}; quick: {QUICK_PEERS}")
     parser.add_argument("--cells", default="", help="run only cells whose name has one of these words, as fanout,10000")
     parser.add_argument("--rounds", type=int, default=3, help="samples of each peer in each cell: %(default)s")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a measurement: %(default)s")
+    parser.add_argument("--seconds", type=float, help="length of a measurement: 2; all: 0.5")
     parser.add_argument(
         "--cores", type=cores_of, default="0,1", help="core of the server, core of the load: %(default)s"
     )
     parser.add_argument("--json", type=Path, help="file for all figures")
     parser.add_argument("--markdown", type=Path, help="file for the tables, which are also printed")
-    parser.add_argument("--page", type=Path, help="page whose last part, The figures, gets the tables")
+    parser.add_argument("--page", type=Path, action="append", default=[], help="page with places for the tables")
     parser.add_argument("--plots", type=Path, help="folder for SVG plots")
     parser.add_argument(
         "--cache",
@@ -125,13 +138,31 @@ def read_options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.against:
         options.peers = peers_before(options.against)
+    if options.all:
+        choose_all(options)
+    options.seconds = options.seconds or (0.5 if options.all else 2.0)
     options.peers = options.peers or peers_named(QUICK_PEERS if options.quick else DEFAULT_PEERS)
     options.cells = chosen_cells(options)
+    if options.resume and not options.json:
+        parser.error("--resume needs --json, the file of the run to continue")
     return options
 
 
+def choose_all(options: argparse.Namespace) -> None:
+    """Choose all peers and the places of the documentation, unless other options say otherwise."""
+    options.peers = options.peers or peers_named("all")
+    options.json = options.json or options.cache / "all.json"
+    options.page = options.page or [ROOT / "docs" / "performance.md", ROOT / "README.md"]
+    options.plots = options.plots or ROOT / "docs" / "plots"
+
+
 def chosen_cells(options: argparse.Namespace) -> list[Cell]:
-    choices = ((options.curves, curve_cells), (options.flood, flood_cells), (options.features, plain_and_feature_cells))
+    choices = (
+        (options.all, all_cells),
+        (options.curves, curve_cells),
+        (options.flood, flood_cells),
+        (options.features, plain_and_feature_cells),
+    )
     if options.quick:
         cells = quick_cells()
     else:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from install import HERE, SCRIPTS, Cache, library_path
+from install import HERE, SCRIPTS, Cache, interpreter_of, library_path
 
 ROOT = HERE.parents[1]
 PORT, FOLDER, SETTINGS = "@PORT@", "@FOLDER@", "@SETTINGS@"
@@ -13,13 +13,16 @@ PORT, FOLDER, SETTINGS = "@PORT@", "@FOLDER@", "@SETTINGS@"
 ALONE = "alone"
 """The dialect of a program that is not a server: it gets the cell's window and seconds, and measures itself."""
 
-IN_MEMORY = frozenset({"fanout", "latency", "publish", "connect", "topics", "idle", "flood"})
-FEATURES = frozenset({"beside", "filters"})
+IN_MEMORY = frozenset({"fanout", "latency", "publish", "connect"})
+FEATURES = frozenset({"beside", "filters", "watched", "topics", "idle"})
 STREAMS = frozenset({"streams", "idle streams"})
 ON_DISK = frozenset({"durable"})
 COMPRESSED = frozenset({"deflate"})
+TOKENS_CHECKED = frozenset({"flood"})
+INTERPRETERS = frozenset({"interpreters"})
 """Groups of cells: for peers that keep messages only in memory, for this server alone, for peers with Server-Sent
-Events, for peers that acknowledge messages on disk, and for peers with permessage-deflate."""
+Events, for peers that acknowledge messages on disk, for peers with permessage-deflate, for those with tokens, and for
+this server in several versions of Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +37,31 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A program to measure in the cells of `groups`. `prepare` installs it, which takes minutes, or raises Missing."""
+    """A program to measure in the cells of `groups`. `prepare` installs it, which takes minutes, or raises Missing.
+
+    `few`: it takes part only in the cells that all peers have in common.
+    """
 
     name: str
     title: str
     dialect: str
     prepare: Callable[[Cache], Launch]
     groups: frozenset[str] = IN_MEMORY
+    few: bool = False
 
 
 def ours(_cache: Cache) -> Launch:
     command = (sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", PORT)
     return Launch(command, environment={"PYTHONPATH": str(ROOT), "DATA_DIR": "data"})
+
+
+def ours_with_python(version: str) -> Callable[[Cache], Launch]:
+    def prepare(cache: Cache) -> Launch:
+        python = cache.environment(f"python{version}", interpreter_of(version), ROOT / "requirements.lock")
+        plain = ours(cache)
+        return replace(plain, command=(str(python), *plain.command[1:]))
+
+    return prepare
 
 
 def ours_compressed(cache: Cache) -> Launch:
@@ -239,19 +255,38 @@ def nchan_compressed(cache: Cache) -> Launch:
 
 PEERS = (
     Peer("ours", "this server; a topic in memory", "pubsub", ours, IN_MEMORY | FEATURES | STREAMS | ON_DISK),
-    Peer("guarded", "this server with tokens, permissions, rates and quotas", "pubsub", ours_guarded),
+    Peer(
+        "guarded",
+        "this server with tokens, permissions, rates and quotas",
+        "pubsub",
+        ours_guarded,
+        IN_MEMORY | TOKENS_CHECKED,
+        few=True,
+    ),
     Peer("floor", "a minimal loop in C that only writes the same bytes to the same sockets", "pubsub", floor),
     Peer("socketify", "uWebSockets (C++) from Python; no JSON", "raw", python_script("socketify_broadcast.py")),
     Peer("redis", "Redis pub/sub (C); no WebSocket, no JSON", "redis", redis),
     Peer("nats", "nats-server (Go) over WebSocket; no JSON, acknowledges only in the publish cells", "nats", nats),
-    Peer("nchan", "nginx with Nchan (C); no JSON", "nchan", nchan, IN_MEMORY | STREAMS),
-    Peer("picows", "picows (Cython); no JSON", "raw", python_script("picows_broadcast.py")),
     Peer("go", "Go, gorilla, a channel and a goroutine for each client; the same work as ours", "pubsub", go),
-    Peer("mosquitto", "Mosquitto (C), MQTT over WebSocket; acknowledges only in the publish cells", "mqtt", mosquitto),
     Peer("ws", "ws in node; no JSON", "raw", ws),
-    Peer("websockets", "websockets, broadcast (Python); no JSON", "raw", python_script("websockets_broadcast.py")),
     Peer("baseline", "aiohttp, a queue and a task for each client (Python); the same work as ours", "pubsub", baseline),
-    Peer("socketio", "python-socketio on aiohttp", "socketio", python_script("socketio_broadcast.py")),
+    Peer("nchan", "nginx with Nchan (C); no JSON", "nchan", nchan, IN_MEMORY | STREAMS, few=True),
+    Peer("picows", "picows (Cython); no JSON", "raw", python_script("picows_broadcast.py"), few=True),
+    Peer(
+        "mosquitto",
+        "Mosquitto (C), MQTT over WebSocket; acknowledges only in the publish cells",
+        "mqtt",
+        mosquitto,
+        few=True,
+    ),
+    Peer(
+        "websockets",
+        "websockets, broadcast (Python); no JSON",
+        "raw",
+        python_script("websockets_broadcast.py"),
+        few=True,
+    ),
+    Peer("socketio", "python-socketio on aiohttp", "socketio", python_script("socketio_broadcast.py"), few=True),
     Peer("ours-durable", "this server; a durable topic", "durable", ours, ON_DISK),
     Peer("sqlite", "SQLite and the disk alone: commits of as many rows as are in flight", ALONE, sqlite, ON_DISK),
     Peer("redis-streams", "Redis Streams, synced (appendfsync always)", "redis-stream", redis_streams, ON_DISK),
@@ -260,4 +295,8 @@ PEERS = (
     Peer("nchan-deflate", "nginx with Nchan, which deflates a message once", "nchan", nchan_compressed, COMPRESSED),
     Peer("ws-deflate", "ws in node; permessage-deflate is on", "raw", ws_compressed, COMPRESSED),
     Peer("socketify-deflate", "uWebSockets with its shared compressor", "raw", socketify_compressed, COMPRESSED),
+    *(
+        Peer(f"python{version}", f"this server in Python {version}", "pubsub", ours_with_python(version), INTERPRETERS)
+        for version in ("3.11", "3.12", "3.13", "3.14")
+    ),
 )

@@ -21,11 +21,10 @@ SAMPLES = 3
 """The least number of rounds in which two ranges that do not overlap mean something."""
 
 
-def comparison(results: Results) -> Iterator[str]:
+def comparison_lines(results: Results) -> Iterator[str]:
     pairs = [(name.replace("before", "ours"), name) for name in results.peers if name in BEFORE]
     rows = [row for cell in results.cells for pair in pairs for row in _rows(results, cell.name, *pair)]
     if rows:
-        yield from ("", "### This version and the one before", "")
         yield from (
             "| cell | | lowest before | lowest now | median before | median now | |",
             "|---|---|---|---|---|---|---|",

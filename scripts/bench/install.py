@@ -4,6 +4,7 @@ It raises Missing, with the reason, if a peer is not available; the benchmark re
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -45,9 +46,13 @@ class Cache:
 
     def python(self) -> Path:
         """Return the interpreter of a virtual environment with peers/requirements.txt."""
-        requirements, done = SCRIPTS / "requirements.txt", self.root / "python" / "requirements.txt"
+        return self.environment("python", Path(sys.executable), SCRIPTS / "requirements.txt")
+
+    def environment(self, name: str, interpreter: Path, requirements: Path) -> Path:
+        """Return the interpreter of a virtual environment with these requirements."""
+        done = self.root / name / "requirements.txt"
         if not _same_text(requirements, done):
-            _run(sys.executable, "-m", "venv", "--clear", done.parent)
+            _run(interpreter, "-m", "venv", "--clear", done.parent)
             _run(done.parent / "bin" / "pip", "install", "--quiet", "--requirement", requirements)
             done.write_text(requirements.read_text())
         return done.parent / "bin" / "python"
@@ -102,6 +107,16 @@ class Cache:
 def commit_of(repository: Path, revision: str) -> str:
     """Return the full name of a commit."""
     return _run("git", "-C", repository, "rev-parse", "--verify", f"{revision}^{{commit}}").strip()
+
+
+def interpreter_of(version: str) -> Path:
+    """Return an interpreter of this version, such as 3.12: the first one of the PATH, or of pyenv, that runs."""
+    name = f"python{version}"
+    pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}"))
+    for found in [shutil.which(name), *pyenv]:
+        if found and subprocess.run([found, "-c", ""], capture_output=True).returncode == 0:
+            return Path(found)
+    raise Missing(f"there is no {name} here")
 
 
 def library_path(program: Path) -> str:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -60,40 +60,49 @@ def running_load(program: Path, core: int, mode: str, options: Mapping[str, obje
             _stop(process)
 
 
-class Flood:
-    """A client that sends bad tokens, in its own process."""
+class Beside:
+    """A program that asks the server for something else during a measurement, and counts the answers."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
+    def __init__(self, process: subprocess.Popen[str], counted: str) -> None:
+        self.process = process
+        self._counted = counted
+
+    def await_ready(self) -> None:
+        assert self.process.stdout is not None, "it is started with a pipe"
+        if not self.process.stdout.readline():
+            raise Failed(f"the server did not answer the program that counts {self._counted}")
 
     def end(self) -> int:
-        """End the client and return the number of refused tokens."""
-        answer, _ = self._process.communicate()
+        """End the program and return its count."""
+        answer, _ = self.process.communicate()
         if not answer:
-            raise Failed("the server did not refuse the flood of bad tokens as expected")
-        refused: int = json.loads(answer)["refused"]
-        return refused
+            raise Failed(f"the program that counts {self._counted} did not end as expected")
+        count: int = json.loads(answer)[self._counted]
+        return count
 
 
 @contextmanager
-def running_flood(way: str, port: int, core: int) -> Iterator[Flood]:
+def running_beside(script: str, arguments: Sequence[object], core: int, *, counted: str) -> Iterator[Beside]:
     with machine.pinned(core):
-        command = [sys.executable, str(HERE / "flood.py"), way, str(port)]
+        command = [sys.executable, str(HERE / script), *map(str, arguments)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        yield Flood(process)
+        yield Beside(process, counted)
     finally:
         _stop(process)
 
 
 @contextmanager
 def running_server(launch: Launch, core: int, disk: Path | None = None) -> Iterator[tuple[int, int]]:
-    """Yield its process id and port. It runs in a new folder in `disk`, so it reads no settings of this repository."""
+    """Yield its process id and port. It runs in a new folder in `disk`, so it reads no settings of this repository.
+
+    Python writes its bytecode once, as it does when it is installed: without that the server has 0.4 MiB more.
+    """
     port = _free_port()
     with tempfile.TemporaryDirectory(dir=disk) as folder, open(Path(folder, "output"), "w+") as output:
         Path(folder, "settings").write_text(_filled(launch.settings, port, folder))
         command = [_filled(word, port, folder) for word in launch.command]
-        environment = {**os.environ, **launch.environment}
+        environment = {**os.environ, **launch.environment, "PYTHONDONTWRITEBYTECODE": ""}
         with machine.pinned(core):
             server = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output, text=True)
         try:

@@ -1,11 +1,13 @@
 """The results of a benchmark run: samples, medians and spread, also as JSON."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import median
 
-from cells import DISTURBED_ABOVE, Cell, Sample
+from cells import Cell
+from sampling import DISTURBED_ABOVE, Sample
 
 Place = tuple[str, str]
 """The names of a cell and of a peer."""
@@ -42,6 +44,20 @@ class Results:
 
     def disturbed(self, cell: str, peer: str) -> bool:
         return any(sample.disturbance > DISTURBED_ABOVE for sample in self.samples.get((cell, peer), []))
+
+    def load(self, path: Path, without: Set[str] = frozenset()) -> None:
+        """Take over the samples and failures of these cells and peers that an earlier run wrote to a file."""
+        document = json.loads(path.read_text())
+        wanted = {(cell.name, peer) for cell in self.cells for peer in self.peers if peer not in without}
+        for row in document["samples"]:
+            if (place := (row["cell"], row["peer"])) in wanted:
+                self.add(place, Sample(row["figures"], row["disturbance"]))
+        for row in document["failures"]:
+            if (place := (row["cell"], row["peer"])) in wanted:
+                self.add_failure(place, row["reason"])
+
+    def runs(self, place: Place) -> int:
+        return len(self.samples.get(place, ())) + len(self.failures.get(place, ()))
 
     def as_json(self) -> str:
         document = {

@@ -7,7 +7,11 @@ import contextlib
 from typing import Any
 
 import pytest
+from yarl import URL
 
+from pubsub.cli.topics import list_topics, make_parser
+from pubsub.client.credentials import Credentials
+from pubsub.client.rest import RestClient
 from pubsub.http.app_keys import BROKER, CLUSTER
 from pubsub.protocol.calls import MAX_PAGE
 from tests.cluster.servers import run_servers
@@ -252,6 +256,19 @@ async def test_presence_of_all_servers() -> None:
         async with servers.start("c") as late:
             await late.create("room", presence=True)
             assert (await late.get("/topics/room/presence"))["count"] == 2
+
+
+async def test_clients_of_python_tell_which_servers_are_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    async with run_servers("a", "b") as servers, servers["b"].client("x") as client:
+        await servers.create("orders")
+        await client.subscribe("orders")
+        rest = RestClient(servers["a"].http, URL(servers["a"].url))
+        assert (await rest.list_topics(), rest.missing) == ({"orders": 1}, [])
+        servers.cut("b")
+        assert (await rest.list_topics(), rest.missing) == ({"orders": 0}, ["b"])
+        chosen = make_parser().parse_args(["--url", servers["a"].url])
+        assert await list_topics(chosen, Credentials()) == 0
+        assert "subscribers at servers that did not answer are not counted: b" in capsys.readouterr().err
 
 
 async def test_the_overview_lists_the_servers() -> None:

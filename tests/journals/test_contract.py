@@ -331,7 +331,8 @@ def test_messages_behind_the_creation_of_their_topic_are_in_it(world: World) -> 
     topic = world.broker.topic("used.1")
     kept = topic.ring.after(0, 10)
     assert [json.loads(event.text)["message"]["payload"] for event in kept] == ["a", "b", "c", "d"]
-    sizes = {"memory": 0, "disk": sum(len(event.text) for event in kept), "shared": 4 * len('"a"')}
+    sizes = {"memory": 0, "disk": sum(len(event.text) for event in kept), "shared": 4 * len('"a"'),
+             "redis": 4 * (len('"a"') + 36 + 7)}  # fmt: skip
     assert topic.stored_bytes == sizes[world.kind]
     assert not topic.log.appending
 

@@ -48,7 +48,8 @@ class Driver:
         self.engine: Engine = make_engine(url, Clock())
         self.told: list[Record | str] = []
         self.reason = ""
-        self.names: Collection[str] = ()
+        self.partly = False
+        self.names: set[str] = set()
         self.synchronized = 0
         self.epoch: dict[str, str] = {}
         self.seq: dict[str, int] = {}
@@ -74,10 +75,11 @@ class Driver:
 
     def synced(self, names: Collection[str], holds: Callable[[str], bool]) -> None:
         self.told.append("synced")
-        self.names = set(names)
+        self.names = {name for name in self.names if not holds(name)} | set(names)
         self.synchronized += 1
 
-    def failing(self, reason: str) -> None:
+    def failing(self, reason: str, *, partly: bool = False) -> None:
+        self.partly = partly
         self.told.append(f"failing: {reason}")
         self.reason = reason
 

@@ -242,6 +242,23 @@ async def test_all_servers_hear_the_same_in_one_order(driver: Driver, url: str) 
         assert [seq for seq, _ in driver.heard] == list(range(1, 201))
 
 
+async def test_racing_writers_at_several_servers_lose_no_update(driver: Driver, url: str) -> None:
+    await driver.create()
+    async with Driver.run(url) as other:
+
+        async def add_one(each: Driver) -> None:
+            while True:
+                value = each.heard[-1] if each.heard else (0, 0)
+                (outcome,) = await each.publish(publish(value[1] + 1, expect_seq=value[0]))
+                if isinstance(outcome, Assignment):
+                    return
+                await each.sync()
+
+        await asyncio.gather(*[add_one(each) for _ in range(20) for each in (driver, other)])
+        await driver.sync()
+        assert driver.heard == [(n, n) for n in range(1, 41)]
+
+
 async def test_the_outcome_comes_after_the_records(driver: Driver) -> None:
     await driver.create()
     heard: list[int] = []

@@ -20,8 +20,9 @@ from pubsub.__main__ import main
 from pubsub.cli.journal_copy import copy, open_side
 from pubsub.core.journal import JournalError
 from pubsub.journals import DATABASE
+from pubsub.journals.directory_lock import DirectoryLock
 from pubsub.journals.redis.transfer import RedisDraft, RedisSide
-from pubsub.journals.store import MAX_SEQ, SEQ_BITS, DirectoryLock
+from pubsub.journals.store import MAX_SEQ, SEQ_BITS
 from pubsub.journals.transfer.copying import Copied, copy_topics
 from pubsub.journals.transfer.moved import Contents, MovedEvent, MovedTopic
 from pubsub.journals.transfer.sqlite import SqliteDraft, SqliteSide

@@ -96,7 +96,7 @@ class Batches:
         """Ask a batch no more."""
         for pieces in (self._waiting, self._sent, self._held):
             for piece in pieces:
-                if piece.batch.outcomes is outcomes:
+                if piece.batch.outcomes == outcomes:
                     piece.batch.withdrawn = True
         self._waiting = deque(piece for piece in self._waiting if not piece.batch.withdrawn)
 

@@ -44,14 +44,15 @@ STOP_SECONDS: Final = 2.0
 
 
 class RedisEngine:
-    """See the module and the contract."""
+    """See the module and the contract. ``server``: the id of this server, new at each start."""
 
-    def __init__(self, address: Address, clock: Clock, random: Random | None = None) -> None:
-        self.server = secrets.token_hex(8)
+    def __init__(self, address: Address, clock: Clock, server: str, now: Callable[[], float] = time.time) -> None:
+        self.server = server
         self.lasting = ""
         self._prefix = address.prefix
-        self._random = random or Random()
+        self._random = Random()
         self._scripts = Scripts(address.prefix)
+        self._now = now
         self._instance = Instance(address, self._scripts, self.server)
         self._batches = Batches(self.server, self._scripts, self._fail)
         self._reads = Reads(self._scripts, clock)
@@ -61,7 +62,8 @@ class RedisEngine:
         self._scan: Scan | None = None
         self._synced = False
         self._seen = -1  # the last push; -1 until the server has entered
-        self._ahead = 0.0
+        self._last = -1  # that of the connection before
+        self._ahead = 0.0  # seconds by which the clock of this machine is ahead of that of Redis
         self._reason = ""
         self._last_loss = ""
         self._syncs: list[Callable[[Failure | None], None]] = []
@@ -129,13 +131,15 @@ class RedisEngine:
     async def _open(self) -> None:
         """Connect, enter, and read all states. Raises Lost, Refused and JournalError."""
         self._broken.clear()
+        if self._seen >= 0:
+            self._last = self._seen
         self._seen = -1
         try:
             self._main, info = main, _ = await self._instance.connect(self._pushed, self._lost)
             for channel in (self._records, f"{self._prefix}:canary:{self.server}"):
                 await main.ask("SUBSCRIBE", channel)
-            entry = await self._instance.enter(main, info)
-            self._seen, self._ahead = entry.n, entry.ahead
+            entry = await self._instance.enter(main, info, self._last)
+            self._seen, self._ahead = entry.n, self._now() - entry.time
             self._second, _ = second, _ = await self._instance.connect(lambda *_: None, self._lost)
             self._check_open()
             self._scan = scan = Scan(main, self._prefix, entry.generation, self._follower)
@@ -256,6 +260,6 @@ class RedisEngine:
 
     def _take_canary(self, message: bytes) -> None:
         n, moment = self._canary.take(message)
-        self._ahead = time.time() - moment
+        self._ahead = self._now() - moment
         if n != self._seen:
             self._rebuild("records were lost")

@@ -50,8 +50,12 @@ class Scripts:
 
 
 def _make(name: str, prefix: str) -> Script:
+    text = _text(name, prefix).encode()
+    return Script(command("SCRIPT", "LOAD", text), hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+def _text(name: str, prefix: str) -> str:
     constants = f"MAX_IDS, SESSION_SECONDS, CLEANED_AT_ONCE = {MAX_IDS}, {SESSION_SECONDS}, {CLEANED_AT_ONCE}"
     head = f"#!lua flags={FLAGS[name]}" if FLAGS[name] else "#!lua"
     body = "".join((DIRECTORY / f"{each}.lua").read_text() for each in ("common", FILES.get(name, name)))
-    text = f"{head}\nlocal PREFIX = '{prefix}:'\nlocal {constants}\n{body}".encode()
-    return Script(command("SCRIPT", "LOAD", text), hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+    return f"{head}\nlocal PREFIX = '{prefix}:'\nlocal {constants}\n{body}"

@@ -14,7 +14,8 @@ from msgspec import UNSET, Raw
 from pubsub.core.event import make_event
 from pubsub.core.journal import JournalError
 from pubsub.journals.dedup import id_key
-from pubsub.journals.store import MAX_SEQ, DirectoryLock, EventRow, Store, TopicRow, event_key
+from pubsub.journals.directory_lock import DirectoryLock
+from pubsub.journals.store import MAX_SEQ, EventRow, Store, TopicRow, event_key
 from pubsub.journals.transfer.moved import MovedEvent, MovedId, MovedTopic
 from pubsub.journals.wal import lost_commits
 from pubsub.protocol.replies import Event

@@ -1,7 +1,7 @@
 // The page: its frame, the sign-in, and the screen that the URL names.
 
 import { html, render, useEffect, useRef, useState } from "./preact.js";
-import { call, credential, onSignedOut, signOut } from "./server.js";
+import { credential, onSignedOut, signOut } from "./server.js";
 import { healthOf, Overview } from "./overview.js";
 import { moment } from "./formats.js";
 import { Clients } from "./clients.js";
@@ -67,7 +67,7 @@ function App() {
   const route = useRoute();
   const heading = useRef();
   const onOverview = route.path[0] === "";
-  const asked = usePolling((signal) => call("GET", "admin/overview", { signal }), onOverview ? 5 : 15, [signedIn]);
+  const asked = usePolling("admin/overview", onOverview ? 5 : 15, null, signedIn);
   useEffect(() => onSignedOut(() => lock(true)), []);
   const overview = asked.value;
   const banner = useRestart(overview, asked.error);

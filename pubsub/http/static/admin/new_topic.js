@@ -2,7 +2,7 @@
 
 import { html, useState } from "./preact.js";
 import { call } from "./server.js";
-import { Curl, Field } from "./parts.js";
+import { Curl, Fault, Field } from "./parts.js";
 import { Dialog } from "./dialog.js";
 
 const OVERFLOWS = {
@@ -56,7 +56,7 @@ export function NewTopic({ onClose, onCreated }) {
         ${Object.entries(OVERFLOWS).map(([value, label]) => html`<option key=${value} value=${value === "drop_oldest" ? "" : value}>${label}</option>`)}</select>`} />
       <fieldset><legend>Also</legend>${SWITCHES.map(([name, label, help]) => html`<label class="switch" key=${name}>
         <input type="checkbox" checked=${chosen[name] ?? false} onChange=${(event) => choose(name, event.target.checked)} /><span><b>${label}</b><small>${help}</small></span></label>`)}</fieldset>
-      ${fault && html`<p class="fault" role="alert">${fault}</p>`}
+      <${Fault}>${fault}<//>
       <footer><${Curl} method="POST" path="topics" body=${body} /><button type="button" class="quiet" onClick=${onClose}>Cancel</button><button class="primary">Create topic</button></footer>
     </form>
   <//>`;

@@ -2,14 +2,13 @@
 
 import { html, useState } from "./preact.js";
 import { bytes, count, duration } from "./formats.js";
-import { call } from "./server.js";
-import { Card, Curl, Outcome } from "./parts.js";
+import { At, Card, Curl, Outcome } from "./parts.js";
 import { Table } from "./table.js";
 import { to } from "./routing.js";
 import { usePolling } from "./polling.js";
 
 const COLUMNS = [
-  { label: "Client", sort: "client_id", cell: ({ client_id: id }) => html`<a class="name" href=${to("clients", id)}>${id}</a>` },
+  { label: "Client", sort: "client_id", cell: ({ client_id: id, server }) => html`<a class="name" href=${to("clients", id)}>${id}</a><${At} server=${server} />` },
   { label: "Topic", sort: "topic", cell: ({ topic }) => html`<a class="name" href=${to("topics", topic)}>${topic}</a>` },
   { label: "Messages", sort: "queued", number: true, cell: ({ queued }) => count(queued) },
   { label: "Bytes", sort: "lag_bytes", number: true, cell: ({ lag_bytes: size }) => bytes(size) },
@@ -25,7 +24,7 @@ export function SlowTable({ rows, empty }) {
 }
 
 export function Slow() {
-  const asked = usePolling((signal) => call("GET", "slow", { signal }), 5, []);
+  const asked = usePolling("slow", 5);
   return html`
     <p class="lead">Messages that wait for subscribers whose sockets accept no data: the 100 worst, by subscriber and topic. A subscriber that reads is never here, however large the burst.</p>
     <${Card} actions=${html`<${Curl} path="slow" />`} title="Consumer lag">

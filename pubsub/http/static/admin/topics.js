@@ -34,7 +34,7 @@ function ratesOf({ value, before, at: now, beforeAt }) {
 export function Topics({ query, may }) {
   const { search = "", sort = "name", order = "asc", page = "1" } = query;
   const wanted = { search, sort, order, page, limit: LIMIT };
-  const asked = usePolling((signal) => call("GET", "admin/topics", { query: wanted, signal }), 5, [search, sort, order, page]);
+  const asked = usePolling("admin/topics", 5, wanted);
   const [creating, create] = useState(false);
   const [deleting, remove] = useState(null);
   const rate = ratesOf(asked);
