@@ -3,7 +3,7 @@
 import { html } from "./preact.js";
 import { about, bytes, count, duration, milliseconds, moment, plural, words } from "./formats.js";
 import { Badge, Card, Curl, Empty, Missing } from "./parts.js";
-import { Table } from "./table.js";
+import { amount, Table } from "./table.js";
 import { Chart } from "./chart.js";
 import { ENDINGS, LOSSES } from "./reasons.js";
 import { to } from "./routing.js";
@@ -76,11 +76,11 @@ function Tiles({ overview }) {
 const SERVER_COLUMNS = [
   { label: "Server", cell: ({ server, state, here }) => html`<code title=${`Server ${server}`}>${server}</code>${here && html` <${Badge}>this one<//>`}${state !== "ok" && html` <${Badge} kind="warn">${state}<//>`}` },
   { label: "Up", number: true, cell: ({ uptime_sec: uptime, version }) => html`${duration(uptime)}<small class="below">${version}</small>` },
-  { label: "Connections", number: true, cell: ({ connections }) => count(connections) },
-  { label: "Subscribers", number: true, cell: ({ subscribers }) => count(subscribers) },
+  amount("Connections", "connections", count),
+  amount("Subscribers", "subscribers", count),
   { label: "Lag", number: true, cell: ({ lagging, queued }) => (lagging ? html`${count(lagging)}<small class="below">${count(queued)} wait</small>` : "–") },
-  { label: "Delivered a second", number: true, cell: ({ delivered }) => about(delivered) },
-  { label: "Memory", number: true, cell: ({ memory_bytes: memory }) => bytes(memory) },
+  amount("Delivered a second", "delivered", about),
+  amount("Memory", "memory_bytes", bytes),
 ];
 
 /** The servers that share their topics. All else on this page is of the one that was asked. */
