@@ -199,6 +199,17 @@ async def test_messages_beyond_the_ttl_of_their_topic_are_removed_by_a_beat(
     assert await driver.is_missing(499, 501) is True
 
 
+async def test_messages_that_expire_are_removed_as_fast_as_others_come(
+    driver: Driver, url: str, redis_server: RedisServer
+) -> None:
+    await driver.create(history=100_000, ttl_sec=0.1)
+    for _ in range(20):
+        await driver.publish(*[publish() for _ in range(100)], lifetime=0.1)
+        await asyncio.sleep(0.02)
+    with redis_server.admin as admin:
+        assert admin.xlen(f"{url.partition('prefix=')[2]}:m:t") < 1500
+
+
 async def test_a_purge_counts_what_readers_would_have_seen(driver: Driver) -> None:
     await driver.create(history=10)
     await driver.publish(*[publish() for _ in range(30)])

@@ -12,7 +12,7 @@ from pubsub.journals.shared.engine import Engine
 
 
 def make_engine(url: str, clock: Clock) -> Engine:
-    """Make the engine for JOURNAL_URL, without connecting. Raises JournalError if the URL makes no sense."""
+    """Make the engine for JOURNAL_URL, without connecting. Raises JournalError for an invalid URL."""
     server = secrets.token_hex(8)
     engines = [RedisEngine(part, clock, server) for part in parse_address(url).parts]
     return engines[0] if len(engines) == 1 else SpreadEngine(engines)

@@ -49,7 +49,7 @@ def find_losses(info: Mapping[str, str], settings: Mapping[str, str] | None) -> 
     return ""
 
 
-def explain_refusal(text: str, where: str, part: str) -> JournalError | None:
+def explain_refusal(text: str, where: str, part: str = "1/1") -> JournalError | None:
     """The error for an answer that no later try can change; None for others."""
     code = text.partition(" ")[0]
     if code in ("WRONGPASS", "NOAUTH") or "without any password configured" in text:

@@ -1,7 +1,7 @@
 """The engine on one Redis (Engine): it connects, enters, reads all states, and then lets batches and records flow.
 
 Commands and pushes come on one connection, so records and replies have one order, and a PING is the barrier of
-``sync``. Reads have a second one. A canary must come back every few seconds as a push; otherwise both are made anew.
+``sync``. Reads have a second one. A canary must return every few seconds as a push; otherwise both are made anew.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 
 LONGEST_PAUSE: Final = 5.0
 STOP_SECONDS: Final = 2.0
+WATCH_SECONDS: Final = (
+    10.0  # between two questions to Sentinel: a primary that is cut off from it goes on as if it were one
+)
 
 
 class RedisEngine:
@@ -110,6 +113,9 @@ class RedisEngine:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._main is not None:
+            with contextlib.suppress(Lost, Refused):
+                await self._main.ask("UNLINK", f"{self._prefix}:s:{self.server}")
         self._close("the server stops")
 
     # Connecting
@@ -119,7 +125,7 @@ class RedisEngine:
         bound = 0.1
         while True:
             if self._synced:
-                await self._broken.wait()
+                await self._wait_for_loss()
                 bound = 0.1
             await asyncio.sleep(self._random.uniform(bound / 2, bound))
             bound = min(2 * bound, LONGEST_PAUSE)
@@ -127,6 +133,16 @@ class RedisEngine:
                 await self._open()
             except (Lost, Refused, JournalError) as error:
                 self._fail(str(error))
+
+    async def _wait_for_loss(self) -> None:
+        """Wait for the loss of a connection. One to a primary that is none any more, for Sentinel, is closed."""
+        while self._synced:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._broken.wait(), WATCH_SECONDS)
+                return
+            with contextlib.suppress(Lost):
+                if await self._instance.has_moved():
+                    self._rebuild("Sentinel knows another primary")
 
     async def _open(self) -> None:
         """Connect, enter, and read all states. Raises Lost, Refused and JournalError."""

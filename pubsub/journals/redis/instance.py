@@ -55,7 +55,7 @@ class Instance:
         self, push: Callable[[bytes, bytes], None], lost: Callable[[str], None]
     ) -> tuple[Connection, Mapping[str, str]]:
         """Connect to the instance that takes writes now; returns its INFO too. Raises Lost, Refused, JournalError."""
-        place = await self._find()
+        self._place = place = await self._find()
         with self._explained():
             connection, _ = await connect(self._address, place, self._address.login, push, lost)
         try:
@@ -71,7 +71,7 @@ class Instance:
             raise
         return connection, info
 
-    async def enter(self, connection: Connection, info: Mapping[str, str], seen: int) -> Entry:
+    async def enter(self, connection: Connection, info: Mapping[str, str], seen: int = -1) -> Entry:
         """Enter with a connection. ``seen``: the last push of the connection before; less than 0 if there was none.
 
         Raises Lost, Refused, and JournalError if it can never hold this journal.
@@ -125,10 +125,15 @@ class Instance:
             if cursor == b"0":
                 return
 
+    async def has_moved(self) -> bool:
+        """True if Sentinel knows another primary than the one that :meth:`connect` found. Raises Lost."""
+        return bool(self._address.service) and await self._ask_sentinels() != self._place
+
     async def _find(self) -> Place:
         """The place of the instance; Sentinel knows it if there is one. Raises Lost."""
-        if not self._address.service:
-            return self._address.places[0]
+        return await self._ask_sentinels() if self._address.service else self._address.places[0]
+
+    async def _ask_sentinels(self) -> Place:
         reasons: list[str] = []
         for place in self._address.places:
             try:

@@ -36,7 +36,7 @@ def place_of(name: str, parts: int) -> int:
 
 
 class Part:
-    """What one instance tells (Follower). ``reason``: for which it is away. ``hopeless``: for longer than WAIT."""
+    """The follower of one instance (Follower). ``reason``: for which it is away. ``hopeless``: for longer than WAIT."""
 
     def __init__(self, spread: SpreadEngine, place: int, engine: Engine) -> None:
         self.engine = engine

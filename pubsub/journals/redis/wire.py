@@ -97,7 +97,7 @@ class Push(Struct, array_like=True, frozen=True, gc=False):
 
 
 class Canary(Struct, array_like=True, frozen=True, gc=False):
-    """The push that comes back. ``n``: of the last push. ``time``: Unix time of Redis."""
+    """The push that returns. ``n``: of the last push. ``time``: Unix time of Redis."""
 
     n: int
     generation: str
