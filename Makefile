@@ -23,6 +23,7 @@ run: $(runtime)  ## start the server
 # Tests with a clock that steps, of web pages, of alerts and of other servers need Debian's packages. Without these, and
 # without root to install them, the tests are skipped and say so.
 packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(if $(wildcard /usr/bin/chromium),,chromium) \
+	$(if $(wildcard /usr/bin/chromium-headless-shell),,chromium-headless-shell) \
 	$(if $(wildcard /usr/bin/promtool),,prometheus) $(if $(wildcard /usr/bin/redis-server),,redis-server) \
 	$(if $(wildcard /usr/lib/postgresql/*/bin/postgres),,postgresql) $(if $(wildcard /usr/sbin/pgbouncer),,pgbouncer)
 test: $(dev) $(npm)  ## run the tests
