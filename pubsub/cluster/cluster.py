@@ -91,6 +91,16 @@ class Cluster:
         """Ask the other servers, or only some of them."""
         return await self.questions.ask(kind, body, servers)
 
+    # Messages
+
+    def tell(self, kind: str, data: bytes) -> None:
+        """Send a message of up to MOST_BYTES to the other servers. It may be lost."""
+        self._bus.tell(kind, data)
+
+    def hear(self, kind: str, callback: Callable[[bytes], None]) -> None:
+        """Call ``callback`` with the messages of a kind that other servers send."""
+        self._bus.hear(kind, lambda server, data: None if server == self.server else callback(data))
+
     # Circle
 
     @property

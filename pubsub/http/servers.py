@@ -14,12 +14,13 @@ from aiohttp import web
 
 from pubsub.cluster.bus import Bus
 from pubsub.cluster.cluster import Cluster
-from pubsub.http import client_pages, clients, overview, ranking, slow, subscribers, trace
-from pubsub.http.app_keys import BROKER, CLUSTER, SERVICES
+from pubsub.http import client_pages, clients, cursors, overview, ranking, slow, subscribers, trace
+from pubsub.http.app_keys import BROKER, CLUSTER, SERVICES, STREAMS
 
 ANSWERERS: Final[Mapping[str, Callable[[web.Application, bytes], Awaitable[bytes]]]] = {
     **client_pages.ANSWERERS,
     clients.DISCONNECT: clients.answer_disconnect,
+    cursors.KIND: cursors.answer_cursor,
     overview.KIND: overview.answer_overview,
     ranking.KIND: ranking.answer_clients,
     slow.KIND: slow.answer_slow,
@@ -37,10 +38,13 @@ def join_servers(app: web.Application, bus: Bus) -> None:
     cluster = app[CLUSTER] = Cluster(bus, app[BROKER], app[SERVICES].quotas, now=loop.time, call_later=loop.call_later)
     for kind, answerer in ANSWERERS.items():
         cluster.answer_with(kind, partial(answerer, app))
+    streams = app[STREAMS]
+    cluster.hear(cursors.HANDED_OVER, lambda data: cursors.adopt_cursors(streams.cursors, data))
     app.cleanup_ctx.append(joined)
 
 
 async def joined(app: web.Application) -> AsyncIterator[None]:
     await app[CLUSTER].start()
     yield
+    await cursors.hand_over(app)
     app[CLUSTER].stop()

@@ -44,7 +44,7 @@ function useRestart(overview, error) {
     if (before.current !== null && overview.run !== before.current) tell(overview.started);
     before.current = overview.run;
   }, [overview]);
-  if (error?.status === 0) return html`<p class="banner bad" role="alert">The server does not answer. This page tries again every few seconds, and shows what it knew last.</p>`;
+  if (error?.status === 0) return html`<p class="banner bad" role="alert">The server does not answer. This page shows what it knew last, and tries again.</p>`;
   return restarted && html`<p class="banner warn" role="status">The server was restarted at ${moment(restarted)}. Its counts began anew; everything goes on.
     <button type="button" class="quiet" onClick=${() => tell(null)}>Dismiss</button></p>`;
 }

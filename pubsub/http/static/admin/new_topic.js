@@ -15,7 +15,7 @@ const OVERFLOWS = {
 const NUMBERS = [
   ["history", "Messages kept", "For replay and history. Empty: RING_BUFFER_SIZE, or the rule for the name."],
   ["ttl_sec", "Time to live, in seconds", "An older message is neither replayed nor delivered. Empty: no limit."],
-  ["dedup_sec", "Duplicates, in seconds", "A second message with the same id in this time is acknowledged and delivered to no one. Empty: no such time."],
+  ["dedup_sec", "Duplicates, in seconds", "A second message with the same id in this time is acknowledged, and not delivered. Empty: none."],
 ];
 
 const SWITCHES = [

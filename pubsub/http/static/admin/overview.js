@@ -2,7 +2,7 @@
 
 import { html } from "./preact.js";
 import { about, bytes, count, duration, milliseconds, moment, plural, words } from "./formats.js";
-import { Badge, Card, Curl, Empty, Missing } from "./parts.js";
+import { Card, Curl, Empty, Missing } from "./parts.js";
 import { Table } from "./table.js";
 import { Chart } from "./chart.js";
 import { ENDINGS, LOSSES } from "./reasons.js";
@@ -40,7 +40,7 @@ export function Overview({ overview }) {
   return html`
     <p class=${`health ${health.kind}`} role="status"><span class="dot" aria-hidden="true"></span>${health.text}</p>
     <${Tiles} overview=${overview} />
-    ${overview.servers && html`<${Servers} overview=${overview} />`}
+    ${overview.servers && html`<${Servers} of=${overview} />`}
     <div class="grid">
       <${Card} kind="wide"><${Chart} title="Messages a second" at=${at} format=${about}
         lines=${[{ label: "published", tone: "accent", values: series.published, fill: true }, { label: "delivered", tone: "second", values: series.delivered }]} /><//>
@@ -73,23 +73,11 @@ function Tiles({ overview }) {
   return html`<dl class="tiles">${tiles.map(([name, value, note]) => html`<div key=${name}><dt>${name}</dt><dd>${value}<small>${note}</small></dd></div>`)}</dl>`;
 }
 
-const SERVER_COLUMNS = [
-  { label: "Server", cell: ({ server, state, here }) => html`<code title=${`Server ${server}`}>${server}</code>${here && html` <${Badge}>this one<//>`}${state !== "ok" && html` <${Badge} kind="warn">${state}<//>`}` },
-  { label: "Up", number: true, cell: ({ uptime_sec: uptime, version }) => html`${duration(uptime)}<small class="below">${version}</small>` },
-  { label: "Connections", number: true, cell: ({ connections }) => count(connections) },
-  { label: "Subscribers", number: true, cell: ({ subscribers }) => count(subscribers) },
-  { label: "Lag", number: true, cell: ({ lagging, queued }) => (lagging ? html`${count(lagging)}<small class="below">${count(queued)} wait</small>` : "–") },
-  { label: "Delivered a second", number: true, cell: ({ delivered }) => about(delivered) },
-  { label: "Memory", number: true, cell: ({ memory_bytes: memory }) => bytes(memory) },
-];
-
 /** The servers that share their topics. All else on this page is of the one that was asked. */
-function Servers({ overview }) {
-  const rows = overview.servers.map((row) => ({ ...row, here: row.server === overview.server }));
-  return html`<${Card} title="Servers" note=${`${plural(rows.length, "server")} share the topics; the rest of this page is of one of them`}>
-    <${Missing} servers=${overview.missing} />
-    <${Table} label="Servers" columns=${SERVER_COLUMNS} rows=${rows} rowKey=${(row) => row.server} empty="No server answers." />
-  <//>`;
+function Servers({ of }) {
+  const figures = ["Connections", "Subscribers", "Queued", "Delivered"].map((label) => ({ label, number: true, cell: (row) => about(row[label.toLowerCase()]) }));
+  const named = { label: "Server", cell: ({ server, state }) => html`<code>${server}</code> ${server === of.server ? "here" : ""} ${state}` };
+  return html`<${Card} title="Servers"><${Missing} of=${of} /><${Table} label="Servers" rows=${of.servers} rowKey=${(row) => row.server} columns=${[named, ...figures]} /><//>`;
 }
 
 /** How often something happened, by reason, the most frequent first. */

@@ -26,7 +26,7 @@ export function SlowTable({ rows, empty }) {
 export function Slow() {
   const asked = usePolling("slow", 5);
   return html`
-    <p class="lead">Messages that wait for subscribers whose sockets accept no data: the 100 worst, by subscriber and topic. A subscriber that reads is never here, however large the burst.</p>
+    <p class="lead">Messages that wait for subscribers whose sockets accept no data: the 100 worst, by subscriber and topic.</p>
     <${Card} actions=${html`<${Curl} path="slow" />`} title="Consumer lag">
       <${Outcome} of=${asked} noun="consumers" />
       ${asked.value && html`<${SlowTable} rows=${asked.value.slow} empty="Every subscriber keeps up." />`}

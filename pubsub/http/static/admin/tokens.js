@@ -19,7 +19,7 @@ export function Tokens({ may }) {
     }
   };
   return html`
-    <p class="lead">What may the holder of a token do? The server verifies it as it would for a client, and stores nothing.</p>
+    <p class="lead">The server verifies the token as it would for a client, and stores nothing.</p>
     <${Card}><form onSubmit=${submit}>
       <${Field} label="Token (JWT)" input=${(attributes) => html`<textarea ...${attributes} rows="4" required spellcheck="false" autocomplete="off" value=${fields.token} onInput=${set("token")}></textarea>`} />
       <${Field} label="Topic" help="Optional: its rights to this one." input=${(attributes) => html`<input ...${attributes} value=${fields.topic} autocomplete="off" spellcheck="false" onInput=${set("topic")} />`} />

@@ -66,7 +66,7 @@ export function Topics({ query, may }) {
 }
 
 export const DeleteTopic = ({ name, onClose, onDeleted }) => html`<${Confirm} title="Delete a topic" name=${name} noun="topic" label="Delete topic"
-  text="The topic and all its messages are gone for good. Its subscribers are told, and are unsubscribed."
+  text="The topic and all its messages are gone for good. Its subscribers are told."
   call=${{ method: "DELETE", path: at`topics/${name}` }} onClose=${onClose}
   run=${async () => {
     await call("DELETE", at`topics/${name}`);
@@ -74,6 +74,6 @@ export const DeleteTopic = ({ name, onClose, onDeleted }) => html`<${Confirm} ti
   }} />`;
 
 export const PurgeTopic = ({ name, onClose, onPurged }) => html`<${Confirm} title="Purge a topic" name=${name} noun="topic" label="Forget messages"
-  text="The messages that the topic keeps are forgotten. Its numbers continue, and who resumes from before is told the gap."
+  text="The messages that the topic keeps are forgotten. Its numbers continue."
   call=${{ method: "DELETE", path: at`topics/${name}/messages` }} onClose=${onClose}
   run=${async () => onPurged(await call("DELETE", at`topics/${name}/messages`))} />`;

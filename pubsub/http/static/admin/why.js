@@ -41,7 +41,7 @@ export function Why({ query, may }) {
   const field = (name, label, help, required) => html`<${Field} label=${label} help=${help} input=${(attributes) => html`<input ...${attributes} value=${fields[name]}
     required=${required} autocomplete="off" spellcheck="false" onInput=${(event) => change({ ...fields, [name]: event.target.value })} />`} />`;
   return html`
-    <p class="lead">Why did this client not get that message? The answer is what the server knows, and never a guess.</p>
+    <p class="lead">The answer is what the server knows, and never a guess.</p>
     <${Card}>
       <form class="columns ask" onSubmit=${submit}>
         ${field("client", "Client", "its client_id", true)}
