@@ -68,6 +68,7 @@ class TopicHost:
     def renew(self, topic: Topic, stored: StoredTopic) -> Topic:
         renewed = self._make_topic(stored)
         if not self._is_current(topic):  # it was idle, and is being deleted
+            topic.successor = renewed
             return renewed
         self._topics[topic.name] = renewed
         self.ended_topics.add(topic.seq - renewed.seq, topic.bytes)
@@ -134,7 +135,7 @@ class TopicHost:
 
     def _put_back(self, topic: Topic) -> None:
         if topic.name not in self._topics:
-            self._add(topic)
+            self._add(topic.latest)
 
     def _is_current(self, topic: Topic) -> bool:
         return self._topics.get(topic.name) is topic
