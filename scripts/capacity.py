@@ -159,7 +159,7 @@ PLANS = [
 
 def table(plans: Sequence[Plan]) -> str:
     """Return the table in Markdown, with what is beyond a limit in bold."""
-    columns = [
+    columns: list[tuple[str, Callable[[Plan], str]]] = [
         ("servers", lambda plan: f"{plan.servers:,}"),
         ("connections", lambda plan: f"{plan.connections:,}"),
         ("topics", lambda plan: f"{plan.topics:,}"),
