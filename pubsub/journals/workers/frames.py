@@ -37,7 +37,9 @@ class FrameConnection(asyncio.Protocol):
         self._when_writable: Callable[[], None] | None = None
 
     def write(self, encoded: bytes) -> None:
-        self.transport.write(encoded)
+        """Write a frame. It is lost with a connection that has ended, before the end is told too."""
+        if not self.transport.is_closing():  # uvloop raises then
+            self.transport.write(encoded)
 
     @property
     def unsent(self) -> int:
