@@ -180,10 +180,10 @@ class Asking:
         count = 0
         while self._asked and is_late(self._asked[0]):
             batch = self._asked.popleft()
+            assert batch.outcomes is not None, "it was asked"
             outcomes, batch.outcomes = batch.outcomes, None
-            assert outcomes is not None, "it was asked"
             self._refuse(batch)
-            self._engine.withdraw(outcomes)  # which may end the next batch at once: this one must have ended before
+            self._engine.withdraw(outcomes)  # which may give the outcomes of the next batch
             count += 1
         return count
 
