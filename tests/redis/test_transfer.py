@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for name, options in kinds.items():
             create(server, name, durable=True, **options)
-        post(server, "mixed", [{"payload": "ends", "ttl_sec": 0.001}, {"payload": '\u2028"\\'}])
+        post(server, "mixed", [{"payload": '\u2028"\\'}, {"payload": "ends", "ttl_sec": 0.001}])
         post(server, "plain.ids", [{"id": id.upper(), "payload": number} for number, id in enumerate(IDS)])
         post(server, "plain.numbers", [{"payload": number} for number in range(70)])
         post(server, "purged", [{"payload": "gone"}])
