@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.harness import ServerProcess, free_port, new_id
+from tests.harness import ForkedServer, free_port, new_id
 from tests.outbox.postgres import Postgres
 from tests.outbox.running import FLAGS, Place, one, publish, wait_until
 
@@ -147,7 +147,7 @@ def test_server_that_is_away_and_comes_later(place: Place, postgres: Postgres) -
     worker = place.run_worker()
     place.publish(1)
     worker.wait_for("Server takes nothing: cannot reach")
-    with ServerProcess(*FLAGS, "--port", str(port)):
+    with ForkedServer(*FLAGS, "--port", str(port)):
         place.create()
         place.wait_until_empty()
         assert place.payloads() == [1]
