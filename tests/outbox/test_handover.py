@@ -129,6 +129,16 @@ def test_refused_row_stays_with_its_error_and_can_be_sent_again(running: Place) 
     assert running.payloads() == ["before", "after", "small"]
 
 
+def test_rows_that_the_function_has_not_inserted(running: Place) -> None:
+    with running.connect() as connection:
+        for topic in ("", "..", "a/b", running.topic):
+            statement = "INSERT INTO pubsub_outbox (topic, id, payload) VALUES (%s, gen_random_uuid(), '1')"
+            connection.execute(statement, (topic,))
+        running.wait_until_empty()
+        assert one(connection, "SELECT count(*) FROM pubsub_outbox WHERE error LIKE 'topic: expected%'") == 3
+    assert running.payloads() == [1]
+
+
 def test_topic_that_does_not_exist_waits_and_holds_up_no_other(running: Place) -> None:
     later = f"{running.schema}.later"
     for number in range(3):

@@ -317,6 +317,7 @@ def wait_until_gone(directory: Path) -> None:
         ("empty", "x", "there is no journal"),
         ("disk", "disk", "another server uses this journal"),
         ("http://x", "x", "expected a scheme of redis"),
+        ("disk", "unix:/x", "expected a scheme of redis"),
         ("disk", "redis://:secret@127.0.0.1:1", "Redis at 127.0.0.1:1"),
         ("URL", "x", "there is no journal with the prefix"),
     ],
