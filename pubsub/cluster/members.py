@@ -73,7 +73,7 @@ class Members:
         self._echo = float("-inf")  # the last own sign of life that came back
         self._asked = self._pausing = self._stopped = False
         bus.hear(ALIVE, self._hear)
-        bus.hear(GONE, lambda _, data: self._lose(data.decode()))
+        bus.hear(GONE, lambda _, data: self.end(data.decode()))
 
     @property
     def count(self) -> int:
