@@ -16,9 +16,13 @@ _BEFORE_REGEX: Final = re.compile(r"(?:^|[(,=:\[!&|?{};>+*%~^-]|\breturn)$")
 _JOINED: Final = re.compile(r"[\w$]{2}|\+\+|--|/.|./", re.DOTALL)  # what must not stand together without a space
 # A line goes on after the first ones and before the second ones: no semicolon is missing there.
 _GOES_ON: Final = re.compile(r"[{(\[,;:?&|=>*].|.[})\],;.:?&|=*]", re.DOTALL)
+_NEEDLESS: Final = {";}", ",}", ",)"}  # the first of both
 _ONE_PARAMETER: Final = re.compile(r"(?<=[^\w$])\(([\w$]+)\)$")
 _LINES: Final = re.compile(r"\s*\n\s*")
 _BETWEEN_TAGS: Final = re.compile(r"(?<=[>}`])\n(?=<|\$\{|`)")  # htm leaves it out too
+
+_QUOTES: Final = re.compile(r"""(?<==)"([\w-]+)"(?=[\s>])| (?=/>)""")  # of attributes, which htm needs not
+_ADJACENT: Final = re.compile(r"^( *)const .*;\n(?:\1const .*;\n)+", re.MULTILINE)  # declarations of one line each
 
 _STYLE: Final = re.compile(
     rf"(?P<text>{_TEXT})|/\*.*?\*/|\s*(?P<sign>[{{}};,>])\s*|(?P<colon>:)\s+|(?P<space>\s+)", re.DOTALL
@@ -61,8 +65,8 @@ class Squeezer:
         self._place = found.end()
         if found[0].endswith("${"):
             self._braces.append(True)
-        chunk = _LINES.sub("\n", begin + found[0])
-        self._add(_BETWEEN_TAGS.sub("", chunk))
+        chunk = _BETWEEN_TAGS.sub("", _LINES.sub("\n", begin + found[0]))
+        self._add(_QUOTES.sub(r"\1", chunk))
 
     def _regex_begins(self) -> bool:
         begins = self._source[self._place + 1] not in "/*"
@@ -93,10 +97,14 @@ class Squeezer:
         self._space = ""
         if token == "=>" and (found := _ONE_PARAMETER.search("".join(self._parts[-2:]))):
             self._parts[-2:] = [found.string[: found.start()], found[1]]
-        if token[0] == "}" and self._parts[-1].endswith(";"):
+        if self._parts and self._parts[-1][-1] + token[0] in _NEEDLESS:
             self._parts[-1] = self._parts[-1][:-1]
         self._parts.append(token)
 
 
 def squeeze_script(source: str) -> str:
-    return Squeezer(source).squeeze()
+    return Squeezer(_ADJACENT.sub(_join_declarations, source)).squeeze()
+
+
+def _join_declarations(found: re.Match[str]) -> str:
+    return found[0].replace(f";\n{found[1]}const ", f",\n{found[1]}")

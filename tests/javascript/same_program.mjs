@@ -19,20 +19,23 @@ function elementOf(template) {
   return JSON.stringify(element, (name, value) => (name === "__v" ? undefined : value)); // a number of its own
 }
 
+/** Constants that are declared together or one after the other are the same. */
+const isPlainDeclaration = (node) => ts.isVariableStatement(node) && !node.modifiers && node.declarationList.flags & ts.NodeFlags.Const;
+
 function shapeOf(node) {
   if (ts.isTaggedTemplateExpression(node) && node.tag.text === "html") {
     const expressions = (node.template.templateSpans ?? []).map(({ expression }) => shapeOf(expression));
     return ["html", elementOf(node.template), expressions];
   }
   const children = [];
-  ts.forEachChild(node, (child) => void children.push(shapeOf(child)));
+  ts.forEachChild(node, (child) => void children.push(...(isPlainDeclaration(child) ? child.declarationList.declarations.map(shapeOf) : [shapeOf(child)])));
   return [node.kind, node.operator, node.flags & DECLARED, node.text !== undefined && !children.length ? node.text : "", children];
 }
 
 function treeOf(text) {
   const file = ts.createSourceFile("script.js", text, ts.ScriptTarget.Latest);
   if (file.parseDiagnostics.length) return [file.parseDiagnostics[0].messageText];
-  return file.statements.map(shapeOf);
+  return shapeOf(file);
 }
 
 for (const { name, source, served } of JSON.parse(readFileSync(0, "utf8"))) {

@@ -5,7 +5,7 @@ import { bytes, count, duration, milliseconds, moment } from "./formats.js";
 import { at, call } from "./server.js";
 import { Action, At, Badge, Card, Curl, Outcome } from "./parts.js";
 import { ENDINGS } from "./reasons.js";
-import { Pages, Search, Table } from "./table.js";
+import { amount, Pages, Search, Table } from "./table.js";
 import { replace, to } from "./routing.js";
 import { usePolling } from "./polling.js";
 
@@ -24,10 +24,10 @@ function Subscriptions({ of }) {
 
 const COLUMNS = [
   { label: "Client", sort: "client_id", cell: ({ client_id: id, transport, server }) => html`<${Name} id=${id} /><small class="below">${transports[transport]}<${At} server=${server} /></small>` },
-  { label: "Connected", sort: "connected_sec", number: true, cell: ({ connected_sec: age }) => duration(age) },
-  { label: "Queue", sort: "queued", number: true, cell: ({ queued }) => count(queued) },
+  amount("Connected", "connected_sec", duration),
+  amount("Queue", "queued", count),
   { label: "Stalled", sort: "stalled_sec", number: true, cell: ({ stalled_sec: time }) => (time ? duration(time) : "–") },
-  { label: "Dropped", sort: "dropped", number: true, cell: ({ dropped }) => count(dropped) },
+  amount("Dropped", "dropped", count),
   { label: "Round trip", sort: "round_trip_ms", number: true, cell: ({ round_trip_ms: time }) => (time === 0 ? "< 1 ms" : milliseconds(time)) },
   { label: "Traffic", number: true, cell: ({ bytes_in: received, bytes_out: sent }) => html`${bytes(sent)} out<small class="below">${bytes(received)} in</small>` },
   { label: "Subscriptions", cell: ({ subscriptions }) => html`<${Subscriptions} of=${subscriptions} />` },
@@ -38,7 +38,7 @@ export const ENDED_COLUMNS = [
   { label: "Ended", cell: ({ ended_at: time }) => moment(time) },
   { label: "After", number: true, cell: (row) => duration((new Date(row.ended_at) - new Date(row.connected_at)) / 1000) },
   { label: "Why", cell: ({ ending, reason, code }) => html`<b>${reason}</b>${code && html` <${Badge}>${code}<//>`}<small class="below">${ENDINGS[ending]}</small>` },
-  { label: "Dropped", number: true, cell: ({ dropped }) => count(dropped) },
+  amount("Dropped", "dropped", count),
 ];
 
 /** A button that closes all connections of a client. */

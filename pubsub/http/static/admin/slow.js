@@ -3,16 +3,16 @@
 import { html, useState } from "./preact.js";
 import { bytes, count, duration } from "./formats.js";
 import { At, Card, Curl, Outcome } from "./parts.js";
-import { Table } from "./table.js";
+import { amount, Table } from "./table.js";
 import { to } from "./routing.js";
 import { usePolling } from "./polling.js";
 
 const COLUMNS = [
   { label: "Client", sort: "client_id", cell: ({ client_id: id, server }) => html`<a class="name" href=${to("clients", id)}>${id}</a><${At} server=${server} />` },
   { label: "Topic", sort: "topic", cell: ({ topic }) => html`<a class="name" href=${to("topics", topic)}>${topic}</a>` },
-  { label: "Messages", sort: "queued", number: true, cell: ({ queued }) => count(queued) },
-  { label: "Bytes", sort: "lag_bytes", number: true, cell: ({ lag_bytes: size }) => bytes(size) },
-  { label: "Oldest", sort: "lag_sec", number: true, cell: ({ lag_sec: age }) => duration(age) },
+  amount("Messages", "queued", count),
+  amount("Bytes", "lag_bytes", bytes),
+  amount("Oldest", "lag_sec", duration),
 ];
 
 /** At most 100 rows, which the page can sort itself. */

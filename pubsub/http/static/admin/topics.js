@@ -6,7 +6,7 @@ import { at, call } from "./server.js";
 import { Badge, Card, Curl, Outcome } from "./parts.js";
 import { Confirm } from "./dialog.js";
 import { NewTopic } from "./new_topic.js";
-import { Pages, Search, Table } from "./table.js";
+import { amount, Pages, Search, Table } from "./table.js";
 import { replace, to } from "./routing.js";
 import { usePolling } from "./polling.js";
 
@@ -40,9 +40,9 @@ export function Topics({ query, may }) {
   const rate = ratesOf(asked);
   const columns = [
     { label: "Topic", sort: "name", cell: ({ name }) => html`<a class="name" href=${to("topics", name)}>${name}</a>` },
-    { label: "Published", sort: "messages", number: true, cell: ({ messages }) => count(messages) },
+    amount("Published", "messages", count),
     { label: "A second", number: true, cell: (topic) => about(rate(topic)) },
-    { label: "Subscribers", sort: "subscribers", number: true, cell: ({ subscribers }) => count(subscribers) },
+    amount("Subscribers", "subscribers", count),
     { label: "Kept", number: true, cell: (topic) => bytes(topic.bytes) },
     { label: "Options", cell: ({ options }) => html`<${Options} of=${options} />` },
     { label: "Delete", number: true, cell: ({ name }) => html`<button type="button" class="quiet" disabled=${!may.change}
