@@ -25,7 +25,7 @@ run: $(runtime)  ## start the server
 packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(if $(wildcard /usr/bin/chromium),,chromium) \
 	$(if $(wildcard /usr/bin/chromium-headless-shell),,chromium-headless-shell) \
 	$(if $(wildcard /usr/bin/promtool),,prometheus) $(if $(wildcard /usr/bin/redis-server),,redis-server) \
-	$(if $(wildcard /usr/lib/postgresql/*/bin/postgres),,postgresql)
+	$(if $(wildcard /usr/lib/postgresql/*/bin/postgres),,postgresql) $(if $(wildcard /usr/sbin/pgbouncer),,pgbouncer)
 test: $(dev) $(npm)  ## run the tests
 	@[ -z "$(strip $(packages))" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 		(apt-get update && apt-get install --yes --no-install-recommends $(packages)) >/dev/null || true

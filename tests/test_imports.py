@@ -56,7 +56,8 @@ BELOW["pubsub.app"] = {
 }
 BELOW["pubsub.workers"] = {"pubsub.listening", "pubsub.settings", "pubsub.http", "pubsub.system"}
 # The process of a worker is the whole server; its supervisor is not, and has none of its memory.
-BELOW["pubsub.workers.process"] = {"pubsub.workers", "pubsub.app", *BELOW["pubsub.app"]}
+BELOW["pubsub.workers.served"] = {"pubsub.workers", "pubsub.live", "pubsub.reloading", *BELOW["pubsub.reloading"]}
+BELOW["pubsub.workers.process"] = {"pubsub.workers", "pubsub.workers.served", "pubsub.app", *BELOW["pubsub.app"]}
 BELOW["pubsub.client"] = {"pubsub.protocol"}
 # The one module of the clients that knows the server: users test their programs with the real one, in their process.
 BELOW["pubsub.client.testing"] = {"pubsub.client", "pubsub.app", "pubsub.settings_reader", *BELOW["pubsub.app"]}
@@ -100,6 +101,16 @@ WITHOUT_IO = {
     "pubsub.journals.dedup",
     "pubsub.journals.placing",
     "pubsub.journals.redis.moments",
+    "pubsub.journals.shared.asking",
+    "pubsub.journals.shared.choice",
+    "pubsub.journals.shared.following",
+    "pubsub.journals.shared.freshness",
+    "pubsub.journals.shared.gathering",
+    "pubsub.journals.shared.healing",
+    "pubsub.journals.shared.inbox",
+    "pubsub.journals.shared.journal",
+    "pubsub.journals.shared.log",
+    "pubsub.journals.shared.telling",
     "pubsub.journals.redis.address",
     "pubsub.journals.redis.batches",
     "pubsub.journals.redis.checks",
@@ -134,7 +145,7 @@ WITHOUT_IO = {
 }  # beside them
 WITH_IO = {"pubsub.auth.jwks"}  # in them
 WITH_AIOHTTP = {"pubsub.app", "pubsub.lifecycle", "pubsub.live", "pubsub.reloading", "pubsub.http",
-                "pubsub.workers.process",
+                "pubsub.workers.process", "pubsub.workers.served",
                 "pubsub.auth.jwks", "pubsub.websocket.upgrade",
                 "pubsub.client", "pubsub.console", "pubsub.bench"}  # fmt: skip
 IO = {"aiohttp", "asyncio", "concurrent", "multiprocessing", "os", "pathlib", "selectors", "shutil", "socket",

@@ -65,10 +65,10 @@ async def open_side(text: str, *, writes: bool) -> Side:
     if "://" not in text:
         return SqliteSide(Path(text), writes=writes)
     try:
-        from pubsub.journals.redis.transfer import RedisSide
+        from pubsub.journals.redis.transfer_spread import open_redis
     except ImportError as error:
         raise JournalError(f"a journal in Redis needs its packages: pip install 'pubsub[redis]' ({error})") from None
-    return await RedisSide.open(text, writes=writes)
+    return await open_redis(text, writes=writes)
 
 
 def tell(line: str) -> None:

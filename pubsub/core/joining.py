@@ -21,8 +21,9 @@ from pubsub.protocol.requests import Position
 
 if TYPE_CHECKING:
     from pubsub.core.history import HistoryReader
+    from pubsub.core.joined import Joined
     from pubsub.core.lane import Subscriber
-    from pubsub.core.memberships import Joined, Memberships
+    from pubsub.core.memberships import Memberships
     from pubsub.core.subscription import Asked, Subscription
     from pubsub.core.topic import Topic
     from pubsub.filters.filters import Matcher

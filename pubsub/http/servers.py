@@ -14,14 +14,15 @@ from aiohttp import web
 
 from pubsub.cluster.bus import Bus
 from pubsub.cluster.cluster import Cluster
-from pubsub.http import client_pages, clients, cursors, overview, ranking, slow, subscribers, trace
+from pubsub.http import client_pages, clients, cursors, ranking, servers_overview, slow, subscribers, trace
 from pubsub.http.app_keys import BROKER, CLUSTER, SERVICES, STREAMS
 
 ANSWERERS: Final[Mapping[str, Callable[[web.Application, bytes], Awaitable[bytes]]]] = {
     **client_pages.ANSWERERS,
     clients.DISCONNECT: clients.answer_disconnect,
     cursors.KIND: cursors.answer_cursor,
-    overview.KIND: overview.answer_overview,
+    servers_overview.ROW: servers_overview.answer_row,
+    servers_overview.WHOLE: servers_overview.answer_overview,
     ranking.KIND: ranking.answer_clients,
     slow.KIND: slow.answer_slow,
     subscribers.KIND: subscribers.answer,

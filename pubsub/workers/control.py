@@ -27,10 +27,11 @@ CONNECTION: Final = b"C"  # with a socket
 SETTINGS: Final = b"H"  # Settings that were read again
 LEAVE: Final = b"L"  # the load balancer is to send nobody any more, and everybody is still served
 DRAIN: Final = b"D"  # a Drain
+GONE: Final = b"X"  # the id of a server among several: another worker that has ended
 QUESTION: Final = b"Q"  # a Question for the metrics
 GATHERED: Final = b"G"  # a GatheredMetrics
 # From a worker
-READY: Final = b"R"
+READY: Final = b"R"  # with the id of this server
 LOAD: Final = b"E"  # a Load
 ASK: Final = b"A"  # a Question for the metrics of the others
 ANSWER: Final = b"N"  # an Answer

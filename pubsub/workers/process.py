@@ -1,7 +1,7 @@
 """The process of a worker: the server as it is without workers, but for connections, signals and settings.
 
-All three come from the supervisor by the control socket, whose number is the only argument. When the supervisor is
-gone, the worker shuts down.
+All three come from the supervisor by the control socket, whose descriptor is the first argument; the second one is a
+name for ps. When the supervisor is gone, the worker shuts down.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Raw
 
+from pubsub.http.app_keys import CLUSTER
 from pubsub.http.health import STATE
 from pubsub.http.metrics import SOURCES
 from pubsub.live import IN_FORCE
@@ -25,6 +27,7 @@ from pubsub.workers.control import (
     CONNECTION,
     DRAIN,
     GATHERED,
+    GONE,
     LEAVE,
     LOAD,
     QUESTION,
@@ -42,6 +45,8 @@ from pubsub.workers.control import (
 
 if TYPE_CHECKING:
     from pubsub.http.listener import Listener
+
+log = logging.getLogger(__name__)
 
 LOAD_PERIOD: Final = 0.25  # seconds after which the supervisor knows of connections that have ended
 GATHER_WAIT: Final = 5.0  # seconds for the metrics of the others; the supervisor answers sooner
@@ -110,7 +115,7 @@ class Served:
 
     def begin(self, sock: socket.socket, splitter: Splitter) -> None:
         self._control = self._supervision.control = Control(sock, self._take, self._lose, splitter)
-        self._control.send(READY)
+        self._control.send(READY, self._app[CLUSTER].server.encode())
         self._tell_load_again()
 
     def _take(self, message: Message) -> None:
@@ -128,6 +133,8 @@ class Served:
                 self._leave()
             case kind if kind == DRAIN:
                 self._drain(msgspec.json.decode(message.body, type=Drain).seconds)
+            case kind if kind == GONE:
+                self._app[CLUSTER].members.end(message.body.decode())
             case kind if kind == QUESTION:
                 task = self._loop.create_task(self._answer(msgspec.msgpack.decode(message.body, type=Question)))
                 self._answering.add(task)
@@ -136,7 +143,8 @@ class Served:
                 self._supervision.take(message.body)
 
     def _lose(self) -> None:
-        """The supervisor has died."""
+        """The supervisor is gone."""
+        log.error("The supervisor is gone: shutting down")
         self._drain(self._settings.shutdown_timeout_sec)
 
     def _leave(self) -> None:

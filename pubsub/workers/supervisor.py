@@ -23,7 +23,7 @@ from pubsub.settings import LIVE, Settings, SettingsError
 from pubsub.system.descriptors import raise_limit
 from pubsub.system.unix_socket import is_unix
 from pubsub.workers.accepting import Accepting
-from pubsub.workers.control import Start
+from pubsub.workers.control import GONE, Start
 from pubsub.workers.gathering import Gathering
 from pubsub.workers.worker import Worker
 
@@ -113,6 +113,7 @@ class Supervisor:
             await self._workers[0].ready.wait()
         while not self._stop.is_set():
             status = await worker.run(self._start_of(worker))
+            self._tell_end(worker)
             if self._stop.is_set():
                 return
             if not worker.ready.is_set() and worker.starts == 1:
@@ -125,6 +126,11 @@ class Supervisor:
                 {"worker": worker.number, "how": how_of(status), "pause": pause},
             )
             await asyncio.sleep(pause)
+
+    def _tell_end(self, ended: Worker) -> None:
+        """Tell the others, which would wait for its answers for some seconds."""
+        for worker in self._workers:
+            worker.send(GONE, ended.server)
 
     def _start_of(self, worker: Worker) -> Start:
         owns = bool(self._owning) and worker.number == 1

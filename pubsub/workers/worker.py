@@ -26,6 +26,7 @@ MODULE: Final = "pubsub.workers.process"
 
 class Worker:
     """See the module. ``number``: from 1. ``share``: of its present process. ``starts``: how often it was started.
+    ``server``: the id of the last process among the servers that share topics.
 
     ``changed`` is called when it may take more connections than before. ``asked`` gets its other messages.
     """
@@ -36,6 +37,7 @@ class Worker:
         self.number = number
         self.share = Share()
         self.starts = 0
+        self.server = b""
         self.ready = asyncio.Event()
         self.pauses = Pauses()
         self._changed = changed
@@ -56,7 +58,9 @@ class Worker:
         self._ended.clear()
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", MODULE, str(theirs.fileno()), pass_fds=[theirs.fileno()], start_new_session=True
+                *(sys.executable, "-m", MODULE, str(theirs.fileno()), f"worker-{self.number}"),  # a name for ps
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
             )
         self._control = Control(ours, self._take, self._lost)
         self._control.send(START, msgspec.json.encode(start))
@@ -108,6 +112,7 @@ class Worker:
 
     def _take(self, message: Message) -> None:
         if message.kind == READY:
+            self.server = message.body
             self.share.open = True
             self.ready.set()
         elif message.kind == LOAD:

@@ -281,6 +281,24 @@ async def test_the_overview_lists_the_servers() -> None:
         assert "servers" not in await servers["a"].get("/admin/overview?scope=server")
 
 
+async def test_a_page_stays_with_the_server_that_it_saw_first() -> None:
+    """Its calls may come to another one, which asks the first as long as that is there."""
+    async with run_servers("a") as servers:
+        async with servers.start("b"):
+            async with servers["b"].http.get("/admin/overview") as response:
+                cookie = response.cookies["pubsub-server"]
+                assert (cookie.value, cookie["httponly"], cookie["samesite"]) == ("b", True, "Strict")
+            headers = {"Cookie": "pubsub-server=b"}
+            async with servers["b"].client("x"):
+                status, overview = await ask(servers["a"], "/admin/overview", headers=headers)
+                assert (overview["server"], overview["connections"], overview["may"]["change"]) == ("b", 1, True)
+                assert (await servers["a"].get("/admin/overview"))["server"] == "a"
+                status, overview = await ask(servers["a"], "/admin/overview?scope=server", headers=headers)
+                assert overview["server"] == "a"
+        status, overview = await ask(servers["a"], "/admin/overview", headers=headers)
+        assert (status, overview["server"], overview["run"]) == (200, "a", "")
+
+
 async def test_rows_of_the_dashboard_are_merged_in_their_order() -> None:
     async with run_servers("a", "b") as servers, contextlib.AsyncExitStack() as stack:
         for number in range(6):

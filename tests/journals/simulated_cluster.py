@@ -76,12 +76,18 @@ class WatchedEngine(SimulatedEngine):
         super().record(record)
 
     def fail_over(self, random: Random) -> None:
+        self._fail_over(lambda: random.choice([0, 0, 1, 3]))
+
+    def fail_over_with(self, lost: int) -> None:
+        self._fail_over(lambda: lost)
+
+    def _fail_over(self, lost: Callable[[], int]) -> None:
         """Lose tails, with all connections. Every topic begins a new epoch before anybody is served."""
         for link in self.links:
             if link.connected:
                 link.disconnect("failover")
         for topic in self.topics.values():
-            self.lose_tail(topic, random.choice([0, 0, 1, 3]))
+            self.lose_tail(topic, lost())
             self.renew(topic)
 
 
@@ -105,6 +111,7 @@ class Client:
         self.joined = False
         self.failed = False
         self.got: list[str] = []
+        self.created: dict[str, int] = {}  # where topics went on, or 0
         options = OutboxOptions(QUEUE, server.clock, server.broker.turns.take)
         self.subscriber = Subscriber(self._write, options)
         self.subscriber.client_id = name
@@ -189,6 +196,7 @@ class Client:
             self.loose.discard(name)
             place.seq = told["to_seq"]
         elif told["msg"] == "topic_created":
+            self.created[name] = told.get("seq", 0)
             self.places[name] = Place(told["epoch"], told.get("seq", 0))
             self.loose.discard(name)
         elif told["msg"] == "topic_deleted":
@@ -353,7 +361,8 @@ class Cluster:
         for number, step in enumerate(choices):
             step()
             self._raise_faults()
-            if number > self._fail_over_in and number % self._fail_over_in in (0, 12, 30):  # some servers miss the first
+            # Three in a row: some servers miss the first.
+            if number > self._fail_over_in and number % self._fail_over_in in (0, 12, 30):
                 self.engine.fail_over(self.random)
         self.settle()
         self._raise_faults()

@@ -62,8 +62,9 @@ def message(payload: Any = 1, *, topic: str = "t", message_id: str = "", ttl_sec
 
 
 class AnyLink(Engine, Protocol):
-    """The connection of a server to an engine, which a test drives."""
+    """The connection of a server to an engine, which a test drives. ``kind``: of the engine."""
 
+    kind: str
     held_reads: list[Callable[[], None]] | None
 
     def begin(self, follower: Follower) -> None: ...
@@ -138,10 +139,10 @@ class World:
 
     @property
     def kind(self) -> str:
-        """The kind of the journal: memory, disk, shared, or redis for that of ``make_link``."""
-        if self._make_link is not None:
-            return "redis"
-        return "shared" if self.shared is not None else "memory" if self.durable is None else "disk"
+        """The kind of the journal: memory, disk, or that of the engine."""
+        if self.link is not None:
+            return self.link.kind
+        return "memory" if self.durable is None else "disk"
 
     @property
     def journal(self) -> Journal | None:
@@ -171,6 +172,9 @@ class World:
             self._posted.get(timeout=PATIENCE)()
         else:
             assert self.link.pump(), "the engine has nothing more to tell"
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
 
     def write_group(self) -> None:
         """Write what waits as one group, and take the first turn of its results."""

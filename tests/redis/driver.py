@@ -135,9 +135,9 @@ class Driver:
     async def payloads(self, after: int = 0, limit: int = 1000) -> list[Any]:
         return [json.loads(event.text)["message"]["payload"] for event in await self.read(after, limit=limit)]
 
-    async def is_missing(self, after: int, until: int) -> Any:
+    async def is_missing(self, after: int, until: int, name: str = "t") -> Any:
         answer: asyncio.Future[bool | Failure] = asyncio.get_running_loop().create_future()
-        self.engine.find_missing(self.known(), after, until, answer.set_result)
+        self.engine.find_missing(self.known(name), after, until, answer.set_result)
         async with asyncio.timeout(PATIENCE):
             return await answer
 

@@ -19,6 +19,7 @@ START = 1000.0  # the time of a world at its start
 class RedisLink:
     """See the module. A key tells scripts that read it how far the world's clock has stepped."""
 
+    kind = "redis"
     lasting = ""
     held_reads: list[Callable[[], None]] | None = None
 

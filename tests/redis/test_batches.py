@@ -12,7 +12,7 @@ from pubsub.journals.redis import batches
 from pubsub.journals.shared.engine import Append, Appended, Create, Delete, Deleted, Known, Purge, Purged, Tell, Told
 from pubsub.protocol.errors import Conflict, LimitExceeded, TopicExists, TopicNotFound
 from pubsub.protocol.requests import TopicOptions
-from tests.harness import eventually, new_id, on_one_loop
+from tests.harness import PATIENCE, eventually, new_id, on_one_loop
 from tests.redis.driver import TS, Driver, publish
 from tests.redis.programs import RedisServer
 
@@ -144,6 +144,18 @@ async def test_a_batch_of_any_size_has_its_outcomes_in_order(driver: Driver, mon
     assert [type(each) for each in missing] == [TopicNotFound] * 20
 
 
+async def test_thousands_of_batches_at_once(driver: Driver, url: str, redis_server: RedisServer) -> None:
+    await driver.create()
+    given = [driver.begin(driver.append(publish(n))) for n in range(3000)]
+    async with asyncio.timeout(3 * PATIENCE):
+        assert await given[-1] == [new(3000)]
+    await driver.ask(Tell("k", b""))
+    for _ in range(60):
+        await driver.ask(Tell("k", b""))
+    with redis_server.admin as admin:
+        assert admin.hlen(f"{url.partition('prefix=')[2]}:s:{driver.engine.server}") < 10
+
+
 async def test_a_message_for_all_servers_comes_back_too(driver: Driver, url: str) -> None:
     async with Driver.run(url) as other:
         data = bytes(range(256))
@@ -222,7 +234,7 @@ async def test_a_purge_counts_what_readers_would_have_seen(driver: Driver) -> No
 
 async def test_a_page_ends_with_its_bytes(driver: Driver) -> None:
     await driver.create()
-    await driver.publish(*[publish("x" * 20_000) for _ in range(12)])
+    await driver.publish(*[publish("x" * 3000) for _ in range(12)])
     events = await driver.read(after=2)
     assert [event.seq for event in events] == [3, 4, 5, 6]
     assert [event.seq for event in await driver.read(after=2, until=4)] == [3, 4]

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from pubsub.cli.journal_copy import copy
 from pubsub.core.journal import JournalError
 from pubsub.core.log import Assignment
 from pubsub.journals.redis import spread
 from pubsub.journals.shared.engine import Tell, Told
+from pubsub.journals.transfer.copying import Copied
 from tests.harness import eventually, on_one_loop
 from tests.redis.driver import Driver, publish
 from tests.redis.programs import RedisServer
@@ -50,6 +52,22 @@ async def test_each_topic_lives_in_one_instance(servers: list[RedisServer], url:
             assert await other.delete(name) is None
     async with Driver.run(url) as later:
         assert later.names == set()
+
+
+async def test_a_copy_finds_and_spreads_the_topics(servers: list[RedisServer], url: str, tmp_path: Path) -> None:
+    one = servers[0].url("one")
+    async with Driver.run(one) as driver:
+        await driver.ask(*[driver.creation(name, durable=True) for name in NAMES])
+        await driver.ask(*[driver.append(publish(name), name=name) for name in NAMES])
+        before = [await driver.read(name=name) for name in NAMES]
+    assert await copy(one, url, []) == Copied(topics=20, events=20)
+    async with Driver.run(url) as driver:
+        assert driver.names == set(NAMES)
+        assert [await driver.read(name=name) for name in NAMES] == before
+        with pytest.raises(JournalError, match="expected a journal that no server uses, got one with 1"):
+            await copy(url, str(tmp_path / "disk"), [])
+    assert await copy(url, str(tmp_path / "disk"), []) == Copied(topics=20, events=20)
+    assert await copy(one, str(tmp_path / "disk"), []) == Copied(equal=20)
 
 
 async def test_one_that_is_away_refuses_its_topics_and_the_others_go_on(

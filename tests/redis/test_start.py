@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,13 @@ from pubsub.journals.redis.checks import check_info
 from tests.harness import eventually, free_port, on_one_loop
 from tests.redis.driver import Driver, publish
 from tests.redis.programs import RedisServer
+
+# The rights of the user of a journal with ?prefix=mine (docs/scaling.md).
+RIGHTS = (
+    "~mine:* &mine:* +hello +auth +ping +select +info +config|get +script|load +evalsha +subscribe +publish +time "
+    "+scan +type +unlink +expire +hget +hmget +hset +hdel +hlen +hexists +hincrby +hscan +xadd +xrange +xtrim "
+    "+zadd +zrange +zrem +zremrangebyscore +lindex +llen +lpop +rpush"
+)
 
 
 @pytest.fixture
@@ -48,6 +56,25 @@ async def test_a_wrong_password_or_right_is_told(server: RedisServer) -> None:
             await driver.delete()
             await driver.create()
             await driver.delete()
+
+
+@on_one_loop
+async def test_a_user_needs_no_more_rights_than_the_documents_say(impatient: None, server: RedisServer) -> None:
+    with server.admin as admin:
+        admin.execute_command("ACL", "SETUSER", "app", "on", ">secret", *RIGHTS.split())
+    async with Driver.run(f"redis://app:secret@127.0.0.1:{server.port}?prefix=mine") as driver:
+        await driver.create(ttl_sec=0.5, dedup_sec=0.1, history=10)
+        for _ in range(3):
+            await driver.publish(*[publish() for _ in range(100)], lifetime=0.2)
+            await asyncio.sleep(0.1)
+        await driver.read()
+        await driver.is_missing(290, 300)
+        await driver.purge()
+        await driver.delete()
+        await eventually(lambda: not driver.reason)
+        assert driver.synchronized == 1
+        with server.admin as admin:
+            assert admin.acl_log() == []
 
 
 @on_one_loop

@@ -21,6 +21,7 @@ from pubsub.cli.journal_copy import copy, open_side
 from pubsub.core.journal import JournalError
 from pubsub.journals import DATABASE
 from pubsub.journals.directory_lock import DirectoryLock
+from pubsub.journals.redis.address import parse_address
 from pubsub.journals.redis.transfer import RedisDraft, RedisSide
 from pubsub.journals.store import MAX_SEQ, SEQ_BITS
 from pubsub.journals.transfer.copying import Copied, copy_topics
@@ -240,7 +241,8 @@ async def test_a_copy_that_differs_is_not_there(
 
 @on_one_loop
 async def test_a_server_that_creates_the_topic_meanwhile_wins(disk: Path, driver: Driver, url: str) -> None:
-    source, target = await open_side(str(disk), writes=False), await RedisSide.open(url, writes=True)
+    source = await open_side(str(disk), writes=False)
+    target = await RedisSide.open(parse_address(url), writes=True)
     begin = target.begin
 
     async def begin_late(topic: MovedTopic) -> RedisDraft:
@@ -249,10 +251,12 @@ async def test_a_server_that_creates_the_topic_meanwhile_wins(disk: Path, driver
         return draft
 
     target.begin = begin_late  # type: ignore[method-assign]
-    with pytest.raises(JournalError, match="topic 'mixed': EXISTS"):
-        await copy_topics(source, target, ["mixed"], time.time(), lambda line: None)
-    await source.close()
-    await target.close()
+    try:
+        with pytest.raises(JournalError, match="topic 'mixed': EXISTS"):
+            await copy_topics(source, target, ["mixed"], time.time(), lambda line: None)
+    finally:
+        await source.close()
+        await target.close()
     assert driver.states("mixed")[-1].seq == 0
 
 

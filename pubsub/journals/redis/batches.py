@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 PIECE_BYTES: Final = 256 * 1024
 PIECE_MESSAGES: Final = 200
 BYTES_IN_PROGRESS: Final = 2 * 1024 * 1024
+SETTLED_AT_ONCE: Final = 500  # numbers of batches whose results Redis may forget: Lua unpacks less than 8,000
 OPERATION_BYTES: Final = 200  # of an operation or a message, without its content
 
 # The connection leads to nobody who can decide: another one may.
@@ -128,8 +129,8 @@ class Batches:
             piece = self._waiting.popleft()
             self._sent.append(piece)
             self._in_progress += piece.size
-            header = encode((self._server, self._connection, piece.number, self._settled, self._epoch(piece)))
-            self._settled = []
+            settled, self._settled = self._settled[:SETTLED_AT_ONCE], self._settled[SETTLED_AT_ONCE:]
+            header = encode((self._server, self._connection, piece.number, settled, self._epoch(piece)))
             shrinks = all([isinstance(each, Delete | Purge) for each in piece.operations])
             script = self._scripts.shrink if shrinks else self._scripts.batch
             self._line.send(script.run(header, piece.body), partial(self._replied, piece, self._line))

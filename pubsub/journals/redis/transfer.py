@@ -13,7 +13,7 @@ from math import inf
 from typing import Any, Final, Self
 
 from pubsub.core.journal import JournalError
-from pubsub.journals.redis.address import parse_address
+from pubsub.journals.redis.address import Address
 from pubsub.journals.redis.checks import explain_refusal
 from pubsub.journals.redis.connection import Connection, Lost, Refused
 from pubsub.journals.redis.instance import Instance
@@ -47,9 +47,8 @@ class RedisSide:
         self._generation = Generation("", "")
 
     @classmethod
-    async def open(cls, url: str, *, writes: bool) -> Self:
+    async def open(cls, address: Address, *, writes: bool) -> Self:
         """Connect, and enter as a server does: what a restart of Redis renews is renewed. Raises JournalError."""
-        address = parse_address(url)
         scripts = Scripts(address.prefix)
         server = f"copy-{secrets.token_hex(8)}"
         instance = Instance(address, scripts, server)
@@ -60,7 +59,7 @@ class RedisSide:
                 if not writes and not await side.ask("EXISTS", f"{address.prefix}:meta"):
                     raise JournalError(f"{instance.where}: there is no journal with the prefix {address.prefix!r}")
                 await connection.ask_encoded(scripts.transfer.load)
-                side._generation = (await instance.enter(connection, info)).generation
+                side._generation = (await instance.enter(connection, info, seen=-1)).generation
             except BaseException:
                 connection.close("it was not needed")
                 raise
@@ -195,6 +194,6 @@ def explained(where: str, topic: str = "") -> Iterator[None]:
     try:
         yield
     except Refused as refused:
-        raise explain_refusal(str(refused), where) or JournalError(f"{about}: {refused}") from None
+        raise explain_refusal(str(refused), where, part="") or JournalError(f"{about}: {refused}") from None
     except Lost as lost:
         raise JournalError(f"{about}: {lost}") from None

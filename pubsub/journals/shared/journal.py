@@ -196,6 +196,9 @@ class SharedJournal:
         """Remove the topics that the engine does not have, in slices."""
         for _ in range(min(len(logs), COMPARED_AT_ONCE)):
             log = logs.popleft()
+            if self._inbox.exhausted:
+                logs.appendleft(log)
+                break
             if log.name not in names and holds(log.name) and self._following.logs.get(log.name) is log:
                 self._following.remove(log)
         if logs:
