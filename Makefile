@@ -23,8 +23,9 @@ run: $(runtime)  ## start the server
 # Tests with a clock that steps, of web pages, of alerts and of other servers need Debian's packages. Without these, and
 # without root to install them, the tests are skipped and say so.
 packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(if $(wildcard /usr/bin/chromium),,chromium) \
+	$(if $(wildcard /usr/bin/chromium-headless-shell),,chromium-headless-shell) \
 	$(if $(wildcard /usr/bin/promtool),,prometheus) $(if $(wildcard /usr/bin/redis-server),,redis-server) \
-	$(if $(wildcard /usr/lib/postgresql/*/bin/postgres),,postgresql)
+	$(if $(wildcard /usr/lib/postgresql/*/bin/postgres),,postgresql) $(if $(wildcard /usr/sbin/pgbouncer),,pgbouncer)
 test: $(dev) $(npm)  ## run the tests
 	@[ -z "$(strip $(packages))" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 		(apt-get update && apt-get install --yes --no-install-recommends $(packages)) >/dev/null || true

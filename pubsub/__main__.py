@@ -6,13 +6,18 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pubsub
 from pubsub.settings_reader import read_settings, read_settings_apart
+from pubsub.system.programs import fastest_loop, without_ca_certificates
+
+if TYPE_CHECKING:
+    import socket
+
+    from pubsub.settings import Settings
 
 USAGE: Final = """\
 usage: pubsub COMMAND [--help] [flags]
@@ -51,10 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_serve(flags: list[str]) -> int:
-    with without_ca_certificates():
-        from pubsub.app import serve
-    from pubsub.core.journal import JournalError
-    from pubsub.rules_reader import RulesError
     from pubsub.settings import SettingsError
     from pubsub.system.activation import ActivationError, take_sockets
     from pubsub.system.logs import hold_standard_streams, set_up_logs
@@ -73,42 +74,39 @@ def run_serve(flags: list[str]) -> int:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2
     set_up_logs(settings.least_level, settings.log_format)
+    read_again = partial(read_settings_apart, flags)
+    return (
+        run_server(settings, handed_over, read_again)
+        if settings.workers == 1
+        else run_workers(settings, handed_over, read_again)
+    )
+
+
+def run_workers(settings: Settings, handed_over: Sequence[socket.socket], read_again: Callable[[], Settings]) -> int:
+    """Run several processes that serve; the exit status."""
+    from pubsub.workers.supervisor import supervise
+
+    try:
+        return supervise(settings, handed_over, read_again)
+    except OSError as error:
+        print(f"pubsub: {error}", file=sys.stderr)
+        return 1
+
+
+def run_server(settings: Settings, handed_over: Sequence[socket.socket], read_again: Callable[[], Settings]) -> int:
+    """Run the server in this process; the exit status."""
+    with without_ca_certificates():
+        from pubsub.app import serve
+    from pubsub.core.journal import JournalError
+    from pubsub.rules_reader import RulesError
+
     try:
         with asyncio.Runner(loop_factory=fastest_loop()) as runner:
-            runner.run(serve(settings, handed_over, partial(read_settings_apart, flags)))
+            runner.run(serve(settings, handed_over, read_again))
     except (JournalError, RulesError, OSError) as error:
         print(f"pubsub: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-@contextmanager
-def without_ca_certificates() -> Iterator[None]:
-    """Hide the CA certificates from OpenSSL, by the variables that it reads for their places.
-
-    aiohttp loads them for its client when it is imported. A server never asks for them, and of their 2.6 MiB the
-    allocator keeps 1.9 even when they are freed. A client session made later must bring an SSL context of its own.
-    """
-    places = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
-    before = {name: os.environ.get(name) for name in places}
-    os.environ.update(places)
-    try:
-        yield
-    finally:
-        for name, place in before.items():
-            if place is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = place
-
-
-def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it runs; None is asyncio's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def run_client(flags: list[str]) -> int:

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -20,6 +20,7 @@ from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.dead_letters import DeadLetters
 from pubsub.core.histogram import Histogram
+from pubsub.core.journal import random_epoch
 from pubsub.http.access import check_access
 from pubsub.http.addresses import add_proxies
 from pubsub.http.app_keys import BROKER, CERTIFICATE, CONNECTIONS, DEAD_LETTERS, SERVICES, STREAMS
@@ -58,12 +59,19 @@ from pubsub.websocket.services import Services
 if TYPE_CHECKING:
     from pubsub.journals.shared.journal import SharedJournal
     from pubsub.journals.sqlite import SqliteJournal
+    from pubsub.journals.workers.owner import Owner
+    from pubsub.journals.workers.ownership import Ownership
+
+OWNER: Final[web.AppKey[Owner]] = web.AppKey("owner")
 
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings) -> web.Application:
-    """The Application with all that it serves. Needs a running event loop."""
+def create_app(settings: Settings, *, owning: str = "") -> web.Application:
+    """The Application with all that it serves. Needs a running event loop.
+
+    ``owning``: the path of the Unix socket at which it shares its topics with other processes; empty if it does not.
+    """
     loop = asyncio.get_running_loop()
     clock = Clock()
     parts = read_parts(settings)
@@ -71,7 +79,8 @@ def create_app(settings: Settings) -> web.Application:
     app[IN_FORCE] = InForce(settings, parts)
     app[STATE] = ServerState()
     journal = make_shared(settings, clock, loop)
-    broker = app[BROKER] = make_broker(settings, clock, loop, journal)
+    ownership = make_ownership(loop) if owning else None
+    broker = app[BROKER] = make_broker(settings, clock, loop, journal, ownership)
     app[DEAD_LETTERS] = make_dead_letters(settings, broker, loop)
     app[ORIGINS] = Origins()
     app[CERTIFICATE] = Certificate()
@@ -85,6 +94,8 @@ def create_app(settings: Settings) -> web.Application:
         restore_topics(broker, settings)
     else:
         follow_engine(app, journal)
+    if ownership is not None:
+        share_topics(app, ownership, owning, settings, clock)
     app[DOCUMENTS] = Documents(make_document)
     set_up_metrics(app, settings)
     set_up_http(app, settings)
@@ -168,21 +179,50 @@ def follow_engine(app: web.Application, journal: SharedJournal) -> None:
     app.middlewares.append(heed_other_servers)
 
 
+def make_ownership(loop: asyncio.AbstractEventLoop) -> Ownership:
+    from pubsub.journals.workers.ownership import Ownership  # which a server without workers need not have
+
+    return Ownership(defer=loop.call_soon, call_later=loop.call_later)
+
+
+def share_topics(app: web.Application, ownership: Ownership, path: str, settings: Settings, clock: Clock) -> None:
+    """Serve other processes at ``path``, from before the server listens until its last client has gone."""
+    from pubsub.http.servers import join_servers  # which a server alone need not have
+
+    owner = app[OWNER] = ownership.make_owner(
+        app[BROKER], clock, path=path, max_message_bytes=settings.max_message_bytes
+    )
+
+    async def share(_: web.Application) -> AsyncIterator[None]:
+        owner.start()
+        yield
+        owner.stop()
+
+    app.cleanup_ctx.append(share)
+    join_servers(app, owner)
+
+
 def make_broker(
-    settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop, shared: SharedJournal | None = None
+    settings: Settings,
+    clock: Clock,
+    loop: asyncio.AbstractEventLoop,
+    shared: SharedJournal | None = None,
+    ownership: Ownership | None = None,
 ) -> Broker:
     core = SharedCore()
+    new_epoch = random_epoch if ownership is None else ownership.epochs
     return Broker(
         defer=loop.call_soon,
         clock=clock,
-        memory=MemoryJournal(clock),
+        memory=MemoryJournal(clock, new_epoch),
         shared=shared,
         ring_size=settings.ring_buffer_size,
         max_topics=settings.max_topics,
         max_filters=settings.max_filters_per_topic,
-        make_durable=partial(make_journal, Path(settings.data_dir), clock, loop, core),
+        make_durable=partial(make_journal, Path(settings.data_dir), clock, loop, core, new_epoch),
         call_later=loop.call_later,
         yield_core=core.offer,
+        host_before=None if ownership is None else ownership.relay.before,
     )
 
 
@@ -204,7 +244,13 @@ def make_dead_letters(settings: Settings, broker: Broker, loop: asyncio.Abstract
     return letters
 
 
-def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop, core: SharedCore) -> SqliteJournal:
+def make_journal(
+    directory: Path,
+    clock: Clock,
+    loop: asyncio.AbstractEventLoop,
+    core: SharedCore,
+    new_epoch: Callable[[], str] = random_epoch,
+) -> SqliteJournal:
     from pubsub.journals.sqlite import SqliteJournal  # 1 MiB that a server without durable topics need not have
 
     return SqliteJournal(
@@ -214,6 +260,7 @@ def make_journal(directory: Path, clock: Clock, loop: asyncio.AbstractEventLoop,
         post=loop.call_soon_threadsafe,
         defer=loop.call_soon,
         call_later=loop.call_later,
+        new_epoch=new_epoch,
     )
 
 

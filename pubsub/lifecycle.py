@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final
 
 from aiohttp import web
 
@@ -21,22 +20,17 @@ from pubsub.http.app_keys import BROKER, CERTIFICATE, CONNECTIONS, DEAD_LETTERS
 from pubsub.http.health import STATE
 from pubsub.http.identities import IDENTITIES
 from pubsub.http.idle_connections import IdleConnections
-from pubsub.http.listener import BACKLOG, Listener, bind
+from pubsub.http.listener import Listener
 from pubsub.http.origins import is_loopback
 from pubsub.http.request_handler import AccessLogger, TimedRequestHandler
+from pubsub.listening import log_addresses, log_configuration, open_sockets, scheme_of
 from pubsub.live import IN_FORCE
 from pubsub.reloading import Reloading
 from pubsub.settings import Settings
 from pubsub.system.descriptors import connections_of_machine, raise_limit, sockets_of_machine
-from pubsub.system.unix_socket import bind_unix, is_unix, path_of
+from pubsub.system.unix_socket import is_unix
 
 log = logging.getLogger(__name__)
-
-UNIX_SCHEMES: Final = {"http": "unix", "https": "https+unix"}  # as `pubsub health --url` takes them
-
-
-class ListenError(OSError):
-    """The server cannot listen. The text says where, and why."""
 
 
 async def run(
@@ -58,22 +52,11 @@ async def run(
     await runner.setup()
     listener = await listen(runner, settings, handed_over)
     reload_on_signal(app, read_again, lambda: warn_of_open_doors(app, listener.sockets))
-    log_addresses(listener, "https" if settings.tls_cert_file else "http")
+    log_addresses(listener.sockets, scheme_of(settings))
     warn_of_open_doors(app, listener.sockets)
     tune_collector()
     await stop.wait()
     await shut_down(app, runner, listener)
-
-
-def log_configuration(settings: Settings) -> None:
-    log.info(
-        "Configuration loaded: Port=%(port)d, RingBuffer=%(ring_buffer)d, SubscriberQueue=%(subscriber_queue)d",
-        {
-            "port": settings.port,
-            "ring_buffer": settings.ring_buffer_size,
-            "subscriber_queue": settings.subscriber_queue_size,
-        },
-    )
 
 
 def reload_on_signal(app: web.Application, read_again: Callable[[], Settings], then: Callable[[], None]) -> None:
@@ -98,10 +81,15 @@ async def listen(
     handed_over: Sequence[socket.socket] = (),
 ) -> Listener:
     """Accept connections, each into a request handler with time limits. Raises ListenError."""
+    return make_listener(runner, settings, await open_sockets(settings, handed_over))
+
+
+def make_listener(runner: web.AppRunner, settings: Settings, sockets: Sequence[socket.socket]) -> Listener:
+    """Serve the connections of these sockets, or of none, and those that the Listener is given."""
     idle = IdleConnections()
     assert runner.server is not None, "the runner is set up"
     return Listener(
-        await open_sockets(settings, handed_over),
+        sockets,
         handler_factory(runner.server, idle, settings),
         idle=idle,
         others=runner.app[CONNECTIONS],
@@ -121,36 +109,13 @@ def handler_factory(server: web.Server, idle: IdleConnections, settings: Setting
     return partial(TimedRequestHandler, server, idle, settings.read_timeout_sec, settings.write_timeout_sec, options)
 
 
-async def open_sockets(settings: Settings, handed_over: Sequence[socket.socket] = ()) -> Sequence[socket.socket]:
-    """Return the sockets that were handed over, or else listen where HOST and PORT say. Raises ListenError."""
-    if handed_over:
-        log.info("Sockets taken over from systemd: %(count)d; HOST and PORT do not count", {"count": len(handed_over)})
-        return handed_over
-    try:
-        if settings.unix_path:
-            return [bind_unix(settings.unix_path, mode=int(settings.socket_mode, 8), backlog=BACKLOG)]
-        return await bind(settings.host, settings.port)
-    except OSError as error:
-        place = settings.host if settings.unix_path else f"{settings.host} port {settings.port}"
-        raise ListenError(f"can't listen on {place}: {error.strerror}") from error
-
-
-def log_addresses(listener: Listener, scheme: str) -> None:
-    for sock in listener.sockets:
-        if is_unix(sock):
-            path = path_of(sock.getsockname())
-            log.info("Listening on %(scheme)s:%(path)s", {"scheme": UNIX_SCHEMES[scheme], "path": path})
-            continue
-        host, port = sock.getsockname()[:2]
-        log.info(
-            "Listening on %(scheme)s://%(host)s:%(port)d",
-            {"scheme": scheme, "host": f"[{host}]" if ":" in host else host, "port": port},
-        )
-
-
 def warn_of_open_doors(app: web.Application, sockets: Iterable[socket.socket]) -> None:
     """Log what anybody may do who reaches the server from another machine. A Unix socket is guarded by its mode."""
-    hosts = [sock.getsockname()[0] for sock in sockets if not is_unix(sock)]
+    warn_of_open_hosts(app, [sock.getsockname()[0] for sock in sockets if not is_unix(sock)])
+
+
+def warn_of_open_hosts(app: web.Application, hosts: Sequence[str]) -> None:
+    """Log what anybody may do who reaches these addresses from another machine."""
     host = ", ".join(host for host in hosts if not is_loopback(host))
     if host and not app[IDENTITIES].tokens:
         log.warning("Anyone who reaches %(host)s may subscribe and publish: no JWT key is set", {"host": host})

@@ -62,6 +62,9 @@ class Settings:
     port: int = _setting(
         8080, "port to listen on; 0 takes a free one and logs it; a Unix socket has none", ge=0, le=65_535
     )
+    workers: int = _setting(
+        1, "processes that serve the clients together: as many as there are cores; see docs/operation.md", ge=1, le=256
+    )
     socket_mode: str = _setting("0660", "permissions of a Unix socket, in octal digits", min_length=1)
     mode: Mode = _setting("release", "debug logs every request and message; GIN_MODE is accepted too", alias="gin_mode")
     log_level: Literal[LogLevel, ""] = _setting(

@@ -17,13 +17,14 @@ from aiohttp import web
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pubsub.__main__ import fastest_loop
 from pubsub.app import create_app
 from pubsub.http.app_keys import SERVICES
-from pubsub.lifecycle import listen, log_addresses
+from pubsub.lifecycle import listen
+from pubsub.listening import log_addresses
 from pubsub.protocol.frames import BINARY, FIN, text_frame
 from pubsub.settings import DAY, Settings
 from pubsub.system.logs import set_up_logs
+from pubsub.system.programs import fastest_loop
 from pubsub.websocket.connection import Connection
 from pubsub.websocket.session import Session
 
@@ -52,7 +53,7 @@ async def serve(settings: Settings) -> None:
     """Serve until cancelled."""
     runner = web.AppRunner(create_echo(settings))
     await runner.setup()
-    log_addresses(await listen(runner, settings), "http")
+    log_addresses((await listen(runner, settings)).sockets, "http")
     try:
         await asyncio.Event().wait()
     finally:

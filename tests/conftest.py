@@ -14,9 +14,10 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 
 import hypothesis
+import pytest
 import uvloop
 
 from tests.harness import is_setting
@@ -51,7 +52,12 @@ def new_debug_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """Exclude the tests themselves, 150,000 permanent objects, from the work of the garbage collector."""
+    gc.disable()
+    collected = yield
     gc.collect()
     gc.freeze()
+    gc.enable()
+    return collected

@@ -28,12 +28,14 @@ class FaultyLine:
     """A proxy whose faults may change at any time. ``delay`` in seconds, ``rate`` in bytes a second (0 is no limit).
 
     ``swallows``: the proxy receives and discards all data, so each side sees a peer that receives and never sends.
+    ``mutes``: it discards what the server sends, and passes on what the client sends.
     """
 
     target: int
     delay: float = 0.0
     rate: float = 0.0
     swallows: bool = False
+    mutes: bool = False
     port: int = 0
     _passing: asyncio.Event = field(default_factory=asyncio.Event)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -58,7 +60,7 @@ class FaultyLine:
 
     def heal(self) -> None:
         self._passing.set()
-        self.swallows = False
+        self.swallows = self.mutes = False
 
     def cut(self) -> None:
         """Reset all open connections, on both sides."""
@@ -95,12 +97,12 @@ class FaultyLine:
             return
         far_reader, far_writer = await asyncio.open_connection(sock=sock, limit=PIECE)
         self._writers |= {writer, far_writer}
-        for source, sink in ((reader, far_writer), (far_reader, writer)):
-            task = asyncio.create_task(self._pass_on(source, sink))
+        for source, sink, answers in ((reader, far_writer, False), (far_reader, writer, True)):
+            task = asyncio.create_task(self._pass_on(source, sink, answers))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool) -> None:
         with contextlib.suppress(ConnectionError, RuntimeError):  # uvloop raises the second on a transport that was cut
             while True:
                 await self._passing.wait()
@@ -109,7 +111,7 @@ class FaultyLine:
                     break
                 await asyncio.sleep(self.delay + (len(piece) / self.rate if self.rate else 0))
                 await self._passing.wait()
-                if not self.swallows:
+                if not (self.swallows or (self.mutes and answers)):
                     sink.write(piece)
                     await sink.drain()
         sink.close()

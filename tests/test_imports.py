@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,8 @@ BELOW["pubsub.http"] = {"pubsub.sse", "pubsub.metrics", "pubsub.cluster", *BELOW
 BELOW["pubsub.documents"] = {"pubsub", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.live"] = {"pubsub.settings", "pubsub.rules_reader", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.reloading"] = {"pubsub.live", *BELOW["pubsub.live"]}
-BELOW["pubsub.lifecycle"] = {"pubsub.reloading", *BELOW["pubsub.reloading"]}
+BELOW["pubsub.listening"] = {"pubsub.settings", "pubsub.http", "pubsub.system"}
+BELOW["pubsub.lifecycle"] = {"pubsub.reloading", "pubsub.listening", *BELOW["pubsub.reloading"]}
 BELOW["pubsub"] = set()
 BELOW["pubsub.app"] = {
     "pubsub",
@@ -52,6 +54,10 @@ BELOW["pubsub.app"] = {
     "pubsub.settings_shown",
     *BELOW["pubsub.lifecycle"],
 }
+BELOW["pubsub.workers"] = {"pubsub.listening", "pubsub.settings", "pubsub.http", "pubsub.system"}
+# The process of a worker is the whole server; its supervisor is not, and has none of its memory.
+BELOW["pubsub.workers.served"] = {"pubsub.workers", "pubsub.live", "pubsub.reloading", *BELOW["pubsub.reloading"]}
+BELOW["pubsub.workers.process"] = {"pubsub.workers", "pubsub.workers.served", "pubsub.app", *BELOW["pubsub.app"]}
 BELOW["pubsub.client"] = {"pubsub.protocol"}
 # The one module of the clients that knows the server: users test their programs with the real one, in their process.
 BELOW["pubsub.client.testing"] = {"pubsub.client", "pubsub.app", "pubsub.settings_reader", *BELOW["pubsub.app"]}
@@ -69,6 +75,7 @@ BELOW["pubsub.cli"] = {
 }
 BELOW["pubsub.verify"] = {"pubsub.cli", *BELOW["pubsub.cli"]}
 BELOW["pubsub.__main__"] = {
+    "pubsub.workers",
     "pubsub.app",
     "pubsub.client",
     "pubsub.console",
@@ -93,6 +100,21 @@ WITHOUT_IO = {
     "pubsub.journals.memory",
     "pubsub.journals.dedup",
     "pubsub.journals.placing",
+    "pubsub.journals.redis.moments",
+    "pubsub.journals.shared.asking",
+    "pubsub.journals.shared.choice",
+    "pubsub.journals.shared.following",
+    "pubsub.journals.shared.freshness",
+    "pubsub.journals.shared.gathering",
+    "pubsub.journals.shared.healing",
+    "pubsub.journals.shared.inbox",
+    "pubsub.journals.shared.journal",
+    "pubsub.journals.shared.log",
+    "pubsub.journals.shared.telling",
+    "pubsub.journals.redis.address",
+    "pubsub.journals.redis.batches",
+    "pubsub.journals.redis.checks",
+    "pubsub.journals.redis.wire",
     "pubsub.journals.state",
     "pubsub.client.arguments",
     "pubsub.client.conversation",
@@ -123,6 +145,7 @@ WITHOUT_IO = {
 }  # beside them
 WITH_IO = {"pubsub.auth.jwks"}  # in them
 WITH_AIOHTTP = {"pubsub.app", "pubsub.lifecycle", "pubsub.live", "pubsub.reloading", "pubsub.http",
+                "pubsub.workers.process", "pubsub.workers.served",
                 "pubsub.auth.jwks", "pubsub.websocket.upgrade",
                 "pubsub.client", "pubsub.console", "pubsub.bench"}  # fmt: skip
 IO = {"aiohttp", "asyncio", "concurrent", "multiprocessing", "os", "pathlib", "selectors", "shutil", "socket",
@@ -137,13 +160,19 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
+@cache
 def source_of(module: str) -> ast.Module:
     path = ROOT.parent.joinpath(*module.split("."))
     return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text())
 
 
-def imports_of(module: str, *, at_runtime: bool) -> Iterator[str]:
+@cache
+def imports_of(module: str, *, at_runtime: bool) -> frozenset[str]:
     """Return all modules that ``module`` imports; imports only for type checkers are left out if ``at_runtime``."""
+    return frozenset(find_imports(module, at_runtime=at_runtime))
+
+
+def find_imports(module: str, *, at_runtime: bool) -> Iterator[str]:
     todo: list[ast.AST] = [source_of(module)]
     while todo:
         node = todo.pop()
@@ -157,11 +186,12 @@ def imports_of(module: str, *, at_runtime: bool) -> Iterator[str]:
             assert node.module, f"{module}: an import from nothing"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                yield inner if inner in MODULES else node.module
+                yield inner if inner in KNOWN else node.module
         todo += ast.iter_child_nodes(node)
 
 
 MODULES = modules()
+KNOWN = frozenset(MODULES)
 
 
 def unit_of(module: str) -> str:
@@ -175,13 +205,16 @@ def is_any(module: str, names: Iterable[str]) -> bool:
     return any(module == name or module.startswith(f"{name}.") for name in names)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_down(module: str) -> None:
-    unit = unit_of(module)
-    for imported in imports_of(module, at_runtime=False):
-        if imported.partition(".")[0] == "pubsub":
-            below = unit_of(imported)
-            assert below == unit or below in BELOW[unit], f"{module} imports {imported}, which is not below it"
+def test_imports_point_down() -> None:
+    upward: list[str] = []
+    for module in MODULES:
+        unit = unit_of(module)
+        for imported in imports_of(module, at_runtime=False):
+            if imported.partition(".")[0] == "pubsub":
+                below = unit_of(imported)
+                if below != unit and below not in BELOW[unit]:
+                    upward.append(f"{module} imports {imported}, which is not below it")
+    assert not upward, "\n".join(upward)
 
 
 @pytest.mark.parametrize("at_runtime", [True, False], ids=["at run time", "for type checkers too"])
@@ -198,12 +231,24 @@ def does_no_io(module: str) -> bool:
     return is_any(module, WITHOUT_IO) or (is_any(module, RULES) and not is_any(module, WITH_IO))
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if does_no_io(module)])
-def test_the_rules_of_the_program_do_no_io(module: str) -> None:
-    assert not {imported.partition(".")[0] for imported in imports_of(module, at_runtime=False)} & IO
-    assert not [node for node in ast.walk(source_of(module)) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
+def importers_of(packages: Iterable[str], among: Iterable[str]) -> list[str]:
+    """The modules that import one of the packages, also if only for type checkers."""
+    return [
+        module
+        for module in among
+        if not {each.partition(".")[0] for each in imports_of(module, at_runtime=False)}.isdisjoint(packages)
+    ]
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if not is_any(module, WITH_AIOHTTP)])
-def test_aiohttp_stays_at_the_edge(module: str) -> None:
-    assert "aiohttp" not in {imported.partition(".")[0] for imported in imports_of(module, at_runtime=False)}
+def is_async(module: str) -> bool:
+    return any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in ast.walk(source_of(module)))
+
+
+def test_the_rules_of_the_program_do_no_io() -> None:
+    rules = [module for module in MODULES if does_no_io(module)]
+    assert importers_of(IO, rules) == []
+    assert [module for module in rules if is_async(module)] == []
+
+
+def test_aiohttp_stays_at_the_edge() -> None:
+    assert importers_of({"aiohttp"}, [module for module in MODULES if not is_any(module, WITH_AIOHTTP)]) == []

@@ -20,18 +20,16 @@ from pubsub.http.app_keys import BROKER
 from pubsub.http.health import STATE
 from pubsub.http.listener import Listener
 from pubsub.lifecycle import (
-    ListenError,
     close_clients,
     close_journal,
     end_publishes,
     listen,
-    log_addresses,
-    open_sockets,
     shut_down,
     stop_on_signals,
     tune_collector,
     warn_of_open_doors,
 )
+from pubsub.listening import ListenError, log_addresses, open_sockets
 from tests.harness import PATIENCE, RawClient, make_settings, new_id, on_one_loop, run_server
 
 
@@ -83,7 +81,7 @@ def test_each_address_is_logged(
     ):
         unix.bind("s")
         abstract.bind(f"\0{name}")
-        log_addresses(listener_on(ipv4, ipv6, unix, abstract), scheme)
+        log_addresses([ipv4, ipv6, unix, abstract], scheme)
         assert caplog.messages == [
             f"Listening on {scheme}://127.0.0.1:{ipv4.getsockname()[1]}",
             f"Listening on {scheme}://[::1]:{ipv6.getsockname()[1]}",

@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "ENV_FILE": ".env",
     "HOST": "0.0.0.0",
     "PORT": 8080,
+    "WORKERS": 1,
     "SOCKET_MODE": "0660",
     "MODE": "release",
     "LOG_FORMAT": "text",
@@ -125,6 +126,7 @@ OTHERS = {
     "JOURNAL_WAIT_SEC": "0.75",
     "HOST": "::1",
     "PORT": "9000",
+    "WORKERS": "4",
     "SOCKET_MODE": "0666",
     "MODE": "debug",
     "LOG_LEVEL": "warn",
@@ -249,6 +251,7 @@ def test_each_log_level_is_one_of_pythons() -> None:
 NONSENSE = {
     "PORT": ["x", "-1", "65536", "80.5", "1e3", " ", "8080 8081"],
     "HOST": ["unix:", "unix:@", f"unix:/{'x' * 107}", f"unix:@{'x' * 108}"],
+    "WORKERS": ["0", "-1", "two", "1.5", "257"],
     "SOCKET_MODE": ["rw-rw----", "0888", "660 ", "1777", "0o660", "66", "-660"],
     "MODE": ["production", "1"],
     "LOG_LEVEL": ["loud", "20", "notset", "fatal"],

@@ -101,7 +101,7 @@ class KeySet:
             log.exception("Internal error at the keys from %(url)s", {"url": self.url})
 
     async def _download(self) -> bytes:
-        # Its own context: aiohttp's knows no CA in a server (__main__.without_ca_certificates). Loading them takes
+        # Its own context: aiohttp's knows no CA in a server (system/programs.py). Loading them takes
         # 20 ms, so not on the loop.
         tls = await asyncio.to_thread(ssl.create_default_context)
         async with (

@@ -16,6 +16,7 @@ from typing import Final, TextIO
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
+from pubsub.cli.journal_copy import add_copy, run_copy
 from pubsub.core.clock import Clock
 from pubsub.core.journal import JournalError, random_epoch
 from pubsub.journals import DATABASE
@@ -44,6 +45,8 @@ class Line(Struct):
 def run_journal(flags: Sequence[str], data_dir: Callable[[], str]) -> int:
     """Run a command and return its exit status. ``data_dir`` is called if no flag names the directory."""
     chosen = make_parser().parse_args(flags)
+    if chosen.command == "copy":
+        return run_copy(chosen.source, chosen.target, chosen.topics)
     directory = Path(chosen.data_dir or data_dir())
     try:
         return int(COMMANDS[chosen.command](directory, chosen))
@@ -74,6 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
     trimming = add("trim", "delete all but a topic's newest messages; no server may use the journal")
     trimming.add_argument("topic")
     trimming.add_argument("--keep", type=whole_number, required=True, metavar="N", help="messages")
+    add_copy(commands)
     return parser
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from pubsub.cli.output import STANDARD_OUTPUT, Output
 from pubsub.cli.printed import json_line
-from pubsub.cli.running import LoopFactory, run_in_loop
+from pubsub.cli.running import LoopFactory, remark, run_in_loop
 from pubsub.cli.statuses import EPILOG, Status
 from pubsub.client import TopicSummary
 from pubsub.client.credentials import Credentials, read_credentials
@@ -38,11 +38,14 @@ async def list_topics(chosen: argparse.Namespace, credentials: Credentials) -> i
     from pubsub.client.rest import RestClient, open_http  # with aiohttp: --help does without
 
     async with open_http(credentials) as http:
-        topics = await RestClient(http, chosen.url).find_topics(chosen.prefix)
+        rest = RestClient(http, chosen.url)
+        topics = await rest.find_topics(chosen.prefix)
     output = Output(STANDARD_OUTPUT)
     for line in map(json_line, topics) if chosen.json else describe_topics(topics):
         output.put(line)
     await output.flush()
+    if rest.missing:
+        remark(NAME, f"subscribers at servers that did not answer are not counted: {', '.join(rest.missing)}")
     return Status.DONE
 
 

@@ -54,7 +54,8 @@ class Gap(Struct, frozen=True, gc=False):
 
     ``reason``: "dropped", the server or the client left them out because the subscription was too slow, and they were
     not asked for again (``mend=False``); "lost", the server no longer keeps them; "created_again", the topic is another
-    one of the same name, whose ``epoch`` this is, and its messages follow from the first that it keeps.
+    one of the same name, whose ``epoch`` this is, and its messages follow from the first that it keeps; or those after
+    ``to_seq``, if the servers lost the newest messages of the topic and it goes on without them.
 
     ``from_seq`` and ``to_seq`` are the bounds of what is missing, ``count`` the number of messages; each is None where
     it is not known.

@@ -134,11 +134,14 @@ class Interest:
         self.error = error
         self.inbox.notify()
 
-    def add_topic(self, topic: str, epoch: str) -> None:
-        """Take in a topic that the pattern covers and that has just been created, or is allowed again."""
+    def add_topic(self, topic: str, epoch: str, base: int) -> None:
+        """Take in a topic that the pattern covers and that has just been created, or is allowed again.
+
+        ``base``: it goes on after this ``seq``, in another epoch than before; 0 if it begins.
+        """
         feed = self.feeds.get(topic) or self._gone.get(topic)
         seq = 0 if feed is None or feed.epoch != epoch else feed.seq
-        self._begin_topic(topic, TopicPosition(epoch, seq, recovered=True))
+        self._begin_topic(topic, TopicPosition(epoch, seq, recovered=True), base)
 
     def end_topic(self, topic: str) -> None:
         """Note that a topic of the pattern has ended, or is not allowed any more.
@@ -181,7 +184,7 @@ class Interest:
             feed.previous = None
         self.inbox.clear()
 
-    def _begin_topic(self, topic: str, now: TopicPosition) -> None:
+    def _begin_topic(self, topic: str, now: TopicPosition, base: int = 0) -> None:
         feed = self.feeds.get(topic) or self._gone.pop(topic, None)
         if feed is None:
             self.feeds[topic] = self._new_feed(topic, now)
@@ -191,8 +194,8 @@ class Interest:
             feed.epoch = now.epoch
         elif feed.epoch != now.epoch or now.seq < feed.seq:
             feed.end()
-            again = self.feeds[topic] = Feed(self.inbox, topic, now.epoch, previous=feed)
-            again.tell(Gap(topic, now.epoch, None, None, None, "created_again"))
+            again = self.feeds[topic] = Feed(self.inbox, topic, now.epoch, seq=base, start=base, previous=feed)
+            again.tell(Gap(topic, now.epoch, None, base or None, None, "created_again"))
         elif now.recovered is False:
             feed.lost_until = now.seq
 

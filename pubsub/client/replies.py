@@ -37,6 +37,7 @@ class Info(msgspec.Struct, frozen=True, tag_field="type", tag="info", kw_only=Tr
     msg: str
     topic: str = ""
     epoch: str = ""
+    seq: int = 0
     reason: str = ""
     client_id: str = ""
     count: int = 0

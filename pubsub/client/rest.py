@@ -38,11 +38,13 @@ class _Topic(msgspec.Struct):
 
 class _Topics(msgspec.Struct):
     topics: list[_Topic]
+    missing: list[str] = []
 
 
 class _Page(msgspec.Struct):
     topics: list[TopicSummary]
     next: str | None
+    missing: list[str] = []
 
 
 def open_http(credentials: Credentials) -> aiohttp.ClientSession:
@@ -58,6 +60,7 @@ class RestClient:
     """The topics of the server at ``base``. Every call raises Refused or Unreachable.
 
     ``headers`` gives those that each call has beside those of the session. ``timeout``: seconds for a call.
+    ``missing``: of several servers, those that did not answer when the topics were last listed.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class RestClient:
         headers: Callable[[], Awaitable[Mapping[str, str]]] | None = None,
         timeout: float = ANSWER_WAIT_SEC,
     ) -> None:
+        self.missing: list[str] = []
         self._timeout = timeout
         self._http = http
         self._headers = headers
@@ -76,18 +80,22 @@ class RestClient:
 
     async def list_topics(self) -> dict[str, int]:
         """Fetch all topics: the number of subscribers by the name of the topic."""
-        body = await self._call("GET", self._topics_url)
-        return {topic.name: topic.subscribers for topic in _decode(body, _Topics, "a list of topics").topics}
+        found = _decode(await self._call("GET", self._topics_url), _Topics, "a list of topics")
+        self.missing = found.missing
+        return {topic.name: topic.subscribers for topic in found.topics}
 
     async def find_topics(self, prefix: str) -> list[TopicSummary]:
         """Fetch the topics whose name begins with ``prefix``, sorted by name, page by page."""
         found: list[TopicSummary] = []
+        missing: set[str] = set()
         after: str | None = ""
         while after is not None:
             query: dict[str, str | int] = {"prefix": prefix, "after": after, "limit": MAX_PAGE}
             page = _decode(await self._call("GET", self._topics_url.with_query(query)), _Page, "a page of topics")
             found += page.topics
+            missing.update(page.missing)
             after = page.next
+        self.missing = sorted(missing)
         return found
 
     async def describe(self, topic: str) -> TopicDetails:

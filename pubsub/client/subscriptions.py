@@ -145,7 +145,7 @@ class Subscriptions:
         if interest is None or interest.status is not Status.ACTIVE:
             return
         if kind == "topic_created" and info.epoch:
-            interest.add_topic(info.topic, info.epoch)
+            interest.add_topic(info.topic, info.epoch, info.seq)
             self.feeds[info.topic] = interest.feeds[info.topic]
         if kind == "topic_deleted" and info.topic == interest.name:
             interest.note_absence()

@@ -91,6 +91,16 @@ class Cluster:
         """Ask the other servers, or only some of them."""
         return await self.questions.ask(kind, body, servers)
 
+    # Messages
+
+    def tell(self, kind: str, data: bytes) -> None:
+        """Send a message of up to MOST_BYTES to the other servers. It may be lost."""
+        self._bus.tell(kind, data)
+
+    def hear(self, kind: str, callback: Callable[[bytes], None]) -> None:
+        """Call ``callback`` with the messages of a kind that other servers send."""
+        self._bus.hear(kind, lambda server, data: None if server == self.server else callback(data))
+
     # Circle
 
     @property
@@ -102,7 +112,10 @@ class Cluster:
             counts.copies.heed(server, versions.get(kind, 0))
 
     def lose(self, server: str, *, dead: bool) -> None:
-        log.info("Server %(server)s %(end)s", {"server": server, "end": "is silent: dead" if dead else "has ended"})
+        if dead:
+            log.warning("Server %(server)s is dead: nothing was heard of it for some time", {"server": server})
+        else:
+            log.info("Server %(server)s has ended", {"server": server})
         self.questions.lose(server)
         for counts in self._counts.values():
             counts.copies.lose(server, dead=dead)
@@ -115,7 +128,7 @@ class Cluster:
         if await self._wait(ECHO_WAIT, lambda: not self.members.is_cut_off):
             await asyncio.sleep(REPLY_WAIT)
             await self._wait(COPY_WAIT, lambda: all(each.copies.are_complete for each in self._counts.values()))
-        log.info("Server %(server)s: one of %(servers)d", {"server": self.server, "servers": self.servers})
+        log.info("Joined as server %(server)s: %(servers)d in all", {"server": self.server, "servers": self.servers})
 
     async def _wait(self, seconds: float, condition: Callable[[], bool]) -> bool:
         end = self._now() + seconds

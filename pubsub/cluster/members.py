@@ -14,6 +14,7 @@ from msgspec import Struct
 from pubsub.cluster.bus import Bus
 
 ALIVE: Final = "alive"
+GONE: Final = "gone"  # the message is the id of a server that the sender has seen end: its connection was lost
 BEAT: Final = 4.0  # seconds between two signs of life
 DEAD: Final = 12.0  # seconds of silence; what belonged to the server is gone 3 seconds later at the latest
 CUT_OFF: Final = 9.0  # seconds: this server lost two of its own signs of life
@@ -72,6 +73,7 @@ class Members:
         self._echo = float("-inf")  # the last own sign of life that came back
         self._asked = self._pausing = self._stopped = False
         bus.hear(ALIVE, self._hear)
+        bus.hear(GONE, lambda _, data: self.end(data.decode()))
 
     @property
     def count(self) -> int:
@@ -117,13 +119,17 @@ class Members:
         if server == self._bus.server:
             self._hear_itself()
         elif told.gone:
-            if self.others.pop(server, None) is not None:
-                self._circle.lose(server, dead=False)
+            self.end(server)
         elif not self._stopped:
             self.others[server] = self._now()
             self._circle.heed(server, told.versions)
             if told.new:
                 self._beat_soon()
+
+    def end(self, server: str) -> None:
+        """Another server has ended: it has said so, or its process is gone."""
+        if self.others.pop(server, None) is not None:
+            self._circle.lose(server, dead=False)
 
     def _hear_itself(self) -> None:
         if self.is_cut_off:  # nobody else could be heard either: they have as long as if they had just been

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from pubsub.cluster.bus import MOST_BYTES, Bus
 from pubsub.cluster.members import Members
+from pubsub.protocol.errors import Failure
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +161,8 @@ class Questions:
     async def _answer(self, server: str, question: Question, answerer: Answerer) -> None:
         try:
             answer = await answerer(question.body)
+        except Failure:
+            return  # it cannot be answered here now: the server that asked says so
         except Exception:
             log.exception("Internal error at a question of another server: %(kind)s", {"kind": question.kind})
             return

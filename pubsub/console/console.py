@@ -170,7 +170,7 @@ class Console:
         """Run a command over REST, and describe its outcome."""
         match command:
             case ListTopics():
-                return [lines.describe_topics(await self.rest.list_topics())]
+                return lines.describe_topics(await self.rest.list_topics(), self.rest.missing)
             case ListRules():
                 return lines.describe_rules(await self.rest.list_rules())
             case TraceMessage(client_id, topic, seq):

@@ -91,10 +91,13 @@ def describe_ping(seconds: float) -> Line:
     return Line(Kind.OK, f"ok: pong after {seconds * 1000:.1f} ms")
 
 
-def describe_topics(subscribers: dict[str, int]) -> Line:
-    """Describe all topics, with the number of subscribers of each."""
+def describe_topics(subscribers: dict[str, int], missing: list[str]) -> list[Line]:
+    """Describe all topics, with the number of subscribers of each, and the servers that are ``missing`` in it."""
     each = (f"{name} ({count_of(number, 'subscriber')})" for name, number in subscribers.items())
-    return Line(Kind.OK, f"topics: {', '.join(each) or 'none'}")
+    found = [Line(Kind.OK, f"topics: {', '.join(each) or 'none'}")]
+    if missing:
+        found.append(Line(Kind.OK, f"not counted, for they did not answer: servers {', '.join(missing)}"))
+    return found
 
 
 def describe_purge(topic: str, messages: int) -> Line:
@@ -118,12 +121,15 @@ def describe_trace(trace: Trace) -> list[Line]:
     published = "" if trace.published_at is None else f", published at {trace.published_at}"
     connections = count_of(len(trace.connections), "connection")
     head = Line(Kind.OK, f"ok: {connections} of {trace.client_id} for #{trace.seq} in {trace.topic}{published}")
-    return [head, *(Line(Kind.OK, _describe_fate(each)) for each in trace.connections)]
+    fates = [Line(Kind.OK, _describe_fate(each)) for each in trace.connections]
+    missing = () if trace.missing is UNSET else trace.missing
+    return [head, *fates, *(Line(Kind.OK, f"unknown: server {server} did not answer") for server in missing)]
 
 
 def _describe_fate(found: TracedConnection) -> str:
     subscribed = "" if found.subscribed_at is None else f", subscribed at {found.subscribed_at}"
-    return f"{found.outcome}: {found.detail} (connected at {found.connected_at}{subscribed})"
+    server = "" if found.server is UNSET else f", server {found.server}"
+    return f"{found.outcome}: {found.detail} (connected at {found.connected_at}{subscribed}{server})"
 
 
 def _effects_of(rule: TopicRule) -> list[str]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 from pubsub.core.clock import Clock
 from pubsub.core.counts import ArrivalCounts, MessageCount
 from pubsub.core.creation import Creations
-from pubsub.core.event import StoredEvent
 from pubsub.core.filtered_lane import Evaluator
 from pubsub.core.flushing import Flushes
 from pubsub.core.history import HistoryReader, KeptEvents
@@ -28,8 +27,8 @@ from pubsub.core.placement import Placement
 from pubsub.core.presence import Presence, Present
 from pubsub.core.renewal import Renewal
 from pubsub.core.review import Review
-from pubsub.core.ring import release
 from pubsub.core.topic import Topic
+from pubsub.core.topic_host import TopicHost
 from pubsub.core.topic_rules import TopicRules
 from pubsub.core.turns import Turns
 from pubsub.filters.filters import Filters, Matcher
@@ -38,7 +37,7 @@ from pubsub.protocol.patterns import check_pattern, check_topic, has_wildcard
 from pubsub.protocol.requests import Publish, TopicOptions
 
 if TYPE_CHECKING:
-    from pubsub.core.journal import Host, Journal, Sharing, StoredTopic
+    from pubsub.core.journal import Host, Journal, Sharing
     from pubsub.core.lane import Subscriber
     from pubsub.core.log import Assigned, Done, Publisher, Purged
     from pubsub.core.subscription import Asked, Grant
@@ -59,7 +58,7 @@ def never(_: float, __: Callable[[], None]) -> None:
     """Call nothing later: no idle topic is deleted, and no client that is away leaves."""
 
 
-class Broker:
+class Broker(TopicHost):
     """See the module. ``defer(callback)`` must run ``callback`` once, at the end of the present tick.
 
     ``memory``: the journal of topics that are not durable. ``make_durable`` is called for the journal of durable
@@ -163,11 +162,6 @@ class Broker:
     def call_when_writable(self, callback: Callable[[], None]) -> bool:
         """False if durable messages can be taken in now. Otherwise ``callback`` is called once they can."""
         return self._journals.call_when_writable(callback)
-
-    @property
-    def shares_topics(self) -> bool:
-        """True if other servers have the same topics: they may know of one that is not known here yet."""
-        return self._journals.shared is not None
 
     @property
     def knows_topics(self) -> bool:
@@ -328,98 +322,6 @@ class Broker:
         """Deliver all events that wait, also those that wait for the evaluation of filters."""
         self.flushes.settle()
 
-    # Host: what the journals call
-
-    def ring_size(self, options: TopicOptions) -> int:
-        assert options.history is not None, "filled in when the topic was made"
-        elsewhere = options.durable or self.shares_topics
-        return min(options.history, self._ring_size) if elsewhere else options.history
-
-    def add_topic(self, stored: StoredTopic) -> Topic:
-        topic = self._make_topic(stored)
-        self._add(topic)
-        return topic
-
-    def _make_topic(self, stored: StoredTopic) -> Topic:
-        topic = Topic(stored.name, stored.epoch, stored.options, stored.log, ring_size=self.ring_size(stored.options))
-        topic.restore(seq=stored.seq, newest=stored.newest, expiring=stored.expiring)
-        topic.trim(stored.first, stored.size)
-        return topic
-
-    def renew(self, topic: Topic, stored: StoredTopic) -> Topic:
-        renewed = self._make_topic(stored)
-        if not self._is_current(topic):  # it was idle, and is being deleted
-            return renewed
-        self._topics[topic.name] = renewed
-        self.ended_topics.add(topic.seq - renewed.seq, topic.bytes)
-        self._creations.ended(topic)
-        self._creations.began(renewed)
-        self.idle.forget(topic)
-        self.idle.watch(renewed)
-        self._memberships.renew(topic, renewed)
-        self._renewal.move(topic, renewed)
-        log.warning("Topic has lost messages and goes on in a new epoch: %(topic)s", {"topic": topic.name})
-        self.forget(topic, lambda _: None)
-        return renewed
-
-    def skip(self, topic: Topic, until: int) -> None:
-        self._renewal.tell_lost(topic, until)
-        release(topic.skip(until), self._clock.monotonic(), self.turns.take, lambda _: None)
-
-    def remove_topic(self, topic: Topic) -> None:
-        if not self._is_current(topic):
-            return
-        topic.flush()
-        del self._topics[topic.name]
-        self.ended_topics.add(topic.seq, topic.bytes)
-        self._names.remove(topic.name)
-        self._creations.ended(topic)
-        self.idle.forget(topic)
-        self.clients.end(topic)
-        log.info("Topic deleted: %(topic)s", {"topic": topic.name})
-        self._memberships.end(topic)
-        self.forget(topic, lambda _: None)  # in turns: a million events at once take 100 ms
-
-    def deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
-        if topic.expiring:
-            topic.remove_expired(self._clock.monotonic(), len(events))
-        if topic.add(events):
-            self._flush_later(topic)
-
-    def deliver_all(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
-        if topic.expiring:
-            topic.remove_expired(self._clock.monotonic(), len(events))
-        if topic.add_list(events):
-            self._flush_later(topic)
-
-    def forget(self, topic: Topic, done: Callable[[int], None]) -> None:
-        release(topic.ring.clear(), self._clock.monotonic(), self.turns.take, done)
-
-    def begin_to_expire(self, topic: Topic) -> None:
-        topic.expiring = True
-
-    def trim(self, topic: Topic, first: int, size: int) -> None:
-        topic.trim(first, size)
-
-    # Topics that begin and end
-
-    def _add(self, topic: Topic) -> None:
-        self._topics[topic.name] = topic
-        self.ended_topics.add(-topic.seq, -topic.bytes)  # those of an earlier run, or of a topic that ends again
-        self._names.add(topic.name)
-        self._creations.began(topic)
-        if topic.options.presence:
-            self.clients.begin(topic)
-        self.idle.watch(topic)
-        self._memberships.begin(topic)
-
-    def _put_back(self, topic: Topic) -> None:
-        if topic.name not in self._topics:
-            self._add(topic)
-
     def _end_deletion(self, topic: Topic, failure: Failure | None, done: Done) -> None:
         if failure is not None or not self._memberships.call_when_ended(topic, done):
             done(failure)
-
-    def _is_current(self, topic: Topic) -> bool:
-        return self._topics.get(topic.name) is topic

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pubsub.core.subscription import Grant, Subscription
     from pubsub.core.topic import Topic
     from pubsub.filters.filters import Matcher
+    from pubsub.protocol.requests import Position
 
     Join = Callable[[Sequence[Subscription], Grant, str], "Matcher | None"]
 
@@ -127,12 +128,19 @@ class CatchUp:
         self._topic = topic
         self._began = topic.seq
         self._oldest = topic.oldest
+        for span in self.spans:
+            span.until = min(span.until, topic.seq)
         if self._start.recovered is not UNSET and not self.begun:
             self.after, self._told = 0, 0
             self._start = ReplayStart(topic, 0, told=0, recovered=False)
         else:
             self.after = min(self.after, topic.seq)
             self._told = min(known, self.after)
+
+    def resume(self, position: Position) -> None:
+        """Begin at the position of a client, if it is in the life of the topic that began meanwhile."""
+        if position.epoch == self._topic.epoch and position.seq <= self._topic.seq and self._start.recovered is False:
+            self.after = self._told = position.seq
 
     def forget(self, name: str) -> None:
         """Send no more of what only this subscription wants: it has ended."""

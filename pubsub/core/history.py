@@ -196,6 +196,9 @@ class HistoryReader:
         self._gather(query, query.after)
 
     def _take_page(self, query: Query, asked_to: int, page: Sequence[StoredEvent] | Failure) -> None:
+        if query.topic.successor is not None:
+            self._begin_again(query)
+            return
         if isinstance(page, Failure):
             query.answer(page)
             return

@@ -21,8 +21,9 @@ from pubsub.protocol.requests import Position
 
 if TYPE_CHECKING:
     from pubsub.core.history import HistoryReader
+    from pubsub.core.joined import Joined
     from pubsub.core.lane import Subscriber
-    from pubsub.core.memberships import Joined, Memberships
+    from pubsub.core.memberships import Memberships
     from pubsub.core.subscription import Asked, Subscription
     from pubsub.core.topic import Topic
     from pubsub.filters.filters import Matcher
@@ -121,6 +122,8 @@ class Joining:
             if each.topic.successor is not None:
                 each.topic = each.topic.latest
                 each.seq = each.topic.seq
+                if each.catch_up is not None and (position := self._position_in(each.topic)) is not None:
+                    each.catch_up.resume(position)
         self.topics = [each for each in self.topics if self._memberships.is_current(each.topic)]
         if not self.topics and not self.asked.subscription.is_pattern:
             raise TopicNotFound(self.asked.subscription.name)

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from msgspec import UNSET, Struct, UnsetType
-
-from pubsub.core.catchup import CatchUp, ReplayStart
+from pubsub.core.catchup import ReplayStart
 from pubsub.core.clock import Clock
 from pubsub.core.counts import ArrivalCounts
+from pubsub.core.joined import Beginning, Joined
 from pubsub.core.lane import LANES_IN_A_TURN
 from pubsub.core.log import Done, ignore
 from pubsub.core.placement import Placement, topic_of
@@ -40,28 +39,6 @@ class Ending:
 
     notice: bytes
     done: Done = ignore
-
-
-class Joined(Struct):
-    """A topic that a subscription reaches. ``seq``: the subscriber gets later events live, or by its ``catch_up``."""
-
-    topic: Topic
-    seq: int
-    catch_up: CatchUp | None
-
-    @property
-    def recovered(self) -> bool | UnsetType:
-        return UNSET if self.catch_up is None else self.catch_up.recovered
-
-
-class Beginning(Protocol):
-    """A subscription to a pattern whose topics are being entered."""
-
-    asked: Asked
-
-    def add_topic(self, topic: Topic) -> None:
-        """Enter a topic that has just appeared too."""
-        ...
 
 
 class Memberships:

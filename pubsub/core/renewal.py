@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Notices:
-    """The infos that a topic goes on in another epoch, each encoded once: by the ``seq`` after which a member goes on."""
+    """The infos that a topic goes on in another epoch, encoded once for each ``seq`` after which members go on."""
 
     def __init__(self, topic: Topic, ts: str) -> None:
         self._topic = topic

@@ -181,7 +181,7 @@ MEANINGS_OF_DASHBOARD: Final[dict[str, str]] = {
     "series": "The last 15 minutes, a value for each moment.",
     "settings": "The settings in force.",
     "sort": "The field by which the rows are sorted.",
-    "run": "The name of this run of the server: another one after each start.",
+    "run": "The name of this run of the server: another one after each start; empty for one of several servers.",
     "started": "The start of the server: UTC, RFC 3339.",
     "state": "The state of the server.",
     "subscribe": "True if the client may subscribe.",

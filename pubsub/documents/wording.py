@@ -160,8 +160,9 @@ POSITION: Final = ("epoch", "seq", "topics")
 NOTICES: Final[Mapping[str, Notice]] = {
     "ping": Notice("The heartbeat. No answer is needed."),
     "topic_created": Notice(
-        "A topic has appeared that a pattern of the client covers. All its messages follow.",
-        ("topic", "epoch"), example={"topic": "orders.us", "epoch": "07d3f16e52"},
+        "A topic has appeared that a pattern of the client covers. All its messages follow. With `seq`: a topic "
+        "goes on in another epoch: the engine of several servers lost its newest messages; those after `seq` follow.",
+        ("topic", "epoch"), ("seq",), example={"topic": "orders.us", "epoch": "07d3f16e52"},
     ),
     "topic_deleted": Notice(
         "The topic was deleted, and the subscription to it has ended; one to a pattern goes on.",

@@ -122,8 +122,17 @@ class Pages:
         following = None
         if sum(counts.values()) > self._wanted.limit:
             last = max(shares)
-            following = f"{last}:{found[last].last if last in found else MAX_CURSOR}"
+            following = f"{last}:{self._end_of(last, found)}"
         return Page(rows, following, sorted(self._missing))
+
+    def _end_of(self, server: str, found: Mapping[str, Rows]) -> int:
+        """The number after which a server goes on; after all if it does not answer."""
+        if server not in found:
+            return MAX_CURSOR
+        return found[server].last or self._after_at(server)
+
+    def _after_at(self, server: str) -> int:
+        return self._after if server == self._start else 0
 
     async def _count(self) -> Mapping[str, int]:
         """The rows that each server has from the cursor on, as far as they can be needed."""
@@ -142,8 +151,8 @@ class Pages:
         """Ask servers for up to so many rows each. Those that get the same question get it together."""
         questions: dict[bytes, list[str]] = {}
         for server, count in most.items():
-            after = self._after if server == self._start else 0
-            questions.setdefault(_encode(Asked(self._wanted, after, count)), []).append(server)
+            body = _encode(Asked(self._wanted, self._after_at(server), count))
+            questions.setdefault(body, []).append(server)
         answers = await asyncio.gather(*(self._ask_some(kind, body, servers) for body, servers in questions.items()))
         return {server: answer for each in answers for server, answer in each.items()}
 

@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from pubsub.http.server_header import SERVER
-from pubsub.http.static_files import CONTENT_TYPES, FOLDER, answer_file, load_file
+from pubsub.http.static_files import CONTENT_TYPES, FOLDER, answer_file, find_file
 
 PAGE: Final = "admin/page.html"
 FOLDERS: Final = ("admin", "vendor")
@@ -28,7 +28,7 @@ async def lead_to_page(request: web.Request) -> web.Response:
 
 
 async def show_page(request: web.Request) -> web.Response:
-    response = answer_file(request, load_file(PAGE))
+    response = answer_file(request, await find_file(PAGE))
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
@@ -39,7 +39,7 @@ async def serve_part(request: web.Request) -> web.Response:
     path = parts().get(request.match_info["file"])
     if path is None:
         raise web.HTTPNotFound
-    return answer_file(request, load_file(path))
+    return answer_file(request, await find_file(path))
 
 
 @cache

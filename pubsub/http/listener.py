@@ -98,10 +98,19 @@ class Listener:
             except OSError as error:
                 self._pause(error)
                 return
-            if self._ensure_capacity():
-                self._start_connection(sock)
-            else:
-                sock.close()
+            self.take(sock)
+
+    def take(self, sock: socket.socket) -> None:
+        """Serve a connection that was accepted, here or by another process, or close it if there is no place."""
+        if self._ensure_capacity():
+            self._start_connection(sock)
+        else:
+            sock.close()
+
+    @property
+    def present(self) -> int:
+        """The number of connections that there are."""
+        return len(self._idle) + len(self._others)
 
     def _ensure_capacity(self) -> bool:
         if not self._is_full:
@@ -116,7 +125,7 @@ class Listener:
 
     @property
     def _is_full(self) -> bool:
-        return self._capacity > 0 and len(self._idle) + len(self._others) >= self._capacity
+        return self._capacity > 0 and self.present >= self._capacity
 
     def _start_connection(self, sock: socket.socket) -> None:
         sock.setblocking(False)

@@ -14,13 +14,15 @@ from aiohttp import web
 
 from pubsub.cluster.bus import Bus
 from pubsub.cluster.cluster import Cluster
-from pubsub.http import client_pages, clients, overview, ranking, slow, subscribers, trace
-from pubsub.http.app_keys import BROKER, CLUSTER, SERVICES
+from pubsub.http import client_pages, clients, cursors, ranking, servers_overview, slow, subscribers, trace
+from pubsub.http.app_keys import BROKER, CLUSTER, SERVICES, STREAMS
 
 ANSWERERS: Final[Mapping[str, Callable[[web.Application, bytes], Awaitable[bytes]]]] = {
     **client_pages.ANSWERERS,
     clients.DISCONNECT: clients.answer_disconnect,
-    overview.KIND: overview.answer_overview,
+    cursors.KIND: cursors.answer_cursor,
+    servers_overview.ROW: servers_overview.answer_row,
+    servers_overview.WHOLE: servers_overview.answer_overview,
     ranking.KIND: ranking.answer_clients,
     slow.KIND: slow.answer_slow,
     subscribers.KIND: subscribers.answer,
@@ -37,10 +39,13 @@ def join_servers(app: web.Application, bus: Bus) -> None:
     cluster = app[CLUSTER] = Cluster(bus, app[BROKER], app[SERVICES].quotas, now=loop.time, call_later=loop.call_later)
     for kind, answerer in ANSWERERS.items():
         cluster.answer_with(kind, partial(answerer, app))
+    streams = app[STREAMS]
+    cluster.hear(cursors.HANDED_OVER, lambda data: cursors.adopt_cursors(streams.cursors, data))
     app.cleanup_ctx.append(joined)
 
 
 async def joined(app: web.Application) -> AsyncIterator[None]:
     await app[CLUSTER].start()
     yield
+    await cursors.hand_over(app)
     app[CLUSTER].stop()

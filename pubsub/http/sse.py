@@ -18,6 +18,7 @@ from msgspec import UNSET, Raw, UnsetType
 from pubsub.auth.identity import Identity
 from pubsub.http.app_keys import STREAMS
 from pubsub.http.compression import accepts_gzip
+from pubsub.http.cursors import find_elsewhere
 from pubsub.http.handshake import check_room, read_client_id
 from pubsub.http.identities import ANYONE, IDENTITIES, Identities
 from pubsub.http.origins import ORIGINS
@@ -77,6 +78,7 @@ async def open_stream(
         identity.require_client_id(asked_name or identity.client_id)
     if wanted.last_event_id == DISCONNECTED:
         return web.Response(status=204, headers={"Server": SERVER})  # an EventSource does not connect again
+    wanted = await find_elsewhere(request.app, wanted)
     name = identity.client_id if identity is not None else asked_name or f"client-{secrets.token_hex(6)}"
     if request.transport is None:
         raise ConnectionResetError("the client left")

@@ -1,16 +1,15 @@
 """Files that never change while the server runs: compressed if that is accepted, not sent again if unchanged.
 
-Scripts are sent without their comments and indentation: browsers need neither, and they are a sixth of the bytes.
+Scripts and styles of this project are sent without what only people need: a quarter of their bytes.
 Nothing here opens a file that a client names: the routes do.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
-import re
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ from aiohttp import ETag, web
 
 from pubsub.http.compression import accepts_gzip
 from pubsub.http.server_header import SERVER
+from pubsub.http.squeezing import squeeze_script, squeeze_style
 
 FOLDER: Final = Path(__file__).parent / "static"
 CONTENT_TYPES: Final = {
@@ -27,8 +27,7 @@ CONTENT_TYPES: Final = {
     ".svg": "image/svg+xml",
     ".ts": "application/typescript",
 }
-# Whole lines only: the files have no other comments, and no text that goes over several lines.
-COMMENTS_AND_INDENTATION: Final = re.compile(rb"^\s*(?://|/\*|\*).*\n|^\s+", re.MULTILINE)
+SQUEEZED: Final = {".css": squeeze_style, ".js": squeeze_script}
 HEADERS: Final = {
     "Cache-Control": "no-cache",  # ask each time: after an upgrade the modules must fit each other
     "Vary": "Accept-Encoding",
@@ -52,19 +51,27 @@ def make_file(content_type: str, content: bytes) -> StaticFile:
     return StaticFile(content_type, content, gzip.compress(content, mtime=0), etag)
 
 
-@cache
+_files: Final[dict[str, StaticFile]] = {}
+
+
+async def find_file(name: str) -> StaticFile:
+    """A file of the folder, as it is served. It is made once, in a thread: it takes up to 6 ms."""
+    if name not in _files:
+        _files[name] = await asyncio.to_thread(load_file, name)
+    return _files[name]
+
+
 def load_file(name: str) -> StaticFile:
-    content = (FOLDER / name).read_bytes()
-    if name.endswith(".js"):
-        content = COMMENTS_AND_INDENTATION.sub(b"", content)
-    return make_file(CONTENT_TYPES[Path(name).suffix], content)
+    source, suffix = (FOLDER / name).read_text(encoding="utf-8"), Path(name).suffix
+    squeeze = None if name.startswith("vendor/") else SQUEEZED.get(suffix)
+    return make_file(CONTENT_TYPES[suffix], (squeeze(source) if squeeze else source).encode())
 
 
 async def serve_file(request: web.Request) -> web.Response:
     """Answer with the file that the route is named after."""
     resource = request.match_info.route.resource
     assert resource is not None, "the router has found it"
-    return answer_file(request, load_file(resource.canonical.removeprefix("/")))
+    return answer_file(request, await find_file(resource.canonical.removeprefix("/")))
 
 
 def answer_file(request: web.Request, file: StaticFile) -> web.Response:

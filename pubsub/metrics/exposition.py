@@ -14,7 +14,8 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from pubsub.core.topic import Topic
 from pubsub.metrics.disk import measure_disk
-from pubsub.metrics.families import disk_families, families, process_families, topic_families
+from pubsub.metrics.families import disk_families, families, process_families, topic_families, worker_families
+from pubsub.metrics.merging import OtherWorkers, Part, merge
 from pubsub.metrics.snapshot import slices, take_snapshot
 from pubsub.metrics.sources import Sources
 
@@ -50,38 +51,54 @@ def choose_form(accepted: str) -> Form:
     return OPENMETRICS if "application/openmetrics-text" in accepted else PLAIN
 
 
-async def write_metrics(sources: Sources, form: Form) -> bytes:
-    """All metrics of this moment."""
+async def write_metrics(sources: Sources, form: Form, others: OtherWorkers | None = None) -> bytes:
+    """All metrics of this moment, with those of the other workers, if there are any."""
+    if others is None:
+        return b"".join([*(part.text for part in await write_parts(sources, form)), form.end])
+    gathered, own = await asyncio.gather(others.gather(openmetrics=form is OPENMETRICS), write_parts(sources, form))
+    whole: list[bytes] = []
+    for text in merge({**gathered.parts, others.number: own}):
+        whole.append(text)
+        await asyncio.sleep(0)
+    up = {number for number in gathered.starts if number in gathered.parts or number == others.number}
+    whole += [_encode(form, family) for family in worker_families(gathered.starts, up)]
+    return b"".join([*whole, form.end])
+
+
+async def write_parts(sources: Sources, form: Form) -> list[Part]:
+    """The metrics of this process, by family."""
     snapshot = await take_snapshot(sources)
-    parts: list[bytes] = []
+    parts: list[Part] = []
     for family in families(sources, snapshot):
-        parts.append(_encode(form, family))
+        parts.append(_part(form, family))
         await asyncio.sleep(0)
     journal = sources.broker.durable_journal
     asked = partial(_ask_system, journal.measures.files if journal else ())
-    parts += [_encode(form, family) for family in await sources.system.ask(asked) or ()]
+    parts += [_part(form, family) for family in await sources.system.ask(asked) or ()]
     parts += await _write_topics(snapshot.shown, form)
-    return b"".join([*parts, form.end])
+    return parts
 
 
-async def _write_topics(topics: Sequence[Topic], form: Form) -> list[bytes]:
+async def _write_topics(topics: Sequence[Topic], form: Form) -> list[Part]:
     """The series of single topics: each family whole, although it is made in slices."""
-    parts: list[list[bytes]] = []
-    for number, some in enumerate(slices(topics, TOPICS_AT_ONCE)):
-        encoded = [_encode(form, family) for family in topic_families(some)]
-        if number:
-            for part, samples in zip(parts, encoded, strict=True):
-                part.append(_without_comments(samples))
-        else:
-            parts = [[each] for each in encoded]
+    parts: dict[str, list[bytes]] = {}
+    for some in slices(topics, TOPICS_AT_ONCE):
+        for family in topic_families(some):
+            found = parts.setdefault(family.name, [])
+            encoded = _encode(form, family)
+            found.append(_without_comments(encoded) if found else encoded)
         await asyncio.sleep(0)
-    return [b"".join(part) for part in parts]
+    return [Part(name, b"".join(texts)) for name, texts in parts.items()]
 
 
 def _ask_system(files: Sequence[str]) -> list[Metric]:
     """The families for which the system has to be asked (in a thread: a disk may not answer)."""
     disk = disk_families(measure_disk(files)) if files else ()
     return [*process_families(), *disk]
+
+
+def _part(form: Form, family: Metric) -> Part:
+    return Part(family.name, _encode(form, family))
 
 
 def _encode(form: Form, family: Metric) -> bytes:

@@ -6,7 +6,7 @@ This module is imported with the first scrape: prometheus_client takes 2 MiB, wh
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final
 
@@ -139,6 +139,14 @@ def topic_families(topics: Iterable[Topic]) -> Iterator[Metric]:
                    {(topic.name,): topic.bytes for topic in topics}, "topic")  # fmt: skip
     yield _gauge("pubsub_topic_subscribers", "Connections that get the events of the topic.",
                  {(topic.name,): topic.subscribers for topic in topics}, "topic")  # fmt: skip
+
+
+def worker_families(starts: Mapping[int, int], up: Collection[int]) -> Iterator[Metric]:
+    """The state of the workers of a server. ``up``: those that have answered."""
+    yield _gauge("pubsub_worker_up", "1 if the worker has answered this scrape.",
+                 {(str(number),): int(number in up) for number in starts}, "worker")  # fmt: skip
+    yield _counter("pubsub_worker_restarts", "Starts of the worker after it had died.",
+                   {(str(number),): max(0, count - 1) for number, count in starts.items()}, "worker")  # fmt: skip
 
 
 def _counter(name: str, meaning: str, values: float | Mapping[Labels, float], *labels: str) -> Metric:

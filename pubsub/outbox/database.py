@@ -30,6 +30,10 @@ LEAST_VERSION: Final = 13
 # A connection whose other end has vanished is noticed within 25 s. The DSN can say otherwise.
 DEFAULTS: Final = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
+# A queue has the statistics of another moment. If they say that it is small, while a million rows wait, the planner would
+# sort all of them for each read.
+ORDERED: Final = """
+SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort']) AS name"""
 READ: Final = """
 SELECT number, topic, id::text, text, ttl_sec FROM (
     SELECT *, sum(octet_length(text)) OVER (ORDER BY number) - octet_length(text) AS before FROM (
@@ -110,9 +114,11 @@ class Outbox:
     async def read(self, flying: Collection[int], waiting: Collection[str]) -> list[Row]:
         """Read the oldest rows, without those with the numbers ``flying`` and those of the topics ``waiting``."""
         self._notified = False
-        cursor = await self._connection.execute(
-            READ.format(table=self.table), (list(flying), list(waiting), BATCH_ROWS, BATCH_BYTES)
-        )
+        async with self._connection.transaction():
+            await self._connection.execute(ORDERED)
+            cursor = await self._connection.execute(
+                READ.format(table=self.table), (list(flying), list(waiting), BATCH_ROWS, BATCH_BYTES)
+            )
         return [
             Row(number, topic, id, text.encode(), ttl_sec)
             for number, topic, id, text, ttl_sec in await cursor.fetchall()

@@ -12,6 +12,8 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from msgspec import Struct
+
 from pubsub.core.lane import Write
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.mistakes import shown
@@ -49,6 +51,17 @@ class Parts:
             self.key, self.seq = int(key, 16), int(seq)
 
 
+class KeptCursor(Struct, frozen=True, array_like=True, gc=False):
+    """A cursor as another server gets it: its token, and its arrays of 8 bytes for each number."""
+
+    token: str
+    keys: bytes
+    seqs: bytes
+    run_keys: bytes
+    run_seqs: bytes
+    folded: bool
+
+
 class Cursor:
     """See the module. ``token`` is the id before the first event. ``parts`` is shared with the other cursors."""
 
@@ -64,6 +77,27 @@ class Cursor:
         self._run_keys: array[int] | None = None
         self._run_seqs: array[int] | None = None
         self._folded = False
+
+    @classmethod
+    def adopt(cls, parts: Parts, kept: KeptCursor) -> Cursor:
+        """Make the cursor of a stream that another server had."""
+        cursor = cls(parts)
+        cursor.token = kept.token
+        cursor._keys, cursor._seqs = array("q", kept.keys), array("q", kept.seqs)
+        cursor._run_keys, cursor._run_seqs = array("q", kept.run_keys), array("q", kept.run_seqs)
+        cursor._folded = kept.folded
+        return cursor
+
+    def keep(self) -> KeptCursor:
+        run_keys, run_seqs = array("q", self._run_keys or ()), array("q", self._run_seqs or ())
+        return KeptCursor(
+            self.token,
+            self._keys.tobytes(),
+            self._seqs.tobytes(),
+            run_keys.tobytes(),
+            run_seqs.tobytes(),
+            self._folded,
+        )
 
     @property
     def size(self) -> int:
@@ -162,6 +196,17 @@ class Cursors:
         self._ended_bytes += cursor.size
         while self._ended_bytes > MAX_KEPT_BYTES:
             self._drop(next(iter(self._ended)))
+
+    @property
+    def ended(self) -> list[Cursor]:
+        """Those whose streams have ended, the newest first."""
+        return list(reversed(self._ended))
+
+    def adopt(self, kept: KeptCursor) -> None:
+        """Keep the cursor of a stream that another server had, as if it had ended here."""
+        if kept.token not in self._known:
+            cursor = self._known[kept.token] = Cursor.adopt(self._parts, kept)
+            self.end(cursor)
 
     def discard(self, cursor: Cursor) -> None:
         """Drop the cursor of a stream that has not begun."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Final
 
 from pubsub.core.event import Source, StoredEvent
@@ -57,8 +59,14 @@ MARKED_EVENTS: Final = MarkedEvents()
 
 
 def topic_key(topic: Source) -> int:
-    """A number of 63 bits for this life of the topic, in this process."""
-    return hash((topic.name, topic.epoch)) & 0x7FFF_FFFF_FFFF_FFFF
+    """A number of 63 bits for this life of the topic, the same at all servers that share it."""
+    return _key_of(topic.name, topic.epoch)
+
+
+@lru_cache(maxsize=4096)  # 1.5 µs without
+def _key_of(name: str, epoch: str) -> int:
+    digest = blake2b(f"{name} {epoch}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) & 0x7FFF_FFFF_FFFF_FFFF
 
 
 def info_block(identifier: bytes, text: bytes) -> bytes:

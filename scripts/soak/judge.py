@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kinds import FILTERS, predicate_of
 from oracle import Broken, Json, Record
-from reading import Place, Reading, Told
+from reading import CREATED_AGAIN, Place, Reading, Told
 
 SHOWN = 5  # broken invariants of one run that are shown
 
@@ -38,6 +38,7 @@ class Judge:
         self.outcomes: Counter[str] = Counter()
         self.calls = 0  # of publish
         self.readings: dict[str, Reading] = {}
+        self._begun: dict[tuple[str, str], int] = {}  # by topic and epoch: the last seq before it, as gaps tell it
 
     def new_reading(self, client: str, name: str, chosen: Json = FILTERS[0]) -> Reading:
         """Begin to judge a subscription of a client."""
@@ -53,6 +54,10 @@ class Judge:
 
     def take_gap(self, client: str, gap: Told) -> None:
         self._judge(client, lambda reading: reading.take_gap(gap))
+        if gap.reason == CREATED_AGAIN and gap.last is not None:
+            begun = self._begun.setdefault((gap.topic, gap.epoch), gap.last)
+            if begun != gap.last:
+                self.broken.append(f"{client}: another was told that it begins behind {begun}, got {gap}")
 
     def check_positions(self, client: str, positions: Positions) -> None:
         self._judge(client, lambda reading: reading.check_positions(positions))

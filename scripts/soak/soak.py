@@ -28,6 +28,7 @@ import jwt
 import phases
 import uvloop
 from clients import LIBRARIES, ClientSoak
+from cluster_soak import ENGINES, Chosen, soak_cluster
 from members import Findings, Place
 from oracle import Record
 from phases import Stage
@@ -164,6 +165,12 @@ async def a_victim(core: int | None) -> AsyncIterator[Victim]:
 async def soak(seed: int, chosen: argparse.Namespace) -> Verdict:
     about = {"minutes": chosen.minutes, "seed": seed, "python": platform.python_version(), "cores": os.cpu_count()}
     verdict = Verdict(about)
+    if chosen.cluster is not None:
+        with tempfile.TemporaryDirectory(prefix="soak-") as temporary:
+            folder = chosen.folder or Path(temporary)
+            options = Chosen(chosen.cluster, chosen.servers, chosen.rounds, chosen.faults)
+            await soak_cluster(folder, verdict, Random(seed), options)
+        return verdict
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) > 1:
         os.sched_setaffinity(0, set(cores[1:]))
@@ -184,9 +191,19 @@ def main() -> int:
     parser.add_argument(
         "--phases", nargs="+", choices=[*PHASES, *RESTARTING], default=[*PHASES, "storm"], help="phases to run"
     )
-    parser.add_argument("--rounds", type=int, default=200, help="rounds of the phase kill, which runs only if named")
+    parser.add_argument(
+        "--rounds", type=int, default=200, help="rounds of --cluster, or of the phase kill, which runs only if named"
+    )
     parser.add_argument(
         "--clients", nargs="*", choices=LIBRARIES, help="run these client libraries, or all, instead of the phases"
+    )
+    parser.add_argument(
+        "--cluster", nargs="?", choices=ENGINES, const="redis", help="run several servers on this engine instead"
+    )
+    parser.add_argument("--servers", type=int, default=3, help="servers of --cluster (default: 3)")
+    parser.add_argument("--faults", nargs="+", metavar="NAME", help="faults of --cluster, such as cut; default: all")
+    parser.add_argument(
+        "--folder", type=Path, help="empty folder for the files of --cluster (default: a temporary one)"
     )
     parser.add_argument("--untimed", action="store_true", help="report times without a check: for a busy machine")
     parser.add_argument("--markdown", type=Path, help="file for the result")

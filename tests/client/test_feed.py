@@ -202,6 +202,24 @@ def test_a_topic_that_was_created_again_says_so_and_begins_at_its_first_event(ta
     assert interest.position == {"t": Position("f", 1)}
 
 
+def test_a_topic_that_goes_on_in_another_epoch_begins_behind_what_is_left(talk: Talk) -> None:
+    """The engine of several servers lost the message 7; nothing before it is asked for again."""
+    interest = talk.begin("t", seq=5)
+    talk.send_event("t", 6)
+    talk.send_event("t", 7)
+    talk.send_info("topic_created", topic="t", epoch="f", seq=6)
+    talk.send_event("t", 7)
+    talk.send_info("dropped", topic="t", count=1, from_seq=8, to_seq=8)
+    talk.send_event("t", 9)
+    history(talk, [8], epoch="f")
+    *old, gap, seven, eight, nine = take_all(interest)
+    assert [(each.epoch, each.seq) for each in old if isinstance(each, Event)] == [("e", 6), ("e", 7)]
+    assert gap == Gap("t", "f", None, 6, None, "created_again")
+    new = [(each.epoch, each.seq) for each in (seven, eight, nine) if isinstance(each, Event)]
+    assert new == [("f", 7), ("f", 8), ("f", 9)]
+    assert interest.position == {"t": Position("f", 9)}
+
+
 def test_the_old_life_of_a_topic_is_handed_on_first(talk: Talk) -> None:
     interest = talk.begin("t")
     talk.send_event("t", 1)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.redis.conftest import redis_server
+
+__all__ = ["redis_server"]
+
 
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from pubsub.http.app_keys import BROKER
 from tests.cluster.servers import Servers, run_servers
-from tests.harness import eventually
+from tests.harness import eventually, run_server
+from tests.redis.driver import prefixes
+from tests.redis.programs import RedisServer
 
 pytestmark = [pytest.mark.asyncio(loop_factories=["uvloop"]), pytest.mark.usefixtures("short_waits")]
 
@@ -61,9 +63,31 @@ async def test_a_topic_stays_while_a_server_does_not_answer(rules: str) -> None:
 async def test_a_short_use_at_another_server_counts(rules: str) -> None:
     async with run_servers("a", "b", topic_rules_file=rules) as servers:
         await servers.create("idle.used")
+        topic = servers["b"].app[BROKER].topic("idle.used")
         end = asyncio.get_running_loop().time() + 4 * DELAY
         while asyncio.get_running_loop().time() < end:
-            async with servers["b"].client() as client:
-                await client.subscribe("idle.used")
-            await asyncio.sleep(DELAY / 6)
+            topic.uses += 1  # as a subscription does that ends at once
+            await asyncio.sleep(DELAY / 20)
         assert has(servers, "a", "idle.used")
+        await eventually(lambda: not has(servers, "a", "idle.used"))
+
+
+async def test_a_topic_of_a_real_engine_is_deleted_everywhere(rules: str, redis_server: RedisServer) -> None:
+    url = redis_server.url(f"idle-{next(prefixes)}")
+    async with (
+        run_server(journal_url=url, topic_rules_file=rules) as one,
+        run_server(journal_url=url, topic_rules_file=rules) as other,
+    ):
+        await one.create("idle.used", "idle.free")
+        async with other.client() as client:
+            await client.subscribe("idle.used")
+            for server in (one, other):
+                await eventually(lambda server=server: not server.app[BROKER].exists("idle.free"))  # type: ignore[misc]
+            await asyncio.sleep(3 * DELAY)
+            assert one.app[BROKER].exists("idle.used")
+            await client.publish("idle.used", 1)
+            assert [each["type"] for each in client.others] == ["event"], "it was never told of an end"
+        for server in (one, other):
+            await eventually(lambda server=server: not server.app[BROKER].exists("idle.used"))  # type: ignore[misc]
+        await one.create("idle.used")
+        assert (await other.get("/topics/idle.used"))["seq"] == 0

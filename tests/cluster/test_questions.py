@@ -10,8 +10,10 @@ from pubsub.cluster import questions
 from pubsub.cluster.bus import MOST_BYTES
 from pubsub.cluster.members import Members
 from pubsub.cluster.questions import Answers, Questions
+from pubsub.protocol.errors import NotStored
 from tests.cluster.buses import Hub
 from tests.cluster.test_members import Log
+from tests.harness import PATIENCE
 
 pytestmark = [pytest.mark.asyncio(loop_factories=["uvloop"]), pytest.mark.usefixtures("short_waits")]
 
@@ -51,7 +53,16 @@ class World:
                 raise ValueError("a fault")
             return b"well"
 
-        for kind, answerer in {"echo": echo, "large": large, "nothing": nothing, "fail": fail}.items():
+        async def refuse(_: bytes) -> bytes:
+            raise NotStored
+
+        for kind, answerer in {
+            "echo": echo,
+            "large": large,
+            "nothing": nothing,
+            "fail": fail,
+            "refuse": refuse,
+        }.items():
             self.questions[name].answer_with(kind, answerer)
 
 
@@ -103,6 +114,11 @@ async def test_a_fault_at_one_server_leaves_the_others(world: World, caplog: pyt
     assert "a fault" in caplog.text
 
 
+async def test_a_server_that_cannot_answer_now_is_missing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    assert await world.questions["a"].ask("refuse", b"") == Answers({}, ["b", "c"])
+    assert not caplog.text
+
+
 async def test_an_answer_that_lost_a_piece_is_missing(world: World) -> None:
     """It is never put together from what is left."""
     world.hub.loss = 0.3
@@ -149,8 +165,10 @@ async def test_too_many_questions_get_no_answer(world: World, monkeypatch: pytes
         return b"done"
 
     world.questions["b"].answer_with("slow", slow)
-    first = asyncio.create_task(world.questions["a"].ask("slow", b"", ["b"]))
-    await asyncio.sleep(0.01)
+    with monkeypatch.context() as patient:
+        patient.setattr(questions, "WAIT", PATIENCE)
+        first = asyncio.create_task(world.questions["a"].ask("slow", b"", ["b"]))
+        await asyncio.sleep(0.01)
     assert (await world.questions["c"].ask("slow", b"", ["b"])).missing == ["b"]
     gate.set()
     assert (await first).found == {"b": b"done"}

@@ -7,7 +7,11 @@ import contextlib
 from typing import Any
 
 import pytest
+from yarl import URL
 
+from pubsub.cli.topics import list_topics, make_parser
+from pubsub.client.credentials import Credentials
+from pubsub.client.rest import RestClient
 from pubsub.http.app_keys import BROKER, CLUSTER
 from pubsub.protocol.calls import MAX_PAGE
 from tests.cluster.servers import run_servers
@@ -254,6 +258,19 @@ async def test_presence_of_all_servers() -> None:
             assert (await late.get("/topics/room/presence"))["count"] == 2
 
 
+async def test_clients_of_python_tell_which_servers_are_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    async with run_servers("a", "b") as servers, servers["b"].client("x") as client:
+        await servers.create("orders")
+        await client.subscribe("orders")
+        rest = RestClient(servers["a"].http, URL(servers["a"].url))
+        assert (await rest.list_topics(), rest.missing) == ({"orders": 1}, [])
+        servers.cut("b")
+        assert (await rest.list_topics(), rest.missing) == ({"orders": 0}, ["b"])
+        chosen = make_parser().parse_args(["--url", servers["a"].url])
+        assert await list_topics(chosen, Credentials()) == 0
+        assert "subscribers at servers that did not answer are not counted: b" in capsys.readouterr().err
+
+
 async def test_the_overview_lists_the_servers() -> None:
     async with run_servers("a", "b") as servers, servers["b"].client("x"):
         overview = await servers["a"].get("/admin/overview")
@@ -262,6 +279,24 @@ async def test_the_overview_lists_the_servers() -> None:
             ("a", "ok", 0), ("b", "ok", 1),
         ]  # fmt: skip
         assert "servers" not in await servers["a"].get("/admin/overview?scope=server")
+
+
+async def test_a_page_stays_with_the_server_that_it_saw_first() -> None:
+    """Its calls may come to another one, which asks the first as long as that is there."""
+    async with run_servers("a") as servers:
+        async with servers.start("b"):
+            async with servers["b"].http.get("/admin/overview") as response:
+                cookie = response.cookies["pubsub-server"]
+                assert (cookie.value, cookie["httponly"], cookie["samesite"]) == ("b", True, "Strict")
+            headers = {"Cookie": "pubsub-server=b"}
+            async with servers["b"].client("x"):
+                status, overview = await ask(servers["a"], "/admin/overview", headers=headers)
+                assert (overview["server"], overview["connections"], overview["may"]["change"]) == ("b", 1, True)
+                assert (await servers["a"].get("/admin/overview"))["server"] == "a"
+                status, overview = await ask(servers["a"], "/admin/overview?scope=server", headers=headers)
+                assert overview["server"] == "a"
+        status, overview = await ask(servers["a"], "/admin/overview", headers=headers)
+        assert (status, overview["server"], overview["run"]) == (200, "a", "")
 
 
 async def test_rows_of_the_dashboard_are_merged_in_their_order() -> None:

@@ -93,8 +93,15 @@ def test_subscriptions_as_lines(name: str, topics: list[str], text: str) -> None
             describe_presence(Presence("room.1", 3, [PresentClient("a", 1), PresentClient("b", 2)])),
             "ok: 3 clients in room.1: a, b (2 connections) and 1 more",
         ),
-        (describe_topics({"orders": 3, "b": 1}), "topics: orders (3 subscribers), b (1 subscriber)"),
-        (describe_topics({}), "topics: none"),
+        *zip(
+            describe_topics({"orders": 3, "b": 1}, ["x", "y"]),
+            (
+                "topics: orders (3 subscribers), b (1 subscriber)",
+                "not counted, for they did not answer: servers x, y",
+            ),
+            strict=True,
+        ),
+        (describe_topics({}, [])[0], "topics: none"),
     ],
 )
 def test_answers_as_lines(line: Line, text: str) -> None:

@@ -40,9 +40,15 @@ def test_the_overview_is_one_sentence_and_charts(page: Page) -> None:
     from playwright.sync_api import expect
 
     expect(page.locator(".health")).to_contain_text(re.compile("Healthy|Working|Overloaded"))
-    expect(page.locator(".chart canvas")).to_have_count(5)
+    expect(page.locator(".chart svg")).to_have_count(5)
     expect(page.locator(".plot").first).to_have_attribute("aria-label", re.compile(r"published: now \d"))
     expect(page.get_by_text("Connections that moved here")).to_be_visible()
+    moment = page.locator(".chart time").first
+    page.locator(".plot").first.hover()
+    expect(moment).to_have_text(re.compile(r"^\d\d:\d\d:\d\d$"))
+    expect(page.locator(".plot circle")).to_have_count(2)
+    page.locator("h1").hover()
+    expect(moment).to_have_text("now")
     assert page.title() == "Overview · pubsub"
 
 

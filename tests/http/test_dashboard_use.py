@@ -220,6 +220,6 @@ def test_the_page_loads_nothing_from_elsewhere(browser: Browser, server: ServerP
         page.on("request", lambda request: asked.append(request.url))
         page.reload()
         show(page, "")
-        expect(page.locator(".chart canvas")).to_have_count(5)
+        expect(page.locator(".chart svg")).to_have_count(5)
         assert asked
         assert all(url.startswith(server.url) for url in asked)

@@ -82,14 +82,6 @@ def test_the_client_has_at_most_6_kib() -> None:
     assert len(load_file("client.js").compressed) <= 6 * 1024
 
 
-@pytest.mark.parametrize("name", ["client.js", "client-more.js"])
-def test_only_comments_and_indentation_are_left_out(name: str) -> None:
-    lines = [line.strip() for line in (FOLDER / name).read_text().splitlines()]
-    code = [line for line in lines if line and not line.startswith(("//", "/*", "*"))]
-    assert load_file(name).content.decode().splitlines() == code
-    assert not [line for line in code if " // " in line or "/*" in line], "comments have lines of their own"
-
-
 def test_the_package_has_the_version_of_the_server() -> None:
     package = json.loads((FOLDER / "package.json").read_text())
     assert package["version"] == __version__

@@ -9,9 +9,14 @@ from signal import SIGKILL, SIGTERM
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
+from pubsub.core.event import make_event
+from pubsub.core.journal import StoredTopic
+from pubsub.http.app_keys import BROKER
+from pubsub.protocol.requests import Message
 from tests.faults import FaultyLine
-from tests.harness import ForkedServer, Json, eventually, free_port, on_one_loop, run_server
+from tests.harness import ForkedServer, Json, eventually, free_port, new_id, on_one_loop, run_server
 from tests.javascript.node import Node, run_node
 from tests.javascript.test_client import both, payloads, start
 
@@ -197,6 +202,25 @@ async def test_a_topic_that_is_created_again_is_told() -> None:
         assert (gap["type"], gap["reason"], gap["fromSeq"]) == ("gap", "created_again", None)
         assert (event["payload"], event["seq"]) == (2, 1)
         assert gap["epoch"] == event["epoch"] != old
+        await node.run("client.close()")
+
+
+async def test_a_topic_goes_on_behind_what_the_engine_of_several_servers_lost() -> None:
+    async with run_server() as server, run_node() as node:
+        await server.create("orders")
+        await start(node, server.url)
+        await node.run("globalThis.items = collect(globalThis.sub = client.subscribe('orders')); await sub.ready")
+        server.publish_locally("orders", [1, 2, 3])
+        assert await payloads(node, 3) == [1, 2, 3]
+        broker = server.app[BROKER]
+        topic = broker.topic("orders")
+        renewed = broker.renew(topic, StoredTopic("orders", "f", topic.options, topic.log, seq=2))
+        broker.deliver(renewed, [make_event("orders", Message(new_id(), Raw(b'"new"')), 3, "2025-08-25T10:00:00Z")])
+        items: list[Json] = await node.run("await until(() => items.length >= 5); return items")
+        gap, event = items[3:]
+        assert (gap["reason"], gap["epoch"], gap["fromSeq"], gap["toSeq"]) == ("created_again", "f", None, 2)
+        assert (event["payload"], event["epoch"], event["seq"]) == ("new", "f", 3)
+        assert await node.run("return sub.position") == {"orders": {"epoch": "f", "seq": 3}}
         await node.run("client.close()")
 
 

@@ -230,6 +230,7 @@ class OnItsWay:
 class Link:
     """The connection of one server (Engine). ``inbound`` and ``outbound``: what is on its way, in order."""
 
+    kind = "shared"
     lasting = ""
 
     def __init__(self, engine: SimulatedEngine, server: str) -> None:

@@ -6,7 +6,7 @@ import json
 import queue
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import UNSET, Raw, UnsetType
 
@@ -21,6 +21,7 @@ from pubsub.core.log import Assignment
 from pubsub.core.subscription import Asked, Subscription
 from pubsub.core.topic_rules import TopicRules
 from pubsub.journals.memory import MemoryJournal
+from pubsub.journals.shared.engine import Engine, Follower
 from pubsub.journals.shared.journal import SharedJournal
 from pubsub.journals.sqlite import SqliteJournal
 from pubsub.protocol.answers import TopicRule
@@ -29,7 +30,7 @@ from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
 from pubsub.system.cores import SharedCore
 from tests.doubles import ALL_GRANTED
 from tests.harness import PATIENCE, messages_in, new_id
-from tests.journals.simulated_engine import Link, SimulatedEngine
+from tests.journals.simulated_engine import SimulatedEngine
 
 RING = 100
 
@@ -60,15 +61,33 @@ def message(payload: Any = 1, *, topic: str = "t", message_id: str = "", ttl_sec
     return Publish(topic=topic, message=content, ttl_sec=ttl_sec, expect_seq=expect_seq)
 
 
+class AnyLink(Engine, Protocol):
+    """The connection of a server to an engine, which a test drives. ``kind``: of the engine."""
+
+    kind: str
+    held_reads: list[Callable[[], None]] | None
+
+    def begin(self, follower: Follower) -> None: ...
+
+    def connect(self) -> None: ...
+
+    def pump(self) -> bool:
+        """Move what is on its way. Returns False if there is nothing."""
+        ...
+
+
 class World:
     """See the module. ``directory``: of a journal on disk; None for one in memory. ``now``: what all clocks show.
 
-    ``shared``: the journal is one that servers share, over a simulated engine.
+    ``shared``: the journal is one that servers share, over a simulated engine, or over that of ``make_link``.
     """
 
-    def __init__(self, directory: Path | None, *, shared: bool = False) -> None:
+    def __init__(
+        self, directory: Path | None, *, shared: bool = False, make_link: Callable[[World], AnyLink] | None = None
+    ) -> None:
         self.now = 1000.0
-        self.link: Link | None = None
+        self.link: AnyLink | None = None
+        self._make_link = make_link
         self._deferred: list[Callable[[], None]] = []
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._later: list[Callable[[], None]] = []
@@ -108,7 +127,7 @@ class World:
         )
 
     def _make_shared(self) -> SharedJournal:
-        self.link = SimulatedEngine(lambda: self.now).link("s1")
+        self.link = SimulatedEngine(lambda: self.now).link("s1") if self._make_link is None else self._make_link(self)
         return SharedJournal(
             self.link,
             self._clock,
@@ -120,8 +139,10 @@ class World:
 
     @property
     def kind(self) -> str:
-        """The kind of the journal: memory, disk or shared."""
-        return "shared" if self.shared is not None else "memory" if self.durable is None else "disk"
+        """The kind of the journal: memory, disk, or that of the engine."""
+        if self.link is not None:
+            return self.link.kind
+        return "memory" if self.durable is None else "disk"
 
     @property
     def journal(self) -> Journal | None:
@@ -151,6 +172,9 @@ class World:
             self._posted.get(timeout=PATIENCE)()
         else:
             assert self.link.pump(), "the engine has nothing more to tell"
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
 
     def write_group(self) -> None:
         """Write what waits as one group, and take the first turn of its results."""
@@ -245,12 +269,14 @@ class World:
         self.durable._reader._worker._post = pages.put
         return lambda: [pages.get(timeout=PATIENCE)]
 
-    def _hold_pages(self, link: Link) -> Callable[[], list[Callable[[], None]]]:
+    def _hold_pages(self, link: AnyLink) -> Callable[[], list[Callable[[], None]]]:
         held: list[Callable[[], None]] = []
         link.held_reads = held
 
         def release() -> list[Callable[[], None]]:
             link.pump()
+            while not held:
+                link.pump()
             link.held_reads = None
             return held
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_plai
 from pubsub.http.app_keys import SERVICES
 from pubsub.metrics.exposition import TOPICS_AT_ONCE
 from pubsub.websocket.ending import Ending
-from tests.harness import RawClient, Server, eventually, on_one_loop, run_server
+from tests.harness import REPOSITORY, RawClient, Server, eventually, on_one_loop, run_server
 from tests.streams import Stream
 
 PROMETHEUS = (  # the header Accept of Prometheus 2.42
@@ -48,6 +49,27 @@ async def values(server: Server) -> Samples:
 
 def value(found: Samples, name: str, **labels: str) -> float:
     return found[name, frozenset(labels.items())]
+
+
+IMPORT = """
+import sys
+import pubsub.app
+from pubsub.http import metrics
+
+class Watch:
+    @staticmethod
+    def find_spec(name, *_):
+        if name.startswith("prometheus_client"):
+            turns.add(sys.getswitchinterval())
+
+turns, usual = set(), sys.getswitchinterval()
+sys.meta_path.insert(0, Watch)
+assert "prometheus_client" not in sys.modules
+metrics.import_exposition()
+assert "prometheus_client" in sys.modules
+assert turns and max(turns) < usual / 5, turns
+assert sys.getswitchinterval() == usual
+"""
 
 
 def find_promtool() -> str:
@@ -230,3 +252,8 @@ async def test_any_accept_header_is_answered(accept: str) -> None:
     async with run_server() as server:
         content_type, text = await scrape(server, accept)
         assert list((read_openmetrics if "openmetrics" in content_type else read_plain)(text))
+
+
+def test_the_first_scrape_imports_the_library_and_gives_way_to_the_loop() -> None:
+    """A thread may keep the interpreter for 5 ms otherwise, and the event loop waits for so long each time."""
+    subprocess.run([sys.executable, "-c", IMPORT], check=True, cwd=REPOSITORY)

@@ -25,17 +25,24 @@ def test_worker_killed_between_the_answer_and_the_deletion(place: Place) -> None
     place.create()
     for number in range(5):
         place.publish(number)
-    with place.transaction() as connection:
+    with place.connect() as observer, place.transaction() as connection:
         connection.execute("SELECT FROM pubsub_outbox FOR UPDATE")  # nobody else can delete
         worker = place.run_worker()
         wait_until(lambda: len(place.payloads()) == 5)
         worker.kill()
-        wait_until(lambda: end_connections(connection, "active") > 0)  # which would delete all the same
+        wait_until(lambda: is_gone(observer))
     assert place.waiting() == 5
     place.run_worker()
     place.publish(5)
     place.wait_until_empty()
     assert place.payloads() == list(range(6))
+
+
+def is_gone(connection: psycopg.Connection[object]) -> bool:
+    """Return True if no connection of a worker is left. A statement that waits would be executed all the same."""
+    end_connections(connection, "active")
+    statement = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pubsub outbox'"
+    return bool(one(connection, statement))
 
 
 def test_second_worker_waits_and_takes_over(place: Place) -> None:

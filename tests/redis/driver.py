@@ -48,7 +48,8 @@ class Driver:
         self.engine: Engine = make_engine(url, Clock())
         self.told: list[Record | str] = []
         self.reason = ""
-        self.names: Collection[str] = ()
+        self.partly = False
+        self.names: set[str] = set()
         self.synchronized = 0
         self.epoch: dict[str, str] = {}
         self.seq: dict[str, int] = {}
@@ -74,10 +75,11 @@ class Driver:
 
     def synced(self, names: Collection[str], holds: Callable[[str], bool]) -> None:
         self.told.append("synced")
-        self.names = set(names)
+        self.names = {name for name in self.names if not holds(name)} | set(names)
         self.synchronized += 1
 
-    def failing(self, reason: str) -> None:
+    def failing(self, reason: str, *, partly: bool = False) -> None:
+        self.partly = partly
         self.told.append(f"failing: {reason}")
         self.reason = reason
 
@@ -133,9 +135,9 @@ class Driver:
     async def payloads(self, after: int = 0, limit: int = 1000) -> list[Any]:
         return [json.loads(event.text)["message"]["payload"] for event in await self.read(after, limit=limit)]
 
-    async def is_missing(self, after: int, until: int) -> Any:
+    async def is_missing(self, after: int, until: int, name: str = "t") -> Any:
         answer: asyncio.Future[bool | Failure] = asyncio.get_running_loop().create_future()
-        self.engine.find_missing(self.known(), after, until, answer.set_result)
+        self.engine.find_missing(self.known(name), after, until, answer.set_result)
         async with asyncio.timeout(PATIENCE):
             return await answer
 

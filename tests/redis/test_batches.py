@@ -12,7 +12,7 @@ from pubsub.journals.redis import batches
 from pubsub.journals.shared.engine import Append, Appended, Create, Delete, Deleted, Known, Purge, Purged, Tell, Told
 from pubsub.protocol.errors import Conflict, LimitExceeded, TopicExists, TopicNotFound
 from pubsub.protocol.requests import TopicOptions
-from tests.harness import eventually, new_id, on_one_loop
+from tests.harness import PATIENCE, eventually, new_id, on_one_loop
 from tests.redis.driver import TS, Driver, publish
 from tests.redis.programs import RedisServer
 
@@ -144,6 +144,18 @@ async def test_a_batch_of_any_size_has_its_outcomes_in_order(driver: Driver, mon
     assert [type(each) for each in missing] == [TopicNotFound] * 20
 
 
+async def test_thousands_of_batches_at_once(driver: Driver, url: str, redis_server: RedisServer) -> None:
+    await driver.create()
+    given = [driver.begin(driver.append(publish(n))) for n in range(3000)]
+    async with asyncio.timeout(3 * PATIENCE):
+        assert await given[-1] == [new(3000)]
+    await driver.ask(Tell("k", b""))
+    for _ in range(60):
+        await driver.ask(Tell("k", b""))
+    with redis_server.admin as admin:
+        assert admin.hlen(f"{url.partition('prefix=')[2]}:s:{driver.engine.server}") < 10
+
+
 async def test_a_message_for_all_servers_comes_back_too(driver: Driver, url: str) -> None:
     async with Driver.run(url) as other:
         data = bytes(range(256))
@@ -199,6 +211,17 @@ async def test_messages_beyond_the_ttl_of_their_topic_are_removed_by_a_beat(
     assert await driver.is_missing(499, 501) is True
 
 
+async def test_messages_that_expire_are_removed_as_fast_as_others_come(
+    driver: Driver, url: str, redis_server: RedisServer
+) -> None:
+    await driver.create(history=100_000, ttl_sec=0.1)
+    for _ in range(20):
+        await driver.publish(*[publish() for _ in range(100)], lifetime=0.1)
+        await asyncio.sleep(0.02)
+    with redis_server.admin as admin:
+        assert admin.xlen(f"{url.partition('prefix=')[2]}:m:t") < 1500
+
+
 async def test_a_purge_counts_what_readers_would_have_seen(driver: Driver) -> None:
     await driver.create(history=10)
     await driver.publish(*[publish() for _ in range(30)])
@@ -211,7 +234,7 @@ async def test_a_purge_counts_what_readers_would_have_seen(driver: Driver) -> No
 
 async def test_a_page_ends_with_its_bytes(driver: Driver) -> None:
     await driver.create()
-    await driver.publish(*[publish("x" * 20_000) for _ in range(12)])
+    await driver.publish(*[publish("x" * 3000) for _ in range(12)])
     events = await driver.read(after=2)
     assert [event.seq for event in events] == [3, 4, 5, 6]
     assert [event.seq for event in await driver.read(after=2, until=4)] == [3, 4]
@@ -240,6 +263,23 @@ async def test_all_servers_hear_the_same_in_one_order(driver: Driver, url: str) 
         await other.sync()
         assert driver.heard == other.heard
         assert [seq for seq, _ in driver.heard] == list(range(1, 201))
+
+
+async def test_racing_writers_at_several_servers_lose_no_update(driver: Driver, url: str) -> None:
+    await driver.create()
+    async with Driver.run(url) as other:
+
+        async def add_one(each: Driver) -> None:
+            while True:
+                value = each.heard[-1] if each.heard else (0, 0)
+                (outcome,) = await each.publish(publish(value[1] + 1, expect_seq=value[0]))
+                if isinstance(outcome, Assignment):
+                    return
+                await each.sync()
+
+        await asyncio.gather(*[add_one(each) for _ in range(20) for each in (driver, other)])
+        await driver.sync()
+        assert driver.heard == [(n, n) for n in range(1, 41)]
 
 
 async def test_the_outcome_comes_after_the_records(driver: Driver) -> None:

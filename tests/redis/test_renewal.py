@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pubsub.core.log import Assignment
-from tests.harness import on_one_loop
+from tests.faults import FaultyLine
+from tests.harness import eventually, on_one_loop
 from tests.redis.driver import Driver, publish
 from tests.redis.programs import RedisServer
 
@@ -67,6 +68,49 @@ async def test_a_redis_without_its_data_has_no_topics(server: RedisServer) -> No
         assert await driver.ask_one(driver.creation()) is None
         driver.seq = {}
         assert await driver.publish(publish("b")) == [Assignment(1, False)]
+
+
+async def test_with_renew_lost_only_a_lost_tail_renews_epochs(server: RedisServer, tmp_path: Path) -> None:
+    url = server.url("t", renew="lost")
+    async with Driver.run(url) as driver:
+        await driver.create()
+        await driver.publish(publish("a"))
+        server.restart()
+        await driver.works_again(2)
+        assert [state.epoch for state in driver.states()] == ["et", "et"]
+        await driver.publish(publish("b"))
+        with server.admin as admin:
+            admin.config_set("appendonly", "no")
+        await driver.publish(publish("lost"))
+        server.restart()
+        await driver.works_again(3)
+        state = driver.states()[-1]
+        assert (state.seq, state.base, state.before) == (2, 2, "et")
+        assert await driver.publish(publish("new")) == [Assignment(3, False)]
+
+
+async def test_with_renew_lost_a_server_that_knows_more_renews_epochs_later(server: RedisServer) -> None:
+    """Another server came first, and its new message has the number of the one that was lost."""
+    async with Driver.run(server.url("t", renew="lost")) as driver, FaultyLine.to(server.port) as line:
+        await driver.create()
+        await driver.publish(publish("a"))
+        url = f"redis://127.0.0.1:{line.port}?prefix=t&renew=lost"
+        async with Driver.run(url) as other:
+            with server.admin as admin:
+                admin.config_set("appendonly", "no")
+            line.stall()
+            line.cut()
+            await driver.publish(publish("lost"))
+            await driver.engine.stop()
+            server.restart()
+            line.heal()
+            await other.works_again(2)
+            assert await other.publish(publish("instead")) == [Assignment(2, False)]
+            assert other.epoch == {"t": "et"}
+            await driver.engine.start(driver)
+            state = driver.states()[-1]
+            assert (state.seq, state.base, state.before) == (2, 2, "et")
+            await eventually(lambda: other.epoch == driver.epoch)
 
 
 async def test_a_journal_that_is_flushed_is_noticed(server: RedisServer) -> None:

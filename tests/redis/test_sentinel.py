@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pubsub.core.log import Assignment
+from pubsub.journals.redis import engine
 from tests.harness import PATIENCE, eventually, on_one_loop
 from tests.redis.driver import Driver, publish
 from tests.redis.programs import RedisServer
@@ -90,6 +91,23 @@ async def test_a_replica_that_lost_the_tail_gives_no_old_number_to_a_new_message
         assert await driver.publish(publish("new")) == [Assignment(2, False)]
         assert await driver.payloads() == ["kept", "new"]
         assert driver.states()[-1].epoch != "et"
+
+
+async def test_a_primary_that_sentinel_has_replaced_is_left(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not know that, and would take messages that nobody keeps."""
+    monkeypatch.setattr(engine, "WATCH_SECONDS", 0.1)
+    async with Driver.run(group.url) as driver:
+        await driver.create()
+        await group.replicated()
+        with group.sentinel.admin as sentinel:
+            sentinel.execute_command("SENTINEL", "REMOVE", "main")
+            with group.replica.admin as replica:
+                replica.replicaof("NO", "ONE")
+            sentinel.execute_command("SENTINEL", "MONITOR", "main", "127.0.0.1", str(group.replica.port), "1")
+        await eventually(lambda: driver.synchronized == 2)
+        await driver.publish(publish("new"))
+        with group.replica.admin as replica:
+            assert replica.xlen("t:m:t") == 1
 
 
 async def test_a_service_that_sentinel_does_not_know_is_waited_for(group: Group) -> None:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from certificate import write_certificate
 
 from pubsub.core.journal import JournalError
+from pubsub.core.log import Assignment
 from pubsub.journals.redis.checks import check_info
-from tests.harness import eventually, on_one_loop
+from tests.harness import eventually, free_port, on_one_loop
 from tests.redis.driver import Driver, publish
 from tests.redis.programs import RedisServer
+
+# The rights of the user of a journal with ?prefix=mine (docs/scaling.md).
+RIGHTS = (
+    "~mine:* &mine:* +hello +auth +ping +select +info +config|get +script|load +evalsha +subscribe +publish +time "
+    "+scan +type +unlink +expire +hget +hmget +hset +hdel +hlen +hexists +hincrby +hscan +xadd +xrange +xtrim "
+    "+zadd +zrange +zrem +zremrangebyscore +lindex +llen +lpop +rpush"
+)
 
 
 @pytest.fixture
@@ -46,6 +56,25 @@ async def test_a_wrong_password_or_right_is_told(server: RedisServer) -> None:
             await driver.delete()
             await driver.create()
             await driver.delete()
+
+
+@on_one_loop
+async def test_a_user_needs_no_more_rights_than_the_documents_say(impatient: None, server: RedisServer) -> None:
+    with server.admin as admin:
+        admin.execute_command("ACL", "SETUSER", "app", "on", ">secret", *RIGHTS.split())
+    async with Driver.run(f"redis://app:secret@127.0.0.1:{server.port}?prefix=mine") as driver:
+        await driver.create(ttl_sec=0.5, dedup_sec=0.1, history=10)
+        for _ in range(3):
+            await driver.publish(*[publish() for _ in range(100)], lifetime=0.2)
+            await asyncio.sleep(0.1)
+        await driver.read()
+        await driver.is_missing(290, 300)
+        await driver.purge()
+        await driver.delete()
+        await eventually(lambda: not driver.reason)
+        assert driver.synchronized == 1
+        with server.admin as admin:
+            assert admin.acl_log() == []
 
 
 @on_one_loop
@@ -128,6 +157,59 @@ async def test_a_redis_without_memory_refuses_and_recovers(impatient: None, serv
         await eventually(lambda: not driver.reason)
         assert driver.synchronized == 1
         await driver.create()
+
+
+@on_one_loop
+async def test_a_redis_whose_disk_fails_refuses_and_recovers(impatient: None, server: RedisServer) -> None:
+    async with Driver.run(server.url("t")) as driver:
+        await driver.create()
+        (server.directory / "dump.rdb").mkdir()
+        with server.admin as admin:
+            admin.config_set("save", "3600 1")
+            admin.bgsave()
+            await eventually(lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "err")
+            (refused,) = await driver.publish(publish("b"))
+            assert str(refused) == "not stored: the server's journal fails"
+            assert driver.reason.startswith("MISCONF")
+            admin.config_set("stop-writes-on-bgsave-error", "no")
+        await eventually(lambda: not driver.reason)
+        assert driver.synchronized == 1
+        assert await driver.publish(publish("c")) == [Assignment(1, False)]
+
+
+@on_one_loop
+async def test_too_few_replicas_are_told(impatient: None, server: RedisServer) -> None:
+    async with Driver.run(server.url("t")) as driver:
+        with server.admin as admin:
+            admin.config_set("min-replicas-to-write", 1)
+            await eventually(lambda: driver.reason.startswith("NOREPLICAS"))
+            admin.config_set("min-replicas-to-write", 0)
+        await eventually(lambda: not driver.reason)
+
+
+@on_one_loop
+async def test_tls_with_a_certificate_authority_of_ones_own(tmp_path: Path) -> None:
+    cert, key = write_certificate(tmp_path, "localhost")
+    flags = ["--tls-cert-file", str(cert), "--tls-key-file", str(key), "--tls-ca-cert-file", str(cert),
+             "--tls-auth-clients", "optional", "--tls-port"]  # fmt: skip
+    port = free_port()
+    with RedisServer.run(tmp_path / "tls", *flags, str(port)):
+        async with Driver.run(f"rediss://127.0.0.1:{port}?ca={cert}&prefix=t") as driver:
+            await driver.create()
+            assert await driver.publish(publish("x" * 300_000), publish("b")) == [
+                Assignment(1, False), Assignment(2, False)]  # fmt: skip
+            assert len(await driver.payloads()) == 1  # a page is full
+        async with Driver.run(f"rediss://127.0.0.1:{port}?ca={cert}&cert={cert}&key={key}&prefix=t") as driver:
+            assert driver.names == {"t"}
+        async with Driver.run(f"rediss://127.0.0.1:{port}?prefix=t") as driver:
+            assert "certificate verify failed" in driver.reason
+
+
+@on_one_loop
+async def test_a_unix_socket(tmp_path: Path) -> None:
+    with RedisServer.run(tmp_path / "redis", "--unixsocket", str(tmp_path / "s")):
+        async with Driver.run(f"redis+unix://{tmp_path}/s?prefix=t") as driver:
+            await driver.create()
 
 
 @on_one_loop

@@ -106,7 +106,7 @@ def test_the_mask_is_taken_off_in_place() -> None:
 
 START_OF_A_SERVER = """
 import os, ssl, sys
-from pubsub.__main__ import without_ca_certificates
+from pubsub.system.programs import without_ca_certificates
 assert "aiohttp" not in sys.modules, "aiohttp is imported before the certificates are hidden"
 before = dict(os.environ), ssl.create_default_context().cert_store_stats()
 with without_ca_certificates():

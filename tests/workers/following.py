@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
+from pubsub.core.topic_rules import TopicRules
 from pubsub.journals.memory import MemoryJournal
 from pubsub.journals.shared.engine import (
     Append,
@@ -30,6 +32,7 @@ from pubsub.journals.workers.engine import WorkerEngine
 from pubsub.journals.workers.owner import Owner
 from pubsub.journals.workers.relay import Relay
 from pubsub.journals.workers.service import Service
+from pubsub.protocol.answers import TopicRule
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Publish, TopicOptions
 from pubsub.system.cores import SharedCore
@@ -55,7 +58,7 @@ class Following:
         self.names = set(names)
         self.syncs += 1
 
-    def failing(self, reason: str) -> None:
+    def failing(self, reason: str, *, partly: bool = False) -> None:
         self.reasons.append(reason)
 
     @property
@@ -126,11 +129,19 @@ def appending(requests: Sequence[Publish], *, sender: str = "", together: bool =
 
 
 class Parts:
-    """An owner with its Broker. ``directory``: of its durable topics."""
+    """An owner with its Broker. ``directory``: of its durable topics. A first use creates topics ``used.*``."""
 
-    def __init__(self, path: str, directory: Path) -> None:
+    def __init__(
+        self,
+        path: str,
+        directory: Path,
+        clock: Clock | None = None,
+        now: Callable[[], float] = time.time,
+        *,
+        durable_rule: bool = False,
+    ) -> None:
         loop = asyncio.get_running_loop()
-        clock = Clock()
+        clock = clock or Clock()
         epochs = Epochs()
         self.relay = Relay(defer=loop.call_soon, call_later=loop.call_later)
         self.broker = Broker(
@@ -148,7 +159,9 @@ class Parts:
                 defer=loop.call_soon,
                 call_later=loop.call_later,
                 new_epoch=epochs,
+                now=now,
             ),
+            rules=TopicRules([TopicRule(pattern="used.*", create=True, options={"durable": durable_rule})]),
         )
         if directory.exists():
             self.broker.restore_topics()

@@ -42,7 +42,7 @@ export interface Event<T = unknown> {
  * - `dropped`: the server or the client left them out because the subscription was too slow, and `mend` is false.
  * - `lost`: the server no longer keeps them.
  * - `created_again`: the topic is another one of the same name, with this `epoch`. Its messages follow, from the first that
- *   is kept.
+ *   is kept; or those after `toSeq`, if the servers lost the newest messages of the topic and it goes on without them.
  *
  * `fromSeq` and `toSeq` are the bounds of what is missing, and `count` is the number of messages; each is null where it is
  * not known.

@@ -540,12 +540,12 @@ class Subscription {
   }
 
   /** The feed of a topic, made anew if that is another topic of the same name. */
-  #enter(topic, epoch, newest) {
+  #enter(topic, epoch, newest, base = 0) {
     const old = this.#feeds.get(topic);
     if (old?.epoch === epoch && old.seq <= newest) return old;
-    const gap = { type: "gap", topic, epoch, fromSeq: null, toSeq: null, count: null, reason: "created_again" };
+    const gap = { type: "gap", topic, epoch, fromSeq: null, toSeq: base || null, count: null, reason: "created_again" };
     if (old) this.#push(gap);
-    return this.#feed(topic, epoch, 0, 0, old?.at);
+    return this.#feed(topic, epoch, base, base, old?.at);
   }
 
   receive(message) {
@@ -610,11 +610,11 @@ class Subscription {
     this.#push({ type: "gap", topic, epoch, fromSeq: seq + 1, toSeq, count, reason });
   }
 
-  inform({ msg: kind, topic, epoch, client_id: clientId, reason, from_seq, to_seq }) {
+  inform({ msg: kind, topic, epoch, seq, client_id: clientId, reason, from_seq, to_seq }) {
     const feed = this.#feeds.get(topic), whole = topic === this.topic;
     if (!this.live) return;
     if (kind === "dropped") return this.#miss(feed, from_seq, to_seq);
-    if (kind === "topic_created") this.#enter(topic, epoch, Infinity);
+    if (kind === "topic_created") this.#enter(topic, epoch, Infinity, seq);
     if (this.options.notices) this.#push({ type: "notice", kind, topic, epoch, clientId, reason });
     if (!/^unsub|del/.test(kind)) return;
     if (!whole) this.#feeds.delete(topic);

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pubsub.core.journal import JournalError
 
@@ -36,9 +37,10 @@ class Place(Struct, frozen=True):
 
 
 class Address(Struct, frozen=True):
-    """The parts of a URL. ``places``: of the instances, or of the sentinels that know the primary of ``service``.
+    """The parts of a URL. ``places``: of independent instances, or of the sentinels that know ``service``.
 
-    ``renew_all``: a restart or failover renews all epochs; else only those of topics that lost messages.
+    ``renew_all``: any restart or failover renews all epochs; else one that lost messages which a server knows.
+    ``part``: the number of the instance among several.
     """
 
     places: tuple[Place, ...]
@@ -52,6 +54,15 @@ class Address(Struct, frozen=True):
     key: str = ""
     service: str = ""
     sentinel_login: Login = Login()
+    part: str = "1/1"
+
+    @property
+    def parts(self) -> list[Address]:
+        """An address for each of the independent instances that share the topics."""
+        count = 1 if self.service else len(self.places)
+        if count == 1:
+            return [self]
+        return [replace(self, places=(place,), part=f"{i}/{count}") for i, place in enumerate(self.places, 1)]
 
     def __str__(self) -> str:
         """The address without secrets."""

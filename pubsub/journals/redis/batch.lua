@@ -94,6 +94,14 @@ local function trim_history(name, t)
   end
 end
 
+-- Remove what has expired, faster than messages are added: a beat removes only so many.
+local function trim_expired(name, t, before)
+  if t[TTL] > 0 and math.floor(before / 128) < math.floor(t[SEQ] / 128) then
+    local first = math.min(first_alive(name, t, t[FIRST], now), t[FIRST] + 512 + 2 * (t[SEQ] - before))
+    if first >= t[FIRST] + 64 then trim(name, t, first) end
+  end
+end
+
 local function mark_due(name, t)
   local shortest = math.min(t[TTL] > 0 and t[TTL] or math.huge, t[DEDUP] > 0 and t[DEDUP] or math.huge)
   t[DUE] = 1
@@ -118,7 +126,12 @@ local function append(op)
   local first = t[SEQ] + 1
   if t[HISTORY] > 0 then keep(name, t, op, taken) end
   t[SEQ] = t[SEQ] + count
-  if t[HISTORY] == 0 then t[FIRST] = t[SEQ] + 1 else trim_history(name, t) end
+  if t[HISTORY] == 0 then
+    t[FIRST] = t[SEQ] + 1
+  else
+    trim_history(name, t)
+    trim_expired(name, t, first - 1)
+  end
   if t[DEDUP] > 0 then remember(name, t, new, first, t[SEQ]) end
   if t[DUE] == 0 and (t[TTL] > 0 or t[DEDUP] > 0) then mark_due(name, t) end
   save(name, t)

@@ -1,4 +1,4 @@
-"""The canary: a push that must come back every few seconds, or the connection is deaf, however healthy it looks."""
+"""The canary: a push that this server must get from itself every few seconds; otherwise its connection is deaf."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BEATS_MISSED: Final = 3  # beats without an answer: the connection is deaf
 class Canary:
     """See the module. It also probes if Redis decides: ``trouble`` gets the reason if not, and else an empty one.
 
-    ``take`` gets the pushes that come back.
+    ``take`` gets the pushes.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Canary:
             self._trouble(text)
 
     def take(self, message: bytes) -> tuple[int, float]:
-        """A canary came back: the number of the last push, and the time of Redis."""
+        """Take a canary; returns the number of the last push, and the time of Redis."""
         self._unanswered = 0
         canary = decode_canary(message)
         return canary.n, canary.time

@@ -49,7 +49,7 @@ def find_losses(info: Mapping[str, str], settings: Mapping[str, str] | None) -> 
     return ""
 
 
-def explain_refusal(text: str, where: str) -> JournalError | None:
+def explain_refusal(text: str, where: str, part: str = "1/1") -> JournalError | None:
     """The error for an answer that no later try can change; None for others."""
     code = text.partition(" ")[0]
     if code in ("WRONGPASS", "NOAUTH") or "without any password configured" in text:
@@ -60,6 +60,9 @@ def explain_refusal(text: str, where: str) -> JournalError | None:
         return JournalError(f"{where}: keys of another program have the prefix; choose another one with ?prefix=")
     if code == "VERSION":
         return JournalError(f"{where}: the journal has version {text.partition(' ')[2]}, this server knows version 1")
+    if code == "PART":
+        found = text.partition(" ")[2]
+        return JournalError(f"{where}: expected instance {part} of those that share the topics, got instance {found}")
     if "unknown command" in text and "HELLO" in text.upper():
         return JournalError(f"{where}: expected Redis 7.0 or Valkey 7.2 or newer, got one without HELLO")
     return None

@@ -1,7 +1,7 @@
 """The engine on one Redis (Engine): it connects, enters, reads all states, and then lets batches and records flow.
 
 Commands and pushes come on one connection, so records and replies have one order, and a PING is the barrier of
-``sync``. Reads have a second one. A canary must come back every few seconds as a push; otherwise both are made anew.
+``sync``. Reads have a second one. A canary must return every few seconds as a push; otherwise both are made anew.
 """
 
 from __future__ import annotations
@@ -41,17 +41,21 @@ log = logging.getLogger(__name__)
 
 LONGEST_PAUSE: Final = 5.0
 STOP_SECONDS: Final = 2.0
+WATCH_SECONDS: Final = (
+    10.0  # between two questions to Sentinel: a primary that is cut off from it goes on as if it were one
+)
 
 
 class RedisEngine:
-    """See the module and the contract."""
+    """See the module and the contract. ``server``: the id of this server, new at each start."""
 
-    def __init__(self, address: Address, clock: Clock, random: Random | None = None) -> None:
-        self.server = secrets.token_hex(8)
+    def __init__(self, address: Address, clock: Clock, server: str, now: Callable[[], float] = time.time) -> None:
+        self.server = server
         self.lasting = ""
         self._prefix = address.prefix
-        self._random = random or Random()
+        self._random = Random()
         self._scripts = Scripts(address.prefix)
+        self._now = now
         self._instance = Instance(address, self._scripts, self.server)
         self._batches = Batches(self.server, self._scripts, self._fail)
         self._reads = Reads(self._scripts, clock)
@@ -61,7 +65,8 @@ class RedisEngine:
         self._scan: Scan | None = None
         self._synced = False
         self._seen = -1  # the last push; -1 until the server has entered
-        self._ahead = 0.0
+        self._last = -1  # that of the connection before
+        self._ahead = 0.0  # seconds by which the clock of this machine is ahead of that of Redis
         self._reason = ""
         self._last_loss = ""
         self._syncs: list[Callable[[Failure | None], None]] = []
@@ -108,6 +113,9 @@ class RedisEngine:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._main is not None:
+            with contextlib.suppress(Lost, Refused):
+                await self._main.ask("UNLINK", f"{self._prefix}:s:{self.server}")
         self._close("the server stops")
 
     # Connecting
@@ -117,7 +125,7 @@ class RedisEngine:
         bound = 0.1
         while True:
             if self._synced:
-                await self._broken.wait()
+                await self._wait_for_loss()
                 bound = 0.1
             await asyncio.sleep(self._random.uniform(bound / 2, bound))
             bound = min(2 * bound, LONGEST_PAUSE)
@@ -126,16 +134,28 @@ class RedisEngine:
             except (Lost, Refused, JournalError) as error:
                 self._fail(str(error))
 
+    async def _wait_for_loss(self) -> None:
+        """Wait for the loss of a connection. One to a primary that is none any more, for Sentinel, is closed."""
+        while self._synced:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._broken.wait(), WATCH_SECONDS)
+                return
+            with contextlib.suppress(Lost):
+                if await self._instance.has_moved():
+                    self._rebuild("Sentinel knows another primary")
+
     async def _open(self) -> None:
         """Connect, enter, and read all states. Raises Lost, Refused and JournalError."""
         self._broken.clear()
+        if self._seen >= 0:
+            self._last = self._seen
         self._seen = -1
         try:
             self._main, info = main, _ = await self._instance.connect(self._pushed, self._lost)
             for channel in (self._records, f"{self._prefix}:canary:{self.server}"):
                 await main.ask("SUBSCRIBE", channel)
-            entry = await self._instance.enter(main, info)
-            self._seen, self._ahead = entry.n, entry.ahead
+            entry = await self._instance.enter(main, info, self._last)
+            self._seen, self._ahead = entry.n, self._now() - entry.time
             self._second, _ = second, _ = await self._instance.connect(lambda *_: None, self._lost)
             self._check_open()
             self._scan = scan = Scan(main, self._prefix, entry.generation, self._follower)
@@ -256,6 +276,6 @@ class RedisEngine:
 
     def _take_canary(self, message: bytes) -> None:
         n, moment = self._canary.take(message)
-        self._ahead = time.time() - moment
+        self._ahead = self._now() - moment
         if n != self._seen:
             self._rebuild("records were lost")

@@ -1,16 +1,32 @@
--- A server connects. ARGV: version, server, identity of the instance, token for a new generation.
--- Returns {generation, the one before, n, number of the connection, time}. Another identity than before: all epochs are renewed.
-local expected, server, current, token = unpack(ARGV)
-if not version then
-  generation, previous, n = token, '', 0
-  call('HSET', META, 'version', expected, 'generation', token, 'previous', '', 'n', 0, 'identity', current)
-elseif version ~= expected then
-  return redis.error_reply('VERSION ' .. version)
-elseif identity ~= current then
-  call('HSET', META, 'generation', token, 'previous', generation, 'identity', current)
+-- A server connects. ARGV: version, server, identity of the instance, token for a new generation, part of the topics,
+-- "all" or "lost", and what the server knew before: identity of the instance and number of the last push, or '' and 0.
+-- Returns {generation, the one before, n, number of the connection, time}.
+local expected, server, current, token, part, renew, known, seen = unpack(ARGV)
+
+local function renew_all()
   previous, generation = generation, token
+  call('HSET', META, 'generation', generation, 'previous', previous)
   add_record('\146' .. pack(5, token))
   publish()
+end
+
+if not version then
+  generation, previous, n = token, '', 0
+  call('HSET', META, 'version', expected, 'generation', token, 'previous', '', 'n', 0, 'identity', current,
+    'part', part)
+elseif version ~= expected then
+  return redis.error_reply('VERSION ' .. version)
+elseif call('HGET', META, 'part') ~= part then
+  return redis.error_reply('PART ' .. call('HGET', META, 'part'))
+else
+  if identity ~= current then  -- a restart or a failover; n tells how much of the data is left
+    call('HSET', META, 'identity', current, 'former', identity, 'left', format('%d', n))
+    if renew == 'all' then renew_all() end
+  end
+  if renew == 'lost' and known ~= '' and known ~= current then
+    local former = call('HMGET', META, 'former', 'left')
+    if known ~= former[1] or tonumber(seen) > tonumber(former[2]) then renew_all() end
+  end
 end
 local session = PREFIX .. 's:' .. server
 local connection = call('HINCRBY', session, 'connection', 1)

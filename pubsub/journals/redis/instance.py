@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -31,13 +30,13 @@ LOOKED_AT: Final = 200  # rounds of SCAN for keys of another program: 200,000 ke
 class Entry(Struct, frozen=True):
     """The entry of this server. ``n``: the last push before it. ``number``: of this connection among its connections.
 
-    ``ahead``: seconds by which the clock of this machine is ahead of that of Redis.
+    ``time``: Unix time of Redis.
     """
 
     generation: Generation
     n: int
     number: int
-    ahead: float
+    time: float
 
 
 class Instance:
@@ -50,12 +49,13 @@ class Instance:
         self._scripts = scripts
         self._server = server
         self._known = False  # its keys have been checked
+        self._identity = ""  # of the instance that it entered last
 
     async def connect(
         self, push: Callable[[bytes, bytes], None], lost: Callable[[str], None]
     ) -> tuple[Connection, Mapping[str, str]]:
         """Connect to the instance that takes writes now; returns its INFO too. Raises Lost, Refused, JournalError."""
-        place = await self._find()
+        self._place = place = await self._find()
         with self._explained():
             connection, _ = await connect(self._address, place, self._address.login, push, lost)
         try:
@@ -71,21 +71,31 @@ class Instance:
             raise
         return connection, info
 
-    async def enter(self, connection: Connection, info: Mapping[str, str]) -> Entry:
-        """Enter with a connection. Raises Lost, Refused, and JournalError if it can never hold this journal."""
+    async def enter(self, connection: Connection, info: Mapping[str, str], seen: int = -1) -> Entry:
+        """Enter with a connection. ``seen``: the last push of the connection before; less than 0 if there was none.
+
+        Raises Lost, Refused, and JournalError if it can never hold this journal.
+        """
         if is_replica(info):
             reason = f"{self.where}: expected a primary, got a read-only replica"
             raise Refused(reason) if self._address.service else JournalError(reason)
         with self._explained():
             if not self._known:
                 await self._check_keys(connection)
-            token = secrets.token_hex(5)
-            entered = self._scripts.enter.run(VERSION, self._server, identity_of(info), token)
-            generation, previous, n, number, moment = await connection.ask_encoded(entered)
-        self._known = True
-        return Entry(
-            Generation(generation.decode(), previous.decode()), int(n), int(number), time.time() - float(moment)
-        )
+            generation, previous, n, number, moment = await connection.ask_encoded(
+                self._scripts.enter.run(
+                    VERSION,
+                    self._server,
+                    identity_of(info),
+                    secrets.token_hex(5),
+                    self._address.part,
+                    "all" if self._address.renew_all else "lost",
+                    self._identity if seen >= 0 else "",
+                    max(seen, 0),
+                )
+            )
+        self._known, self._identity = True, identity_of(info)
+        return Entry(Generation(generation.decode(), previous.decode()), int(n), int(number), float(moment))
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -93,7 +103,7 @@ class Instance:
         try:
             yield
         except Refused as refused:
-            if (error := explain_refusal(str(refused), self.where)) is not None:
+            if (error := explain_refusal(str(refused), self.where, self._address.part)) is not None:
                 raise error from None
             raise
 
@@ -115,10 +125,15 @@ class Instance:
             if cursor == b"0":
                 return
 
+    async def has_moved(self) -> bool:
+        """True if Sentinel knows another primary than the one that :meth:`connect` found. Raises Lost."""
+        return bool(self._address.service) and await self._ask_sentinels() != self._place
+
     async def _find(self) -> Place:
         """The place of the instance; Sentinel knows it if there is one. Raises Lost."""
-        if not self._address.service:
-            return self._address.places[0]
+        return await self._ask_sentinels() if self._address.service else self._address.places[0]
+
+    async def _ask_sentinels(self) -> Place:
         reasons: list[str] = []
         for place in self._address.places:
             try:

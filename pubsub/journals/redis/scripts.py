@@ -17,7 +17,7 @@ CLEANED_AT_ONCE: Final = 10_000  # messages of a topic that one clean-up removes
 
 DIRECTORY: Final = Path(__file__).parent
 FLAGS: Final = {"batch": "", "shrink": "allow-oom", "enter": "", "beat": "allow-oom", "read": "no-writes",
-                "missing": "no-writes"}  # fmt: skip
+                "missing": "no-writes", "transfer": ""}  # fmt: skip
 FILES: Final = {"shrink": "batch"}  # the same decisions, for operations that free memory
 
 
@@ -42,6 +42,7 @@ class Scripts:
         self.beat = _make("beat", prefix)
         self.read = _make("read", prefix)
         self.missing = _make("missing", prefix)
+        self.transfer = _make("transfer", prefix)  # for a copy alone, which loads it
 
     @property
     def all(self) -> tuple[Script, ...]:
@@ -49,8 +50,12 @@ class Scripts:
 
 
 def _make(name: str, prefix: str) -> Script:
+    text = _text(name, prefix).encode()
+    return Script(command("SCRIPT", "LOAD", text), hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+def _text(name: str, prefix: str) -> str:
     constants = f"MAX_IDS, SESSION_SECONDS, CLEANED_AT_ONCE = {MAX_IDS}, {SESSION_SECONDS}, {CLEANED_AT_ONCE}"
     head = f"#!lua flags={FLAGS[name]}" if FLAGS[name] else "#!lua"
     body = "".join((DIRECTORY / f"{each}.lua").read_text() for each in ("common", FILES.get(name, name)))
-    text = f"{head}\nlocal PREFIX = '{prefix}:'\nlocal {constants}\n{body}".encode()
-    return Script(command("SCRIPT", "LOAD", text), hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+    return f"{head}\nlocal PREFIX = '{prefix}:'\nlocal {constants}\n{body}"

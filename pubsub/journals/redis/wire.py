@@ -97,7 +97,7 @@ class Push(Struct, array_like=True, frozen=True, gc=False):
 
 
 class Canary(Struct, array_like=True, frozen=True, gc=False):
-    """The push that comes back. ``n``: of the last push. ``time``: Unix time of Redis."""
+    """The push that returns. ``n``: of the last push. ``time``: Unix time of Redis."""
 
     n: int
     generation: str
@@ -140,7 +140,7 @@ decode_push: Final = msgspec.msgpack.Decoder(Push).decode
 decode_canary: Final = msgspec.msgpack.Decoder(Canary).decode
 decode_decided: Final = msgspec.msgpack.Decoder(Decided).decode
 _decode_topic: Final = msgspec.msgpack.Decoder(TopicField).decode
-_decode_entry: Final = msgspec.msgpack.Decoder(Entry).decode
+decode_entry: Final = msgspec.msgpack.Decoder(Entry).decode
 _decode_options: Final = msgspec.json.Decoder(TopicOptions).decode
 _DEFAULTS: Final = msgspec.structs.asdict(TopicOptions())
 
@@ -283,7 +283,7 @@ def events_of(topic: str, page: Sequence[bytes], monotonic: float) -> list[Store
     now = float(page[0])
     events: list[StoredEvent] = []
     for i in range(1, len(page), 2):
-        entry = _decode_entry(page[i + 1])
+        entry = decode_entry(page[i + 1])
         blob = entry.message
         message = Message(blob.id, Raw(blob.payload))
         event = make_event(topic, message, int(page[i]), entry.ts, blob.sender or UNSET)

@@ -58,6 +58,7 @@ class Asking:
         self._unreachable = ""  # the reason that the engine gave
         self._silent = False  # the last batch had no answer in time
         self._failing_since = 0.0
+        self._partly = False
         self._watching = False
         self._when_writable: list[Callable[[], None]] = []
 
@@ -68,10 +69,11 @@ class Asking:
     @property
     def hopeless(self) -> bool:
         """True if the engine could not be reached for so long that nothing waits for it any more."""
-        return bool(self._unreachable) and self._now() >= self._failing_since + self._wait
+        return bool(self._unreachable) and not self._partly and self._now() >= self._failing_since + self._wait
 
-    def fail(self, reason: str) -> None:
-        """The engine cannot be reached for this reason; empty if it can again."""
+    def fail(self, reason: str, *, partly: bool = False) -> None:
+        """The engine, or a part of it, cannot be reached for this reason; empty if it can again."""
+        self._partly = partly
         before = self.failure
         if reason and not self._unreachable:
             self._failing_since = self._now()

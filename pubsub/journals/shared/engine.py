@@ -193,8 +193,11 @@ class Follower(Protocol):
         """
         ...
 
-    def failing(self, reason: str) -> None:
-        """The engine, or a part of it, cannot be reached for this reason. It is empty once all can be reached again."""
+    def failing(self, reason: str, *, partly: bool = False) -> None:
+        """The engine cannot be reached for this reason. It is empty once it can be reached again.
+
+        ``partly``: a part of it; it refuses by itself what only that part could decide, and the rest goes on.
+        """
         ...
 
 

@@ -26,6 +26,11 @@ class Inbox:
         """True if the next call has to wait."""
         return bool(self._waiting) or self._room <= 0
 
+    @property
+    def exhausted(self) -> bool:
+        """True if no more topics may begin or end in this tick."""
+        return self._room <= 0
+
     def take(self, work: Callable[[], None]) -> None:
         """Do the next work, now or after all earlier work."""
         if self.busy:

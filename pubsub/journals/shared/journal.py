@@ -134,7 +134,9 @@ class SharedJournal:
         done(failure)
 
     def _make_log(self, name: str, epoch: str, options: TopicOptions) -> SharedLog:
-        return SharedLog(name, epoch, options, self._asking, self.engine, self._clock)
+        return SharedLog(
+            name, epoch, options, asking=self._asking, engine=self.engine, sync=self.sync, clock=self._clock
+        )
 
     def _compare(self, log: SharedLog) -> None:
         """Let the engine compare a topic with what is known of it."""
@@ -194,10 +196,13 @@ class SharedJournal:
         """Remove the topics that the engine does not have, in slices."""
         for _ in range(min(len(logs), COMPARED_AT_ONCE)):
             log = logs.popleft()
+            if self._inbox.exhausted:
+                logs.appendleft(log)
+                break
             if log.name not in names and holds(log.name) and self._following.logs.get(log.name) is log:
                 self._following.remove(log)
         if logs:
             self._inbox.go_on_with(partial(self._remove_missing, logs, names, holds))
 
-    def failing(self, reason: str) -> None:
-        self._inbox.take(partial(self._asking.fail, reason))
+    def failing(self, reason: str, *, partly: bool = False) -> None:
+        self._inbox.take(partial(self._asking.fail, reason, partly=partly))

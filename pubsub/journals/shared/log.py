@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from msgspec import UNSET
 
@@ -11,12 +11,15 @@ from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
 from pubsub.core.journal import sender_of
 from pubsub.journals.shared.engine import Delete, Engine, Known, Operation, Purge
-from pubsub.protocol.errors import Failure
+from pubsub.protocol.errors import Failure, NotStored, TopicNotFound
 
 if TYPE_CHECKING:
-    from pubsub.core.log import Assigned, Done, Found, Publisher, Purged
+    from pubsub.core.log import Assigned, Done, Publisher, Purged
+    from pubsub.core.log import Found as TakePage
     from pubsub.core.topic import Topic
     from pubsub.protocol.requests import Publish, TopicOptions
+
+Found = TypeVar("Found")
 
 
 class Asker(Protocol):
@@ -41,11 +44,20 @@ class SharedLog:
     any more. ``first`` and ``size``: what the engine keeps.
     """
 
-    __slots__ = ("_asking", "_clock", "_engine", "epoch", "first", "name", "options", "purged", "size", "target",
-                 "topic", "unsettled")  # fmt: skip
+    __slots__ = ("_asking", "_clock", "_engine", "_sync", "epoch", "first", "name", "options", "purged", "size",
+                 "target", "topic", "unsettled")  # fmt: skip
 
-    def __init__(self, name: str, epoch: str, options: TopicOptions, asking: Asker, engine: Engine, clock: Clock
-                 ) -> None:  # fmt: skip
+    def __init__(
+        self,
+        name: str,
+        epoch: str,
+        options: TopicOptions,
+        *,
+        asking: Asker,
+        engine: Engine,
+        sync: Callable[[Done], None],
+        clock: Clock,
+    ) -> None:
         self.name = name
         self.epoch = epoch
         self.options = options
@@ -57,6 +69,7 @@ class SharedLog:
         self.size = 0
         self._asking = asking
         self._engine = engine
+        self._sync = sync
         self._clock = clock
 
     @property
@@ -90,13 +103,25 @@ class SharedLog:
     def delete(self, done: Done) -> None:
         self._asking.add(Delete(self.known), done)
 
-    def read(self, after: int, until: int, limit: int, done: Found) -> None:
+    def read(self, after: int, until: int, limit: int, done: TakePage) -> None:
         def take(page: Sequence[StoredEvent] | Failure) -> None:
             if not isinstance(page, Failure) and page and page[0].seq <= self.purged:  # by a purge after the reading
                 page = [event for event in page if event.seq > self.purged]
-            done(page)
+            self._answer(page, done)
 
         self._engine.read(self.known, after, until, limit, take)
 
     def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
-        self._engine.find_missing(self.known, after, until, done)
+        self._engine.find_missing(self.known, after, until, lambda found: self._answer(found, done))
+
+    def _answer(self, found: Found, done: Callable[[Found | Failure], None]) -> None:
+        """Answer, but that the topic is gone only when the host knows that, or that it has another epoch."""
+        if not isinstance(found, TopicNotFound):
+            done(found)
+            return
+        topic = self.topic
+
+        def end(_: Failure | None) -> None:
+            done(found if topic is None or self.topic is not topic else NotStored())
+
+        self._sync(end)

@@ -121,7 +121,7 @@ class AskedBatches:
 
 
 def split(operations: Sequence[Operation]) -> Iterator[list[Asked]]:
-    """The operations as they are sent, in frames."""
+    """The operations as they are sent, in frames: one at least, for a batch without operations has an outcome too."""
     some: list[Asked] = []
     size = 0
     for operation in operations:
@@ -131,7 +131,7 @@ def split(operations: Sequence[Operation]) -> Iterator[list[Asked]]:
         if size >= FRAME_BYTES:
             yield some
             some, size = [], 0
-    if some:
+    if some or not operations:
         yield some
 
 

@@ -71,6 +71,10 @@ class Session:
         """An operation has this outcome. Outcomes are sent in the order of the batches."""
         batch.outcomes[place] = outcome
         batch.missing -= 1
+        self.send_ended()
+
+    def send_ended(self) -> None:
+        """Send the outcomes of the first batches that have all of them."""
         while self._running and not self._running[0].missing:
             first = self._running.popleft()
             text = frame(Outcomes(first.number, [send_outcome(each) for each in first.outcomes]))
@@ -127,7 +131,7 @@ class Performer:
         self._tell = tell
 
     def perform(self, session: Session, number: int, operations: Sequence[Asked]) -> None:
-        """Carry out the operations of a batch, one or more."""
+        """Carry out the operations of a batch."""
         batch = session.begin(number, len(operations))
         for place, operation in enumerate(operations):
             settle = partial(session.settle, batch, place)
@@ -138,6 +142,7 @@ class Performer:
             except Exception:  # the other operations are carried out all the same
                 log.exception("Internal error at an operation of a worker")
                 settle(Internal())
+        session.send_ended()
 
     def _begin(self, server: str, operation: Asked, settle: Settle) -> None:
         match operation:

@@ -93,6 +93,10 @@ class Link:
         self._service.relay.flush()
         self.write(encoded)
 
+    def send_outcomes(self, encoded: bytes) -> None:
+        """Send outcomes at the end of the tick: so the records of all batches of a tick are one frame."""
+        self._service.relay.send_after(self.write, encoded)
+
     # The beginning
 
     def _greet(self, text: memoryview) -> None:
@@ -138,7 +142,7 @@ class Link:
             return
         self.send(frame(Synced()))
         assert self.session is not None, "it was accepted"
-        self.session.send = self.send
+        self.session.send = self.send_outcomes
         self._service.note_introduced()
 
     # Afterwards
@@ -155,7 +159,7 @@ class Link:
 
     def _ask(self, ask: Ask) -> None:
         session = self.session
-        if session is None or session.send != self.send:
+        if session is None or session.send != self.send_outcomes:
             raise WireError("a batch before the topics are known")
         session.forget(ask.settled)
         if ask.number <= session.done:

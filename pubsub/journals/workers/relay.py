@@ -60,6 +60,7 @@ class Relay:
         self._writes: list[Write] = []
         self._waiting: list[Sent | NewEvents] = []
         self._waiting_bytes = 0
+        self._after: list[tuple[Write, bytes]] = []
         self._deferred = False
         self._unsized: dict[Topic, None] = {}
         self._sizing = False
@@ -119,8 +120,16 @@ class Relay:
         size = topic.stored_bytes if topic.first else self._sizes.get(topic, 0)
         return texts_of(topic.name, topic.epoch, waiting.events, topic.oldest, size)
 
+    def send_after(self, write: Write, encoded: bytes) -> None:
+        """Send something to one worker at the end of the tick, behind the records that there are then."""
+        self._after.append((write, encoded))
+        self._end_tick_later()
+
     def _gather(self, record: Sent | NewEvents) -> None:
         self._waiting.append(record)
+        self._end_tick_later()
+
+    def _end_tick_later(self) -> None:
         if not self._deferred:
             self._deferred = True
             self._defer(self._end_tick)
@@ -128,6 +137,9 @@ class Relay:
     def _end_tick(self) -> None:
         self._deferred = False
         self.flush()
+        after, self._after = self._after, []
+        for write, encoded in after:
+            write(encoded)
 
     # Messages for all servers
 

@@ -1,7 +1,7 @@
 // The page: its frame, the sign-in, and the screen that the URL names.
 
 import { html, render, useEffect, useRef, useState } from "./preact.js";
-import { call, credential, onSignedOut, signOut } from "./server.js";
+import { credential, onSignedOut, signOut } from "./server.js";
 import { healthOf, Overview } from "./overview.js";
 import { moment } from "./formats.js";
 import { Clients } from "./clients.js";
@@ -44,7 +44,7 @@ function useRestart(overview, error) {
     if (before.current !== null && overview.run !== before.current) tell(overview.started);
     before.current = overview.run;
   }, [overview]);
-  if (error?.status === 0) return html`<p class="banner bad" role="alert">The server does not answer. This page tries again every few seconds, and shows what it knew last.</p>`;
+  if (error?.status === 0) return html`<p class="banner bad" role="alert">The server does not answer. This page shows what it knew last, and tries again.</p>`;
   return restarted && html`<p class="banner warn" role="status">The server was restarted at ${moment(restarted)}. Its counts began anew; everything goes on.
     <button type="button" class="quiet" onClick=${() => tell(null)}>Dismiss</button></p>`;
 }
@@ -67,7 +67,7 @@ function App() {
   const route = useRoute();
   const heading = useRef();
   const onOverview = route.path[0] === "";
-  const asked = usePolling((signal) => call("GET", "admin/overview", { signal }), onOverview ? 5 : 15, [signedIn]);
+  const asked = usePolling("admin/overview", onOverview ? 5 : 15, null, signedIn);
   useEffect(() => onSignedOut(() => lock(true)), []);
   const overview = asked.value;
   const banner = useRestart(overview, asked.error);

@@ -1,94 +1,70 @@
-// Charts of the last 15 minutes, drawn by uPlot, which is loaded with the first of them: the page is there before it.
+// Charts of the last 15 minutes: lines in an SVG, and a legend that tells the values under the pointer.
 
-import { html, useEffect, useRef } from "./preact.js";
+import { html, useEffect, useRef, useState } from "./preact.js";
 
 const WINDOW = 900; // seconds
+const [WIDE, HIGH] = [70, 150]; // pixels: the room for the name of a moment, and for the whole
+const [LEFT, RIGHT, TOP, BOTTOM] = [58, 12, 8, 24]; // pixels: the rooms around the lines
+const LABELS = 4; // at most so many values beside them
 
-let loading;
-
-/** The library, a script without modules. */
-function library() {
-  loading ??= new Promise((resolve, reject) => {
-    const style = Object.assign(document.createElement("link"), { rel: "stylesheet", href: new URL("uPlot.min.css", import.meta.url).href });
-    const script = Object.assign(document.createElement("script"), { src: new URL("uPlot.iife.min.js", import.meta.url).href });
-    script.onload = () => resolve(globalThis.uPlot);
-    script.onerror = () => reject(new Error("uPlot.iife.min.js is not there"));
-    document.head.append(style, script);
-  });
-  return loading;
+/** A round number: 1, 2 or 5 with zeros, of which at most LABELS fit below `most`. */
+function roundStep(most) {
+  const least = most / LABELS;
+  const power = 10 ** Math.floor(Math.log10(least));
+  return power * [1, 2, 5, 10].find((each) => each * power >= least);
 }
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const steps = (from, to, step) => Array.from({ length: Math.floor(to / step) - Math.ceil(from / step) + 1 }, (_, number) => (Math.ceil(from / step) + number) * step);
 
-function optionsOf(uPlot, lines, format, width, onHover) {
-  const axis = { stroke: colour("muted"), font: "11px system-ui, sans-serif", ticks: { show: false } };
-  return {
-    width, height: 150, padding: [8, 12, 0, 0], legend: { show: false },
-    cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
-    scales: { x: { range: (_, first, last) => [last - WINDOW, last] }, y: { range: (_, low, high) => [0, Math.max(high * 1.15, lines[0].least ?? 1)] } },
-    axes: [
-      { ...axis, size: 24, grid: { show: false }, space: 70, values: (_, times) => times.map((time) => new Date(time * 1000).toTimeString().slice(0, 5)) },
-      { ...axis, size: 58, space: 34, grid: { stroke: colour("line"), width: 1 }, values: (_, numbers) => numbers.map(format) },
-    ],
-    series: [{}, ...lines.map(({ label, tone, fill }) => ({
-      label, stroke: colour(tone), width: 1.6, points: { show: false }, spanGaps: true,
-      fill: fill ? `${colour(tone)}22` : undefined, paths: uPlot.paths.spline(),
-    }))],
-    hooks: { setCursor: [({ cursor }) => onHover(cursor.idx)] },
-  };
+const clock = (time, end) => new Date(time * 1000).toTimeString().slice(0, end);
+
+/** The lines, their axes, and the points of the moment at `index`. */
+function Plot({ at, lines, format, width, index }) {
+  const newest = at.at(-1);
+  const room = width - LEFT - RIGHT;
+  const most = Math.max(1, 1.15 * Math.max(...lines.flatMap(({ values }) => values)));
+  const x = (time) => LEFT + room * (1 + (time - newest) / WINDOW);
+  const y = (value) => TOP + (HIGH - TOP - BOTTOM) * (1 - value / most);
+  const minutes = (room * 60) / WINDOW < WIDE ? 300 : 60;
+  return html`<svg width=${width} height=${HIGH} aria-hidden="true">
+    ${steps(0, most, roundStep(most)).map((value) => html`<path d=${`M${LEFT} ${y(value)}h${room}`} stroke="var(--line)" /><text x=${LEFT - 8} y=${y(value) + 4} text-anchor="end">${format(value)}</text>`)}
+    ${steps(newest - WINDOW, newest, minutes).map((time) => html`<text x=${x(time)} y=${HIGH - 10} text-anchor="middle">${clock(time, 5)}</text>`)}
+    ${index != null && html`<path d=${`M${x(at[index])} ${TOP}V${y(0)}`} stroke="var(--strong)" />`}
+    ${lines.map(({ tone, fill, values }) => {
+      const points = at.flatMap((time, number) => (values[number] == null ? [] : [[x(time), y(values[number])]]));
+      if (!points.length) return null;
+      const path = `M${points.join("L")}`;
+      const colour = `var(--${tone})`;
+      return html`${fill && html`<path d=${`${path}V${y(0)}H${points[0][0]}`} fill=${colour} fill-opacity=".13" />`}<path d=${path} fill="none" stroke=${colour} stroke-width="1.6" />
+        ${values[index] != null && html`<circle cx=${x(at[index])} cy=${y(values[index])} r="3" fill=${colour} />`}`;
+    })}
+  </svg>`;
 }
 
-/** A chart of `lines`: `{ label, tone, values }`, over the moments `at`. For those who don't see it, its newest and its highest values are told. */
+/** A chart of `lines`: `{ label, tone, values, fill }`, over the moments `at`. For those who don't see it, its newest and its highest values are told. */
 export function Chart({ title, at, lines, format }) {
   const place = useRef();
-  const legend = useRef();
-  const drawn = useRef({});
-  const last = (values) => values.findLast((value) => value != null);
-  const told = lines.map(({ label, values }) => `${label}: now ${format(last(values))}, highest ${format(Math.max(0, ...values))}`).join("; ");
-
-  const name = (index) => {
-    if (!legend.current) return;
-    const { lines, at } = drawn.current;
-    const time = index == null ? "now" : new Date(at[index] * 1000).toTimeString().slice(0, 8);
-    const values = lines.map((line) => (index == null ? last(line.values) : line.values[index]));
-    legend.current.querySelectorAll("b").forEach((each, number) => (each.textContent = format(values[number])));
-    legend.current.querySelector("time").textContent = time;
-  };
-
+  const [width, resize] = useState(0);
+  const [pointer, point] = useState(null); // its place among the moments, from 0 for the first of the window to 1
   useEffect(() => {
-    drawn.current = { ...drawn.current, lines, at };
-    drawn.current.plot?.setData([at, ...lines.map(({ values }) => values)]);
-    name(null);
-  });
-
-  useEffect(() => {
-    let gone = false;
-    const dark = matchMedia("(prefers-color-scheme: dark)");
-    const draw = async () => {
-      const uPlot = await library();
-      if (gone) return;
-      drawn.current.plot?.destroy();
-      const { lines, at } = drawn.current;
-      drawn.current.plot = new uPlot(optionsOf(uPlot, lines, format, place.current.clientWidth, name), [at, ...lines.map(({ values }) => values)], place.current);
-    };
-    const sized = new ResizeObserver(() => drawn.current.plot?.setSize({ width: place.current.clientWidth, height: 150 }));
+    const sized = new ResizeObserver(([{ contentRect }]) => resize(contentRect.width));
     sized.observe(place.current);
-    dark.addEventListener("change", draw);
-    draw();
-    return () => {
-      gone = true;
-      sized.disconnect();
-      dark.removeEventListener("change", draw);
-      drawn.current.plot?.destroy();
-    };
+    return () => sized.disconnect();
   }, []);
 
+  const last = (values) => values.findLast((value) => value != null);
+  const told = lines.map(({ label, values }) => `${label}: now ${format(last(values))}, highest ${format(Math.max(0, ...values))}`).join("; ");
+  const distance = (time) => Math.abs(time - at.at(-1) - (pointer - 1) * WINDOW);
+  const index = pointer === null ? null : at.reduce((nearest, time, number) => (distance(time) < distance(at[nearest]) ? number : nearest), 0);
   return html`<figure class="chart">
-    <figcaption ref=${legend}>
+    <figcaption>
       <strong>${title}</strong>
-      ${lines.map(({ label, tone }) => html`<span key=${label}><i class=${`tone ${tone}`}></i>${label} <b></b></span>`)}
-      <time>now</time>
+      ${lines.map(({ label, tone, values }) => html`<span key=${label}><i class=${`tone ${tone}`}></i>${label} <b>${format(index === null ? last(values) : values[index])}</b></span>`)}
+      <time>${index === null ? "now" : clock(at[index], 8)}</time>
     </figcaption>
-    <div ref=${place} class="plot" role="img" aria-label=${`${title}, last 15 minutes. ${told}`}></div>
+    <div ref=${place} class="plot" role="img" aria-label=${`${title}, last 15 minutes. ${told}`}
+      onPointerMove=${({ clientX, currentTarget }) => point((clientX - currentTarget.getBoundingClientRect().left - LEFT) / (width - LEFT - RIGHT))} onPointerLeave=${() => point(null)}>
+      ${width > 0 && html`<${Plot} at=${at} lines=${lines} format=${format} width=${width} index=${index} />`}
+    </div>
   </figure>`;
 }

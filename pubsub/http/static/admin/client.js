@@ -1,7 +1,7 @@
 // One client: its connections, those that have ended, and the way to the question why it did not get a message.
 
 import { html } from "./preact.js";
-import { at, call } from "./server.js";
+import { at } from "./server.js";
 import { Card, Curl, Outcome } from "./parts.js";
 import { Connections, Disconnect, ENDED_COLUMNS } from "./clients.js";
 import { Table } from "./table.js";
@@ -10,7 +10,7 @@ import { usePolling } from "./polling.js";
 
 export function ClientScreen({ id, may }) {
   const path = at`clients/${id}`;
-  const asked = usePolling((signal) => call("GET", path, { signal }), 5, [id]);
+  const asked = usePolling(path, 5);
   const client = asked.value;
   return html`
     <div class="toolbar"><${Curl} path=${path} /><a class="button" href=${to("why", { client: id })}>Why did it not get a message?</a>

@@ -3,9 +3,9 @@
 import { html } from "./preact.js";
 import { bytes, count, duration, milliseconds, moment } from "./formats.js";
 import { at, call } from "./server.js";
-import { Action, Badge, Card, Curl, Outcome } from "./parts.js";
+import { Action, At, Badge, Card, Curl, Outcome } from "./parts.js";
 import { ENDINGS } from "./reasons.js";
-import { Pages, Search, Table } from "./table.js";
+import { amount, Pages, Search, Table } from "./table.js";
 import { replace, to } from "./routing.js";
 import { usePolling } from "./polling.js";
 
@@ -23,22 +23,22 @@ function Subscriptions({ of }) {
 }
 
 const COLUMNS = [
-  { label: "Client", sort: "client_id", cell: ({ client_id: id, transport }) => html`<${Name} id=${id} /><small class="below">${transports[transport]}</small>` },
-  { label: "Connected", sort: "connected_sec", number: true, cell: ({ connected_sec: age }) => duration(age) },
-  { label: "Queue", sort: "queued", number: true, cell: ({ queued }) => count(queued) },
+  { label: "Client", sort: "client_id", cell: ({ client_id: id, transport, server }) => html`<${Name} id=${id} /><small class="below">${transports[transport]}<${At} server=${server} /></small>` },
+  amount("Connected", "connected_sec", duration),
+  amount("Queue", "queued", count),
   { label: "Stalled", sort: "stalled_sec", number: true, cell: ({ stalled_sec: time }) => (time ? duration(time) : "–") },
-  { label: "Dropped", sort: "dropped", number: true, cell: ({ dropped }) => count(dropped) },
+  amount("Dropped", "dropped", count),
   { label: "Round trip", sort: "round_trip_ms", number: true, cell: ({ round_trip_ms: time }) => (time === 0 ? "< 1 ms" : milliseconds(time)) },
   { label: "Traffic", number: true, cell: ({ bytes_in: received, bytes_out: sent }) => html`${bytes(sent)} out<small class="below">${bytes(received)} in</small>` },
   { label: "Subscriptions", cell: ({ subscriptions }) => html`<${Subscriptions} of=${subscriptions} />` },
 ];
 
 export const ENDED_COLUMNS = [
-  { label: "Client", cell: ({ client_id: id }) => html`<${Name} id=${id} />` },
+  { label: "Client", cell: ({ client_id: id, server }) => html`<${Name} id=${id} /><${At} server=${server} />` },
   { label: "Ended", cell: ({ ended_at: time }) => moment(time) },
   { label: "After", number: true, cell: (row) => duration((new Date(row.ended_at) - new Date(row.connected_at)) / 1000) },
   { label: "Why", cell: ({ ending, reason, code }) => html`<b>${reason}</b>${code && html` <${Badge}>${code}<//>`}<small class="below">${ENDINGS[ending]}</small>` },
-  { label: "Dropped", number: true, cell: ({ dropped }) => count(dropped) },
+  amount("Dropped", "dropped", count),
 ];
 
 /** A button that closes all connections of a client. */
@@ -70,7 +70,7 @@ export function Clients({ query, may }) {
 function Open({ query, may }) {
   const { search = "", sort = "connected_sec", order = "desc", page = "1" } = query;
   const wanted = { search, sort, order, page, limit: LIMIT };
-  const asked = usePolling((signal) => call("GET", "admin/clients", { query: wanted, signal }), 5, [search, sort, order, page]);
+  const asked = usePolling("admin/clients", 5, wanted);
   return html`<${Card}>
     <${Outcome} of=${asked} noun="clients" />
     ${asked.value && html`
@@ -84,7 +84,7 @@ function Open({ query, may }) {
 function Gone({ query }) {
   const { search = "", cursor = "0" } = query;
   const wanted = { ended: "true", prefix: search, cursor, limit: LIMIT };
-  const asked = usePolling((signal) => call("GET", "clients", { query: wanted, signal }), 5, [search, cursor]);
+  const asked = usePolling("clients", 5, wanted);
   const { clients, next } = asked.value ?? {};
   return html`<${Card} title="Gone lately" note="the newest first, as long as they are remembered">
     <${Outcome} of=${asked} noun="clients" />

@@ -1,7 +1,7 @@
 // Dialogs: the browser's own, so that the focus stays inside, Escape closes it, and it returns where it was.
 
 import { html, useEffect, useRef, useState } from "./preact.js";
-import { Curl, Field } from "./parts.js";
+import { Curl, Fault, Field } from "./parts.js";
 
 export function Dialog({ title, onClose, children }) {
   const dialog = useRef();
@@ -33,7 +33,7 @@ export function Confirm({ title, name, noun, text, label, call, run, onClose }) 
       <p>${text}</p>
       <p>Type <code class="name">${name}</code> to confirm.</p>
       <${Field} label=${`Name of the ${noun}`} input=${(attributes) => html`<input ...${attributes} value=${typed} autocomplete="off" spellcheck="false" onInput=${(event) => type(event.target.value)} />`} />
-      ${fault && html`<p class="fault" role="alert">${fault}</p>`}
+      <${Fault}>${fault}<//>
       <footer><${Curl} ...${call} /><button type="button" class="quiet" onClick=${onClose}>Cancel</button>
         <button class="danger" disabled=${typed !== name}>${label}</button></footer>
     </form>

@@ -2,7 +2,7 @@
 
 import { html, useState } from "./preact.js";
 import { call } from "./server.js";
-import { Curl, Field } from "./parts.js";
+import { Curl, Fault, Field } from "./parts.js";
 import { Dialog } from "./dialog.js";
 
 const OVERFLOWS = {
@@ -15,7 +15,7 @@ const OVERFLOWS = {
 const NUMBERS = [
   ["history", "Messages kept", "For replay and history. Empty: RING_BUFFER_SIZE, or the rule for the name."],
   ["ttl_sec", "Time to live, in seconds", "An older message is neither replayed nor delivered. Empty: no limit."],
-  ["dedup_sec", "Duplicates, in seconds", "A second message with the same id in this time is acknowledged and delivered to no one. Empty: no such time."],
+  ["dedup_sec", "Duplicates, in seconds", "A second message with the same id in this time is acknowledged, and not delivered. Empty: none."],
 ];
 
 const SWITCHES = [
@@ -56,7 +56,7 @@ export function NewTopic({ onClose, onCreated }) {
         ${Object.entries(OVERFLOWS).map(([value, label]) => html`<option key=${value} value=${value === "drop_oldest" ? "" : value}>${label}</option>`)}</select>`} />
       <fieldset><legend>Also</legend>${SWITCHES.map(([name, label, help]) => html`<label class="switch" key=${name}>
         <input type="checkbox" checked=${chosen[name] ?? false} onChange=${(event) => choose(name, event.target.checked)} /><span><b>${label}</b><small>${help}</small></span></label>`)}</fieldset>
-      ${fault && html`<p class="fault" role="alert">${fault}</p>`}
+      <${Fault}>${fault}<//>
       <footer><${Curl} method="POST" path="topics" body=${body} /><button type="button" class="quiet" onClick=${onClose}>Cancel</button><button class="primary">Create topic</button></footer>
     </form>
   <//>`;

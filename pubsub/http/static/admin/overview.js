@@ -2,7 +2,8 @@
 
 import { html } from "./preact.js";
 import { about, bytes, count, duration, milliseconds, moment, plural, words } from "./formats.js";
-import { Card, Curl, Empty } from "./parts.js";
+import { Card, Curl, Empty, Missing } from "./parts.js";
+import { Table } from "./table.js";
 import { Chart } from "./chart.js";
 import { ENDINGS, LOSSES } from "./reasons.js";
 import { to } from "./routing.js";
@@ -39,6 +40,7 @@ export function Overview({ overview }) {
   return html`
     <p class=${`health ${health.kind}`} role="status"><span class="dot" aria-hidden="true"></span>${health.text}</p>
     <${Tiles} overview=${overview} />
+    ${overview.servers && html`<${Servers} of=${overview} />`}
     <div class="grid">
       <${Card} kind="wide"><${Chart} title="Messages a second" at=${at} format=${about}
         lines=${[{ label: "published", tone: "accent", values: series.published, fill: true }, { label: "delivered", tone: "second", values: series.delivered }]} /><//>
@@ -69,6 +71,13 @@ function Tiles({ overview }) {
     ["Topics", count(topics), `${plural(overview.subscribers, "subscriber")}`],
   ];
   return html`<dl class="tiles">${tiles.map(([name, value, note]) => html`<div key=${name}><dt>${name}</dt><dd>${value}<small>${note}</small></dd></div>`)}</dl>`;
+}
+
+/** The servers that share their topics. All else on this page is of the one that was asked. */
+function Servers({ of }) {
+  const figures = ["Connections", "Subscribers", "Queued", "Delivered"].map((label) => ({ label, number: true, cell: (row) => about(row[label.toLowerCase()]) }));
+  const named = { label: "Server", cell: ({ server, state }) => html`<code>${server}</code> ${server === of.server ? "here" : ""} ${state}` };
+  return html`<${Card} title="Servers"><${Missing} of=${of} /><${Table} label="Servers" rows=${of.servers} rowKey=${(row) => row.server} columns=${[named, ...figures]} /><//>`;
 }
 
 /** How often something happened, by reason, the most frequent first. */

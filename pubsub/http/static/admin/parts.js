@@ -16,11 +16,20 @@ export const Badge = ({ kind = "", children }) => html`<span class=${`badge ${ki
 /** What stands in place of rows that are not there. */
 export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
 
+/** What went wrong, if something did. */
+export const Fault = ({ children }) => children && html`<p class="fault" role="alert">${children}</p>`;
+
+/** A server among several, by the start of its id. */
+export const At = ({ server }) => server && html` <code>${server.slice(0, 8)}</code>`;
+
+/** The servers that did not answer, and whose part is not in the answer. */
+export const Missing = ({ of }) => of.missing && html`<${Fault}>No answer from${of.missing.map((server) => At({ server }))}<//>`;
+
 /** The error of a question, if it has one; while there is no answer at all, that it is asked for. */
 export function Outcome({ of, noun }) {
-  if (of.error && of.error.status !== 0) return html`<p class="fault" role="alert">${of.error.message}</p>`;
+  if (of.error && of.error.status !== 0) return html`<${Fault}>${of.error.message}<//>`;
   if (!of.value) return html`<p class="empty" role="status">${of.error ? "Waiting for the server…" : `Loading ${noun}…`}</p>`;
-  return null;
+  return html`<${Missing} of=${of.value} />`;
 }
 
 /** A button for an action that may take a while: it says what went wrong, and cannot be pressed twice. */

@@ -5,7 +5,7 @@ import { count } from "./formats.js";
 import { at } from "./server.js";
 import { bodyOf, publish } from "./messages.js";
 import { jsonFault } from "./json.js";
-import { Card, Curl, Field } from "./parts.js";
+import { Card, Curl, Fault, Field } from "./parts.js";
 import { to } from "./routing.js";
 
 export function Publish({ query, may }) {
@@ -39,7 +39,7 @@ export function Publish({ query, may }) {
       <footer><${Curl} method="POST" path=${at`topics/${fields.topic}/messages`} body=${() => bodyOf(fields.payload, options)} />
         <button class="primary" disabled=${!may.publish || !!fault} title=${may.publish ? null : "Your key may not publish."}>Publish</button></footer>
       ${published && html`<p class="notice good" role="status">Published as seq <a href=${to("topics", fields.topic, { seq: published.seq })}>${count(published.seq)}</a>, id <code>${published.id}</code>${published.duplicate && " (a duplicate: it was there already)"}.</p>`}
-      ${outcome.fault && html`<p class="fault" role="alert">${outcome.fault}</p>`}
+      <${Fault}>${outcome.fault}<//>
     </form>
   <//>`;
 }

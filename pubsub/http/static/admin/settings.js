@@ -1,7 +1,6 @@
 // The settings in force. What is secret comes masked from the server.
 
 import { html, useState } from "./preact.js";
-import { call } from "./server.js";
 import { Badge, Card, Curl, Outcome } from "./parts.js";
 import { Table } from "./table.js";
 import { usePolling } from "./polling.js";
@@ -16,7 +15,7 @@ const COLUMNS = [
 ];
 
 export function Settings() {
-  const asked = usePolling((signal) => call("GET", "admin/settings", { signal }), 30, []);
+  const asked = usePolling("admin/settings", 30);
   const [changed, only] = useState(false);
   const [search, look] = useState("");
   const rows = (asked.value?.settings ?? []).filter((row) => (!changed || row.value !== row.default) && `${row.name} ${row.meaning}`.toLowerCase().includes(search.toLowerCase()));

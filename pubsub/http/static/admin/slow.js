@@ -2,18 +2,17 @@
 
 import { html, useState } from "./preact.js";
 import { bytes, count, duration } from "./formats.js";
-import { call } from "./server.js";
-import { Card, Curl, Outcome } from "./parts.js";
-import { Table } from "./table.js";
+import { At, Card, Curl, Outcome } from "./parts.js";
+import { amount, Table } from "./table.js";
 import { to } from "./routing.js";
 import { usePolling } from "./polling.js";
 
 const COLUMNS = [
-  { label: "Client", sort: "client_id", cell: ({ client_id: id }) => html`<a class="name" href=${to("clients", id)}>${id}</a>` },
+  { label: "Client", sort: "client_id", cell: ({ client_id: id, server }) => html`<a class="name" href=${to("clients", id)}>${id}</a><${At} server=${server} />` },
   { label: "Topic", sort: "topic", cell: ({ topic }) => html`<a class="name" href=${to("topics", topic)}>${topic}</a>` },
-  { label: "Messages", sort: "queued", number: true, cell: ({ queued }) => count(queued) },
-  { label: "Bytes", sort: "lag_bytes", number: true, cell: ({ lag_bytes: size }) => bytes(size) },
-  { label: "Oldest", sort: "lag_sec", number: true, cell: ({ lag_sec: age }) => duration(age) },
+  amount("Messages", "queued", count),
+  amount("Bytes", "lag_bytes", bytes),
+  amount("Oldest", "lag_sec", duration),
 ];
 
 /** At most 100 rows, which the page can sort itself. */
@@ -25,9 +24,9 @@ export function SlowTable({ rows, empty }) {
 }
 
 export function Slow() {
-  const asked = usePolling((signal) => call("GET", "slow", { signal }), 5, []);
+  const asked = usePolling("slow", 5);
   return html`
-    <p class="lead">Messages that wait for subscribers whose sockets accept no data: the 100 worst, by subscriber and topic. A subscriber that reads is never here, however large the burst.</p>
+    <p class="lead">Messages that wait for subscribers whose sockets accept no data: the 100 worst, by subscriber and topic.</p>
     <${Card} actions=${html`<${Curl} path="slow" />`} title="Consumer lag">
       <${Outcome} of=${asked} noun="consumers" />
       ${asked.value && html`<${SlowTable} rows=${asked.value.slow} empty="Every subscriber keeps up." />`}

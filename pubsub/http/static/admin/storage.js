@@ -2,12 +2,11 @@
 
 import { html } from "./preact.js";
 import { bytes, count, milliseconds } from "./formats.js";
-import { call } from "./server.js";
 import { Card, Curl, Empty, Facts, Outcome } from "./parts.js";
 import { usePolling } from "./polling.js";
 
 export function Storage() {
-  const asked = usePolling((signal) => call("GET", "admin/storage", { signal }), 5, []);
+  const asked = usePolling("admin/storage", 5);
   const storage = asked.value;
   if (!storage) return html`<${Outcome} of=${asked} noun="the storage" />`;
   const { commits, files, free_bytes: free } = storage;

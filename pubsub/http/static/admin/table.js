@@ -5,6 +5,9 @@ import { count } from "./formats.js";
 import { replace, to } from "./routing.js";
 import { Empty } from "./parts.js";
 
+/** A column with the field `name` as a number, by which a sorted table can be sorted. */
+export const amount = (label, name, format) => ({ label, sort: name, number: true, cell: (row) => format(row[name]) });
+
 /**
  * Rows in columns: `{ name, label, cell(row), number, sort }`. `sort` is the name of the order on the server.
  *

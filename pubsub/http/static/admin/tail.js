@@ -3,7 +3,7 @@
 import { html, useEffect, useState } from "./preact.js";
 import { count, moment } from "./formats.js";
 import { at } from "./server.js";
-import { Action, Card, Copy, Curl, Empty, Payload } from "./parts.js";
+import { Action, Card, Copy, Curl, Empty, Fault, Payload } from "./parts.js";
 import { keptMessages, preview, publishAgain } from "./messages.js";
 import { to } from "./routing.js";
 import { useTail } from "./live.js";
@@ -37,7 +37,7 @@ function Live({ topic, filter, last, may }) {
     <div class="state"><span class=${`dot ${paused ? "warn" : error ? "bad" : "good"}`} aria-hidden="true"></span>
       <span role="status">${paused ? `Paused: ${count(waiting)} new` : error ? "Stopped" : "Live, the newest first"}</span>
       <button type="button" aria-pressed=${paused ? "true" : "false"} onClick=${() => pause(!paused)}>${paused ? "Go on" : "Pause"}</button></div>
-    ${error && html`<p class="fault" role="alert">${error.message}</p>`}
+    <${Fault}>${error?.message}<//>
     ${!items.length && !error && html`<${Empty}>No message yet. What is published from now on appears here.<//>`}
     <ol class="messages">${items.map((item) => html`<${Item} key=${item.key} topic=${topic} item=${item} may=${may} />`)}</ol>`;
 }
@@ -56,7 +56,7 @@ function Kept({ topic, seq, filter, here, may }) {
     <div class="state"><span role="status">${events ? `From seq ${count(seq)}, the oldest first` : error ? "Stopped" : "Loading…"}</span>
       <a class="button quiet" href=${here({ seq: Math.max(1, seq - PAGE) })}>Older</a>
       <a class="button quiet" href=${here({ seq: (events?.at(-1)?.seq ?? seq) + 1 })}>Newer</a><a class="button" href=${here({ seq: null })}>Live</a></div>
-    ${error && html`<p class="fault" role="alert">${error.message}</p>`}
+    <${Fault}>${error?.message}<//>
     ${complete === false && html`<p class="notice">A part of what you asked for is no longer kept.</p>`}
     ${events?.length === 0 && html`<${Empty}>The topic keeps no message from this seq on.<//>`}
     <ol class="messages">${events?.map((item) => html`<${Item} key=${item.key} topic=${topic} item=${item} may=${may} open=${item.seq === seq} />`)}</ol>`;

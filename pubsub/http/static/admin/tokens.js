@@ -3,7 +3,7 @@
 import { html, useState } from "./preact.js";
 import { call } from "./server.js";
 import { duration } from "./formats.js";
-import { Badge, Card, Curl, Facts, Field } from "./parts.js";
+import { Badge, Card, Curl, Facts, Fault, Field } from "./parts.js";
 
 export function Tokens({ may }) {
   const [fields, change] = useState({ token: "", topic: "" });
@@ -19,12 +19,12 @@ export function Tokens({ may }) {
     }
   };
   return html`
-    <p class="lead">What may the holder of a token do? The server verifies it as it would for a client, and stores nothing.</p>
+    <p class="lead">The server verifies the token as it would for a client, and stores nothing.</p>
     <${Card}><form onSubmit=${submit}>
       <${Field} label="Token (JWT)" input=${(attributes) => html`<textarea ...${attributes} rows="4" required spellcheck="false" autocomplete="off" value=${fields.token} onInput=${set("token")}></textarea>`} />
       <${Field} label="Topic" help="Optional: its rights to this one." input=${(attributes) => html`<input ...${attributes} value=${fields.topic} autocomplete="off" spellcheck="false" onInput=${set("topic")} />`} />
       <footer><${Curl} method="POST" path="admin/token" body=${JSON.stringify({ token: "…", topic: fields.topic })} /><button class="primary" disabled=${!may.change} title=${may.change ? null : "Only an admin may ask this."}>Test the token</button></footer>
-      ${outcome.fault && html`<p class="fault" role="alert">${outcome.fault}</p>`}
+      <${Fault}>${outcome.fault}<//>
     </form><//>
     ${outcome.report && html`<${Report} report=${outcome.report} />`}`;
 }

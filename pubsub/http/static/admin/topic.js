@@ -3,7 +3,7 @@
 import { html, useState } from "./preact.js";
 import { bytes, count, duration } from "./formats.js";
 import { at, call } from "./server.js";
-import { Action, Card, Curl, Empty, Facts, Field, Outcome } from "./parts.js";
+import { Action, Card, Curl, Empty, Facts, Fault, Field, Outcome } from "./parts.js";
 import { DeleteTopic, Options, PurgeTopic } from "./topics.js";
 import { SlowTable } from "./slow.js";
 import { Tail } from "./tail.js";
@@ -11,7 +11,7 @@ import { to } from "./routing.js";
 import { usePolling } from "./polling.js";
 
 export function TopicScreen({ name, query, may }) {
-  const asked = usePolling((signal) => call("GET", at`topics/${name}`, { signal }), 5, [name]);
+  const asked = usePolling(at`topics/${name}`, 5);
   const [open, show] = useState("");
   const [said, say] = useState("");
   const topic = asked.value;
@@ -28,7 +28,7 @@ export function TopicScreen({ name, query, may }) {
       <button type="button" class="danger" disabled=${!may.change} title=${locked} onClick=${() => show("delete")}>Delete…</button>
     </div>
     ${said && html`<p class="notice" role="status">${said}</p>`}
-    ${asked.error && html`<p class="fault" role="alert">${asked.error.message}</p>`}
+    <${Fault}>${asked.error?.message}<//>
     <${Card}><${Facts} of=${[
       ["Newest seq", count(topic.seq)], ["Subscribers", count(topic.subscribers)], ["Kept", bytes(topic.bytes), `at most ${options.history == null ? "the default number of" : count(options.history)} messages`],
       ["Epoch", html`<code>${topic.epoch}</code>`], ["When a queue is full", options.overflow.replaceAll("_", " ")],
@@ -49,7 +49,7 @@ export function TopicScreen({ name, query, may }) {
 
 function Consumers({ topic }) {
   const query = { topic };
-  const asked = usePolling((signal) => call("GET", "slow", { query, signal }), 5, [topic]);
+  const asked = usePolling("slow", 5, query);
   return html`<${Card} title="Consumer lag" note="the 100 slowest" actions=${html`<${Curl} path="slow" query=${query} />`}>
     ${asked.value ? html`<${SlowTable} rows=${asked.value.slow} empty="Every subscriber of this topic keeps up." />` : html`<${Outcome} of=${asked} noun="consumers" />`}
   <//>`;
@@ -57,7 +57,7 @@ function Consumers({ topic }) {
 
 function Presence({ topic }) {
   const path = at`topics/${topic}/presence`;
-  const asked = usePolling((signal) => call("GET", path, { signal }), 5, [topic]);
+  const asked = usePolling(path, 5);
   const { count: all, clients } = asked.value ?? {};
   return html`<${Card} title="Present" note=${asked.value ? `${count(all)} clients` : ""} actions=${html`<${Curl} path=${path} />`}>
     <${Outcome} of=${asked} noun="clients" />
@@ -74,7 +74,7 @@ const isLetter = ({ payload }) => payload !== null && typeof payload === "object
 /** The dead letters that this topic has got from others, if there are some. */
 function DeadLetters({ topic, may }) {
   const [after, start] = useState("0");
-  const asked = usePolling((signal) => call("GET", at`topics/${topic}/messages`, { query: { last_n: LETTERS }, signal }), 15, [topic]);
+  const asked = usePolling(at`topics/${topic}/messages`, 15, { last_n: LETTERS });
   const letters = (asked.value?.messages ?? []).map(({ seq, ts, message }) => ({ seq, ts, payload: message.payload })).filter(isLetter);
   if (!letters.length) return null;
   const path = at`topics/${topic}/redrive`;

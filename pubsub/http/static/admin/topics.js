@@ -6,7 +6,7 @@ import { at, call } from "./server.js";
 import { Badge, Card, Curl, Outcome } from "./parts.js";
 import { Confirm } from "./dialog.js";
 import { NewTopic } from "./new_topic.js";
-import { Pages, Search, Table } from "./table.js";
+import { amount, Pages, Search, Table } from "./table.js";
 import { replace, to } from "./routing.js";
 import { usePolling } from "./polling.js";
 
@@ -34,15 +34,15 @@ function ratesOf({ value, before, at: now, beforeAt }) {
 export function Topics({ query, may }) {
   const { search = "", sort = "name", order = "asc", page = "1" } = query;
   const wanted = { search, sort, order, page, limit: LIMIT };
-  const asked = usePolling((signal) => call("GET", "admin/topics", { query: wanted, signal }), 5, [search, sort, order, page]);
+  const asked = usePolling("admin/topics", 5, wanted);
   const [creating, create] = useState(false);
   const [deleting, remove] = useState(null);
   const rate = ratesOf(asked);
   const columns = [
     { label: "Topic", sort: "name", cell: ({ name }) => html`<a class="name" href=${to("topics", name)}>${name}</a>` },
-    { label: "Published", sort: "messages", number: true, cell: ({ messages }) => count(messages) },
+    amount("Published", "messages", count),
     { label: "A second", number: true, cell: (topic) => about(rate(topic)) },
-    { label: "Subscribers", sort: "subscribers", number: true, cell: ({ subscribers }) => count(subscribers) },
+    amount("Subscribers", "subscribers", count),
     { label: "Kept", number: true, cell: (topic) => bytes(topic.bytes) },
     { label: "Options", cell: ({ options }) => html`<${Options} of=${options} />` },
     { label: "Delete", number: true, cell: ({ name }) => html`<button type="button" class="quiet" disabled=${!may.change}
@@ -66,7 +66,7 @@ export function Topics({ query, may }) {
 }
 
 export const DeleteTopic = ({ name, onClose, onDeleted }) => html`<${Confirm} title="Delete a topic" name=${name} noun="topic" label="Delete topic"
-  text="The topic and all its messages are gone for good. Its subscribers are told, and are unsubscribed."
+  text="The topic and all its messages are gone for good. Its subscribers are told."
   call=${{ method: "DELETE", path: at`topics/${name}` }} onClose=${onClose}
   run=${async () => {
     await call("DELETE", at`topics/${name}`);
@@ -74,6 +74,6 @@ export const DeleteTopic = ({ name, onClose, onDeleted }) => html`<${Confirm} ti
   }} />`;
 
 export const PurgeTopic = ({ name, onClose, onPurged }) => html`<${Confirm} title="Purge a topic" name=${name} noun="topic" label="Forget messages"
-  text="The messages that the topic keeps are forgotten. Its numbers continue, and who resumes from before is told the gap."
+  text="The messages that the topic keeps are forgotten. Its numbers continue."
   call=${{ method: "DELETE", path: at`topics/${name}/messages` }} onClose=${onClose}
   run=${async () => onPurged(await call("DELETE", at`topics/${name}/messages`))} />`;

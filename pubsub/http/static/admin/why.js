@@ -3,7 +3,7 @@
 import { html, useEffect, useState } from "./preact.js";
 import { count, moment, words } from "./formats.js";
 import { at, call } from "./server.js";
-import { Badge, Card, Curl, Empty, Field } from "./parts.js";
+import { At, Badge, Card, Curl, Empty, Fault, Field } from "./parts.js";
 import { OUTCOMES } from "./reasons.js";
 import { to } from "./routing.js";
 
@@ -41,7 +41,7 @@ export function Why({ query, may }) {
   const field = (name, label, help, required) => html`<${Field} label=${label} help=${help} input=${(attributes) => html`<input ...${attributes} value=${fields[name]}
     required=${required} autocomplete="off" spellcheck="false" onInput=${(event) => change({ ...fields, [name]: event.target.value })} />`} />`;
   return html`
-    <p class="lead">Why did this client not get that message? The answer is what the server knows, and never a guess.</p>
+    <p class="lead">The answer is what the server knows, and never a guess.</p>
     <${Card}>
       <form class="columns ask" onSubmit=${submit}>
         ${field("client", "Client", "its client_id", true)}
@@ -50,7 +50,7 @@ export function Why({ query, may }) {
         <div class="line"><button class="primary" disabled=${!may.change} title=${may.change ? null : "Only an admin may ask this."}>Ask why</button>${question && html`<${Curl} ...${question} />`}</div>
       </form>
     <//>
-    ${found.error && html`<p class="fault" role="alert">${found.error.message}</p>`}
+    <${Fault}>${found.error?.message}<//>
     ${found.trace && html`<${Trace} trace=${found.trace} />`}`;
 }
 
@@ -64,14 +64,14 @@ function Trace({ trace }) {
 
 /** What happened to one connection, in the order of time. Moments of the same second keep the order in which they must have come. */
 function Timeline({ published, connection, number, of, client }) {
-  const { outcome, detail, connected_at: connected, subscribed_at: subscribed } = connection;
+  const { outcome, detail, server, connected_at: connected, subscribed_at: subscribed } = connection;
   const moments = [
     [connected, "Connected"],
     [subscribed, "Subscribed to the topic"],
     [published, "The message was published"],
   ].filter(([time]) => time).sort(([one], [other]) => new Date(one) - new Date(other));
   return html`<section class="trace" aria-label=${`Connection ${number} of ${of}`}>
-    <h3><a class="name" href=${to("clients", client)}>${client}</a>${of > 1 && html`<small> connection ${number} of ${of}</small>`} <${Badge} kind=${KINDS[outcome] ?? "bad"}>${words(outcome)}<//></h3>
+    <h3><a class="name" href=${to("clients", client)}>${client}</a>${of > 1 && html`<small> connection ${number} of ${of}</small>`}<${At} server=${server} /> <${Badge} kind=${KINDS[outcome] ?? "bad"}>${words(outcome)}<//></h3>
     <ol class="timeline">
       ${moments.map(([time, text]) => html`<li key=${text}><time>${moment(time)}</time><span>${text}</span></li>`)}
       ${!subscribed && html`<li class="missing"><time>–</time><span>No subscription to the topic is known</span></li>`}

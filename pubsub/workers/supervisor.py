@@ -1,0 +1,218 @@
+"""``serve --workers N``: one process supervises the workers. It serves nobody itself, and imports no aiohttp.
+
+The first worker is the owner of the journals, unless JOURNAL_URL names an engine of its own; the others are its
+clients. Whichever dies is started again; the others serve on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from pubsub.listening import log_addresses, log_configuration, open_sockets, scheme_of
+from pubsub.settings import LIVE, Settings, SettingsError
+from pubsub.system.descriptors import raise_limit
+from pubsub.system.unix_socket import is_unix
+from pubsub.workers.accepting import Accepting
+from pubsub.workers.control import GONE, Start
+from pubsub.workers.gathering import Gathering
+from pubsub.workers.worker import Worker
+
+log = logging.getLogger(__name__)
+
+SOCKET: Final = "owner.sock"  # of the owner, in a directory that only this user may enter
+
+
+def supervise(settings: Settings, handed_over: Sequence[socket.socket], read_again: Callable[[], Settings]) -> int:
+    """Run the workers until a signal comes; the exit status. Raises ListenError.
+
+    ``read_again`` reads the settings at SIGHUP, in a thread.
+    """
+    directory = tempfile.mkdtemp(prefix="pubsub-")
+    try:
+        return asyncio.run(_run(Supervisor(settings, read_again, directory), handed_over))
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _run(supervisor: Supervisor, handed_over: Sequence[socket.socket]) -> int:
+    return await supervisor.run(handed_over)
+
+
+class Supervisor:
+    """See the module. ``directory``: for the owner's socket."""
+
+    def __init__(self, settings: Settings, read_again: Callable[[], Settings], directory: str) -> None:
+        self._settings = settings
+        self._read_again = read_again
+        self._owning = "" if settings.journal_url else str(Path(directory) / SOCKET)
+        self._had_file = Path(settings.env_file).exists()
+        self._hosts: list[str] = []
+        self._stop: asyncio.Event
+        self._status: int | None = None  # of a worker that could not start
+        self._reading: asyncio.Task[None] | None = None
+
+    async def run(self, handed_over: Sequence[socket.socket]) -> int:
+        log_configuration(self._settings)
+        raise_limit()
+        self._stop = asyncio.Event()
+        self._workers = [Worker(number, self._accept) for number in range(1, self._settings.workers + 1)]
+        gathering = Gathering(self._workers)
+        for worker in self._workers:
+            worker.asked = gathering.take
+        sockets = await open_sockets(self._settings, handed_over)
+        self._hosts = [sock.getsockname()[0] for sock in sockets if not is_unix(sock)]
+        self._accepting: Accepting | None = None
+        self._heed_signals()
+        tasks = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
+        accepting = Accepting(sockets, self._workers)
+        try:
+            if await self._all_ready():
+                log_addresses(sockets, scheme_of(self._settings))
+                self._accepting = accepting
+                accepting.start()
+                await self._stop.wait()
+        finally:
+            await self._shut_down(accepting)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        log.info("Shutdown complete")
+        return self._status or 0
+
+    def _accept(self) -> None:
+        if self._accepting is not None:
+            self._accepting.start()
+
+    # Workers
+
+    async def _all_ready(self) -> bool:
+        """Wait until all workers are ready. False if they are to end before."""
+        for worker in self._workers:
+            ready = asyncio.create_task(worker.ready.wait())
+            stop = asyncio.create_task(self._stop.wait())
+            _, pending = await asyncio.wait([ready, stop], return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+            if self._stop.is_set():
+                return False
+        return True
+
+    async def _keep(self, worker: Worker) -> None:
+        """Run a worker, and run it again whenever it ends, until all are to end."""
+        if self._owning and worker.number > 1:
+            await self._workers[0].ready.wait()
+        while not self._stop.is_set():
+            status = await worker.run(self._start_of(worker))
+            self._tell_end(worker)
+            if self._stop.is_set():
+                return
+            if not worker.ready.is_set() and worker.starts == 1:
+                self._status = status if status > 0 else 1
+                self._stop.set()
+                return
+            pause = worker.pauses.after(worker.ran)
+            log.error(
+                "Worker %(worker)d has ended (%(how)s); it is started again in %(pause).1f seconds",
+                {"worker": worker.number, "how": how_of(status), "pause": pause},
+            )
+            await asyncio.sleep(pause)
+
+    def _tell_end(self, ended: Worker) -> None:
+        """Tell the others, which would wait for its answers for some seconds."""
+        for worker in self._workers:
+            worker.send(GONE, ended.server)
+
+    def _start_of(self, worker: Worker) -> Start:
+        owns = bool(self._owning) and worker.number == 1
+        return Start(
+            worker.number,
+            self._settings if owns or not self._owning else replace(self._settings, journal_url=f"unix:{self._owning}"),
+            self._owning if owns else "",
+            sum(each.running for each in self._workers if each is not worker),
+            self._hosts if worker.number == 1 else [],
+        )
+
+    async def _shut_down(self, accepting: Accepting) -> None:
+        """End the workers in turn, the owner last: the others need it for what their clients have published."""
+        self._stop.set()
+        loop = asyncio.get_running_loop()
+        for worker in self._workers:
+            worker.leave()
+        if self._status is None and any(worker.ready.is_set() for worker in self._workers):
+            await asyncio.sleep(self._settings.drain_sec)
+        self._accepting = None
+        accepting.close()
+        end = loop.time() + self._settings.shutdown_timeout_sec
+        for left, worker in zip(range(len(self._workers), 0, -1), reversed(self._workers), strict=True):
+            await worker.drain(max(0.1, (end - loop.time()) / left))
+
+    # Signals
+
+    def _heed_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def begin(number: signal.Signals) -> None:
+            for each in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(each, self._end_at_once, each)
+            log.info("%(signal)s: shutting down", {"signal": number.name})
+            self._stop.set()
+
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, begin, each)
+        had_terminal = os.isatty(0)
+
+        def hang_up() -> None:
+            if had_terminal and not os.isatty(0):
+                begin(signal.SIGTERM)
+            elif self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._read_settings())
+
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+
+    def _end_at_once(self, number: signal.Signals) -> None:
+        for worker in self._workers:
+            worker.kill()
+        os._exit(128 + number)
+
+    async def _read_settings(self) -> None:
+        """Read the settings again, and hand them to the workers: those put the live ones in force."""
+        try:
+            wanted = await asyncio.to_thread(self._read)
+        except SettingsError as error:
+            for mistake in error.mistakes:
+                log.error("Settings not reloaded: %(mistake)s", {"mistake": mistake})
+            return
+        self._settings = replace(self._settings, **{name: getattr(wanted, name) for name in LIVE})
+        for worker in self._workers:
+            worker.change_settings(wanted)
+
+    def _read(self) -> Settings:
+        """Raises SettingsError."""
+        if self._had_file and not Path(self._settings.env_file).exists():  # without it there would be no keys
+            raise SettingsError([f"ENV_FILE: got {self._settings.env_file!r}, which is gone"])
+        try:
+            return self._read_again()
+        except SystemExit as end:  # of the process that reads them
+            raise SettingsError([f"their reader ended with status {end.code}"]) from None
+        except OSError as error:
+            raise SettingsError([f"their reader did not start: {error}"]) from None
+
+
+def how_of(status: int) -> str:
+    """The end of a process in words."""
+    if status >= 0:
+        return f"status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

@@ -1,0 +1,130 @@
+"""Redis as the engine of several servers, as real programs that a soak can kill, stop, empty and limit."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from victim import free_port, until
+
+START_SEC = 30.0
+# Nothing that was acknowledged is lost in a crash of the program, and full memory is an error.
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction")
+
+
+def launch(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    with open(log, "ab") as output:
+        return subprocess.Popen(command, stdout=output, stderr=output)
+
+
+@dataclass
+class RedisProgram:
+    """One redis-server. All its starts share a port and a folder. ``options``: flags beside DURABLE."""
+
+    folder: Path
+    options: Sequence[str] = ()
+    port: int = field(default_factory=free_port)
+    starts: int = 0
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "it was started"
+        return self._process
+
+    def admin(self) -> Redis:
+        return Redis(port=self.port, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+
+    async def start(self, *more: str) -> None:
+        """Start it and wait until it answers, and has read its file. ``more``: flags for this start."""
+        self.folder.mkdir(exist_ok=True)
+        command = ["redis-server", "--port", str(self.port), "--dir", str(self.folder), *DURABLE, *self.options, *more]
+        self._process = launch([*command, "--bind", "127.0.0.1"], self.folder.with_suffix(".log"))
+        self.starts += 1
+        if not await until(self.answers, START_SEC):
+            raise RuntimeError("redis-server does not answer")
+
+    async def answers(self) -> bool:
+        async with self.admin() as redis:
+            try:
+                return bool(await redis.ping())
+            except (RedisError, OSError):
+                return False
+
+    async def end(self, number: signal.Signals = signal.SIGKILL) -> None:
+        self.process.send_signal(number)
+        await asyncio.to_thread(self.process.wait, START_SEC)
+
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def wipe(self) -> None:
+        """Remove all that it has on disk."""
+        shutil.rmtree(self.folder)
+
+    def kill(self) -> None:
+        """Kill the process if it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+@dataclass
+class SentinelProgram:
+    """One redis-sentinel, which fails over to a replica by itself once the master has been away for a second."""
+
+    folder: Path
+    master: int  # its port
+    port: int = field(default_factory=free_port)
+    _process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        self.folder.mkdir()
+        file = self.folder / "sentinel.conf"
+        file.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
+            f"sentinel monitor soak 127.0.0.1 {self.master} 1\n"
+            "sentinel down-after-milliseconds soak 1000\nsentinel failover-timeout soak 5000\n"
+        )
+        self._process = launch(["redis-sentinel", str(file)], self.folder / "log")
+        if not await until(self.knows_a_replica, START_SEC):
+            raise RuntimeError("redis-sentinel knows no replica")
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "it was started"
+        return self._process
+
+    def admin(self) -> Redis:
+        return Redis(port=self.port, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+
+    async def knows_a_replica(self) -> bool:
+        async with self.admin() as sentinel:
+            try:
+                return bool(await sentinel.sentinel_slaves("soak"))
+            except (RedisError, OSError):
+                return False
+
+    async def find_master(self) -> int:
+        """Return the port of the master."""
+        async with self.admin() as sentinel:
+            address: Any = await sentinel.sentinel_get_master_addr_by_name("soak")
+        return int(address[1])
+
+    def kill(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,376 @@
+"""The journal that several servers share, step by step over a simulated engine: failures, freshness, holes, slices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pubsub.core.log import Assignment
+from pubsub.journals.shared import asking
+from pubsub.journals.shared.engine import Append, Appended, Known, Sent, State
+from pubsub.journals.shared.gathering import Gathering
+from pubsub.journals.shared.inbox import ROOM
+from pubsub.protocol.errors import Failure, NotStored, TopicExists, TopicNotFound
+from pubsub.protocol.requests import TopicOptions
+from tests.journals.simulated_cluster import WAIT, Client, Cluster, Place, Server
+from tests.journals.world import Outcomes, message
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    cluster = Cluster(seed=0, servers=2)
+    settle(cluster)
+    return cluster
+
+
+def settle(cluster: Cluster) -> None:
+    """Let everything on its way arrive; no time passes."""
+    cluster._run_all()
+
+
+def create(cluster: Cluster, name: str = "t", **options: Any) -> None:
+    cluster.servers[0].broker.create_topic(name, TopicOptions(**{"history": 100} | options))
+    settle(cluster)
+
+
+def publish(server: Server, *payloads: Any, topic: str = "t") -> Outcomes:
+    outcomes = Outcomes()
+    for payload in payloads:
+        server.broker.publish([message(payload, topic=topic)], outcomes)
+    return outcomes
+
+
+def subscribe(cluster: Cluster, server: Server, name: str = "t", resume: dict[str, Place] | None = None) -> Client:
+    client = Client(cluster, server, name)
+    client.subscribe(resume)
+    cluster.clients.append(client)
+    settle(cluster)
+    return client
+
+
+def kinds(outcomes: Outcomes) -> list[Any]:
+    return [type(each) if isinstance(each, Failure) else each for each in outcomes.given]
+
+
+# One batch in a tick
+
+
+def test_publishes_of_a_tick_are_one_operation_for_each_topic(cluster: Cluster) -> None:
+    create(cluster)
+    create(cluster, "u")
+    one = cluster.servers[0]
+    first, second = publish(one, 1, 2), publish(one, 3)
+    other = publish(one, 4, topic="u")
+    one.tick()
+    ((operations, _),) = one.link._asked.values()
+    assert [(type(each), len(each.requests)) for each in operations if isinstance(each, Append)] == [
+        (Append, 3), (Append, 1),
+    ]  # fmt: skip
+    settle(cluster)
+    assert (first.given, second.given, other.given) == ([1, 2], [3], [1])
+
+
+def test_what_stands_between_publishes_keeps_its_place() -> None:
+    gathering = Gathering()
+    log: Any = NoTopic()
+    gathering.publish(log, [message(1)], Outcomes(), "ts", "")
+    gathering.add(State("t", "e", TopicOptions()))  # type: ignore[arg-type]
+    gathering.publish(log, [message(2)], Outcomes(), "ts", "")
+    gathering.publish(log, [message(3)], Outcomes(), "ts", "alice")
+    batch = gathering.finish()
+    assert [len(each.requests) if isinstance(each, Append) else 0 for each in batch.operations] == [1, 0, 1, 1]
+    assert not gathering
+
+
+class NoTopic:
+    """A log, as Gathering sees it."""
+
+    name, epoch, seq, options = "t", "e", 0, TopicOptions(history=1)
+
+    def __init__(self) -> None:
+        self.known = Known(self.name, self.epoch, self.seq)
+
+
+# An engine that is away
+
+
+def test_a_publish_waits_for_the_engine_and_is_refused_in_time(cluster: Cluster) -> None:
+    create(cluster)
+    one, other = cluster.servers
+    client = subscribe(cluster, one)
+    one.link.disconnect("no route")
+    settle(cluster)
+    assert one.journal.failure == one.broker.failure == "no route"
+    early = publish(one, "early")
+    settle(cluster)
+    cluster.now += WAIT - 0.5
+    settle(cluster)
+    late = publish(one, "late")
+    settle(cluster)
+    assert (early.given, late.given) == ([], [])
+    cluster.now += 0.5
+    settle(cluster)
+    assert kinds(early) == [NotStored]
+    assert kinds(publish_and_settle(cluster, one)) == [NotStored], "at once"
+    assert kinds(late) == [NotStored], "before that"
+    assert one.journal.measures.waiting_bytes == 0
+    publish(other, "seen")
+    settle(cluster)
+    one.link.connect()
+    settle(cluster)
+    assert one.journal.failure == ""
+    assert kinds(publish_and_settle(cluster, one)) == [2]
+    assert client.places["t"] == Place(cluster.engine.topics["t"].epoch, 2)
+    assert not client.failed
+
+
+def publish_and_settle(cluster: Cluster, server: Server) -> Outcomes:
+    outcomes = publish(server, "x")
+    settle(cluster)
+    return outcomes
+
+
+def test_a_publish_that_was_asked_before_the_engine_went_away_is_done_once(cluster: Cluster) -> None:
+    create(cluster)
+    one = cluster.servers[0]
+    outcomes = publish(one, 1)
+    one.tick()
+    one.link.step(one.link.outbound)  # the engine has it, and the outcome is lost
+    one.link.disconnect()
+    settle(cluster)
+    assert outcomes.given == []
+    one.link.connect()
+    settle(cluster)
+    assert outcomes.given == [1]
+    assert cluster.engine.topics["t"].seq == 1
+
+
+def test_an_engine_that_does_not_answer_is_told_and_its_late_outcomes_do_not_count(cluster: Cluster) -> None:
+    create(cluster)
+    one = cluster.servers[0]
+    outcomes = publish(one, 1)
+    one.tick()
+    cluster.now += WAIT
+    one.tick()
+    assert kinds(outcomes) == [NotStored]
+    assert "no answer" in one.journal.failure
+    assert one.journal.measures.failures == 1
+    settle(cluster)
+    assert kinds(outcomes) == [NotStored]
+    assert kinds(publish_and_settle(cluster, one)) == [2]
+    assert one.journal.failure == ""
+
+
+def test_too_many_bytes_that_wait_stop_the_publishers(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "WAITING_BYTES", 5000)
+    create(cluster)
+    one = cluster.servers[0]
+    called: list[bool] = []
+    publish(one, *range(5))
+    assert not one.journal.full
+    publish(one, *range(10))
+    assert one.journal.full
+    assert one.broker.call_when_writable(lambda: called.append(one.journal.full))
+    assert called == []
+    settle(cluster)
+    assert called == [False]
+
+
+# Freshness
+
+
+def test_a_topic_that_another_server_made_a_moment_ago_is_known_after_a_sync(cluster: Cluster) -> None:
+    one, other = cluster.servers
+    one.broker.create_topic("t", TopicOptions(history=10))
+    one.tick()
+    one.link.pump()
+    with pytest.raises(TopicNotFound):
+        other.broker.topic("t")
+    given: list[Failure | None] = []
+    other.broker.sync(given.append)
+    assert given == []
+    settle(cluster)
+    assert given == [None]
+    assert other.broker.topic("t")
+
+
+def test_without_the_engine_nobody_says_that_a_topic_does_not_exist(cluster: Cluster) -> None:
+    one = cluster.servers[0]
+    one.link.disconnect()
+    given: list[Failure | None] = []
+    one.broker.sync(given.append)
+    settle(cluster)
+    cluster.now += WAIT
+    settle(cluster)
+    one.broker.sync(given.append)
+    assert len(given) == 1, "in a later step"
+    settle(cluster)
+    assert [type(each) for each in given] == [NotStored, NotStored]
+
+
+def test_a_resume_waits_until_the_server_knows_as_much_as_the_client(cluster: Cluster) -> None:
+    create(cluster)
+    one, other = cluster.servers
+    publish(one, *range(5))
+    one.tick()
+    one.link.pump()
+    one.tick()
+    assert (one.broker.topic("t").seq, other.broker.topic("t").seq) == (5, 0)
+    epoch = one.broker.topic("t").epoch
+    for name in ("t", ">"):
+        client = subscribe(cluster, other, name, {"t": Place(epoch, 5)})
+        assert client.joined
+        assert client.places["t"] == Place(epoch, 5)
+        assert client.got == []
+
+
+def test_a_rule_creates_a_topic_that_another_server_creates_too(cluster: Cluster) -> None:
+    one, other = cluster.servers
+    for server in (one, other):
+        Client(cluster, server, "used.1").subscribe(None)
+    first, second = publish(one, 1, topic="used.1"), publish(other, 2, topic="used.1")
+    settle(cluster)
+    assert sorted(first.given + second.given, key=str) == [1, 2]
+    assert one.broker.topic("used.1").epoch == other.broker.topic("used.1").epoch
+    given: list[Failure | None] = []
+    with pytest.raises(TopicExists):
+        other.broker.create_topic("used.1", TopicOptions(), given.append)
+
+
+def test_topics_are_not_known_before_the_engine_has_told_of_them() -> None:
+    cluster = Cluster(seed=0, servers=1)
+    (one,) = cluster.servers
+    assert not one.broker.knows_topics
+    settle(cluster)
+    assert one.broker.knows_topics
+
+
+# Holes and new epochs
+
+
+def test_a_hole_is_read_and_what_is_gone_is_told(cluster: Cluster) -> None:
+    create(cluster, history=3)
+    one, other = cluster.servers
+    client = subscribe(cluster, other)
+    publish(one, *range(6))
+    one.tick()
+    one.link.step(one.link.outbound)
+    other.link.inbound.clear()
+    publish(one, 6)
+    settle(cluster)
+    assert [each.split()[:2] for each in client.got] == [["info", "dropped"]] + [["event", "t"]] * 3
+    assert client.places["t"].seq == 7
+    assert other.broker.topic("t").oldest == 5
+
+
+def test_records_of_what_a_state_had_are_not_delivered_again(cluster: Cluster) -> None:
+    create(cluster)
+    one, other = cluster.servers
+    client = subscribe(cluster, other)
+    publish(one, "a", "b")
+    settle(cluster)
+    topic = cluster.engine.topics["t"]
+    sent = [topic.messages[seq].sent for seq in (1, 2)]
+    new = message("c")
+    sent.append(Sent(new.message.id, new.message.payload, float("inf"), ""))
+    cluster.engine.truth.lives["t", topic.epoch][3] = new.message.id
+    other.journal.apply(Appended("t", topic.epoch, 1, "2026-01-01T00:00:00Z", sent, 1, 3))
+    other.journal.apply(Appended("t", "another epoch", 9, "2026-01-01T00:00:00Z", sent, 1, 3))
+    settle(cluster)
+    assert [each.split()[-1] for each in client.got] == ["1", "2", "3"]
+
+
+def test_a_lost_tail_begins_a_new_epoch_and_nobody_is_unsubscribed(cluster: Cluster) -> None:
+    create(cluster)
+    one, other = cluster.servers
+    here, there = subscribe(cluster, one), subscribe(cluster, other, ">")
+    publish(one, *range(5))
+    settle(cluster)
+    old = one.broker.topic("t").epoch
+    cluster.engine.fail_over_with(2)
+    for server in cluster.servers:
+        server.link.connect()
+    settle(cluster)
+    publish(one, "new")
+    settle(cluster)
+    new = cluster.engine.topics["t"].epoch
+    assert new != old
+    for client in (here, there):
+        assert client.got[-2:] == [f"info topic_created t {client.created['t']}", "event  t 4"]
+        assert client.places["t"] == Place(new, 4)
+        assert client.joined
+
+
+def test_a_server_that_is_ahead_of_the_engine_has_it_begin_a_new_epoch(cluster: Cluster) -> None:
+    create(cluster)
+    one, other = cluster.servers
+    publish(one, *range(5))
+    settle(cluster)
+    cluster.engine.lose_tail(cluster.engine.topics["t"], 2)
+    other.link.tell_states()
+    settle(cluster)
+    topic = cluster.engine.topics["t"]
+    assert topic.base == 3
+    assert {(server.broker.topic("t").epoch, server.broker.topic("t").seq) for server in cluster.servers} == {
+        (topic.epoch, 3)
+    }
+
+
+# Many topics
+
+
+def test_many_topics_come_and_go_in_slices() -> None:
+    cluster = Cluster(seed=0, servers=1)
+    (one,) = cluster.servers
+    options, epoch = TopicOptions(history=100), "e"
+    settle(cluster)
+    for number in range(20_000):
+        one.journal.apply(State(f"t.{number}", epoch, options, seq=number))
+    synced: list[int] = []
+    one.journal.synced({f"t.{number}" for number in range(20_000)}, lambda _: True)
+    one.journal.sync(lambda _: synced.append(one.broker.topic_count))
+    most, counted = 0, one.broker.topic_count
+    assert counted <= ROOM
+    while one.broker.topic_count < 20_000:
+        one.tick()
+        most, counted = max(most, one.broker.topic_count - counted), one.broker.topic_count
+    assert most <= ROOM
+    settle(cluster)
+    assert synced == [20_000], "it comes after all of them"
+    one.journal.synced(set(), lambda _: True)
+    most, counted = 0, one.broker.topic_count
+    assert counted >= 20_000 - ROOM
+    while one.broker.topic_count:
+        one.tick()
+        most, counted = max(most, counted - one.broker.topic_count), one.broker.topic_count
+    assert most <= ROOM
+
+
+# Messages among the servers
+
+
+def test_what_a_server_tells_reaches_all_in_its_order(cluster: Cluster) -> None:
+    heard: list[tuple[str, str, bytes]] = []
+    for server in cluster.servers:
+        name = server.journal.server
+        server.journal.hear("greeting", lambda *told, name=name: heard.append((name, *told)))
+    cluster.servers[0].journal.tell("greeting", b"a")
+    cluster.servers[0].journal.tell("nobody hears it", b"")
+    cluster.servers[0].journal.tell("greeting", b"b")
+    settle(cluster)
+    assert sorted(heard) == [("s0", "s0", b"a"), ("s0", "s0", b"b"), ("s1", "s0", b"a"), ("s1", "s0", b"b")]
+
+
+def test_a_list_has_one_outcome(cluster: Cluster) -> None:
+    create(cluster, dedup_sec=60)
+    one, other = cluster.servers
+    same = message("a")
+    given: list[Any] = []
+    one.broker.publish_all("t", [same, message("b")], "", given.append)
+    other.broker.publish_all("t", [message("c"), same], "", given.append)
+    settle(cluster)
+    assert given == [
+        [Assignment(1, duplicate=False), Assignment(2, duplicate=False)],
+        [Assignment(3, duplicate=False), Assignment(1, duplicate=True)],
+    ]

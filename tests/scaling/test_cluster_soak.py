@@ -1,0 +1,86 @@
+"""The soak of several servers: ten rounds of faults break nothing, and servers that share nothing are found out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import cluster_soak
+import pytest
+from cluster_faults import ServerFaults
+from cluster_soak import ClusterSoak
+from clusters import Cluster, create_topics
+from judge import Judge
+from reading import Told
+from verdict import Verdict
+
+from tests.harness import REPOSITORY, clean_environment, on_one_loop
+
+# Those that need no long wait; `make soak ARGS="--cluster redis"` makes all.
+REDIS = (
+    "kill-a-server cut half-open deaf partition restart-redis wipe-redis flush-redis kill-clients-of-redis fill-redis"
+)
+WORKERS = "kill-a-worker stop-a-worker kill-the-owner kill-the-owner-and-a-worker create-again"
+
+
+def soak(*flags: str) -> dict[str, Any]:
+    command = [sys.executable, "scripts/soak/soak.py", "--cluster", *flags]
+    done = subprocess.run(command, cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=170)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert result["ok"] is True
+    return dict(result["phases"]["cluster"])
+
+
+@pytest.mark.timeout(180)
+def test_row_50_51_52_and_70_ten_rounds_of_faults_on_redis() -> None:
+    if shutil.which("redis-server") is None:
+        assert os.environ.get("CI") != "true", "needs redis-server: apt-get install redis-server"
+        pytest.skip("needs redis-server: apt-get install redis-server")
+    figures = soak("redis", "--servers", "2", "--rounds", "10", "--seed", "5", "--faults", *REDIS.split())
+    assert figures["rounds"] == 10
+    assert len(figures["faults"]) >= 5
+    assert figures["outcomes"]["acked"] > 300
+    assert figures["events"] > 1000
+
+
+@pytest.mark.timeout(180)
+def test_row_70_faults_of_worker_processes() -> None:
+    figures = soak("workers", "--servers", "2", "--rounds", "5", "--seed", "5", "--faults", *WORKERS.split())
+    assert figures["rounds"] == 5
+    assert figures["outcomes"]["acked"] > 150
+
+
+def test_the_judge_finds_servers_that_disagree_on_the_beginning_of_an_epoch() -> None:
+    judge = Judge()
+    for client in ("one", "other"):
+        judge.new_reading(client, "a")
+        judge.begin(client, {"a": ("e1", 7)})
+    judge.take_gap("one", Told("a", "e2", "created_again", None, 9, None))
+    assert not judge.broken
+    judge.take_gap("other", Told("a", "e2", "created_again", None, 8, None))
+    assert judge.broken
+
+
+@on_one_loop
+async def test_servers_that_share_nothing_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_soak, "SETTLE_SEC", 0.5)
+    verdict, random = Verdict({}), Random(1)
+    async with AsyncExitStack() as stack:
+        cluster = Cluster()
+        await cluster.start(stack, tmp_path, ["", ""], {})
+        for server in cluster.servers:
+            await create_topics(server)
+        await ClusterSoak(
+            cluster, verdict, random, 1, lambda check: ServerFaults(cluster, random, check, ["nothing"])
+        ).run()
+    broken = {each.name for each in verdict.invariants if not each.holds}
+    assert "all servers have the same history" in broken
+    assert "all servers know the same topics and epochs" in broken
