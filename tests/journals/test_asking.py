@@ -12,7 +12,7 @@ from pubsub.protocol.errors import NotStored
 
 
 class PartlyAway:
-    """An engine of several parts, which answers the second batch first and may not say so before the first has ended."""
+    """An engine of several parts: it answers the second batch first, and tells it once the first has ended."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, Outcomes]] = []
