@@ -77,7 +77,7 @@ class TopicHost:
         self.idle.watch(renewed)
         self._memberships.renew(topic, renewed)
         self._renewal.move(topic, renewed)
-        log.warning("Topic has lost messages and goes on in a new epoch: %(topic)s", {"topic": topic.name})
+        log.debug("Topic goes on in a new epoch: %(topic)s", {"topic": topic.name})
         self.forget(topic, lambda _: None)
         return renewed
 

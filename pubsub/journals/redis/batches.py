@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -16,8 +15,6 @@ from pubsub.journals.redis.scripts import Scripts
 from pubsub.journals.redis.wire import decode_decided, decode_outcome, encode, encode_operation
 from pubsub.journals.shared.engine import Append, Delete, Operation, Outcome, Outcomes, Purge, Tell
 from pubsub.protocol.errors import Failure, NotStored
-
-log = logging.getLogger(__name__)
 
 # Redis decides a piece of a batch in one step: 200 messages take 1 ms, 1 MiB takes 10 ms. What it tells of the pieces
 # in progress stays far below the output buffer of a subscriber (8 MiB for a minute).

@@ -32,6 +32,7 @@ from pubsub.journals.redis.wire import (
     AnyRecord,
     AppendedRecord,
     RenewedRecord,
+    StateRecord,
     appended_of,
     decode_push,
     record_of,
@@ -71,6 +72,7 @@ class RedisEngine:
         self._ahead = 0.0  # seconds by which the clock of this machine is ahead of that of Redis
         self._reason = ""
         self._last_loss = ""
+        self._generation = ""
         self._syncs: list[Callable[[Failure | None], None]] = []
         self._pinged = 0  # of the syncs, those whose PING is on its way
         self._canary = Canary(self.server, self._scripts, self._random, self._tell)
@@ -173,6 +175,12 @@ class RedisEngine:
 
     def _go_on(self, main: Connection, second: Connection, entry: Entry, scan: Scan) -> None:
         """All states have come: let batches and questions flow."""
+        if self._generation not in ("", entry.generation.current):
+            log.warning(
+                "%(where)s was restarted or replaced and may have lost messages: all topics go on in a new epoch",
+                {"where": self._instance.where},
+            )
+        self._generation = entry.generation.current
         self._scan = None
         self.lasting = self._instance.lasting
         self._follower.synced(scan.names, lambda _: True)
@@ -215,15 +223,15 @@ class RedisEngine:
                 each.close(reason)
 
     def _fail(self, reason: str) -> None:
+        where = self._instance.where
+        reason = reason if reason.startswith(where) else f"{where}: {reason}"
         if reason != self._reason:
             self._reason = reason
-            log.warning("%(where)s: %(reason)s", {"where": self._instance.where, "reason": reason})
             self._follower.failing(reason)
 
     def _succeed(self) -> None:
         if self._reason:
             self._reason = ""
-            log.info("%(where)s: works again", {"where": self._instance.where})
             self._follower.failing("")
 
     def _tell(self, trouble: str) -> None:
@@ -263,6 +271,8 @@ class RedisEngine:
         elif isinstance(record, RenewedRecord):
             self._rebuild("all epochs were renewed")
         else:
+            if isinstance(record, StateRecord) and record.before and record.base == record.seq:
+                log.warning("Topic has lost messages and goes on in a new epoch: %(topic)s", {"topic": record.name})
             self._follower.apply(record_of(record))
 
     def _rebuild(self, reason: str) -> None:
