@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -32,15 +31,12 @@ from pubsub.journals.redis.wire import (
     AnyRecord,
     AppendedRecord,
     RenewedRecord,
-    StateRecord,
     appended_of,
     decode_push,
     record_of,
 )
 from pubsub.journals.shared.engine import Follower, Known, Operation, Outcomes
 from pubsub.protocol.errors import Failure
-
-log = logging.getLogger(__name__)
 
 LONGEST_PAUSE: Final = 5.0
 STOP_SECONDS: Final = 2.0
@@ -72,7 +68,6 @@ class RedisEngine:
         self._ahead = 0.0  # seconds by which the clock of this machine is ahead of that of Redis
         self._reason = ""
         self._last_loss = ""
-        self._generation = ""
         self._syncs: list[Callable[[Failure | None], None]] = []
         self._pinged = 0  # of the syncs, those whose PING is on its way
         self._canary = Canary(self.server, self._scripts, self._random, self._tell)
@@ -175,12 +170,6 @@ class RedisEngine:
 
     def _go_on(self, main: Connection, second: Connection, entry: Entry, scan: Scan) -> None:
         """All states have come: let batches and questions flow."""
-        if self._generation not in ("", entry.generation.current):
-            log.warning(
-                "%(where)s was restarted or replaced and may have lost messages: all topics go on in a new epoch",
-                {"where": self._instance.where},
-            )
-        self._generation = entry.generation.current
         self._scan = None
         self.lasting = self._instance.lasting
         self._follower.synced(scan.names, lambda _: True)
@@ -271,8 +260,6 @@ class RedisEngine:
         elif isinstance(record, RenewedRecord):
             self._rebuild("all epochs were renewed")
         else:
-            if isinstance(record, StateRecord) and record.before and record.base == record.seq:
-                log.warning("Topic has lost messages and goes on in a new epoch: %(topic)s", {"topic": record.name})
             self._follower.apply(record_of(record))
 
     def _rebuild(self, reason: str) -> None:
