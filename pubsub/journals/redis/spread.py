@@ -157,11 +157,12 @@ class SpreadEngine:
         return self._parts[self.place_of(name)]
 
     def withdraw(self, outcomes: Outcomes) -> None:
-        for gathering in [each for each in self._gatherings if each.outcomes == outcomes]:
+        gathering = next((each for each in self._gatherings if each.outcomes == outcomes), None)
+        if gathering is not None:
             for part, (_, taking) in gathering.waiting.items():
                 part.engine.withdraw(taking)
             self._gatherings.remove(gathering)
-        self._tell_soon()
+            self._tell_soon()
 
     def sync(self, done: Callable[[Failure | None], None]) -> None:
         answers: list[Failure | None] = []
