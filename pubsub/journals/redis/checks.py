@@ -65,6 +65,8 @@ def explain_refusal(text: str, where: str, part: str = "1/1") -> JournalError | 
         return JournalError(f"{where}: expected instance {part} of those that share the topics, got instance {found}")
     if "unknown command" in text and "HELLO" in text.upper():
         return JournalError(f"{where}: expected Redis 7.0 or Valkey 7.2 or newer, got one without HELLO")
+    if code == "ERR" and "max number of clients" not in text:
+        return JournalError(f"{where}: {text}")
     return None
 
 
