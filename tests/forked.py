@@ -21,8 +21,8 @@ from pubsub.settings_reader import read_settings
 
 PRELUDE = "PUBSUB_TEST_PRELUDE"  # a variable with the module that is imported before a server starts
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__, "pubsub.app", "pydantic_settings", "uvloop"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload([__name__, "pubsub.app", "pydantic_settings", "uvloop"])
 
 
 class ForkedProcess:
@@ -30,7 +30,7 @@ class ForkedProcess:
 
     def __init__(self, flags: Sequence[str], directory: Path, environment: dict[str, str]) -> None:
         reading, writing = os.pipe()
-        self._process = _context.Process(target=serve, args=(flags, directory, environment, Descriptor(writing)))
+        self._process = CONTEXT.Process(target=serve, args=(flags, directory, environment, Descriptor(writing)))
         self._process.start()
         os.close(writing)
         self.stderr = os.fdopen(reading)
