@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -37,24 +39,35 @@ def supervise(settings: Settings, handed_over: Sequence[socket.socket], read_aga
 
     ``read_again`` reads the settings at SIGHUP, in a thread.
     """
-    directory = tempfile.mkdtemp(prefix="pubsub-")
-    try:
-        return asyncio.run(_run(Supervisor(settings, read_again, directory), handed_over))
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with place_for_owner() as path:
+        return asyncio.run(_run(Supervisor(settings, read_again, path), handed_over))
 
 
 async def _run(supervisor: Supervisor, handed_over: Sequence[socket.socket]) -> int:
     return await supervisor.run(handed_over)
 
 
-class Supervisor:
-    """See the module. ``directory``: for the owner's socket."""
+@contextmanager
+def place_for_owner() -> Iterator[str]:
+    """The path of the owner's socket, in a directory of its own; without a place for files, an abstract one."""
+    try:
+        directory = tempfile.mkdtemp(prefix="pubsub-")
+    except OSError:  # a container whose files are read only
+        yield f"@pubsub-{secrets.token_hex(8)}"
+        return
+    try:
+        yield str(Path(directory) / SOCKET)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
-    def __init__(self, settings: Settings, read_again: Callable[[], Settings], directory: str) -> None:
+
+class Supervisor:
+    """See the module. ``path``: of the owner's socket."""
+
+    def __init__(self, settings: Settings, read_again: Callable[[], Settings], path: str) -> None:
         self._settings = settings
         self._read_again = read_again
-        self._owning = "" if settings.journal_url else str(Path(directory) / SOCKET)
+        self._owning = "" if settings.journal_url else path
         self._had_file = Path(settings.env_file).exists()
         self._hosts: list[str] = []
         self._stop: asyncio.Event
