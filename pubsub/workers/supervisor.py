@@ -24,6 +24,7 @@ from pubsub.listening import log_addresses, log_configuration, open_sockets, sch
 from pubsub.settings import LIVE, Settings, SettingsError
 from pubsub.system.descriptors import raise_limit
 from pubsub.system.unix_socket import is_unix
+from pubsub.wanted_settings import WantedSettings
 from pubsub.workers.accepting import Accepting
 from pubsub.workers.control import GONE, Start
 from pubsub.workers.gathering import Gathering
@@ -66,9 +67,8 @@ class Supervisor:
 
     def __init__(self, settings: Settings, read_again: Callable[[], Settings], path: str) -> None:
         self._settings = settings
-        self._read_again = read_again
+        self._wanted = WantedSettings(read_again, settings.env_file)
         self._owning = "" if settings.journal_url else path
-        self._had_file = Path(settings.env_file).exists()
         self._hosts: list[str] = []
         self._stop: asyncio.Event
         self._status: int | None = None  # of a worker that could not start
@@ -200,7 +200,7 @@ class Supervisor:
     async def _read_settings(self) -> None:
         """Read the settings again, and hand them to the workers: those put the live ones in force."""
         try:
-            wanted = await asyncio.to_thread(self._read)
+            wanted = await asyncio.to_thread(self._wanted.read)
         except SettingsError as error:
             for mistake in error.mistakes:
                 log.error("Settings not reloaded: %(mistake)s", {"mistake": mistake})
@@ -208,17 +208,6 @@ class Supervisor:
         self._settings = replace(self._settings, **{name: getattr(wanted, name) for name in LIVE})
         for worker in self._workers:
             worker.change_settings(wanted)
-
-    def _read(self) -> Settings:
-        """Raises SettingsError."""
-        if self._had_file and not Path(self._settings.env_file).exists():  # without it there would be no keys
-            raise SettingsError([f"ENV_FILE: got {self._settings.env_file!r}, which is gone"])
-        try:
-            return self._read_again()
-        except SystemExit as end:  # of the process that reads them
-            raise SettingsError([f"their reader ended with status {end.code}"]) from None
-        except OSError as error:
-            raise SettingsError([f"their reader did not start: {error}"]) from None
 
 
 def how_of(status: int) -> str:
