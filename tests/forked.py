@@ -18,8 +18,8 @@ from typing import Any
 import pubsub.__main__
 from pubsub.settings_reader import read_settings
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__, "pubsub.app", "pydantic_settings", "uvloop"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload([__name__, "pubsub.app", "pydantic_settings", "uvloop"])
 
 
 class ForkedProcess:
@@ -27,7 +27,7 @@ class ForkedProcess:
 
     def __init__(self, flags: Sequence[str], directory: Path, environment: dict[str, str]) -> None:
         reading, writing = os.pipe()
-        self._process = _context.Process(target=serve, args=(flags, directory, environment, Descriptor(writing)))
+        self._process = CONTEXT.Process(target=serve, args=(flags, directory, environment, Descriptor(writing)))
         self._process.start()
         os.close(writing)
         self.stderr = os.fdopen(reading)

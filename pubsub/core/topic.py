@@ -111,20 +111,18 @@ class Topic:
         """Keep the next events and mark them for delivery. Returns True if they are the first that wait for
         :meth:`flush`.
         """
-        self.seq = events[-1].seq
-        ring = self.ring
+        size, ring = self.bytes, self.ring
         if ring.full:  # here and not in a method: this is the path of each publish, and a call costs 0.05 µs
-            ring.newest = self.seq
             slots, base, capacity = ring.slots, ring.base, ring.capacity
             for event in events:
                 slots[(event.seq - base) % capacity] = event
+                size += len(event.text)
+            ring.newest = event.seq
         else:
             for event in events:
                 ring.append(event)
-        size = self.bytes
-        for event in events:
-            size += len(event.text)
-        self.bytes = size
+                size += len(event.text)
+        self.seq, self.bytes = event.seq, size
         if not self.lanes:
             return False
         is_first = not self._pending

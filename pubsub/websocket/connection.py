@@ -99,8 +99,9 @@ class Connection(FrameTransport):
     def _serve_frames(self, reader: Reader) -> None:
         """Serve the received frames as long as the client takes its answers; after the end began, only its Close."""
         receive, receive_publishes = self.session.receive, self.session.receive_publishes
-        left, most, expensive, message_ended = TURN, READ_AT_ONCE, 0, False
-        while left > 0 and expensive < EXPENSIVE and not self._must_wait:
+        left, most, expensive, message_ended, subscriber = TURN, READ_AT_ONCE, 0, False, self.subscriber
+        # _must_wait, but here: a call for each read costs 0.05 µs of 4.
+        while left > 0 and expensive < EXPENSIVE and not (self._end is None and (subscriber.blocked or self._pauses)):
             texts = reader.read_texts(most) if self._end is None else ()
             if texts:
                 served = receive_publishes(texts) if len(texts) > 1 else 0
@@ -134,10 +135,12 @@ class Connection(FrameTransport):
 
     def _limit_message(self, reader: Reader, *, anew: bool) -> None:
         """Start or end the time limit of an unfinished message. ``anew``: it is another one than before."""
+        timers = self._services.timers
         if not reader.unfinished or self.subscriber.blocked or self._pauses or self._end is not None:
-            self._services.timers.end_message(self)
+            if timers.unfinished:  # most of the time there is none, and a call costs 0.05 µs
+                timers.end_message(self)
         else:
-            self._services.timers.begin_message(self, anew=anew)
+            timers.begin_message(self, anew=anew)
 
     def _yield_turn(self, later: Callable[[Callable[[], None]], object]) -> None:
         """Pause reading, and serve the rest after other clients. A client that is paused gets no second turn."""

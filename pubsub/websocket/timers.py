@@ -36,7 +36,7 @@ def serve_alone(peer: Peer, step: Callable[[], None]) -> None:
 
 
 class Timers:
-    """See the module. ``blocked``: the peers whose sockets take nothing."""
+    """See the module. ``blocked``: the peers whose sockets take nothing. ``unfinished``: those whose message is."""
 
     def __init__(self, limits: Limits, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
         self.blocked: dict[Peer, None] = {}
@@ -46,7 +46,7 @@ class Timers:
         self._call_later = loop.call_later
         self._wheel: dict[int, dict[Peer, None]] = {}  # by tick: the peers that are due
         self._size = 0
-        self._unfinished: dict[Peer, float] = {}  # deadlines of messages, in the order in which they fall due
+        self.unfinished: dict[Peer, float] = {}  # deadlines of messages, in the order in which they fall due
         self._timer: asyncio.TimerHandle | None = None
         self._ticks_done = 0
         self._started = loop.time()
@@ -64,7 +64,7 @@ class Timers:
     def remove(self, peer: Peer) -> None:
         self._size -= 1
         self.blocked.pop(peer, None)
-        self._unfinished.pop(peer, None)
+        self.unfinished.pop(peer, None)
         self._unschedule(peer)
 
     def reschedule(self, peer: Peer) -> None:
@@ -75,12 +75,12 @@ class Timers:
     def begin_message(self, peer: Peer, *, anew: bool) -> None:
         """Start the time limit of an unfinished message. ``anew``: it is not the one of the last call."""
         if anew:
-            self._unfinished.pop(peer, None)
-        if peer not in self._unfinished:
-            self._unfinished[peer] = self._now() + self._limits.read_timeout
+            self.unfinished.pop(peer, None)
+        if peer not in self.unfinished:
+            self.unfinished[peer] = self._now() + self._limits.read_timeout
 
     def end_message(self, peer: Peer) -> None:
-        self._unfinished.pop(peer, None)
+        self.unfinished.pop(peer, None)
 
     def _tick_at(self, moment: float) -> int:
         return int((moment - self._started) / TICK)
@@ -103,11 +103,11 @@ class Timers:
         self._serve_due(now)
 
     def _end_late_messages(self, now: float) -> None:
-        while self._unfinished:
-            peer, deadline = next(iter(self._unfinished.items()))
+        while self.unfinished:
+            peer, deadline = next(iter(self.unfinished.items()))
             if deadline > now:
                 break
-            del self._unfinished[peer]
+            del self.unfinished[peer]
             serve_alone(peer, peer.time_out_message)
 
     def _end_slow_consumers(self, now: float) -> None:

@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import machine
-from catalog import PEERS, ROOT, Launch, Peer, peers_before
+from catalog import PEERS, ROOT, SERVER_PEERS, SERVERS, Launch, Peer, peers_before
 from cells import Cell, all_cells, curve_cells, flood_cells, full_cells, plain_and_feature_cells, quick_cells
+from cluster import rows_of
 from install import HERE, Cache, Missing, commit_of
 from processes import Failed
 from report import markdown, write_into, write_plots
 from results import Results
-from sampling import Bench, take_sample
+from sampling import Bench, Sample, take_sample
 
 DEFAULT_PEERS = "ours,baseline,floor"
 QUICK_PEERS = "ours,baseline"
@@ -47,6 +48,7 @@ def main() -> int:
     start = time.monotonic()
     for number in range(options.rounds):
         run_round(bench, launches, results, number, options.json)
+        run_servers(cache, results, number, options.seconds)
     say(f"{(time.monotonic() - start) / 60:.1f} minutes")
     write_results(options, results)
     return 1 if results.failures else 0
@@ -76,6 +78,20 @@ def run_round(bench: Bench, launches: dict[Peer, Launch], results: Results, numb
             run_cell(bench, cell, peer, launches[peer], results, number)
         if file:
             file.write_text(results.as_json())
+
+
+def run_servers(cache: Cache, results: Results, number: int, seconds: float) -> None:
+    """Measure several servers that share their topics, if those cells were chosen: they have a program of their own."""
+    cells = [cell.name for cell in results.cells if cell.group == SERVERS]
+    if not cells or results.runs((cells[0], "ours")) > number:
+        return
+    results.peers |= SERVER_PEERS
+    try:
+        for row in rows_of(cache, list(SERVER_PEERS), seconds):
+            results.add((row["cell"], row["peer"]), Sample(row["figures"], disturbance=0))
+            say(f"round {number + 1}, {SERVERS} {row['cell']}, {row['peer']}: {row['figures']}")
+    except (Missing, OSError, TimeoutError) as reason:
+        results.missing["several servers"] = str(reason)
 
 
 def run_cell(bench: Bench, cell: Cell, peer: Peer, launch: Launch, results: Results, number: int) -> None:

@@ -253,6 +253,14 @@ def nchan_compressed(cache: Cache) -> Launch:
     return replace(plain, settings=plain.settings.replace("nchan_message_buffer_length", once))
 
 
+SERVERS = "servers"
+"""The group of the cells with several servers on one Redis (cluster.py)."""
+SERVER_PEERS = {
+    "ours alone": "one server without Redis",
+    "ours": "this server; with Redis: two of them",
+    "python-socketio": "two servers of python-socketio with its Redis manager",
+    "a bare PING": "a PING to Redis for each message: the floor of two processes that talk",
+}
 PEERS = (
     Peer("ours", "this server; a topic in memory", "pubsub", ours, IN_MEMORY | FEATURES | STREAMS | ON_DISK),
     Peer(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from catalog import Peer
+from catalog import SERVERS, Peer
 
 COMMON_WINDOW = 20
 """Messages in flight in the cells that each peer runs."""
@@ -184,8 +184,14 @@ def interpreter_cells(seconds: float) -> list[Cell]:
     return [replace(cell, group="interpreters", name=name) for name, cell in cells.items()]
 
 
+def server_cells() -> list[Cell]:
+    """Cells with several servers on one Redis, which cluster.py measures."""
+    return [Cell(SERVERS, name, SERVERS) for name in ("1 a tick", "20 a tick", "as fast as it can", "across servers")]
+
+
 def all_cells(seconds: float) -> list[Cell]:
-    return [*full_cells(seconds), *curve_cells(seconds), *flood_cells(seconds), *interpreter_cells(seconds)]
+    alone = [*full_cells(seconds), *curve_cells(seconds), *flood_cells(seconds), *interpreter_cells(seconds)]
+    return [*alone, *server_cells()]
 
 
 def quick_cells() -> list[Cell]:

@@ -161,6 +161,18 @@ TABLES = (
         },
     ),
     Table(
+        "servers",
+        "Two servers on one Redis, messages of 200 bytes",
+        "servers",
+        {
+            "publishing_us": "µs at the publisher's server",
+            "receiving_us": "µs at the other server",
+            "redis_us": "µs in Redis",
+            "p50_ms": "p50, ms",
+            "p99_ms": "p99, ms",
+        },
+    ),
+    Table(
         "watched",
         "With a scrape of the metrics and a look at the dashboard each second",
         "watched",

@@ -26,8 +26,8 @@ class Results:
 
     about: Mapping[str, str]
     cells: Sequence[Cell]
-    peers: Mapping[str, str]
-    missing: Mapping[str, str]
+    peers: dict[str, str]
+    missing: dict[str, str]
     samples: dict[Place, list[Sample]] = field(default_factory=dict)
     failures: dict[Place, list[str]] = field(default_factory=dict)
 

@@ -12,7 +12,7 @@ import pytest
 
 from pubsub.core.log import Assignment
 from pubsub.journals.redis.scripts import Scripts
-from pubsub.journals.redis.wire import encode
+from pubsub.journals.redis.wire import ToldRecord, encode, text_of
 from pubsub.journals.shared.engine import State
 from tests.faults import FaultyLine
 from tests.harness import PATIENCE, eventually, on_one_loop
@@ -69,7 +69,7 @@ async def test_a_batch_that_is_asked_again_has_the_outcome_of_the_first_time(
     batch = Scripts(prefix).batch
     await driver.create()
     body = encode([(1, "t", "et", 0, "", False, [], [], [])] * 2)
-    tell = encode([(5, "\x95\x04\xa1a\xa1b\xa1c\xa1d")])
+    tell = encode([(5, text_of(encode(ToldRecord("me", "k", b""))))])
     with redis_server.admin as admin:
         admin.hset(f"{prefix}:s:me", "connection", 2)
 
@@ -162,6 +162,19 @@ async def test_a_push_that_was_lost_is_noticed_by_the_next_beat(
     with redis_server.admin as admin:
         admin.hincrby(f"{prefix}:meta", "n", 1)
     await eventually(lambda: driver.synchronized == 2)
+
+
+@on_one_loop
+async def test_a_record_of_a_newer_version_is_told_and_the_states_come_again(
+    driver: Driver, url: str, redis_server: RedisServer
+) -> None:
+    await driver.create()
+    prefix = url.partition("prefix=")[2]
+    with redis_server.admin as admin:
+        admin.publish(f"{prefix}:records", b"\x92\x02\x91\x91\x63")
+    await eventually(lambda: driver.synchronized == 2)
+    assert [told for told in driver.told if "does not know" in str(told)] != []
+    assert driver.states()[-1].seq == 0
 
 
 @on_one_loop

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
+import msgspec
+
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
 from pubsub.core.journal import JournalError
@@ -109,7 +111,8 @@ class RedisEngine:
             asked: asyncio.Future[object] = asyncio.get_running_loop().create_future()
             self.ask((), lambda outcomes: None if asked.done() else asked.set_result(outcomes))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asked, STOP_SECONDS)
+                async with asyncio.timeout(STOP_SECONDS):
+                    await asked
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -138,7 +141,8 @@ class RedisEngine:
         """Wait for the loss of a connection. One to a primary that is none any more, for Sentinel, is closed."""
         while self._synced:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._broken.wait(), WATCH_SECONDS)
+                async with asyncio.timeout(WATCH_SECONDS):  # wait_for of Python 3.11 can swallow a cancellation
+                    await self._broken.wait()
                 return
             with contextlib.suppress(Lost):
                 if await self._instance.has_moved():
@@ -235,7 +239,11 @@ class RedisEngine:
         if channel != self._records:
             self._take_canary(message)
             return
-        push = decode_push(message)
+        try:
+            push = decode_push(message)
+        except msgspec.MsgspecError as error:
+            self._rebuild(f"a record that this version does not know: {error}")
+            return
         if self._seen < 0 or push.n <= self._seen:  # from before the entry
             return
         if push.n != self._seen + 1:

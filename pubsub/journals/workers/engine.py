@@ -251,7 +251,7 @@ class WorkerEngine:
         if self._ready and not self._asks_if_alive:
             self._asks_if_alive = True
             self._question(Sync, self._is_alive)
-        if self._loop.time() - self._heard > ALIVE_WAIT:
+        elif (self._ready or self._told_reason is None) and self._loop.time() - self._heard > ALIVE_WAIT:
             self._tell(f"the owner has not answered for {ALIVE_WAIT:g} seconds")
         self._alive_timer = self._loop.call_later(ALIVE_PERIOD, self._watch)
 
