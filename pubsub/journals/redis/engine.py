@@ -152,17 +152,18 @@ class RedisEngine:
             self._last = self._seen
         self._seen = -1
         try:
-            self._main, info = main, _ = await self._instance.connect(self._pushed, self._lost)
-            for channel in (self._records, f"{self._prefix}:canary:{self.server}"):
-                await main.ask("SUBSCRIBE", channel)
-            entry = await self._instance.enter(main, info, self._last)
-            self._seen, self._ahead = entry.n, self._now() - entry.time
-            self._second, _ = second, _ = await self._instance.connect(lambda *_: None, self._lost)
-            self._check_open()
-            self._scan = scan = Scan(main, self._prefix, entry.generation, self._follower)
-            scan.begin()
-            await scan.done
-            self._check_open()
+            with self._instance.explained():
+                self._main, info = main, _ = await self._instance.connect(self._pushed, self._lost)
+                for channel in (self._records, f"{self._prefix}:canary:{self.server}"):
+                    await main.ask("SUBSCRIBE", channel)
+                entry = await self._instance.enter(main, info, self._last)
+                self._seen, self._ahead = entry.n, self._now() - entry.time
+                self._second, _ = second, _ = await self._instance.connect(lambda *_: None, self._lost)
+                self._check_open()
+                self._scan = scan = Scan(main, self._prefix, entry.generation, self._follower)
+                scan.begin()
+                await scan.done
+                self._check_open()
         except BaseException:
             self._close("it was not needed")
             raise

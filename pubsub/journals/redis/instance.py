@@ -57,10 +57,10 @@ class Instance:
     ) -> tuple[Connection, Mapping[str, str]]:
         """Connect to the instance that takes writes now; returns its INFO too. Raises Lost, Refused, JournalError."""
         self._place = place = await self._find()
-        with self._explained():
+        with self.explained():
             connection, _ = await connect(self._address, place, self._address.login, push, lost)
         try:
-            with self._explained():
+            with self.explained():
                 if self._address.database:
                     await connection.ask("SELECT", self._address.database)
                 info = parse_info(await connection.ask("INFO"))
@@ -80,7 +80,7 @@ class Instance:
         if is_replica(info):
             reason = f"{self.where}: expected a primary, got a read-only replica"
             raise Refused(reason) if self._address.service else JournalError(reason)
-        with self._explained():
+        with self.explained():
             if not self._known:
                 await self._check_keys(connection)
             generation, previous, n, number, moment = await connection.ask_encoded(
@@ -100,7 +100,7 @@ class Instance:
         return Entry(Generation(generation.decode(), previous.decode()), int(n), int(number), float(moment))
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
         """Raise JournalError for what no later try can change."""
         try:
             yield
