@@ -38,8 +38,8 @@ STATE_US = 11.0  # a server: one topic, when it connects
 STATE_IN_REDIS_US = 0.8  # Redis: the same
 CONNECTION = 2.57 * KIB  # of a server's memory
 CONNECT_US = 142.0  # a server: one client that connects
-PRESENT = 107  # bytes of a server's memory for one client of another server in a topic with presence
-PRESENT_US = 1.1  # a server: such a client that comes or goes
+PRESENT = 234  # bytes of a server's memory for one client of another server in a topic with presence
+PRESENT_US = 2.3  # a server: such a client that comes or goes
 
 HISTORY = 100  # messages that a topic keeps
 GATHER_SEC = 0.02  # a Redis that is busy writes what has come in this time at once
@@ -159,7 +159,7 @@ PLANS = [
 
 def table(plans: Sequence[Plan]) -> str:
     """Return the table in Markdown, with what is beyond a limit in bold."""
-    columns = [
+    columns: list[tuple[str, Callable[[Plan], str]]] = [
         ("servers", lambda plan: f"{plan.servers:,}"),
         ("connections", lambda plan: f"{plan.connections:,}"),
         ("topics", lambda plan: f"{plan.topics:,}"),

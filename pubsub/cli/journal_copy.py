@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from pubsub.client.flags import pattern
 from pubsub.core.journal import JournalError
@@ -62,7 +63,7 @@ async def copy(source: str, target: str, patterns: Sequence[str]) -> Copied:
 
 
 async def open_side(text: str, *, writes: bool) -> Side:
-    if "://" not in text:
+    if len(urlsplit(text).scheme) < 2:  # with one letter it is a drive of Windows
         return SqliteSide(Path(text), writes=writes)
     try:
         from pubsub.journals.redis.transfer_spread import open_redis

@@ -68,6 +68,7 @@ class TopicHost:
     def renew(self, topic: Topic, stored: StoredTopic) -> Topic:
         renewed = self._make_topic(stored)
         if not self._is_current(topic):  # it was idle, and is being deleted
+            topic.successor = renewed
             return renewed
         self._topics[topic.name] = renewed
         self.ended_topics.add(topic.seq - renewed.seq, topic.bytes)
@@ -77,7 +78,6 @@ class TopicHost:
         self.idle.watch(renewed)
         self._memberships.renew(topic, renewed)
         self._renewal.move(topic, renewed)
-        log.warning("Topic has lost messages and goes on in a new epoch: %(topic)s", {"topic": topic.name})
         self.forget(topic, lambda _: None)
         return renewed
 
@@ -134,7 +134,7 @@ class TopicHost:
 
     def _put_back(self, topic: Topic) -> None:
         if topic.name not in self._topics:
-            self._add(topic)
+            self._add(topic.latest)
 
     def _is_current(self, topic: Topic) -> bool:
         return self._topics.get(topic.name) is topic

@@ -24,6 +24,8 @@ from pubsub.client.errors import (
 )
 from pubsub.client.rest import RestClient
 from pubsub.outbox.rows import Row, by_topic, lists_of
+from pubsub.protocol import errors
+from pubsub.protocol.patterns import check_topic
 from pubsub.protocol.requests import MAX_MESSAGES
 
 REQUESTS: Final = 16
@@ -61,6 +63,11 @@ class Courier:
         return delivery
 
     async def _deliver_topic(self, topic: str, rows: Sequence[Row], delivery: Delivery) -> None:
+        try:
+            check_topic(topic)
+        except errors.BadRequest as mistake:  # of a row that pubsub_publish has not inserted
+            delivery.refused += [(row, BadRequest(str(mistake))) for row in rows]
+            return
         delivery.done += [row.number for row in rows if row.has_expired]
         async with self._places:
             for each in lists_of([row for row in rows if not row.has_expired], self._most):
@@ -104,5 +111,5 @@ class Courier:
 def is_away(error: PubsubError) -> bool:
     """Return True if other topics would have the same error: there is no server, or a limit is that of the client."""
     return isinstance(error, Unreachable | ServerFault | RateLimited | Unauthorized) or (
-        isinstance(error, Refused) and not error.code
+        isinstance(error, Refused) and not error.code and error.status not in range(400, 500)
     )

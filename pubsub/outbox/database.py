@@ -30,8 +30,8 @@ LEAST_VERSION: Final = 13
 # A connection whose other end has vanished is noticed within 25 s. The DSN can say otherwise.
 DEFAULTS: Final = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
-# A queue has the statistics of another moment. If they say that it is small, while a million rows wait, the planner would
-# sort all of them for each read.
+# A queue has the statistics of another moment. If they say that it is small, while a million rows wait, the planner
+# would sort all of them for each read.
 ORDERED: Final = """
 SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort']) AS name"""
 READ: Final = """

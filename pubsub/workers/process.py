@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 
-OTHERS_WAIT: Final = 2.0  # seconds for the others to connect, if this owner replaces one that died
+OTHERS_WAIT: Final = 5.0  # seconds for the others to connect, if this owner replaces one that died
 
 
 def main() -> int:

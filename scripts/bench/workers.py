@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from os import environ, sysconf
 from pathlib import Path
@@ -54,7 +54,8 @@ class Server:
         command = [sys.executable, "-m", "pubsub", "serve", "--host", "127.0.0.1", "--port", "0"]
         self.process = subprocess.Popen(
             [*command, "--workers", str(workers)],
-            cwd=folder, env={**environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+            cwd=folder, env={**environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stderr is not None, "it is started with a pipe"
         while "Listening on" not in (line := self.process.stderr.readline()):
@@ -63,9 +64,10 @@ class Server:
         self.port = int(line.rpartition(":")[2])
         self.processes = {"server" if workers == 1 else "supervisor": self.process.pid}
         for path in Path("/proc").glob("[0-9]*"):
-            words = (path / "cmdline").read_bytes().decode().split("\0")
-            if PROCESS in words and stat_of(int(path.name))[1] == str(self.process.pid):
-                self.processes[words[-2]] = int(path.name)
+            with suppress(OSError):  # a process of somebody else has ended
+                words = (path / "cmdline").read_bytes().decode().split("\0")
+                if PROCESS in words and stat_of(int(path.name))[1] == str(self.process.pid):
+                    self.processes[words[-2]] = int(path.name)
         self.processes = dict(sorted(self.processes.items(), key=lambda each: each[0] != "supervisor"))
 
     def cpu(self) -> dict[str, float]:

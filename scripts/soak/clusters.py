@@ -196,12 +196,14 @@ async def create_topics(server: Victim) -> None:
 
 async def await_health(servers: list[Victim]) -> list[str]:
     """Wait until every server is well and knows all the others; return what is still wrong in the end."""
+    found: list[str] = []
 
     async def all_well() -> bool:
-        return not await ailments(servers)
+        found[:] = await ailments(servers)
+        return not found
 
     await until(all_well, HEALTHY_SEC)
-    return await ailments(servers)
+    return found
 
 
 async def ailments(servers: list[Victim]) -> list[str]:

@@ -28,8 +28,8 @@ def test_the_dashboard_shows_all_servers(browser: Browser, redis_server: RedisSe
             servers = page.get_by_role("region", name="Servers, table")
             for each in ids:
                 expect(servers.get_by_text(each)).to_be_visible()
-            expect(servers.locator("tr", has_text=ids[0]).get_by_text("here ok")).to_be_visible()
-            expect(servers.locator("tr", has_text=ids[1]).get_by_text("here")).to_have_count(0)
+            expect(servers.locator("tr", has_text=ids[0]).get_by_text("shown here")).to_be_visible()
+            expect(servers.locator("tr", has_text=ids[1]).get_by_text("shown here")).to_have_count(0)
             show(page, "clients")
             row = page.locator("tr", has_text="far-away")
             expect(row.get_by_text(ids[1][:8])).to_be_visible()

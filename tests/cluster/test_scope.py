@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from typing import Any
 
 import pytest
@@ -88,7 +89,9 @@ async def test_a_server_that_does_not_answer_is_named() -> None:
             assert "missing" not in answer
         servers["a"].publish_locally("orders", [1])
         trace = await ask(servers["a"], "/clients/x/trace?topic=orders&seq=1", "GET")
-        assert trace == (404, {"error": "client not found"})
+        assert trace == (404, {"error": "client not found", "missing": ["c"]})
+        assert await ask(servers["a"], "/clients/nobody") == (404, {"error": "client not found", "missing": ["c"]})
+        assert (await ask(servers["a"], "/clients/nobody", "DELETE"))[1]["missing"] == ["c"]
         assert await ask(servers["a"], "/clients/x", "DELETE") == (
             200, {"status": "disconnected", "client_id": "x", "connections": 1, "missing": ["c"]},
         )  # fmt: skip
@@ -123,6 +126,12 @@ async def test_a_server_alone_answers_as_ever() -> None:
         (row,) = (await server.get("/clients"))["clients"]
         assert "server" not in row
         assert not {"server", "servers", "missing"} & set(await server.get("/admin/overview"))
+
+
+async def test_a_server_alone_imports_nothing_of_it() -> None:
+    code = "import sys, pubsub.app; print({'pubsub.cluster', 'pubsub.http.servers'} & sys.modules.keys())"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    assert (await process.communicate())[0].strip() == b"set()"
 
 
 async def test_health_names_the_servers() -> None:

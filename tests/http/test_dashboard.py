@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 
 from pubsub.http.dashboard import parts
 from pubsub.http.static_files import FOLDER, load_file
-from tests.harness import on_one_loop, run_server
+from tests.harness import REPOSITORY, on_one_loop, run_server
+from tests.javascript.node import NODE
 
 PAGE = (FOLDER / "admin" / "page.html").read_text(encoding="utf-8")
 SCRIPTS = sorted(path.name for path in (FOLDER / "admin").glob("*.js"))
@@ -63,6 +65,12 @@ def test_modules_are_short_and_say_their_purpose() -> None:
         lines = (FOLDER / "admin" / name).read_text(encoding="utf-8").splitlines()
         assert len(lines) <= MOST_LINES, name
         assert lines[0].startswith("// "), name
+
+
+def test_numbers_times_and_faults_in_json_are_told_right() -> None:
+    program = REPOSITORY / "tests/http/dashboard_modules.mjs"
+    done = subprocess.run([NODE, program, FOLDER / "admin"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_nothing_writes_html_or_comes_from_elsewhere() -> None:

@@ -162,6 +162,26 @@ def test_an_engine_that_does_not_answer_is_told_and_its_late_outcomes_do_not_cou
     assert one.journal.failure == ""
 
 
+def test_outcomes_keep_their_order_if_a_withdrawal_lets_the_next_ones_through(cluster: Cluster) -> None:
+    create(cluster)
+    one = cluster.servers[0]
+    outcomes = publish(one, 1)
+    one.tick()
+    cluster.now += 1
+    one.broker.publish([message(2)], outcomes)
+    one.tick()
+    withdraw = one.link.withdraw
+
+    def withdraw_and_go_on(outcomes: Any) -> None:
+        withdraw(outcomes)
+        one.link.pump()
+
+    one.link.withdraw = withdraw_and_go_on  # type: ignore[method-assign]
+    cluster.now += WAIT - 1
+    settle(cluster)
+    assert kinds(outcomes) == [NotStored, 2]
+
+
 def test_too_many_bytes_that_wait_stop_the_publishers(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "WAITING_BYTES", 5000)
     create(cluster)

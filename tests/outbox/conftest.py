@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import ServerProcess
+from tests.harness import ForkedServer
 from tests.outbox.postgres import Postgres
 from tests.outbox.running import FLAGS, Place
 
@@ -19,12 +19,12 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[ServerProcess]:
-    with ServerProcess(*FLAGS) as running:
+def server() -> Iterator[ForkedServer]:
+    with ForkedServer(*FLAGS) as running:
         yield running
 
 
 @pytest.fixture
-def place(postgres: Postgres, server: ServerProcess, tmp_path: Path) -> Iterator[Place]:
+def place(postgres: Postgres, server: ForkedServer, tmp_path: Path) -> Iterator[Place]:
     with Place(postgres, server.url, tmp_path) as place:
         yield place

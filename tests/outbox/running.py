@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
-import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
 import psycopg
 
 from pubsub.__main__ import main
-from tests.cli.running import start
+from tests.forked import CONTEXT
 from tests.harness import PATIENCE, Json, new_id
 from tests.outbox.postgres import Postgres
 
@@ -24,28 +25,38 @@ FLAGS: Final = ("--rate-limit-msgs-per-sec", "0")
 """Flags of a server that takes as many messages as come."""
 
 
+def run_outbox(flags: Sequence[str], log: Path) -> None:
+    """Run the command in this new process."""
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
+    os.environ.pop("PUBSUB_DSN", None)
+    sys.exit(main(["outbox", *flags]))
+
+
 class WorkerProcess:
-    """``pubsub outbox`` as a program; its log goes to a file."""
+    """``pubsub outbox`` in a process of its own, which is forked from one that has imported most of it."""
 
     def __init__(self, place: Place, *flags: str) -> None:
         self.log = place.folder / f"worker-{new_id()}.log"
-        with open(self.log, "wb") as log:
-            self.process = start("outbox", "--dsn", place.postgres.url, "--schema", place.schema, "--url", place.url,
-                                 *flags, stdout=subprocess.DEVNULL, stderr=log)  # fmt: skip
+        self.log.touch()
+        own = ("--dsn", place.postgres.url, "--schema", place.schema, "--url", place.url)
+        self._process = CONTEXT.Process(target=run_outbox, args=((*own, *flags), self.log))
+        self._process.start()
 
     def wait_for(self, pattern: str) -> None:
         """Wait for a line of the log."""
-        wait_until(lambda: re.search(pattern, self.log.read_text()) is not None or self.process.poll() is not None)
+        wait_until(lambda: re.search(pattern, self.log.read_text()) is not None or self._process.exitcode is not None)
         assert re.search(pattern, self.log.read_text()), self.log.read_text()
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        self._process.kill()
+        self._process.join()
 
     def stop(self) -> int:
         self.wait_for("Outbox opened")
-        self.process.terminate()
-        return self.process.wait(PATIENCE)
+        self._process.terminate()
+        self._process.join(PATIENCE)
+        assert self._process.exitcode is not None, self.log.read_text()
+        return int(self._process.exitcode)
 
 
 class Place:

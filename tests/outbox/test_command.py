@@ -12,7 +12,7 @@ import pytest
 from pubsub.__main__ import main
 from pubsub.cli import outbox
 from pubsub.outbox.schema import quoted
-from tests.harness import PATIENCE, REPOSITORY, ServerProcess, clean_environment, free_port
+from tests.harness import PATIENCE, REPOSITORY, ForkedServer, clean_environment, free_port
 from tests.outbox.postgres import Postgres
 from tests.outbox.running import Place, wait_until
 
@@ -92,7 +92,7 @@ def test_database_without_an_encoding(run: Run, postgres: Postgres) -> None:
 
 
 def test_token_that_the_server_refuses(run: Run, place: Place) -> None:
-    with ServerProcess("--api-keys", "app:publish:00000000000000000000000000000000") as server:
+    with ForkedServer("--api-keys", "app:publish:00000000000000000000000000000000") as server:
         place.publish(1)
         flags = ["--dsn", place.postgres.url, "--schema", place.schema, "--url", server.url]
         assert "API key" in run.fails(*flags, "--api-key", "another-key")

@@ -12,7 +12,7 @@ from typing import Final
 import psycopg
 import pytest
 
-from tests.harness import PATIENCE, ServerProcess, free_port
+from tests.harness import PATIENCE, ForkedServer, free_port
 from tests.outbox.running import FLAGS, Place, WorkerProcess, one, publish, wait_until
 
 WRITERS: Final = 4
@@ -143,7 +143,7 @@ class Service:
 
     def start_server(self) -> None:
         flags = (*FLAGS, "--port", str(self._port), "--data-dir", str(self._place.folder))
-        self.server = ServerProcess(*flags)
+        self.server = ForkedServer(*flags)
 
     def start_worker(self) -> None:
         self.worker: WorkerProcess = self._place.run_worker()

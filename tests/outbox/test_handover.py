@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.harness import ServerProcess, free_port, new_id
+from tests.harness import ForkedServer, free_port, new_id
 from tests.outbox.postgres import Postgres
 from tests.outbox.running import FLAGS, Place, one, publish, wait_until
 
@@ -129,6 +129,16 @@ def test_refused_row_stays_with_its_error_and_can_be_sent_again(running: Place) 
     assert running.payloads() == ["before", "after", "small"]
 
 
+def test_rows_that_the_function_has_not_inserted(running: Place) -> None:
+    with running.connect() as connection:
+        for topic in ("", "..", "a/b", running.topic):
+            statement = "INSERT INTO pubsub_outbox (topic, id, payload) VALUES (%s, gen_random_uuid(), '1')"
+            connection.execute(statement, (topic,))
+        running.wait_until_empty()
+        assert one(connection, "SELECT count(*) FROM pubsub_outbox WHERE starts_with(error, 'topic: expected')") == 3
+    assert running.payloads() == [1]
+
+
 def test_topic_that_does_not_exist_waits_and_holds_up_no_other(running: Place) -> None:
     later = f"{running.schema}.later"
     for number in range(3):
@@ -147,7 +157,7 @@ def test_server_that_is_away_and_comes_later(place: Place, postgres: Postgres) -
     worker = place.run_worker()
     place.publish(1)
     worker.wait_for("Server takes nothing: cannot reach")
-    with ServerProcess(*FLAGS, "--port", str(port)):
+    with ForkedServer(*FLAGS, "--port", str(port)):
         place.create()
         place.wait_until_empty()
         assert place.payloads() == [1]

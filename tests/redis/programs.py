@@ -43,8 +43,8 @@ class RedisServer:
     @contextmanager
     def run(cls, directory: Path, *flags: str) -> Iterator[Self]:
         server = cls(directory, *flags)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.kill()

@@ -234,7 +234,7 @@ async def test_a_purge_counts_what_readers_would_have_seen(driver: Driver) -> No
 
 async def test_a_page_ends_with_its_bytes(driver: Driver) -> None:
     await driver.create()
-    await driver.publish(*[publish("x" * 3000) for _ in range(12)])
+    await driver.publish(*[publish("x" * 20_000) for _ in range(12)])
     events = await driver.read(after=2)
     assert [event.seq for event in events] == [3, 4, 5, 6]
     assert [event.seq for event in await driver.read(after=2, until=4)] == [3, 4]

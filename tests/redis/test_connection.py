@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from random import Random
@@ -12,7 +13,7 @@ import pytest
 
 from pubsub.core.log import Assignment
 from pubsub.journals.redis.scripts import Scripts
-from pubsub.journals.redis.wire import encode
+from pubsub.journals.redis.wire import ToldRecord, encode, text_of
 from pubsub.journals.shared.engine import State
 from tests.faults import FaultyLine
 from tests.harness import PATIENCE, eventually, on_one_loop
@@ -69,7 +70,7 @@ async def test_a_batch_that_is_asked_again_has_the_outcome_of_the_first_time(
     batch = Scripts(prefix).batch
     await driver.create()
     body = encode([(1, "t", "et", 0, "", False, [], [], [])] * 2)
-    tell = encode([(5, "\x95\x04\xa1a\xa1b\xa1c\xa1d")])
+    tell = encode([(5, text_of(encode(ToldRecord("me", "k", b""))))])
     with redis_server.admin as admin:
         admin.hset(f"{prefix}:s:me", "connection", 2)
 
@@ -165,6 +166,19 @@ async def test_a_push_that_was_lost_is_noticed_by_the_next_beat(
 
 
 @on_one_loop
+async def test_a_record_of_a_newer_version_is_told_and_the_states_come_again(
+    driver: Driver, url: str, redis_server: RedisServer
+) -> None:
+    await driver.create()
+    prefix = url.partition("prefix=")[2]
+    with redis_server.admin as admin:
+        admin.publish(f"{prefix}:records", b"\x92\x02\x91\x91\x63")
+    await eventually(lambda: driver.synchronized == 2)
+    assert [told for told in driver.told if "does not know" in str(told)] != []
+    assert driver.states()[-1].seq == 0
+
+
+@on_one_loop
 async def test_scripts_that_were_flushed_are_loaded_again(driver: Driver, redis_server: RedisServer) -> None:
     await driver.create()
     with redis_server.admin as admin:
@@ -186,6 +200,25 @@ async def test_an_engine_whose_redis_is_away_waits_and_withdraws(own_server: Red
             await given[0]
             await given[2]
         assert [payload for _, payload in driver.heard] in ([0, 2], [0, 1, 2])
+
+
+@on_one_loop
+async def test_thousands_of_batches_are_withdrawn_at_once(own_server: RedisServer) -> None:
+    async with Driver.run(own_server.url("t")) as driver:
+        await driver.create()
+        own_server.signal(signal.SIGSTOP)
+        given = [driver.begin(driver.append(publish(n))) for n in range(8000)]
+        takers = [piece.batch.outcomes for pieces in ("_sent", "_waiting")
+                  for piece in getattr(driver.engine._batches, pieces)]  # type: ignore[attr-defined]  # fmt: skip
+        assert len(takers) == 8000
+        begin = time.process_time()
+        for taker in takers:
+            driver.engine.withdraw(taker)
+        assert time.process_time() - begin < 0.5, "in the square of their number it took 10 s"
+        own_server.signal(signal.SIGCONT)
+        await driver.sync()
+        assert not any(each.done() for each in given)
+        assert driver.seq["t"] < 8000
 
 
 async def test_a_redis_that_is_not_there_at_the_start_is_waited_for(own_server: RedisServer) -> None:

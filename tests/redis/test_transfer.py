@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for name, options in kinds.items():
             create(server, name, durable=True, **options)
-        post(server, "mixed", [{"payload": "ends", "ttl_sec": 0.001}, {"payload": '\u2028"\\'}])
+        post(server, "mixed", [{"payload": '\u2028"\\'}, {"payload": "ends", "ttl_sec": 0.001}])
         post(server, "plain.ids", [{"id": id.upper(), "payload": number} for number, id in enumerate(IDS)])
         post(server, "plain.numbers", [{"payload": number} for number in range(70)])
         post(server, "purged", [{"payload": "gone"}])
@@ -317,6 +317,7 @@ def wait_until_gone(directory: Path) -> None:
         ("empty", "x", "there is no journal"),
         ("disk", "disk", "another server uses this journal"),
         ("http://x", "x", "expected a scheme of redis"),
+        ("disk", "unix:/x", "expected a scheme of redis"),
         ("disk", "redis://:secret@127.0.0.1:1", "Redis at 127.0.0.1:1"),
         ("URL", "x", "there is no journal with the prefix"),
     ],

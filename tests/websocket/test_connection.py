@@ -232,6 +232,7 @@ async def test_the_limit_is_one_of_messages_not_of_connections() -> None:
             for _ in range(2):
                 await client.send(frame[5:] + frame[:5])
                 assert (await client.receive())["type"] == "pong"
+            await asyncio.wait([closed], timeout=0.01)
         assert await closed == 1008
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,17 +130,9 @@ def appending(requests: Sequence[Publish], *, sender: str = "", together: bool =
 class Parts:
     """An owner with its Broker. ``directory``: of its durable topics. A first use creates topics ``used.*``."""
 
-    def __init__(
-        self,
-        path: str,
-        directory: Path,
-        clock: Clock | None = None,
-        now: Callable[[], float] = time.time,
-        *,
-        durable_rule: bool = False,
-    ) -> None:
+    def __init__(self, path: str, directory: Path) -> None:
         loop = asyncio.get_running_loop()
-        clock = clock or Clock()
+        clock = Clock()
         epochs = Epochs()
         self.relay = Relay(defer=loop.call_soon, call_later=loop.call_later)
         self.broker = Broker(
@@ -159,9 +150,8 @@ class Parts:
                 defer=loop.call_soon,
                 call_later=loop.call_later,
                 new_epoch=epochs,
-                now=now,
             ),
-            rules=TopicRules([TopicRule(pattern="used.*", create=True, options={"durable": durable_rule})]),
+            rules=TopicRules([TopicRule(pattern="used.*", create=True)]),
         )
         if directory.exists():
             self.broker.restore_topics()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
+
+import msgspec
 
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
@@ -36,8 +37,6 @@ from pubsub.journals.redis.wire import (
 )
 from pubsub.journals.shared.engine import Follower, Known, Operation, Outcomes
 from pubsub.protocol.errors import Failure
-
-log = logging.getLogger(__name__)
 
 LONGEST_PAUSE: Final = 5.0
 STOP_SECONDS: Final = 2.0
@@ -109,7 +108,8 @@ class RedisEngine:
             asked: asyncio.Future[object] = asyncio.get_running_loop().create_future()
             self.ask((), lambda outcomes: None if asked.done() else asked.set_result(outcomes))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asked, STOP_SECONDS)
+                async with asyncio.timeout(STOP_SECONDS):
+                    await asked
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -138,7 +138,8 @@ class RedisEngine:
         """Wait for the loss of a connection. One to a primary that is none any more, for Sentinel, is closed."""
         while self._synced:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._broken.wait(), WATCH_SECONDS)
+                async with asyncio.timeout(WATCH_SECONDS):  # wait_for of Python 3.11 can swallow a cancellation
+                    await self._broken.wait()
                 return
             with contextlib.suppress(Lost):
                 if await self._instance.has_moved():
@@ -211,15 +212,15 @@ class RedisEngine:
                 each.close(reason)
 
     def _fail(self, reason: str) -> None:
+        where = self._instance.where
+        reason = reason if reason.startswith(where) else f"{where}: {reason}"
         if reason != self._reason:
             self._reason = reason
-            log.warning("%(where)s: %(reason)s", {"where": self._instance.where, "reason": reason})
             self._follower.failing(reason)
 
     def _succeed(self) -> None:
         if self._reason:
             self._reason = ""
-            log.info("%(where)s: works again", {"where": self._instance.where})
             self._follower.failing("")
 
     def _tell(self, trouble: str) -> None:
@@ -235,7 +236,11 @@ class RedisEngine:
         if channel != self._records:
             self._take_canary(message)
             return
-        push = decode_push(message)
+        try:
+            push = decode_push(message)
+        except msgspec.MsgspecError as error:
+            self._rebuild(f"a record that this version does not know: {error}")
+            return
         if self._seen < 0 or push.n <= self._seen:  # from before the entry
             return
         if push.n != self._seen + 1:

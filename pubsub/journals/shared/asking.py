@@ -181,9 +181,9 @@ class Asking:
         while self._asked and is_late(self._asked[0]):
             batch = self._asked.popleft()
             assert batch.outcomes is not None, "it was asked"
-            self._engine.withdraw(batch.outcomes)
-            batch.outcomes = None
+            outcomes, batch.outcomes = batch.outcomes, None
             self._refuse(batch)
+            self._engine.withdraw(outcomes)  # which may give the outcomes of the next batch
             count += 1
         return count
 

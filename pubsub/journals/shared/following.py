@@ -5,7 +5,9 @@ Nothing of it is assumed to be whole: a ``seq`` that jumps, a state that is ahea
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -24,12 +26,15 @@ if TYPE_CHECKING:
     from pubsub.journals.shared.log import SharedLog
     from pubsub.protocol.requests import TopicOptions
 
+logger = logging.getLogger(__name__)
+
+TOLD_AFTER: Final = 1.0  # seconds: renewals within them are one line of the log, since a failover may renew all topics
 MANY: Final = 8  # events whose size is looked at, before they are delivered in one step
 
 
 class Following:
     """See the module. ``make_log`` makes the log of a topic; ``compare(log)`` asks the engine to compare a topic.
-    ``spend`` is called for each topic that begins or ends.
+    ``spend`` is called for each topic that begins or ends, with its cost: 1 is 10 to 20 µs.
 
     ``logs``: those of all topics, by name. ``coming``: of topics that this server is creating. ``now``: Unix time.
     """
@@ -43,7 +48,7 @@ class Following:
         *,
         make_log: Callable[[str, str, TopicOptions], SharedLog],
         compare: Callable[[SharedLog], None],
-        spend: Callable[[], None],
+        spend: Callable[[int], None],
         call_later: Callable[[float, Callable[[], None]], object],
         now: Callable[[], float],
     ) -> None:
@@ -55,6 +60,8 @@ class Following:
         self._make_log = make_log
         self._compare = compare
         self._spend = spend
+        self._call_later = call_later
+        self._renewed = 0  # topics that the log does not have yet
 
     # Messages
 
@@ -161,7 +168,7 @@ class Following:
             self._add(state)
 
     def _add(self, state: State) -> None:
-        self._spend()
+        self._spend(1)
         log = self.coming.pop(state.name, None) or self._make_log(state.name, state.epoch, state.options)
         log.epoch, log.options, log.target = state.epoch, state.options, state.seq
         log.first, log.size = state.first, state.size
@@ -181,15 +188,25 @@ class Following:
     def _renew(self, log: SharedLog, state: State) -> None:
         """Go on in a new epoch, with the first message that may be another than in the old one."""
         assert log.topic is not None, "it is among the topics"
-        self._spend()
+        self._spend(1 + log.topic.subscribers // 2)  # 8 µs for each of them
         self.healing.stop(log)
         one_step = state.before in ("", log.epoch)  # otherwise the epochs between began nobody knows where
         start = min(log.topic.seq, state.base) if one_step else 0
         log.epoch, log.target, log.purged = state.epoch, state.seq, 0
         log.first, log.size = state.first, state.size
         log.topic = self.host.renew(log.topic, _stored(log, start))
+        if not self._renewed:
+            self._call_later(TOLD_AFTER, partial(self._log_renewals, log.name))
+        self._renewed += 1
         if state.seq > start:
             self.healing.heal(log, state.seq)
+
+    def _log_renewals(self, name: str) -> None:
+        logger.warning(
+            "Topics go on in a new epoch, because the engine may have lost messages: %(count)d, such as %(topic)s",
+            {"count": self._renewed, "topic": name},
+        )
+        self._renewed = 0
 
     def delete(self, record: Deleted) -> None:
         log = self.logs.get(record.name)
@@ -198,7 +215,7 @@ class Following:
 
     def remove(self, log: SharedLog) -> None:
         """Remove a topic that is gone."""
-        self._spend()
+        self._spend(1)
         self.healing.stop(log)
         topic = log.topic
         assert topic is not None, "it is among the topics"

@@ -43,8 +43,8 @@ class Inbox:
         self._waiting.appendleft(work)
         self.spend(self._room)
 
-    def spend(self, count: int = 1) -> None:
-        """So many topics have begun or ended."""
+    def spend(self, count: int) -> None:
+        """So many topics have begun or ended, or another work has taken as long."""
         self._room -= count
         self._take_turn()
 

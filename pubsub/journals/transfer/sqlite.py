@@ -52,7 +52,9 @@ class SqliteContents:
         return MovedEvent(row.seq, event.message.id, bytes(event.message.payload), event.ts, sender, expires)
 
     async def ids(self, now: float) -> AsyncIterator[Sequence[MovedId]]:
-        yield [MovedId(str(uuid.UUID(bytes=key)), seq, end) for key, seq, end in self._store.seen(self._number, now)]
+        seen = self._store.seen(self._number, now)
+        for start in range(0, len(seen), PAGE):
+            yield [MovedId(str(uuid.UUID(bytes=key)), seq, end) for key, seq, end in seen[start : start + PAGE]]
 
 
 class SqliteDraft(SqliteContents):

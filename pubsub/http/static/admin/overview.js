@@ -2,8 +2,8 @@
 
 import { html } from "./preact.js";
 import { about, bytes, count, duration, milliseconds, moment, plural, words } from "./formats.js";
-import { Card, Curl, Empty, Missing } from "./parts.js";
-import { Table } from "./table.js";
+import { Badge, Card, Curl, Empty, Missing } from "./parts.js";
+import { amount, Table } from "./table.js";
 import { Chart } from "./chart.js";
 import { ENDINGS, LOSSES } from "./reasons.js";
 import { to } from "./routing.js";
@@ -75,9 +75,11 @@ function Tiles({ overview }) {
 
 /** The servers that share their topics. All else on this page is of the one that was asked. */
 function Servers({ of }) {
-  const figures = ["Connections", "Subscribers", "Queued", "Delivered"].map((label) => ({ label, number: true, cell: (row) => about(row[label.toLowerCase()]) }));
-  const named = { label: "Server", cell: ({ server, state }) => html`<code>${server}</code> ${server === of.server ? "here" : ""} ${state}` };
-  return html`<${Card} title="Servers"><${Missing} of=${of} /><${Table} label="Servers" rows=${of.servers} rowKey=${(row) => row.server} columns=${[named, ...figures]} /><//>`;
+  const named = { label: "Server", cell: ({ server, state }) => html`<code>${server}</code>${server === of.server && html` <${Badge}>shown here<//>`}${state !== "ok" && html` <${Badge} kind="warn">${state}<//>`}` };
+  return html`<${Card} title="Servers" note="The charts are of one of them."><${Missing} of=${of} />
+    <${Table} label="Servers" rows=${of.servers} rowKey=${(row) => row.server} columns=${[named, amount("Up", "uptime_sec", duration), amount("Connections", "connections", count),
+      amount("Subscribers", "subscribers", count), amount("Queue", "queued", count), amount("Delivered a second", "delivered", about), amount("Memory", "memory_bytes", bytes)]} />
+  <//>`;
 }
 
 /** How often something happened, by reason, the most frequent first. */
