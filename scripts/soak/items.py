@@ -1,4 +1,4 @@
-"""What the Python client hands on to its user, for the judge."""
+"""Items that the Python client hands on to its user, for the judge."""
 
 from __future__ import annotations
 
