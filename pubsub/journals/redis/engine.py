@@ -161,8 +161,7 @@ class RedisEngine:
                 self._second, _ = second, _ = await self._instance.connect(lambda *_: None, self._lost)
                 self._check_open()
                 self._scan = scan = Scan(main, self._prefix, entry.generation, self._follower)
-                scan.begin()
-                await scan.done
+                await scan.run()
                 self._check_open()
         except BaseException:
             self._close("it was not needed")
