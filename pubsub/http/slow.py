@@ -80,14 +80,16 @@ async def worst_of_topic(blocked: Iterable[Peer], topic: str) -> list[SlowRow]:
     for peer in await longest_first(blocked):
         if len(worst) == SHOWN and length(peer) <= worst[0][0]:
             break
-        entries = peer.subscriber.entries
-        if count := count_lag(entries, topic):
+        count = 0
+        for some in slices(peer.subscriber.entries, ENTRIES_AT_ONCE):
+            count += count_lag(some, topic)
+            looked_at += len(some)
+            if looked_at >= ENTRIES_AT_ONCE:
+                looked_at = 0
+                await asyncio.sleep(0)
+        if count:
             add = heapq.heappush if len(worst) < SHOWN else heapq.heappushpop
             add(worst, (count, -peer.number, peer))
-        looked_at += 1 + len(entries)
-        if looked_at >= ENTRIES_AT_ONCE:
-            looked_at = 0
-            await asyncio.sleep(0)
     lags = [(peer, (await lags_of(peer)).get(topic)) for _, _, peer in worst]
     return most_queued([describe(peer.client_id, topic, lag) for peer, lag in lags if lag is not None])
 

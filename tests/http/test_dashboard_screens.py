@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
@@ -50,6 +50,70 @@ def test_the_overview_is_one_sentence_and_charts(page: Page) -> None:
     page.locator("h1").hover()
     expect(moment).to_have_text("now")
     assert page.title() == "Overview · pubsub"
+
+
+def overview_of(page: Page, server: ServerProcess, **changed: Any) -> None:
+    """Show the overview with an answer of the server in which some fields are other ones."""
+
+    def answer(route: Any) -> None:
+        found = route.fetch()
+        route.fulfill(response=found, json=found.json() | changed)
+
+    page.unroute("**/admin/overview")
+    page.route("**/admin/overview", answer)
+    show(page, "slow")
+    show(page, "")
+
+
+def test_the_overview_draws_the_last_15_minutes(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    series = call(server, "GET", "/admin/overview")["series"]
+    at = [1756112400 + 5 * number for number in range(181)]
+    flat = {name: [1] * 181 for name in series}
+    delivered = [100] * 90 + [200, None] + [100] * 88 + [50]
+    overview_of(page, server, series=flat | {"at": at, "published": [10] * 180 + [20], "delivered": delivered})
+    chart = page.locator(".chart").first
+    expect(chart.locator("figcaption")).to_have_text(re.compile(r"published 20\s*delivered 50\s*now"))
+    label = "Messages a second, last 15 minutes. published: now 20, highest 20; delivered: now 50, highest 200"
+    expect(chart.locator(".plot")).to_have_attribute("aria-label", label)
+    line = chart.locator("path[stroke='var(--second)']").get_attribute("d") or ""
+    points = [tuple(map(float, each.split(","))) for each in line.removeprefix("M").split("L")]
+    width = chart.locator("svg").bounding_box()["width"]  # type: ignore[index]
+    assert len(points) == 180
+    assert (points[0][0], points[-1][0]) == pytest.approx((58, width - 12))
+    heights = [height for _, height in points]
+    high, usual, low = heights[90], heights[0], heights[-1]
+    assert (min(heights), max(heights)) == (high, low)
+    assert usual - high == pytest.approx(2 * (low - usual))
+    chart.locator("svg").hover(position={"x": points[90][0], "y": 50})
+    expect(chart.locator("figcaption")).to_have_text(re.compile(r"published 10\s*delivered 200\s*\d\d:07:30$"))
+    assert chart.locator("circle").nth(1).get_attribute("cy") == str(heights[90])
+
+
+def test_the_overview_tells_the_health_in_one_sentence(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    series = call(server, "GET", "/admin/overview")["series"]
+    health = page.locator(".health")
+    calm = {"series": series | {"loop_lag_ms": [0.1]}, "lost": {}, "lagging": 0}
+    for kind, text, changed in (
+        ("good", "Healthy: no messages now, 3 subscribers, and nothing was lost", {"subscribers": 3}),
+        ("warn", "1 client cannot keep up at the moment", {"lagging": 1}),
+        ("warn", "subscribers lost 242 messages, most by overflow", {"lost": {"expired": 2, "overflow": 240}}),
+        ("bad", "Overloaded: each client waits 250 ms longer", {"series": series | {"loop_lag_ms": [250, 300]}}),
+        ("good", "Healthy", {"series": series | {"loop_lag_ms": [0.1, 300]}}),  # busy for a moment
+        ("bad", "Degraded: durable topics cannot be stored (no space)", {"state": "degraded", "reason": "no space"}),
+        ("warn", "Shutting down", {"state": "draining"}),
+    ):
+        overview_of(page, server, **calm | changed)
+        expect(health).to_contain_text(text)
+        expect(health).to_have_class(f"health {kind}")
+    lost = {"expired": 2, "overflow": 240}
+    overview_of(page, server, lost=lost, arrivals={"moved": 5, "new": 1, "recovered": 4, "told": 2})
+    expect(page.locator(".counts li").first).to_contain_text("overflow240")
+    deployment = page.get_by_label("Last deployment")
+    expect(deployment).to_contain_text(re.compile("moved here5.*New connections1.*recovered4.*gap2"))
 
 
 def test_a_topic_is_created_with_options_and_deleted_by_its_name(page: Page, server: ServerProcess) -> None:
