@@ -40,6 +40,12 @@ class Scan:
                 raise Lost(f"no answer for {connection.CONNECT_SECONDS:g} s")
         self.done.result()
 
+    def fail(self, error: Lost | Refused) -> None:
+        """End it with this error."""
+        if not self.done.done():
+            self.done.set_exception(error)
+            self.done.exception()  # the one who waits may have gone
+
     def _ask(self, cursor: bytes) -> None:
         self._asked += 1
         self._connection.send(command("HSCAN", self._key, cursor, "COUNT", AT_ONCE), self._take)
@@ -48,7 +54,7 @@ class Scan:
         if self.done.done():
             return
         if isinstance(reply, hiredis.ReplyError):
-            self.done.set_exception(Refused(str(reply)))
+            self.fail(Refused(str(reply)))
             return
         cursor, fields = reply
         if cursor != b"0":
