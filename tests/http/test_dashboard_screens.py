@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.credentials import SECRET, make_token
-from tests.harness import ServerProcess
+from tests.harness import ServerProcess, new_id
 from tests.http.dashboard_page import HOSTILE, LONGEST, call, create, dashboard, publish, show, subscriber
 from tests.http.test_chromium import browser
 
@@ -275,6 +275,16 @@ def test_a_payload_that_looks_like_the_end_of_its_event_is_shown_whole(page: Pag
     assert kept.count(f'"payload":{payload}}}') == 2
 
 
+def test_messages_with_the_same_id_have_their_own_payloads(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, "ids")
+    twice = new_id()
+    call(server, "POST", "/topics/ids/messages", [{"id": twice, "payload": 1.0}, {"id": twice, "payload": 2.0}])
+    show(page, "topics/ids?seq=1")
+    expect(page.locator(".messages summary code")).to_have_text(["1.0", "2.0"])
+
+
 def test_a_publish_that_is_refused_says_why(page: Page, server: ServerProcess) -> None:
     from playwright.sync_api import expect
 
@@ -415,13 +425,17 @@ def test_storage_settings_and_a_screen_that_does_not_exist(page: Page, server: S
 
     create(server, "stored", durable=True)
     publish(server, "stored", 1)
+    storage = call(server, "GET", "/admin/storage")
     show(page, "storage")
     expect(page.get_by_text("Everything is stored.")).to_be_visible()
     expect(page.get_by_text("journal.db", exact=True)).to_be_visible()
+    page.route("**/admin/storage", lambda route: route.fulfill(json=storage | {"failure": "no space"}))
     show(page, "settings")
     page.get_by_label("only those that were changed").check()
     expect(page.locator("tbody")).to_contain_text("SUBSCRIBER_QUEUE_SIZE")
     expect(page.locator("tbody")).not_to_contain_text("PING_PERIOD_SEC")
+    show(page, "storage")
+    expect(page.locator(".health.bad")).to_contain_text("no space")
     show(page, "nowhere")
     expect(page.get_by_text("There is no such screen.")).to_be_visible()
 

@@ -93,6 +93,10 @@ def test_a_key_that_reads_sees_and_cannot_touch(browser: Browser, guarded: Serve
         expect(page.get_by_role("button", name="Purge…")).to_be_disabled()
         show(page, "publish")
         expect(page.get_by_role("button", name="Publish")).to_be_disabled()
+        show(page, "settings")
+        secret = page.locator("tr", has=page.get_by_text("JWT_SECRET", exact=True))
+        expect(secret.get_by_text("secret", exact=True)).to_be_visible()
+        expect(secret).not_to_contain_text(SECRET)
 
 
 def test_a_token_with_admin_signs_in(browser: Browser, guarded: ServerProcess) -> None:
