@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 from aiohttp import web
 
@@ -20,6 +19,7 @@ from pubsub.live import IN_FORCE, Parts, differences, put_in_force, read_parts, 
 from pubsub.rules_reader import RulesError
 from pubsub.settings import SECRETS, Settings, SettingsError
 from pubsub.system.logs import set_level
+from pubsub.wanted_settings import WantedSettings
 from pubsub.websocket.peer import Peer
 
 log = logging.getLogger(__name__)
@@ -33,15 +33,10 @@ class Reloading:
 
     def __init__(self, app: web.Application, read: Callable[[], Settings], then: Callable[[], None]) -> None:
         self._app = app
-        self._read = read
+        self._wanted = WantedSettings(read, app[IN_FORCE].settings.env_file)
         self._then = then
         self._task: asyncio.Task[None] | None = None
         self._requested = False
-        self._had_file = self._has_file
-
-    @property
-    def _has_file(self) -> bool:
-        return Path(self._app[IN_FORCE].settings.env_file).exists()
 
     def request(self) -> None:
         """Reload, after the reload that is in progress, if there is one."""
@@ -61,9 +56,7 @@ class Reloading:
         """Read the settings and put the live ones in force, or log the mistakes."""
         before = self._app[IN_FORCE].settings
         try:
-            if self._had_file and not self._has_file:  # without it all settings would have their defaults: no keys
-                raise SettingsError([f"ENV_FILE: got {before.env_file!r}, which is gone"])
-            wanted = await asyncio.to_thread(self._read_wanted)
+            wanted = await asyncio.to_thread(self._wanted.read)
             settings = with_live(before, wanted)
             parts = await self._prepare(settings)
         except SettingsError as error:
@@ -81,15 +74,6 @@ class Reloading:
             {"changed": len(changed), "closed": closed},
         )
         self._then()
-
-    def _read_wanted(self) -> Settings:
-        """Raises SettingsError."""
-        try:
-            return self._read()
-        except SystemExit as end:  # of the process that reads them
-            raise SettingsError([f"their reader ended with status {end.code}"]) from None
-        except OSError as error:
-            raise SettingsError([f"their reader did not start: {error}"]) from None
 
     async def _prepare(self, settings: Settings) -> Parts:
         """Raises SettingsError. A new source of keys must answer; one that is in use may fail."""

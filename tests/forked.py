@@ -11,12 +11,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
 import pubsub.__main__
 from pubsub.settings_reader import read_settings
+
+PRELUDE = "PUBSUB_TEST_PRELUDE"  # a variable with the module that is imported before a server starts
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "pubsub.app", "pydantic_settings", "uvloop"])
@@ -72,5 +75,7 @@ def serve(flags: Sequence[str], directory: Path, environment: dict[str, str], lo
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
+    if PRELUDE in environment:
+        import_module(environment[PRELUDE])
     vars(pubsub.__main__)["read_settings_apart"] = read_settings
     sys.exit(pubsub.__main__.main(["serve", *flags]))

@@ -508,8 +508,10 @@ class ServerProcess:
 class ForkedServer(ServerProcess):
     """The same server, forked: for tests of what it does between its start as a program and its end."""
 
-    def __init__(self, *flags: str) -> None:
-        self.process = ForkedProcess([*LOCAL, "--port", "0", *flags], REPOSITORY, clean_environment())
+    def __init__(self, *flags: str, environment: dict[str, str] | None = None) -> None:
+        self.process = ForkedProcess(
+            [*LOCAL, "--port", "0", *flags], REPOSITORY, clean_environment() | (environment or {})
+        )
         self._wait_until_ready()
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pubsub.app import create_app, make_quotas
+from pubsub.core.journal import JournalError
 from pubsub.http.app_keys import BROKER, SERVICES
 from pubsub.http.identities import IDENTITIES
 from pubsub.protocol.errors import BadRequest, LimitExceeded, ServerFull
 from pubsub.protocol.requests import TopicOptions
 from tests.credentials import SECRET
-from tests.harness import make_settings
+from tests.harness import REPOSITORY, clean_environment, make_settings
 
 
 @pytest.mark.parametrize(("asked", "machine", "limit"), [(0, 50, 50), (10, 50, 10), (80, 50, 50), (10, 0, 10)])
@@ -54,3 +57,30 @@ async def test_durable_topics_need_a_directory_that_can_be_made(tmp_path: Path) 
     assert broker.durable_journal is None
     with pytest.raises(BadRequest, match="history"):
         broker.create_topic("a", TopicOptions(history=2_000_000))
+
+
+ALONE = """
+import asyncio, sys
+from pubsub.app import create_app
+from pubsub.settings import Settings
+
+async def make() -> None:
+    create_app(Settings(port=0))
+
+asyncio.run(make())
+several = ("pubsub.journals.shared", "pubsub.journals.redis", "pubsub.journals.workers", "pubsub.cluster", "redis")
+print([name for name in sys.modules if name.startswith(several)])
+"""
+
+
+def test_a_server_alone_imports_nothing_of_several(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", ALONE], cwd=tmp_path, env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert ended.stdout == "[]\n"
+
+
+async def test_a_journal_of_an_unknown_kind_ends_the_start() -> None:
+    with pytest.raises(JournalError, match=r"JOURNAL_URL: expected a URL that begins with one of redis:.*got 'kafka'"):
+        create_app(make_settings(journal_url="kafka://broker:9092"))

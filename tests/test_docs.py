@@ -450,7 +450,8 @@ def log_calls(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(
-                    func=ast.Attribute(value=ast.Name(id="log"), attr=method), args=[ast.Constant(str(text)), *_]
+                    func=ast.Attribute(value=ast.Name(id="log" | "logger"), attr=method),
+                    args=[ast.Constant(str(text)), *_],
                 ) if method in levels:
                     yield levels[method], text
 

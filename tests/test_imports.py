@@ -42,7 +42,8 @@ BELOW["pubsub.metrics"] = {"pubsub.websocket", *BELOW["pubsub.websocket"]}
 BELOW["pubsub.http"] = {"pubsub.sse", "pubsub.metrics", "pubsub.cluster", *BELOW["pubsub.sse"]}
 BELOW["pubsub.documents"] = {"pubsub", "pubsub.http", *BELOW["pubsub.http"]}
 BELOW["pubsub.live"] = {"pubsub.settings", "pubsub.rules_reader", "pubsub.http", *BELOW["pubsub.http"]}
-BELOW["pubsub.reloading"] = {"pubsub.live", *BELOW["pubsub.live"]}
+BELOW["pubsub.wanted_settings"] = {"pubsub.settings"}
+BELOW["pubsub.reloading"] = {"pubsub.live", "pubsub.wanted_settings", *BELOW["pubsub.live"]}
 BELOW["pubsub.listening"] = {"pubsub.settings", "pubsub.http", "pubsub.system"}
 BELOW["pubsub.lifecycle"] = {"pubsub.reloading", "pubsub.listening", *BELOW["pubsub.reloading"]}
 BELOW["pubsub"] = set()
@@ -54,7 +55,7 @@ BELOW["pubsub.app"] = {
     "pubsub.settings_shown",
     *BELOW["pubsub.lifecycle"],
 }
-BELOW["pubsub.workers"] = {"pubsub.listening", "pubsub.settings", "pubsub.http", "pubsub.system"}
+BELOW["pubsub.workers"] = {"pubsub.wanted_settings", "pubsub.listening", *BELOW["pubsub.listening"]}
 # The process of a worker is the whole server; its supervisor is not, and has none of its memory.
 BELOW["pubsub.workers.served"] = {"pubsub.workers", "pubsub.live", "pubsub.reloading", *BELOW["pubsub.reloading"]}
 BELOW["pubsub.workers.process"] = {"pubsub.workers", "pubsub.workers.served", "pubsub.app", *BELOW["pubsub.app"]}

@@ -14,7 +14,6 @@ from msgspec import Struct
 from pubsub.cluster.bus import Bus
 
 ALIVE: Final = "alive"
-GONE: Final = "gone"  # the message is the id of a server that the sender has seen end: its connection was lost
 BEAT: Final = 4.0  # seconds between two signs of life
 DEAD: Final = 12.0  # seconds of silence; what belonged to the server is gone 3 seconds later at the latest
 CUT_OFF: Final = 9.0  # seconds: this server lost two of its own signs of life
@@ -73,7 +72,6 @@ class Members:
         self._echo = float("-inf")  # the last own sign of life that came back
         self._asked = self._pausing = self._stopped = False
         bus.hear(ALIVE, self._hear)
-        bus.hear(GONE, lambda _, data: self.end(data.decode()))
 
     @property
     def count(self) -> int:

@@ -42,10 +42,10 @@ async def describe_client(request: web.Request) -> web.Response:
         find_page(request.app, cluster, wanted, read_cursor(asked.cursor)),
         find_ended(request.app, cluster, wanted, FIRST),
     )
-    if not page.rows and not ended.rows:
-        raise ClientNotFound
-    form = b'{"client_id":%b,"connections":[%b],"next":%b,"ended":[%b]%b}'
     missing = sorted({*page.missing, *ended.missing})
+    if not page.rows and not ended.rows:
+        raise ClientNotFound(missing)
+    form = b'{"client_id":%b,"connections":[%b],"next":%b,"ended":[%b]%b}'
     return render_bytes(
         form % (encode(client_id), page.rows, encode(page.following), ended.rows, missing_field(missing))
     )
@@ -56,7 +56,7 @@ async def disconnect_client(request: web.Request) -> web.Response:
     others = await ask_others(cluster, DISCONNECT, _encode(client_id))
     count = await request.app[CONNECTIONS].disconnect(client_id) + sum(map(_decode_count, others.found.values()))
     if not count:
-        raise ClientNotFound
+        raise ClientNotFound(others.missing)
     return render(ClientDisconnected(client_id=client_id, connections=count, missing=missing_of(others.missing)))
 
 

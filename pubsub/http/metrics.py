@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from pubsub.http.server_header import SERVER
-from pubsub.metrics.merging import OtherWorkers
 from pubsub.metrics.sources import Sources
+
+if TYPE_CHECKING:
+    from pubsub.metrics.merging import OtherWorkers
 
 SOURCES: Final = web.AppKey("sources", Sources)
 OTHER_WORKERS: Final[web.AppKey[OtherWorkers]] = web.AppKey("other_workers")

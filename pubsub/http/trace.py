@@ -55,7 +55,7 @@ async def trace_message(request: web.Request) -> web.Response:
     for server in sorted(others.found):
         connections += _decode_rows(others.found[server])
     if not connections:
-        raise ClientNotFound
+        raise ClientNotFound(others.missing)
     event = None if message.event is None else _decode_event(message.event.text)
     answer = Trace(
         client_id=client_id,

@@ -248,10 +248,14 @@ class RuleList(Struct, frozen=True, gc=False):
 
 
 class ErrorAnswer(Struct, frozen=True, gc=False):
-    """The body of every answer with a status of 400 or more. ``seq``: of the topic, if a publish expected another."""
+    """The body of every answer with a status of 400 or more. ``seq``: of the topic, if a publish expected another.
+
+    ``missing``: servers that may know the client that was not found.
+    """
 
     error: str
     seq: int | UnsetType = UNSET
+    missing: list[str] | UnsetType = UNSET
 
 
 class DeadLetter(Struct, frozen=True, gc=False, kw_only=True):

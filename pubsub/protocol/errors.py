@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
 import msgspec
+
+Details = Mapping[str, int | list[str]]
 
 
 class CloseReason(enum.Enum):
@@ -52,7 +54,7 @@ class Failure(Exception):
         return str(self)
 
     @property
-    def details(self) -> dict[str, int]:
+    def details(self) -> Details:
         """Further fields of a REST answer's body."""
         return {}
 
@@ -99,14 +101,22 @@ class TopicExists(Failure):
 
 
 class ClientNotFound(Failure):
-    """The client has no connection. Only REST asks for it, so WebSocket clients never see the code."""
+    """The client has no connection. Only REST asks for it, so WebSocket clients never see the code.
+
+    ``missing``: servers that did not answer, and may have one.
+    """
 
     code = "CLIENT_NOT_FOUND"
     status = 404
     by_websocket = False
 
-    def __init__(self) -> None:
+    def __init__(self, missing: Sequence[str] = ()) -> None:
         super().__init__("client not found")
+        self.missing = list(missing)
+
+    @property
+    def details(self) -> Details:
+        return {"missing": self.missing} if self.missing else {}
 
 
 class MessageNotFound(Failure):
@@ -213,7 +223,7 @@ class Conflict(Failure):
         self.seq = seq
 
     @property
-    def details(self) -> dict[str, int]:
+    def details(self) -> Details:
         return {"seq": self.seq}
 
 
@@ -230,6 +240,6 @@ class ServerFull(LimitExceeded):
     status = 503
 
 
-def error_body(text: str, details: Mapping[str, int] = MappingProxyType({})) -> bytes:
+def error_body(text: str, details: Details = MappingProxyType({})) -> bytes:
     """The JSON body of every REST error."""
     return msgspec.json.encode({"error": text, **details})

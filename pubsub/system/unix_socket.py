@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import stat
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 LONGEST: Final = 107 if sys.platform == "linux" else 103  # bytes: sun_path of sockaddr_un, less one
+CREDENTIALS: Final = struct.Struct("3i")  # process, user and group (unix(7))
 LOCK_WAIT: Final = 2.0  # seconds for another server to bind in the same directory, which takes less than a millisecond
 
 
@@ -159,3 +161,14 @@ def _is_alive(path: str) -> bool:
         except OSError:  # its queue is full (EAGAIN), or it is a datagram socket (EPROTOTYPE)
             return True
     return True
+
+
+def is_own_user(sock: socket.socket) -> bool:
+    """Return True if the process at the other end is of this user, or the administrator's, as far as the system tells.
+
+    The permissions of a socket's file say the same, but an abstract one has none.
+    """
+    if sys.platform != "linux":
+        return True
+    _, user, _ = CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+    return user in (0, os.geteuid())

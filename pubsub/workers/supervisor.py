@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -22,6 +24,7 @@ from pubsub.listening import log_addresses, log_configuration, open_sockets, sch
 from pubsub.settings import LIVE, Settings, SettingsError
 from pubsub.system.descriptors import raise_limit
 from pubsub.system.unix_socket import is_unix
+from pubsub.wanted_settings import WantedSettings
 from pubsub.workers.accepting import Accepting
 from pubsub.workers.control import GONE, Start
 from pubsub.workers.gathering import Gathering
@@ -37,25 +40,35 @@ def supervise(settings: Settings, handed_over: Sequence[socket.socket], read_aga
 
     ``read_again`` reads the settings at SIGHUP, in a thread.
     """
-    directory = tempfile.mkdtemp(prefix="pubsub-")
-    try:
-        return asyncio.run(_run(Supervisor(settings, read_again, directory), handed_over))
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with place_for_owner() as path:
+        return asyncio.run(_run(Supervisor(settings, read_again, path), handed_over))
 
 
 async def _run(supervisor: Supervisor, handed_over: Sequence[socket.socket]) -> int:
     return await supervisor.run(handed_over)
 
 
-class Supervisor:
-    """See the module. ``directory``: for the owner's socket."""
+@contextmanager
+def place_for_owner() -> Iterator[str]:
+    """The path of the owner's socket, in a directory of its own; without a place for files, an abstract one."""
+    try:
+        directory = tempfile.mkdtemp(prefix="pubsub-")
+    except OSError:  # a container whose files are read only
+        yield f"@pubsub-{secrets.token_hex(8)}"
+        return
+    try:
+        yield str(Path(directory) / SOCKET)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
-    def __init__(self, settings: Settings, read_again: Callable[[], Settings], directory: str) -> None:
+
+class Supervisor:
+    """See the module. ``path``: of the owner's socket."""
+
+    def __init__(self, settings: Settings, read_again: Callable[[], Settings], path: str) -> None:
         self._settings = settings
-        self._read_again = read_again
-        self._owning = "" if settings.journal_url else str(Path(directory) / SOCKET)
-        self._had_file = Path(settings.env_file).exists()
+        self._wanted = WantedSettings(read_again, settings.env_file)
+        self._owning = "" if settings.journal_url else path
         self._hosts: list[str] = []
         self._stop: asyncio.Event
         self._status: int | None = None  # of a worker that could not start
@@ -187,7 +200,7 @@ class Supervisor:
     async def _read_settings(self) -> None:
         """Read the settings again, and hand them to the workers: those put the live ones in force."""
         try:
-            wanted = await asyncio.to_thread(self._read)
+            wanted = await asyncio.to_thread(self._wanted.read)
         except SettingsError as error:
             for mistake in error.mistakes:
                 log.error("Settings not reloaded: %(mistake)s", {"mistake": mistake})
@@ -195,17 +208,6 @@ class Supervisor:
         self._settings = replace(self._settings, **{name: getattr(wanted, name) for name in LIVE})
         for worker in self._workers:
             worker.change_settings(wanted)
-
-    def _read(self) -> Settings:
-        """Raises SettingsError."""
-        if self._had_file and not Path(self._settings.env_file).exists():  # without it there would be no keys
-            raise SettingsError([f"ENV_FILE: got {self._settings.env_file!r}, which is gone"])
-        try:
-            return self._read_again()
-        except SystemExit as end:  # of the process that reads them
-            raise SettingsError([f"their reader ended with status {end.code}"]) from None
-        except OSError as error:
-            raise SettingsError([f"their reader did not start: {error}"]) from None
 
 
 def how_of(status: int) -> str:

@@ -68,7 +68,7 @@ SUBSCRIBE = json.dumps({"type": "subscribe", "topic": "bench", "client_id": "ben
 OURS = Dialect("/ws", [(SUBSCRIBE, '"request_id":"s"')], publish_ours, lambda text: '"ack"' in text[:30], stamp_of)
 SOCKETIO = Dialect(
     "/socket.io/?EIO=4&transport=websocket",
-    [("40", "40"), ('420["subscribe",0]', "430")],
+    [("40", "40"), ('420["subscribe"]', "430")],
     lambda stamp: f'421["publish",{{"stamp":{stamp},"note":"{NOTE}"}}]',
     lambda text: text.startswith("431"),
     stamp_of,
@@ -142,7 +142,7 @@ def running(peer: str, python: Path | None) -> Iterator[tuple[dict[str, int], li
                     command_ours += ["--journal-url", f"redis://127.0.0.1:{redis}"]
                 pids[part] = processes.start(command_ours, port)
             else:
-                pids[part] = processes.start([python, SCRIPTS / "socketio_cluster.py", str(port), str(redis)], port)
+                pids[part] = processes.start([python, SCRIPTS / "socketio_broadcast.py", str(port), str(redis)], port)
         yield pids, ports
 
 

@@ -12,17 +12,15 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from judge import Acked, Judge, Positions
+from items import positions_of, take_item
+from judge import Acked, Judge
 from kinds import FILTERS, KINDS
 from oracle import Json
-from reading import Place, Told
 from trouble import FLEETING, LASTING
 
 from pubsub.client import (
     AnswerTimeout,
     Client,
-    Event,
-    Gap,
     Position,
     Published,
     Publisher,
@@ -166,16 +164,7 @@ class PythonClients:
                 exported = json.loads(json.dumps({name: each.to_json() for name, each in events.position.items()}))
 
     def _take(self, name: str, item: object, positions: Mapping[str, Position]) -> None:
-        match item:
-            case Event():
-                place = Place(item.topic, item.epoch, item.seq)
-                self._judge.take_event(name, place, {"id": item.id, "payload": item.payload})
-            case Gap():
-                self._judge.take_gap(
-                    name, Told(item.topic, item.epoch, item.reason, item.from_seq, item.to_seq, item.count)
-                )
-            case _:
-                self._judge.broken.append(f"{name}: nobody asked for {item}")
+        take_item(self._judge, name, item)
         if self._random.random() < 0.1:
             self._judge.check_positions(name, positions_of(positions))
 
@@ -247,7 +236,3 @@ class PythonClients:
 
     def _count_call(self) -> None:
         self._judge.calls += 1
-
-
-def positions_of(positions: Mapping[str, Position]) -> Positions:
-    return {topic: (each.epoch, each.seq) for topic, each in positions.items()}

@@ -14,13 +14,13 @@ from random import Random
 from typing import Any
 
 from clusters import TOPICS
-from judge import Acked, Judge, Positions
+from items import positions_of, take_item
+from judge import Acked, Judge
 from kinds import FILTERS, KINDS
 from oracle import Json
-from reading import Place, Told
 from victim import until
 
-from pubsub.client import AnswerTimeout, Client, Event, Gap, Internal, PubsubError, Subscription, TopicNotFound
+from pubsub.client import AnswerTimeout, Client, Internal, PubsubError, Subscription, TopicNotFound
 
 RATE = 25.0  # publishes a second of each publisher
 IN_FLIGHT = 30  # publishes of one publisher
@@ -95,7 +95,7 @@ class ClusterClients:
                 async with self._subscribed(client, topic, **chosen) as events:
                     if events is None:
                         continue
-                    self._judge.begin(name, positions_of(events))
+                    self._judge.begin(name, positions_of(events.position))
                     async for item in events:
                         self._take(name, item, events)
 
@@ -114,14 +114,14 @@ class ClusterClients:
             if events is None:
                 return
             if position is None:
-                self._judge.begin(name, positions_of(events))
+                self._judge.begin(name, positions_of(events.position))
             try:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         async for item in events:
                             self._take(name, item, events)
             finally:
-                self._judge.check_positions(name, positions_of(events))
+                self._judge.check_positions(name, positions_of(events.position))
                 self._exported[name] = json.loads(json.dumps(exported_of(events)))
 
     @asynccontextmanager
@@ -137,18 +137,9 @@ class ClusterClients:
                 yield events
 
     def _take(self, name: str, item: object, events: Subscription[Any]) -> None:
-        match item:
-            case Event():
-                place = Place(item.topic, item.epoch, item.seq)
-                self._judge.take_event(name, place, {"id": item.id, "payload": item.payload})
-            case Gap():
-                self._judge.take_gap(
-                    name, Told(item.topic, item.epoch, item.reason, item.from_seq, item.to_seq, item.count)
-                )
-            case _:
-                self._judge.broken.append(f"{name}: nobody asked for {item}")
+        take_item(self._judge, name, item)
         if self._random.random() < 0.05:
-            self._judge.check_positions(name, positions_of(events))
+            self._judge.check_positions(name, positions_of(events.position))
 
     # Publishers
 
@@ -184,10 +175,6 @@ class ClusterClients:
 
     def _payload(self) -> Json:
         return {"kind": self._random.choice(KINDS), "padding": "x" * self._random.choice([10, 10, 500])}
-
-
-def positions_of(events: Subscription[Any]) -> Positions:
-    return {topic: (each.epoch, each.seq) for topic, each in events.position.items()}
 
 
 def exported_of(events: Subscription[Any]) -> dict[str, Json]:

@@ -29,12 +29,12 @@ import aiohttp
 import uvloop
 from clients import logged_faults
 from clusters import RedisCluster, await_health
+from items import positions_of, take_item
 from judge import Acked, Judge
-from reading import Place, Told
 from verdict import percentile
 from victim import REPOSITORY, Victim, free_port, until
 
-from pubsub.client import Client, Event, Gap, PubsubError, State, StateChange
+from pubsub.client import Client, PubsubError, State, StateChange
 
 PATH = f"{os.environ['PATH']}:/usr/sbin"  # the folder of HAProxy, which is not in an ordinary user's PATH
 TOPIC = "roll.orders"
@@ -173,16 +173,10 @@ class Roll:
         )
         async with client, client.subscribe(TOPIC) as events:
             self._judge.new_reading(name, TOPIC)
-            self._judge.begin(name, {topic: (each.epoch, each.seq) for topic, each in events.position.items()})
+            self._judge.begin(name, positions_of(events.position))
             self._ready[number].set()
             async for item in events:
-                match item:
-                    case Event():
-                        message = {"id": item.id, "payload": item.payload}
-                        self._judge.take_event(name, Place(item.topic, item.epoch, item.seq), message)
-                    case Gap():
-                        bounds = (item.from_seq, item.to_seq, item.count)
-                        self._judge.take_gap(name, Told(item.topic, item.epoch, item.reason, *bounds))
+                take_item(self._judge, name, item)
 
     async def _publish(self, number: int) -> None:
         async with Client(self._url, client_id=f"publisher-{number}", connect_timeout=None) as client:

@@ -16,7 +16,7 @@ from tests.redis.programs import RedisServer
 
 pytestmark = [pytest.mark.asyncio(loop_factories=["uvloop"]), pytest.mark.usefixtures("short_waits")]
 
-DELAY = 0.2  # seconds
+DELAY = 0.15  # seconds
 
 
 @pytest.fixture

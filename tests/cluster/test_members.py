@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from pubsub.cluster.members import BEAT, CHECK, CUT_OFF, DEAD, GONE, SOON, Members
+from pubsub.cluster.members import BEAT, CHECK, CUT_OFF, DEAD, SOON, Members
 from tests.cluster.buses import Hub
 from tests.cluster.timers import Timers
 
@@ -86,12 +86,12 @@ def test_a_server_that_ends_is_gone_at_once(world: World) -> None:
     assert len(world.logs["a"].lost) == 1
 
 
-def test_a_server_that_another_one_saw_end_is_gone_at_once(world: World) -> None:
+def test_a_server_that_was_seen_to_end_is_gone_at_once(world: World) -> None:
     world.kill("b")
-    world.hub.buses["c"].tell(GONE, b"b")
-    world.hub.deliver()
+    for server in "ac":
+        world.members[server].end("b")
     assert world.logs["a"].lost == world.logs["c"].lost == [("b", False)]
-    world.hub.buses["c"].tell(GONE, b"b")
+    world.members["a"].end("b")
     world.hub.buses["b"].is_cut_off = False
     world.timers.pass_time(BEAT + CHECK)
     assert world.others("a") == {"b", "c"}, "it was wrong"

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import aiohttp
 import pytest
 
-from tests.harness import LOCAL, PATIENCE, Client, Json, ServerProcess
+from tests.forked import PRELUDE
+from tests.harness import PATIENCE, Client, ForkedServer, Json
 from tests.redis.driver import prefixes
 from tests.redis.programs import RedisServer
 
@@ -20,9 +21,13 @@ pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
 QUIET = 0.3  # seconds in which nothing is to be told
 
 
-class QuickServer(ServerProcess):
-    program: ClassVar[tuple[str, ...]] = ("-m", "tests.cluster.quick_server", *LOCAL)
+class QuickServer(ForkedServer):
+    """It notices in tenths of a second what others notice in seconds."""
+
     http: aiohttp.ClientSession
+
+    def __init__(self, *flags: str) -> None:
+        super().__init__(*flags, environment={PRELUDE: "tests.cluster.quick_server"})
 
     async def get(self, path: str) -> Json:
         async with self.http.get(path) as response:
@@ -71,7 +76,7 @@ async def until(server: QuickServer, path: str, **wanted: Any) -> Json:
 
 
 async def test_two_servers(redis_server: RedisServer, url: str) -> None:
-    """One pair for all of it: a start takes half a second."""
+    """One test for all of it, to start few servers."""
     async with run_two(url, "--max-connections-per-client", "2") as (one, other):
         await until(one, "/health", servers=2)
         await check_answers(one, other)
@@ -80,6 +85,9 @@ async def test_two_servers(redis_server: RedisServer, url: str) -> None:
             assert (await x.receive())["client_id"] == "y"
             await stop_for_a_while(one, other, x)
             await stop_redis_for_a_while(one, redis_server, x)
+        await end(one, other, signal.SIGKILL)
+        async with QuickServer.run(url, "--shutdown-timeout-sec", "1") as third:
+            await end(one, third, signal.SIGTERM)
 
 
 async def check_answers(one: QuickServer, other: QuickServer) -> None:
@@ -125,7 +133,7 @@ async def stop_redis_for_a_while(one: QuickServer, redis_server: RedisServer, x:
     """Nobody is declared dead, and nobody leaves."""
     redis_server.signal(signal.SIGSTOP)
     try:
-        await asyncio.sleep(1.6)  # longer than until a silent server is dead
+        await asyncio.sleep(1.4)  # longer than until a silent server is dead
         assert (await one.get("/health"))["servers"] == 2
         assert (await one.get("/topics/people/presence"))["count"] == 2
     finally:
@@ -149,20 +157,19 @@ async def refused(server: QuickServer, client_id: str) -> None:
                 return
 
 
-async def test_a_server_that_ends_and_one_that_is_killed(url: str) -> None:
-    """Clients that reconnect to the other in time have not left; the others leave."""
-    async with QuickServer.run(url) as watched:
-        await watched.send("POST", "/topics", {"name": "room", "presence": True})
-        async with watched.client("watcher", "room") as watcher:
-            for end in (signal.SIGTERM, signal.SIGKILL):
-                async with QuickServer.run(url) as other, other.client("moves", "room"), other.client("goes", "room"):
-                    assert {(await watcher.receive())["client_id"] for _ in range(2)} == {"moves", "goes"}
-                    other.process.send_signal(end)
-                    async with watched.client("moves", "room"):
-                        left = await watcher.receive()
-                        assert (left["msg"], left["client_id"]) == ("left", "goes")
-                        await until(watched, "/health", servers=1)
-                        assert (await watched.get("/topics/room/presence"))["count"] == 2
-                    await asyncio.to_thread(other.wait)
+async def end(watched: QuickServer, other: QuickServer, how: signal.Signals) -> None:
+    """Clients that reconnect to another server in time have not left; the others leave."""
+    topic = f"end.{how.name.lower()}"
+    await watched.send("POST", "/topics", {"name": topic, "presence": True})
+    async with watched.client("watcher", topic) as watcher:
+        async with other.client("moves", topic), other.client("goes", topic):
+            assert {(await watcher.receive())["client_id"] for _ in range(2)} == {"moves", "goes"}
+            other.process.send_signal(how)
+            async with watched.client("moves", topic):
                 left = await watcher.receive()
-                assert (left["msg"], left["client_id"]) == ("left", "moves")
+                assert (left["msg"], left["client_id"]) == ("left", "goes")
+                await until(watched, "/health", servers=1)
+                assert (await watched.get(f"/topics/{topic}/presence"))["count"] == 2
+            await asyncio.to_thread(other.wait)
+        left = await watcher.receive()
+        assert (left["msg"], left["client_id"]) == ("left", "moves")

@@ -89,7 +89,9 @@ async def test_a_server_that_does_not_answer_is_named() -> None:
             assert "missing" not in answer
         servers["a"].publish_locally("orders", [1])
         trace = await ask(servers["a"], "/clients/x/trace?topic=orders&seq=1", "GET")
-        assert trace == (404, {"error": "client not found"})
+        assert trace == (404, {"error": "client not found", "missing": ["c"]})
+        assert await ask(servers["a"], "/clients/nobody") == (404, {"error": "client not found", "missing": ["c"]})
+        assert (await ask(servers["a"], "/clients/nobody", "DELETE"))[1]["missing"] == ["c"]
         assert await ask(servers["a"], "/clients/x", "DELETE") == (
             200, {"status": "disconnected", "client_id": "x", "connections": 1, "missing": ["c"]},
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from random import Random
@@ -199,6 +200,25 @@ async def test_an_engine_whose_redis_is_away_waits_and_withdraws(own_server: Red
             await given[0]
             await given[2]
         assert [payload for _, payload in driver.heard] in ([0, 2], [0, 1, 2])
+
+
+@on_one_loop
+async def test_thousands_of_batches_are_withdrawn_at_once(own_server: RedisServer) -> None:
+    async with Driver.run(own_server.url("t")) as driver:
+        await driver.create()
+        own_server.signal(signal.SIGSTOP)
+        given = [driver.begin(driver.append(publish(n))) for n in range(8000)]
+        takers = [piece.batch.outcomes for pieces in ("_sent", "_waiting")
+                  for piece in getattr(driver.engine._batches, pieces)]  # type: ignore[attr-defined]  # fmt: skip
+        assert len(takers) == 8000
+        begin = time.process_time()
+        for taker in takers:
+            driver.engine.withdraw(taker)
+        assert time.process_time() - begin < 0.5, "in the square of their number it took 10 s"
+        own_server.signal(signal.SIGCONT)
+        await driver.sync()
+        assert not any(each.done() for each in given)
+        assert driver.seq["t"] < 8000
 
 
 async def test_a_redis_that_is_not_there_at_the_start_is_waited_for(own_server: RedisServer) -> None:

@@ -70,6 +70,23 @@ async def test_a_redis_without_its_data_has_no_topics(server: RedisServer) -> No
         assert await driver.publish(publish("b")) == [Assignment(1, False)]
 
 
+async def test_another_replication_id_of_the_same_run_renews_nothing(tmp_path: Path) -> None:
+    """Redis takes a new one an hour after its last replica has gone."""
+    with RedisServer.run(tmp_path / "r", "--enable-debug-command", "yes") as server:
+        async with Driver.run(server.url("t")) as driver:
+            await driver.create()
+            before = server.info("replication")["master_replid"]
+            with server.admin as admin:
+                admin.execute_command("DEBUG", "CHANGE-REPL-ID")
+                assert server.info("replication")["master_replid"] != before
+                async with Driver.run(server.url("t")) as other:
+                    assert other.epoch == {"t": "et"}
+                admin.replicaof("127.0.0.1", "1")
+                admin.replicaof("NO", "ONE")
+            async with Driver.run(server.url("t")) as other:
+                assert other.epoch != {"t": "et"}, "it may have other data now"
+
+
 async def test_with_renew_lost_only_a_lost_tail_renews_epochs(server: RedisServer, tmp_path: Path) -> None:
     url = server.url("t", renew="lost")
     async with Driver.run(url) as driver:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,23 @@ async def test_one_that_is_away_refuses_its_topics_and_the_others_go_on(
         assert await driver.publish(publish(), name=here[0]) == [Assignment(4, False)]
         given = await driver.ask(*[driver.creation(name) for name in there])  # it kept nothing on a disk
         assert given == [None] * len(there)
+
+
+async def test_outcomes_behind_a_withdrawn_batch_come_later_and_in_order(servers: list[RedisServer], url: str) -> None:
+    async with Driver.run(url) as driver:
+        await driver.ask(*[driver.creation(name) for name in NAMES])
+        here = next(name for name in NAMES if spread.place_of(name, 2) == 0)
+        servers[1].signal(signal.SIGSTOP)
+        told: list[str] = []
+        both = [driver.append(publish(), name=name) for name in NAMES]
+        driver.engine.ask(both, first := lambda _: told.append("first"))
+        driver.engine.ask([driver.append(publish(), name=here)], lambda _: told.append("second"))
+        await driver.read(name=here)
+        assert told == [], "the first waits for the instance that hangs"
+        driver.engine.withdraw(first)
+        assert told == [], "the journal has not told of the first yet"
+        await eventually(lambda: told == ["second"])
+        servers[1].signal(signal.SIGCONT)
 
 
 async def test_a_message_for_all_comes_once_even_if_one_is_away(

@@ -50,6 +50,7 @@ async def test_a_wrong_password_or_right_is_told(server: RedisServer) -> None:
     place = f"127.0.0.1:{server.port}"
     assert f"Redis at {place}: the user or password is wrong" in await refusal(f"redis://app:secret2@{place}")
     assert "the user or password is wrong" in await refusal(f"redis://{place}")
+    assert "DB index is out of range" in await refusal(f"redis://app:secret@{place}/99")
     assert "may not do this (ACL)" in await refusal(f"redis://weak:secret@{place}")
     for login in ("app:secret", ":secret0"):
         async with Driver.run(f"redis://{login}@{place}/3") as driver:
@@ -149,7 +150,7 @@ async def test_a_redis_without_memory_refuses_and_recovers(impatient: None, serv
             admin.config_set("maxmemory", 1)
             (refused,) = await driver.publish(publish("b"))
             assert str(refused) == "not stored: the server's journal fails"
-            assert driver.reason.startswith("OOM")
+            assert driver.reason.find("OOM") > 0
             assert await driver.payloads() == ["a"]
             assert await driver.purge() == 1
             assert await driver.delete() is None
@@ -170,7 +171,7 @@ async def test_a_redis_whose_disk_fails_refuses_and_recovers(impatient: None, se
             await eventually(lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "err")
             (refused,) = await driver.publish(publish("b"))
             assert str(refused) == "not stored: the server's journal fails"
-            assert driver.reason.startswith("MISCONF")
+            assert driver.reason.find("MISCONF") > 0
             admin.config_set("stop-writes-on-bgsave-error", "no")
         await eventually(lambda: not driver.reason)
         assert driver.synchronized == 1
@@ -182,7 +183,7 @@ async def test_too_few_replicas_are_told(impatient: None, server: RedisServer) -
     async with Driver.run(server.url("t")) as driver:
         with server.admin as admin:
             admin.config_set("min-replicas-to-write", 1)
-            await eventually(lambda: driver.reason.startswith("NOREPLICAS"))
+            await eventually(lambda: driver.reason.find("NOREPLICAS") > 0)
             admin.config_set("min-replicas-to-write", 0)
         await eventually(lambda: not driver.reason)
 

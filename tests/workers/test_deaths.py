@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from pubsub.client import Client, Event, Gap, Item, PubsubError
+from pubsub.journals.workers.link import MOST_BEHIND
 from tests.harness import PATIENCE, eventually, new_id, on_one_loop
 from tests.workers.serving import WorkersProcess, by_worker, scrape
 
@@ -136,3 +140,51 @@ async def check_memory(server: WorkersProcess, others: list[Reader]) -> None:
         await client.publish("memory", "after")
     await eventually(lambda: all(reader.facts[-1:] == ["after"] for reader in others))
     assert [reader.facts for reader in others] == [["created_again", "after"]] * len(others)
+
+
+@on_one_loop
+async def test_a_worker_that_stops_costs_the_owner_little_and_is_healed(server: WorkersProcess) -> None:
+    async with Client(server.url) as client:
+        await client.create_topic("big", history=1000)
+    async with reading(server, "big") as readers:
+        pids = server.pids
+        os.kill(pids[2], signal.SIGSTOP)
+        before = resident(pids[1])
+        try:
+            async with http_of_a_running_worker(server) as http:
+                for _ in range(50):
+                    async with http.post("/topics/big/messages", json=[{"payload": "x" * 50_000}] * 20) as response:
+                        assert response.status == 200
+                await eventually_cut_off(server)
+            grown = resident(pids[1]) - before
+        finally:
+            os.kill(pids[2], signal.SIGCONT)
+        assert grown < 50_000_000 + MOST_BEHIND + 32_000_000, "what the topic keeps, what waits, and some more"
+        await eventually(lambda: all(len(reader.items) >= 1000 for reader in readers))
+        seqs = [[item.seq for item in reader.items if isinstance(item, Event)] for reader in readers]
+        assert seqs == [list(range(1, 1001))] * len(readers)
+    assert "Traceback" not in server.log
+    assert "Exception" not in server.log
+
+
+def resident(pid: int) -> int:
+    """The resident memory of a process in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+@contextlib.asynccontextmanager
+async def http_of_a_running_worker(server: WorkersProcess) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session whose one connection is not at a worker that has stopped."""
+    while True:
+        async with aiohttp.ClientSession(server.url, connector=aiohttp.TCPConnector(limit=1)) as http:
+            try:
+                async with http.get("/topics?scope=server", timeout=aiohttp.ClientTimeout(0.5)) as response:
+                    assert response.status == 200
+            except TimeoutError:
+                continue
+            yield http
+            return
+
+
+async def eventually_cut_off(server: WorkersProcess) -> None:
+    await asyncio.to_thread(server.read_log_until, "A worker is disconnected: it is .* bytes behind")

@@ -19,7 +19,7 @@ from pubsub.journals.workers.link import MOST_BEHIND
 from pubsub.journals.workers.wire import Hello, Renew, frame
 from pubsub.protocol.errors import BadRequest, Conflict, NotStored, TopicExists, TopicNotFound
 from pubsub.protocol.requests import TopicOptions
-from tests.harness import PATIENCE, eventually, new_id
+from tests.harness import PATIENCE, eventually, new_id, on_one_loop
 from tests.journals.world import message
 from tests.workers.following import Place, Worker, appending, place
 
@@ -60,6 +60,7 @@ async def test_all_workers_get_the_same_events_in_the_same_order(at: Place, dura
     assert (state.epoch, state.options) == ("e1", TopicOptions(history=1000, durable=durable))
 
 
+@on_one_loop
 async def test_the_outcome_comes_after_the_records_of_the_batch(at: Place) -> None:
     await at.own()
     worker = await at.work()
@@ -73,6 +74,7 @@ async def test_the_outcome_comes_after_the_records_of_the_batch(at: Place) -> No
     assert [each[: 2 * place] for place, each in enumerate(seen, 1)] == [[1, 2], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6]]
 
 
+@on_one_loop
 async def test_outcomes_come_in_the_order_of_the_batches(at: Place) -> None:
     await at.own()
     worker = await at.work()
@@ -88,6 +90,7 @@ async def test_outcomes_come_in_the_order_of_the_batches(at: Place) -> None:
 # Outcomes
 
 
+@on_one_loop
 async def test_each_publish_has_an_outcome_of_its_own(at: Place) -> None:
     await at.own()
     worker = await at.work()
@@ -100,6 +103,7 @@ async def test_each_publish_has_an_outcome_of_its_own(at: Place) -> None:
     assert (conflict.seq, str(conflict)) == (2, "expect_seq: expected 9, but the seq of the topic is 2")
 
 
+@on_one_loop
 async def test_a_list_is_taken_whole_or_not_at_all(at: Place) -> None:
     await at.own()
     worker = await at.work()
@@ -111,6 +115,7 @@ async def test_a_list_is_taken_whole_or_not_at_all(at: Place) -> None:
     assert len(worker.following.stored("t")) == 2
 
 
+@on_one_loop
 async def test_failures_arrive_as_they_were(at: Place) -> None:
     await at.own()
     worker = await at.work()
@@ -132,6 +137,7 @@ async def test_failures_arrive_as_they_were(at: Place) -> None:
     assert outcomes[3].rest_text == "topic not found"
 
 
+@on_one_loop
 async def test_deletions_and_purges_reach_all(at: Place) -> None:
     parts = await at.own()
     one, other = await at.work(), await at.work()
@@ -147,6 +153,7 @@ async def test_deletions_and_purges_reach_all(at: Place) -> None:
     assert one.following.others == other.following.others
 
 
+@on_one_loop
 async def test_what_is_told_reaches_all_processes(at: Place) -> None:
     parts = await at.own()
     heard: list[tuple[str, bytes]] = []
@@ -164,6 +171,7 @@ async def test_what_is_told_reaches_all_processes(at: Place) -> None:
 # What is kept
 
 
+@on_one_loop
 @pytest.mark.parametrize("durable", [False, True])
 async def test_pages_are_read_from_the_ring_and_the_disk(at: Place, durable: bool) -> None:
     await at.own()
@@ -188,6 +196,7 @@ async def test_pages_are_read_from_the_ring_and_the_disk(at: Place, durable: boo
     assert isinstance(await worker.find_missing(Known("u", "e1", 0), 0, 1), TopicNotFound)
 
 
+@on_one_loop
 @pytest.mark.parametrize("durable", [False, True])
 async def test_what_has_expired_is_not_read(at: Place, durable: bool) -> None:
     await at.own()
@@ -203,6 +212,7 @@ async def test_what_has_expired_is_not_read(at: Place, durable: bool) -> None:
     assert await worker.find_missing(KNOWN, 2, 3) is False
 
 
+@on_one_loop
 async def test_the_sizes_of_topics_follow(at: Place) -> None:
     parts = await at.own()
     worker = await at.work()
@@ -221,6 +231,7 @@ async def test_the_sizes_of_topics_follow(at: Place) -> None:
 # Connections that end
 
 
+@on_one_loop
 async def test_a_worker_that_comes_late_learns_of_all_topics(at: Place) -> None:
     parts = await at.own()
     for number in range(1200):
@@ -260,6 +271,7 @@ async def test_no_batch_is_done_twice_or_lost_over_many_cuts(at: Place, durable:
     assert [event["message"]["payload"] for event in events] == list(range(200))
 
 
+@on_one_loop
 async def test_outcomes_come_after_the_states_of_a_new_connection(at: Place) -> None:
     await at.own()
     worker = await at.work()
@@ -274,6 +286,7 @@ async def test_outcomes_come_after_the_states_of_a_new_connection(at: Place) -> 
     assert (order[0], sorted(order[1:])) == ("synced", ["outcome", "sync"])
 
 
+@on_one_loop
 async def test_a_batch_that_was_withdrawn_is_not_asked_again(at: Place) -> None:
     parts = await at.own()
     worker = await at.work()
@@ -293,6 +306,7 @@ async def test_a_batch_that_was_withdrawn_is_not_asked_again(at: Place) -> None:
 # Another owner
 
 
+@on_one_loop
 async def test_another_owner_has_the_durable_topics_and_renews_those_in_memory(at: Place) -> None:
     parts = await at.own()
     one, other = await at.work(), await at.work()
@@ -317,6 +331,7 @@ async def test_another_owner_has_the_durable_topics_and_renews_those_in_memory(a
     assert await other.publish(message()) == placed(3)
 
 
+@on_one_loop
 async def test_a_batch_that_a_dead_owner_had_fails_and_later_ones_are_done(at: Place) -> None:
     parts = await at.own()
     worker = await at.work()
@@ -359,6 +374,7 @@ async def ended(sock: socket.socket) -> bytes:
     return received
 
 
+@on_one_loop
 @pytest.mark.parametrize(
     "garbage",
     [
@@ -384,6 +400,7 @@ async def test_garbage_ends_its_connection_alone(at: Place, garbage: bytes, capl
     assert "Traceback" not in caplog.text
 
 
+@on_one_loop
 async def test_an_owner_of_another_version_is_told_at_the_start(at: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     await at.own()
     monkeypatch.setattr("pubsub.journals.workers.engine.VERSION", 2)
@@ -399,6 +416,7 @@ async def test_the_socket_belongs_to_its_user_alone(at: Place) -> None:
     assert not list(at.directory.iterdir())
 
 
+@on_one_loop
 async def test_a_worker_that_takes_nothing_is_cut_off(at: Place, caplog: pytest.LogCaptureFixture) -> None:
     parts = await at.own()
     good = await at.work()
@@ -417,6 +435,7 @@ async def test_a_worker_that_takes_nothing_is_cut_off(at: Place, caplog: pytest.
     assert good.following.syncs == 1
 
 
+@on_one_loop
 async def test_an_owner_that_is_not_there_yet_is_found_later(at: Place) -> None:
     worker = await at.work()
     assert worker.following.reasons[0].startswith("the owner cannot be reached: ")

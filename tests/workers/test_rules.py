@@ -6,15 +6,21 @@ import asyncio
 import os
 import random
 import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pubsub.metrics.merging import Part, merge
+from pubsub.system.unix_socket import address_of, bind_unix, is_own_user
 from pubsub.workers.control import CONNECTION, LOAD, Control, Message, Splitter
 from pubsub.workers.pauses import Pauses
 from pubsub.workers.spread import UNTAKEN, Share, fewest_first
-from tests.harness import eventually
+from pubsub.workers.supervisor import place_for_owner
+from tests.harness import REPOSITORY, eventually
 
 # Spread
 
@@ -114,6 +120,39 @@ async def test_connections_come_in_order_and_a_full_socket_says_so() -> None:
     for pair in handed:
         for each in pair:
             each.close()
+
+
+# A place for the owner's socket
+
+
+def test_the_owners_socket_is_in_a_directory_of_its_user_alone() -> None:
+    with place_for_owner() as path:
+        assert stat.S_IMODE(Path(path).parent.stat().st_mode) == 0o700
+    assert not Path(path).parent.exists()
+
+
+def test_without_a_place_for_files_it_has_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: str) -> str:
+        raise OSError("read only")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with place_for_owner() as path, bind_unix(path, mode=0o600, backlog=1) as listening:
+        assert path.startswith("@pubsub-")
+        with socket.socket(socket.AF_UNIX) as near:
+            near.connect(address_of(path))
+            far, _ = listening.accept()
+            with far:
+                assert is_own_user(near)
+                assert is_own_user(far)
+
+
+def test_a_server_without_workers_imports_nothing_of_them() -> None:
+    code = (
+        "import sys, pubsub.__main__, pubsub.app; "
+        "print([each for each in sys.modules if each.startswith(('pubsub.workers', 'pubsub.journals.workers'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 # Metrics

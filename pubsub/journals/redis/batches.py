@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -16,8 +15,6 @@ from pubsub.journals.redis.scripts import Scripts
 from pubsub.journals.redis.wire import decode_decided, decode_outcome, encode, encode_operation
 from pubsub.journals.shared.engine import Append, Delete, Operation, Outcome, Outcomes, Purge, Tell
 from pubsub.protocol.errors import Failure, NotStored
-
-log = logging.getLogger(__name__)
 
 # Redis decides a piece of a batch in one step: 200 messages take 1 ms, 1 MiB takes 10 ms. What it tells of the pieces
 # in progress stays far below the output buffer of a subscriber (8 MiB for a minute).
@@ -74,6 +71,7 @@ class Batches:
         self._scripts = scripts
         self._trouble = trouble
         self._number = 0
+        self._batches: dict[Outcomes, Batch] = {}
         self._waiting: deque[Piece] = deque()
         self._sent: deque[Piece] = deque()
         self._held: deque[Piece] = deque()  # decided, but their records have not come
@@ -85,7 +83,7 @@ class Batches:
         self.seen = 0
 
     def ask(self, operations: Sequence[Operation], outcomes: Outcomes) -> None:
-        batch = Batch(outcomes, len(operations))
+        batch = self._batches[outcomes] = Batch(outcomes, len(operations))
         for places, some, size in split(operations):
             self._number += 1
             body = encode([encode_operation(each, self._server) for each in some])
@@ -95,11 +93,10 @@ class Batches:
 
     def withdraw(self, outcomes: Outcomes) -> None:
         """Ask a batch no more."""
-        for pieces in (self._waiting, self._sent, self._held):
-            for piece in pieces:
-                if piece.batch.outcomes == outcomes:
-                    piece.batch.withdrawn = True
-        self._waiting = deque(piece for piece in self._waiting if not piece.batch.withdrawn)
+        if (batch := self._batches.pop(outcomes, None)) is not None:
+            batch.withdrawn = True
+        while self._waiting and self._waiting[0].batch.withdrawn:
+            self._waiting.popleft()
 
     def open(self, line: Line, connection: int, token: str) -> None:
         """Go on with a new connection: all states have come, and so the records of what was decided."""
@@ -127,6 +124,8 @@ class Batches:
     def _send(self) -> None:
         while self._line is not None and self._waiting and self._in_progress < BYTES_IN_PROGRESS:
             piece = self._waiting.popleft()
+            if piece.batch.withdrawn:
+                continue
             self._sent.append(piece)
             self._in_progress += piece.size
             settled, self._settled = self._settled[:SETTLED_AT_ONCE], self._settled[SETTLED_AT_ONCE:]
@@ -173,6 +172,7 @@ class Batches:
             batch.results[place] = join(batch.results[place], given, operation)
         batch.pieces -= 1
         if batch.pieces == 0:
+            del self._batches[batch.outcomes]
             batch.outcomes(batch.results)
 
 

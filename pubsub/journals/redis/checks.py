@@ -21,6 +21,15 @@ def identity_of(info: Mapping[str, str]) -> str:
     return f"{info['run_id']}:{info.get('master_replid', '')}"
 
 
+def keeps_data(info: Mapping[str, str]) -> bool:
+    """True if a running instance with a new replication id has its data still.
+
+    It takes a new id an hour after its last replica has gone, and forgets the one before; one that was a replica in
+    between remembers that of its primary.
+    """
+    return not info.get("master_replid2", "").strip("0")
+
+
 def check_info(info: Mapping[str, str], where: str) -> None:
     """Raise JournalError for an instance that cannot hold a journal."""
     version = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
@@ -65,6 +74,8 @@ def explain_refusal(text: str, where: str, part: str = "1/1") -> JournalError | 
         return JournalError(f"{where}: expected instance {part} of those that share the topics, got instance {found}")
     if "unknown command" in text and "HELLO" in text.upper():
         return JournalError(f"{where}: expected Redis 7.0 or Valkey 7.2 or newer, got one without HELLO")
+    if code == "ERR" and "max number of clients" not in text:
+        return JournalError(f"{where}: {text}")
     return None
 
 

@@ -145,9 +145,9 @@ async def connect(
             else:
                 _, connection = await loop.create_unix_connection(make, place.host)
     except TimeoutError:
-        raise Lost(f"{place}: no connection for {CONNECT_SECONDS:g} s") from None
+        raise Lost(f"no connection for {CONNECT_SECONDS:g} s") from None
     except OSError as error:  # ssl.SSLError too
-        raise Lost(f"{place}: {error.strerror or error}") from None
+        raise Lost(error.strerror or str(error)) from None
     try:
         return connection, await connection.ask(*_hello(login))
     except BaseException:

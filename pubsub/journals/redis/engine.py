@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -38,8 +37,6 @@ from pubsub.journals.redis.wire import (
 )
 from pubsub.journals.shared.engine import Follower, Known, Operation, Outcomes
 from pubsub.protocol.errors import Failure
-
-log = logging.getLogger(__name__)
 
 LONGEST_PAUSE: Final = 5.0
 STOP_SECONDS: Final = 2.0
@@ -215,15 +212,15 @@ class RedisEngine:
                 each.close(reason)
 
     def _fail(self, reason: str) -> None:
+        where = self._instance.where
+        reason = reason if reason.startswith(where) else f"{where}: {reason}"
         if reason != self._reason:
             self._reason = reason
-            log.warning("%(where)s: %(reason)s", {"where": self._instance.where, "reason": reason})
             self._follower.failing(reason)
 
     def _succeed(self) -> None:
         if self._reason:
             self._reason = ""
-            log.info("%(where)s: works again", {"where": self._instance.where})
             self._follower.failing("")
 
     def _tell(self, trouble: str) -> None:

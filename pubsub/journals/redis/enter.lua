@@ -1,7 +1,10 @@
 -- A server connects. ARGV: version, server, identity of the instance, token for a new generation, part of the topics,
 -- "all" or "lost", and what the server knew before: identity of the instance and number of the last push, or '' and 0.
+-- "same" if a run of Redis that has another replication id than before has the same data, else "other".
 -- Returns {generation, the one before, n, number of the connection, time}.
-local expected, server, current, token, part, renew, known, seen = unpack(ARGV)
+local expected, server, current, token, part, renew, known, seen, data = unpack(ARGV)
+
+local function run_of(each) return string.match(each, '^[^:]*') end
 
 local function renew_all()
   previous, generation = generation, token
@@ -21,7 +24,8 @@ elseif call('HGET', META, 'part') ~= part then
 else
   if identity ~= current then  -- a restart or a failover; n tells how much of the data is left
     call('HSET', META, 'identity', current, 'former', identity, 'left', format('%d', n))
-    if renew == 'all' then renew_all() end
+    local goes_on = data == 'same' and run_of(identity) == run_of(current)
+    if renew == 'all' and not goes_on then renew_all() end
   end
   if renew == 'lost' and known ~= '' and known ~= current then
     local former = call('HMGET', META, 'former', 'left')

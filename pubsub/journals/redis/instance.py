@@ -17,6 +17,7 @@ from pubsub.journals.redis.checks import (
     find_losses,
     identity_of,
     is_replica,
+    keeps_data,
     parse_info,
     settings_of,
 )
@@ -92,6 +93,7 @@ class Instance:
                     "all" if self._address.renew_all else "lost",
                     self._identity if seen >= 0 else "",
                     max(seen, 0),
+                    "same" if keeps_data(info) else "other",
                 )
             )
         self._known, self._identity = True, identity_of(info)

@@ -27,7 +27,7 @@ from pubsub.journals.shared.engine import (
 )
 from pubsub.protocol.errors import Failure, NotStored
 
-WAIT: Final = 4.0  # seconds that operations wait for an instance that is away
+WAIT: Final = 1.0  # seconds that operations wait for an instance that is away; with them those of their batch
 
 
 def place_of(name: str, parts: int) -> int:
@@ -125,7 +125,7 @@ class SpreadEngine:
                 gathering.refuse(part)
             else:
                 part.engine.ask([operations[number] for number in numbers], taking)
-        self._tell()
+        self._tell_soon()
 
     def _take(self, gathering: Gathering, part: Part, given: Sequence[Outcome]) -> None:
         gathering.take(part, given)
@@ -136,6 +136,11 @@ class SpreadEngine:
         while gatherings and not gatherings[0].waiting:
             gathering = gatherings.popleft()
             gathering.outcomes(gathering.results)
+
+    def _tell_soon(self) -> None:
+        """Tell outcomes in a later step: the journal has not told those before them yet."""
+        if self._gatherings and not self._gatherings[0].waiting:
+            asyncio.get_running_loop().call_soon(self._tell)
 
     def refuse(self, part: Part) -> None:
         """Refuse all that waits for an instance."""
@@ -152,11 +157,12 @@ class SpreadEngine:
         return self._parts[self.place_of(name)]
 
     def withdraw(self, outcomes: Outcomes) -> None:
-        for gathering in [each for each in self._gatherings if each.outcomes == outcomes]:
+        gathering = next((each for each in self._gatherings if each.outcomes == outcomes), None)
+        if gathering is not None:
             for part, (_, taking) in gathering.waiting.items():
                 part.engine.withdraw(taking)
             self._gatherings.remove(gathering)
-        self._tell()
+            self._tell_soon()
 
     def sync(self, done: Callable[[Failure | None], None]) -> None:
         answers: list[Failure | None] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import secrets
 import socket
@@ -38,7 +39,7 @@ from pubsub.journals.workers.wire import (
     decode_from_owner,
     frame,
 )
-from pubsub.system.unix_socket import address_of
+from pubsub.system.unix_socket import address_of, is_own_user
 
 if TYPE_CHECKING:
     from pubsub.journals.shared.engine import Follower
@@ -150,6 +151,8 @@ class WorkerEngine:
         try:
             sock.setblocking(False)
             await self._loop.sock_connect(sock, address_of(self._path))
+            if not is_own_user(sock):
+                raise PermissionError(errno.EPERM, "a process of another user listens there")
             await self._loop.create_unix_connection(lambda: connection, sock=sock)
         except OSError as error:
             sock.close()

@@ -37,12 +37,14 @@ class FrameConnection(asyncio.Protocol):
         self._when_writable: Callable[[], None] | None = None
 
     def write(self, encoded: bytes) -> None:
-        self.transport.write(encoded)
+        """Write a frame. At the end of the connection it is lost: uvloop would raise an exception."""
+        if not self.transport.is_closing():
+            self.transport.write(encoded)
 
     @property
     def unsent(self) -> int:
         """Bytes that the other end has not taken."""
-        return self.transport.get_write_buffer_size()
+        return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
 
     def call_when_writable(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the other end has taken nearly everything."""

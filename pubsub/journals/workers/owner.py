@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-import struct
-import sys
 from typing import Final
 
 from pubsub.journals.workers.frames import FrameConnection
@@ -15,7 +11,7 @@ from pubsub.journals.workers.link import Link
 from pubsub.journals.workers.relay import Hear
 from pubsub.journals.workers.service import Service
 from pubsub.journals.workers.wire import GREETING_BYTES
-from pubsub.system.unix_socket import bind_unix
+from pubsub.system.unix_socket import bind_unix, is_own_user
 
 log = logging.getLogger(__name__)
 
@@ -101,17 +97,3 @@ class Owner:
 
         connection = FrameConnection(most=GREETING_BYTES, connected=connected, lost=lost)
         return connection
-
-
-def is_own_user(sock: socket.socket) -> bool:
-    """Return True if the process at the other end is of this user, or the administrator's. The socket's mode says the
-    same, but an abstract one has none.
-    """
-    if sys.platform != "linux":
-        return True
-    found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, user, _ = _CREDENTIALS.unpack(found)
-    return user in (0, os.geteuid())
-
-
-_CREDENTIALS: Final = struct.Struct("3i")  # process, user and group

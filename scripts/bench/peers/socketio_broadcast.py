@@ -1,4 +1,9 @@
-"""Peer: python-socketio on aiohttp, one room; it decodes and encodes the JSON of every event."""
+"""Peer: python-socketio on aiohttp, one room; it decodes and encodes the JSON of every event.
+
+    python socketio_broadcast.py PORT [PORT_OF_REDIS]
+
+With Redis, the room reaches all servers.
+"""
 # Its package is in the cache folder of the benchmark, which mypy does not see.
 # mypy: disable-error-code="import-not-found"
 
@@ -8,7 +13,8 @@ import socketio
 import uvloop
 from aiohttp import web
 
-server = socketio.AsyncServer(async_mode="aiohttp")
+manager = socketio.AsyncRedisManager(f"redis://127.0.0.1:{sys.argv[2]}") if len(sys.argv) > 2 else None
+server = socketio.AsyncServer(async_mode="aiohttp", client_manager=manager)
 
 
 async def subscribe(client: str) -> str:

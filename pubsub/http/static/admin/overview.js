@@ -3,7 +3,7 @@
 import { html } from "./preact.js";
 import { about, bytes, count, duration, milliseconds, moment, plural, words } from "./formats.js";
 import { Badge, Card, Curl, Empty, Missing } from "./parts.js";
-import { Table } from "./table.js";
+import { amount, Table } from "./table.js";
 import { Chart } from "./chart.js";
 import { ENDINGS, LOSSES } from "./reasons.js";
 import { to } from "./routing.js";
@@ -75,11 +75,10 @@ function Tiles({ overview }) {
 
 /** The servers that share their topics. All else on this page is of the one that was asked. */
 function Servers({ of }) {
-  const figure = (label, name, format = count) => ({ label, number: true, cell: (row) => format(row[name]) });
   const named = { label: "Server", cell: ({ server, state }) => html`<code>${server}</code>${server === of.server && html` <${Badge}>shown here<//>`}${state !== "ok" && html` <${Badge} kind="warn">${state}<//>`}` };
   return html`<${Card} title="Servers" note="The charts are of one of them."><${Missing} of=${of} />
-    <${Table} label="Servers" rows=${of.servers} rowKey=${(row) => row.server} columns=${[named, figure("Up", "uptime_sec", duration), figure("Connections", "connections"),
-      figure("Subscribers", "subscribers"), figure("Queue", "queued"), figure("Delivered a second", "delivered", about), figure("Memory", "memory_bytes", bytes)]} />
+    <${Table} label="Servers" rows=${of.servers} rowKey=${(row) => row.server} columns=${[named, amount("Up", "uptime_sec", duration), amount("Connections", "connections", count),
+      amount("Subscribers", "subscribers", count), amount("Queue", "queued", count), amount("Delivered a second", "delivered", about), amount("Memory", "memory_bytes", bytes)]} />
   <//>`;
 }
 
