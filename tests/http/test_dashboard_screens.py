@@ -337,6 +337,8 @@ def test_a_slow_consumer_its_lag_its_dead_letters_and_the_reason(page: Page, ser
         expect(row).to_have_count(0)
     show(page, "clients?gone=1")
     expect(page.locator("tbody tr", has_text=HOSTILE)).to_contain_text("An operator disconnected it.")
+    page.get_by_role("link", name=HOSTILE).click()
+    expect(page.get_by_label("Ended connections", exact=True)).to_contain_text("An operator disconnected it.")
     show(page, "topics/dead")
     expect(page.locator(".letters li").first).to_contain_text(HOSTILE)
     seq = call(server, "GET", "/topics/orders")["seq"]
