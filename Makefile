@@ -43,7 +43,7 @@ bench: $(dev)  ## measure throughput and memory, beside other servers
 fuzz: $(dev)  ## feed random input to the parsers: make fuzz ARGS="--seconds 600"
 	$(python) scripts/fuzz.py $(ARGS)
 
-soak: $(dev)  ## run good clients and every attack, and check all invariants: make soak MINUTES=20; or the libraries: ARGS=--clients
+soak: $(dev)  ## run good clients and every attack, and check all invariants: make soak MINUTES=20; or ARGS=--clients, ARGS=--cluster
 	$(python) scripts/soak/soak.py --minutes $(MINUTES) $(ARGS)
 
 docs: $(dev)  ## compare the documents with the code, and run their examples

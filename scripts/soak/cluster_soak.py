@@ -58,7 +58,9 @@ class ClusterSoak:
         self._verdict = verdict
         self._random = random
         self._rounds = rounds
-        self._judge = Judge(lambda topic, epoch: topic in FLEETING or epoch in self._lost)
+        self._judge = Judge(
+            lambda topic, epoch: topic in FLEETING or epoch in self._lost, goes_back=cluster.two_primaries
+        )
         self._faults = faults(self._check)
         self._clients = ClusterClients(self._judge, cluster.urls, random)
         self._lost: set[str] = set()  # epochs that ended with the engine's data

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 from zlib import crc32
 
-from engines import RedisProgram, SentinelProgram
+from engines import START_SEC, RedisProgram, SentinelProgram
 from oracle import Json
 from victim import Victim, until
 
@@ -40,6 +41,7 @@ class Cluster:
     """Servers that share an engine."""
 
     servers: list[Victim] = field(default_factory=list)
+    two_primaries: ClassVar[bool] = False  # for a while, an old engine may go on beside the new one
 
     @property
     def views(self) -> list[Victim]:
@@ -108,6 +110,7 @@ class RedisCluster(Cluster):
 class SentinelCluster(Cluster):
     """Servers that share two instances of Redis, one of them a replica, with a sentinel."""
 
+    two_primaries: ClassVar[bool] = True
     engines: list[RedisProgram] = field(kw_only=True)
     sentinel: SentinelProgram = field(kw_only=True)
 
@@ -115,13 +118,16 @@ class SentinelCluster(Cluster):
     @asynccontextmanager
     async def of(cls, folder: Path, count: int) -> AsyncIterator[SentinelCluster]:
         """Start everything."""
-        first = RedisProgram(folder / "redis-1")
-        second = RedisProgram(folder / "redis-2", ["--replicaof", "127.0.0.1", str(first.port)])
+        at_once = ["--repl-diskless-sync-delay", "0"]
+        first = RedisProgram(folder / "redis-1", at_once)
+        second = RedisProgram(folder / "redis-2", [*at_once, "--replicaof", "127.0.0.1", str(first.port)])
         sentinel = SentinelProgram(folder / "sentinel", first.port)
         async with AsyncExitStack() as stack:
             for program in (first, second, sentinel):
                 stack.callback(program.kill)
                 await program.start()
+            if not await until(second.is_replica, START_SEC):
+                raise RuntimeError("the replica has no data")
             cluster = cls(engines=[first, second], sentinel=sentinel)
             await cluster.start(stack, folder, [f"redis+sentinel://127.0.0.1:{sentinel.port}/soak"] * count, {})
             yield cluster

@@ -61,6 +61,15 @@ class RedisProgram:
             except (RedisError, OSError):
                 return False
 
+    async def is_replica(self) -> bool:
+        """Return True if it follows a primary, and has all that this one had at the beginning."""
+        async with self.admin() as redis:
+            try:
+                found = await redis.info("replication")
+            except (RedisError, OSError):
+                return False  # a change of its role ends connections
+        return bool(found["role"] == "slave" and found["master_link_status"] == "up")
+
     async def end(self, number: signal.Signals = signal.SIGKILL) -> None:
         self.process.send_signal(number)
         await asyncio.to_thread(self.process.wait, START_SEC)
@@ -84,7 +93,7 @@ class RedisProgram:
 
 @dataclass
 class SentinelProgram:
-    """One redis-sentinel, which fails over to a replica by itself once the master has been away for a second."""
+    """One redis-sentinel, which fails over to a replica by itself once the master has been away for three seconds."""
 
     folder: Path
     master: int  # its port
@@ -97,7 +106,7 @@ class SentinelProgram:
         file.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
             f"sentinel monitor soak 127.0.0.1 {self.master} 1\n"
-            "sentinel down-after-milliseconds soak 1000\nsentinel failover-timeout soak 5000\n"
+            "sentinel down-after-milliseconds soak 3000\nsentinel failover-timeout soak 9000\n"
         )
         self._process = launch(["redis-sentinel", str(file)], self.folder / "log")
         if not await until(self.knows_a_replica, START_SEC):

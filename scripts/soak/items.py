@@ -1,4 +1,4 @@
-"""Items that the Python client hands on to its user, for the judge."""
+"""Items of a subscription of the Python client, and positions, in the form that the judge takes."""
 
 from __future__ import annotations
 

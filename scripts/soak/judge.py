@@ -27,11 +27,14 @@ class Acked(NamedTuple):
 class Judge:
     """See the module. ``broken``: what was found. ``outcomes``: of publishes, by the name of the error or ``acked``.
 
-    ``deleted``: see Reading.
+    ``deleted``, ``goes_back``: see Reading.
     """
 
-    def __init__(self, deleted: Callable[[str, str], bool] = lambda topic, epoch: False) -> None:
+    def __init__(
+        self, deleted: Callable[[str, str], bool] = lambda topic, epoch: False, *, goes_back: bool = False
+    ) -> None:
         self._deleted = deleted
+        self._goes_back = goes_back
         self.record = Record()
         self.broken: list[str] = []
         self.acked: list[Acked] = []
@@ -43,7 +46,9 @@ class Judge:
     def new_reading(self, client: str, name: str, chosen: Json = FILTERS[0]) -> Reading:
         """Begin to judge a subscription of a client."""
         wants = predicate_of(chosen) if chosen else None
-        reading = self.readings[client] = Reading(self.record, name, wants=wants, deleted=self._deleted)
+        reading = self.readings[client] = Reading(
+            self.record, name, wants=wants, deleted=self._deleted, goes_back=self._goes_back
+        )
         return reading
 
     def begin(self, client: str, positions: Positions) -> None:

@@ -65,6 +65,7 @@ class Reading:
     ``keeps``: messages that the server still keeps, if a test knows it: a library that mends gaps has to fetch them.
     ``knows_all``: the record has each message from the moment at which it exists.
     ``deleted``: lives of topics that somebody has ended on purpose: a library may forget them without a word.
+    ``goes_back``: an earlier life may be told again, as long as two engines believe that they are the one.
     A message that nobody has seen yet is not known to be wanted: ``doubts`` has those that were left out so far.
     """
 
@@ -78,6 +79,7 @@ class Reading:
         keeps: Callable[[Place], bool] = _nothing,
         deleted: Callable[[str, str], bool] = lambda topic, epoch: False,
         knows_all: bool = False,
+        goes_back: bool = False,
     ) -> None:
         self._record = record
         self._name = name
@@ -86,6 +88,7 @@ class Reading:
         self._keeps = keeps
         self._deleted = deleted
         self._knows_all = knows_all
+        self._goes_back = goes_back
         self.cursors: dict[str, Cursor] = {}
         self.doubts: list[Place] = []
         self.events = 0
@@ -140,7 +143,8 @@ class Reading:
 
     def _begin_again(self, gap: Told) -> None:
         cursor = self.cursors.get(gap.topic) or (Cursor("", 0) if has_wildcard(self._name) else None)
-        if cursor is None or gap.epoch == cursor.epoch or gap.epoch in cursor.past:
+        is_past = cursor is not None and gap.epoch in cursor.past and not self._goes_back
+        if cursor is None or gap.epoch == cursor.epoch or is_past:
             raise Broken(f"{self._name}: {cursor} did not begin again: {gap}")
         self.cursors[gap.topic] = Cursor(gap.epoch, gap.last or 0, cursor.past | {cursor.epoch})
 

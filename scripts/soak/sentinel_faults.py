@@ -93,12 +93,7 @@ class SentinelFaults(ServerFaults):
             raise RuntimeError("the sentinel did not fail over")
 
     async def _until_replica(self, program: RedisProgram) -> None:
-        async def is_replica() -> bool:
-            async with program.admin() as redis:
-                found = await redis.info("replication")
-            return bool(found["role"] == "slave" and found["master_link_status"] == "up")
-
-        if not await until(is_replica, FAILOVER_SEC):
+        if not await until(program.is_replica, FAILOVER_SEC):
             raise RuntimeError("the old primary is no replica")
 
     async def _role(self, program: RedisProgram) -> str:

@@ -46,12 +46,17 @@ async def test_a_wrong_password_or_right_is_told(server: RedisServer) -> None:
     with server.admin as admin:
         admin.acl_setuser("app", enabled=True, passwords=["+secret"], commands=["+@all"], keys=["*"], channels=["*"])
         admin.acl_setuser("weak", enabled=True, passwords=["+secret"], commands=["+@read", "+hello"], keys=["*"])
+        admin.acl_setuser("deaf", enabled=True, passwords=["+secret"], commands=["+@all"], keys=["*"])
+        admin.acl_setuser("blind", enabled=True, passwords=["+secret"], commands=["+@all", "-hscan"], keys=["*"],
+                          channels=["*"])  # fmt: skip
         admin.config_set("requirepass", "secret0")
     place = f"127.0.0.1:{server.port}"
     assert f"Redis at {place}: the user or password is wrong" in await refusal(f"redis://app:secret2@{place}")
     assert "the user or password is wrong" in await refusal(f"redis://{place}")
     assert "DB index is out of range" in await refusal(f"redis://app:secret@{place}/99")
     assert "may not do this (ACL)" in await refusal(f"redis://weak:secret@{place}")
+    assert "may not do this (ACL)" in await refusal(f"redis://deaf:secret@{place}")
+    assert "may not do this (ACL)" in await refusal(f"redis://blind:secret@{place}")
     for login in ("app:secret", ":secret0"):
         async with Driver.run(f"redis://{login}@{place}/3") as driver:
             await driver.delete()

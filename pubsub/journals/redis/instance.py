@@ -49,6 +49,7 @@ class Instance:
         self._address = address
         self._scripts = scripts
         self._server = server
+        self._sentinels = list(address.places)
         self._known = False  # its keys have been checked
         self._identity = ""  # of the instance that it entered last
 
@@ -57,10 +58,10 @@ class Instance:
     ) -> tuple[Connection, Mapping[str, str]]:
         """Connect to the instance that takes writes now; returns its INFO too. Raises Lost, Refused, JournalError."""
         self._place = place = await self._find()
-        with self._explained():
+        with self.explained():
             connection, _ = await connect(self._address, place, self._address.login, push, lost)
         try:
-            with self._explained():
+            with self.explained():
                 if self._address.database:
                     await connection.ask("SELECT", self._address.database)
                 info = parse_info(await connection.ask("INFO"))
@@ -80,7 +81,7 @@ class Instance:
         if is_replica(info):
             reason = f"{self.where}: expected a primary, got a read-only replica"
             raise Refused(reason) if self._address.service else JournalError(reason)
-        with self._explained():
+        with self.explained():
             if not self._known:
                 await self._check_keys(connection)
             generation, previous, n, number, moment = await connection.ask_encoded(
@@ -100,7 +101,7 @@ class Instance:
         return Entry(Generation(generation.decode(), previous.decode()), int(n), int(number), float(moment))
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
         """Raise JournalError for what no later try can change."""
         try:
             yield
@@ -137,9 +138,11 @@ class Instance:
 
     async def _ask_sentinels(self) -> Place:
         reasons: list[str] = []
-        for place in self._address.places:
+        for place in list(self._sentinels):
             try:
-                return await self._ask_sentinel(place)
+                found = await self._ask_sentinel(place)
+                self._sentinels.sort(key=lambda each: each != place)  # the one that answers comes first from now on
+                return found
             except (Lost, Refused) as error:
                 reasons.append(f"{place}: {error}")
         raise Lost("; ".join(reasons))
