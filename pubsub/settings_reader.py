@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -131,6 +132,11 @@ def _check_mode(settings: Settings) -> None:
         raise ValueError("expected three octal digits, as chmod takes them, such as 0660")
 
 
+def _check_workers(settings: Settings) -> None:
+    if settings.workers > 1 and not hasattr(socket, "send_fds"):
+        raise ValueError("expected 1: this system hands no connections to other processes")
+
+
 def _check_keys(settings: Settings) -> None:
     if not find_spec("jwt") or not find_spec("cryptography"):
         raise ValueError("expected PyJWT and cryptography to be installed: pip install 'pubsub[auth]'")
@@ -179,6 +185,7 @@ def _check_tls_key(settings: Settings) -> None:
 
 _CHECKS: dict[str, Callable[[Settings], object]] = {
     "host": _check_host,
+    "workers": _check_workers,
     "socket_mode": _check_mode,
     "topic_rules_file": lambda settings: read_rules(settings.topic_rules_file),
     "api_keys": lambda settings: ApiKeys(settings.api_keys),

@@ -15,6 +15,13 @@ from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Position, Publish
 
 
+class Sink:
+    """Passes what is written on to a function (Transport)."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self.write = write
+
+
 class AllGranted:
     """The grant of a client that may everything (Grant)."""
 

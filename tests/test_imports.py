@@ -111,6 +111,7 @@ WITHOUT_IO = {
     "pubsub.journals.shared.inbox",
     "pubsub.journals.shared.journal",
     "pubsub.journals.shared.log",
+    "pubsub.journals.shared.renewals",
     "pubsub.journals.shared.telling",
     "pubsub.journals.redis.address",
     "pubsub.journals.redis.batches",

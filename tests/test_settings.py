@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from pubsub.settings import Settings
-from pubsub.settings_reader import read_settings
+from pubsub.settings_reader import find_mistakes, read_settings
 from pubsub.system.logs import LEVELS
 from tests.harness import REPOSITORY, clean_environment
 
@@ -241,6 +241,13 @@ def test_a_choice_is_read_in_any_case(
         monkeypatch.setenv(name, spell(choice))
         assert as_written(read_settings([]), name) == choice
         monkeypatch.delenv(name)
+
+
+def test_one_worker_is_all_where_no_connection_can_be_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("socket.send_fds")
+    assert find_mistakes(Settings(workers=1)) == []
+    (mistake,) = find_mistakes(Settings(workers=2))
+    assert mistake.startswith("WORKERS: got 2, expected 1: ")
 
 
 def test_each_log_level_is_one_of_pythons() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -17,7 +17,10 @@ from pubsub.core.event import StoredEvent
 from pubsub.core.histogram import Histogram
 from pubsub.core.log import Done, TopicLog
 from pubsub.core.topic import Topic
+from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Publish, TopicOptions
+
+Found = TypeVar("Found")
 
 
 class JournalError(Exception):
@@ -154,6 +157,10 @@ class Sharing(Journal, Protocol):
 
         It is called in a later step, and after a bounded time.
         """
+        ...
+
+    def bound(self, done: Callable[[Found | Failure], None]) -> Callable[[Found | Failure], None]:
+        """``done``, which gets a failure if it was not called in a bounded time. A second call does nothing."""
         ...
 
 

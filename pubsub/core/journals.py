@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pubsub.protocol.errors import BadRequest
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Host, Journal, Sharing
     from pubsub.core.log import Done
+    from pubsub.protocol.errors import Failure
     from pubsub.protocol.requests import TopicOptions
+
+Found = TypeVar("Found")
 
 
 class Journals:
@@ -52,6 +55,10 @@ class Journals:
             return False
         self.durable.call_when_writable(callback)
         return True
+
+    def bound(self, done: Callable[[Found | Failure], None]) -> Callable[[Found | Failure], None]:
+        """``done``, which gets a failure if a journal that servers share has not answered in time."""
+        return done if self.shared is None else self.shared.bound(done)
 
     def sync(self, done: Done) -> None:
         """Call ``done`` once all is known that other servers have done; or with a failure. Alone it is at once."""

@@ -7,6 +7,7 @@ it knows that it is not known any more.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NewType
 
 from msgspec import Struct
@@ -27,10 +28,12 @@ TopicLife = tuple[str, str]  # name and epoch
 _SECONDS: Final = 32  # bits of a Unix time
 
 
+@lru_cache(maxsize=1)
 def since(after: int, moment: int) -> Since:
     """The beginning of a membership: the ``seq`` after which it gets events, and the Unix time.
 
-    One number, because each membership has one: 32 to 48 bytes, and two would take 100.
+    One number, because each membership has one: 32 to 48 bytes, and two would take 100. Those that begin in the same
+    second, as after a restart of the server, share it.
     """
     return Since(after << _SECONDS | moment)
 

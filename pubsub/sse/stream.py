@@ -16,6 +16,7 @@ from pubsub.auth.identity import Identity
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.event import Source
 from pubsub.core.lane import Subscriber, Write
+from pubsub.core.outbox import Transport
 from pubsub.core.placement import topic_of
 from pubsub.filters.filters import Filters
 from pubsub.protocol.errors import CloseReason, Unauthorized
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
     from pubsub.websocket.services import Services
 
 
+class Through:
+    """A transport whose bytes pass a function first (Transport)."""
+
+    __slots__ = ("write",)
+
+    def __init__(self, write: Write) -> None:
+        self.write = write
+
+
 class StreamSubscriber(Subscriber):
     """A Subscriber that ends its stream once nothing is left to which it is subscribed.
 
@@ -39,8 +49,8 @@ class StreamSubscriber(Subscriber):
 
     __slots__ = ("stream",)
 
-    def __init__(self, write: Write, options: OutboxOptions) -> None:
-        super().__init__(write, options)
+    def __init__(self, transport: Transport, options: OutboxOptions) -> None:
+        super().__init__(transport, options)
         self.stream: EventStream | None = None  # once it is open
         self.block()
 
@@ -76,9 +86,12 @@ class EventStream(ClientTransport, IdentityGrant):
         marking: Callable[[Write, Gzip | None], Write] | None = None,
         on_end: Callable[[], None] | None = None,
     ) -> None:
-        plainly = transport.write if gzip is None else gzip.writing(transport.write)
-        write = plainly if marking is None else marking(transport.write, gzip)
-        super().__init__(transport, services, StreamSubscriber(write, options))
+        events: Transport = transport
+        if marking is not None:
+            events = Through(marking(transport.write, gzip))
+        elif gzip is not None:
+            events = Through(gzip.writing(transport.write))
+        super().__init__(transport, services, StreamSubscriber(events, options))
         self._gzip = gzip
         self.subscriber.client_id = client_id
         self._on_end = on_end

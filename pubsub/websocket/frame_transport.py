@@ -60,7 +60,7 @@ class FrameTransport(ClientTransport):
         identity: Identity | None = None,
         agreement: Agreement | None = None,
     ) -> None:
-        super().__init__(transport, services, Subscriber(transport.write, services.options_for(agreement)))
+        super().__init__(transport, services, Subscriber(transport, services.options_for(agreement)))
         self._replies: list[bytes] | None = None  # answers of this tick
         self._reply_bytes = 0
         self._pauses = 0  # the reasons for which the session waits, one bit of PauseReason each

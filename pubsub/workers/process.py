@@ -7,10 +7,12 @@ name for ps. When the supervisor is gone, the worker shuts down.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -93,6 +95,9 @@ async def serve(
     served.begin(sock, splitter)
     await served.stop.wait()
     await shut_down(app, runner, listener)
+    if served.abandoned and start.owning:
+        with suppress(OSError):  # of an abstract socket
+            os.rmdir(os.path.dirname(start.owning))
 
 
 if __name__ == "__main__":

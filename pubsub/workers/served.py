@@ -92,7 +92,10 @@ class Supervision:
 
 
 class Served:
-    """See the module. ``warn`` is called after changes of the settings. ``stop`` is set when the worker is to end."""
+    """See the module. ``warn`` is called after changes of the settings. ``stop`` is set when the worker is to end.
+
+    ``abandoned``: the supervisor is gone.
+    """
 
     def __init__(
         self,
@@ -103,6 +106,7 @@ class Served:
         supervision: Supervision,
     ) -> None:
         self.stop = asyncio.Event()
+        self.abandoned = False
         self._app = app
         self._listener = listener
         self._settings = settings
@@ -145,6 +149,7 @@ class Served:
     def _lose(self) -> None:
         """The supervisor is gone."""
         log.error("The supervisor is gone: shutting down")
+        self.abandoned = True
         self._drain(self._settings.shutdown_timeout_sec)
 
     def _leave(self) -> None:

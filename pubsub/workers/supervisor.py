@@ -195,6 +195,8 @@ class Supervisor:
     def _end_at_once(self, number: signal.Signals) -> None:
         for worker in self._workers:
             worker.kill()
+        if Path(self._owning).name == SOCKET:
+            shutil.rmtree(Path(self._owning).parent, ignore_errors=True)
         os._exit(128 + number)
 
     async def _read_settings(self) -> None:

@@ -16,7 +16,7 @@ from pubsub.core.lane import Subscriber
 from pubsub.core.topic import Topic
 from pubsub.protocol.requests import Overflow, TopicOptions
 from tests.core.test_outbox import summary
-from tests.doubles import NoLog
+from tests.doubles import NoLog, Sink
 from tests.harness import messages_in
 
 LIMIT = 5
@@ -28,7 +28,7 @@ class Lagging:
     def __init__(self) -> None:
         self.now = 0.0
         self._told: list[Any] = []
-        self.outbox = Subscriber(self._write, OutboxOptions(LIMIT, Clock(lambda: 0, lambda: self.now)))
+        self.outbox = Subscriber(Sink(self._write), OutboxOptions(LIMIT, Clock(lambda: 0, lambda: self.now)))
         self.outbox.block()
 
     def _write(self, frames: bytes) -> None:

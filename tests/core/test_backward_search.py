@@ -23,7 +23,7 @@ from pubsub.journals.memory import MemoryJournal, MemoryLog
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
 from tests.core.test_broker import ID
-from tests.doubles import ALL_GRANTED, NoPublisher
+from tests.doubles import ALL_GRANTED, NoPublisher, Sink
 from tests.harness import messages_in
 
 RING = 3
@@ -86,7 +86,7 @@ class Bench:
         # The ring knows of no expiry here: its events are the newest.
         self.log.expired = frozenset(seq for seq in expired if seq <= len(before) - RING)
         self.told: list[tuple[str, int]] = []
-        self.subscriber = Subscriber(self._write, OutboxOptions(1000, clock, self.broker.turns.take))
+        self.subscriber = Subscriber(Sink(self._write), OutboxOptions(1000, clock, self.broker.turns.take))
 
     def publish(self, payloads: list[int]) -> None:
         for payload in payloads:

@@ -25,6 +25,7 @@ from pubsub.protocol.frames import text_frame
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from pubsub.websocket.replies import NoReplies
 from pubsub.websocket.session import Session
+from tests.doubles import Sink
 from tests.harness import messages_in
 
 ID = "550e8400-e29b-41d4-a716-446655440000"
@@ -37,7 +38,7 @@ class Client(NoReplies):
 
     def __init__(self, broker: Broker, name: str) -> None:
         self.told: list[Any] = []
-        self.outbox = Subscriber(self.write, OutboxOptions(LIMIT, Clock(lambda: 0)))
+        self.outbox = Subscriber(Sink(self.write), OutboxOptions(LIMIT, Clock(lambda: 0)))
         self.session = Session(broker, self.outbox, self, Clock(lambda: 0), client_id=name, named=True)
         self._replies: list[bytes] = []
 

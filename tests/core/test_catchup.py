@@ -17,7 +17,7 @@ from pubsub.core.log import Done, Found
 from pubsub.journals.memory import MemoryJournal, MemoryLog
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
-from tests.doubles import NoPublisher, join
+from tests.doubles import NoPublisher, Sink, join
 from tests.harness import messages_in, new_id
 
 RING = 10
@@ -82,7 +82,7 @@ class Bench:
 def test_what_leaves_the_ring_while_an_empty_page_is_read_is_replayed_all_the_same() -> None:
     bench, got = Bench(), bytearray()
     bench.publish(50)
-    join(bench.broker, "t", Subscriber(got.extend, OutboxOptions(100, Clock())), last_n=50).advance()
+    join(bench.broker, "t", Subscriber(Sink(got.extend), OutboxOptions(100, Clock())), last_n=50).advance()
     bench.publish(30)
     bench.log.answer(expired=True)
     bench.end_tick()
@@ -94,7 +94,7 @@ def test_what_leaves_the_ring_while_an_empty_page_is_read_is_replayed_all_the_sa
 def test_a_subscription_that_had_to_wait_is_not_said_to_be_whole_when_a_part_has_gone_meanwhile() -> None:
     bench = Bench()
     bench.publish(50)
-    outbox = Subscriber(lambda frame: None, OutboxOptions(100, Clock()))
+    outbox = Subscriber(Sink(lambda frame: None), OutboxOptions(100, Clock()))
     joining = join(bench.broker, "t", outbox, resume={"t": Position(bench.topic.epoch, 45)})
     assert joining.recovered is True
     bench.publish(30)
@@ -132,7 +132,7 @@ def test_what_expires_between_the_subscribe_and_its_first_events_is_a_gap() -> N
         broker.publish([Publish(topic="t", message=Message(new_id(), Raw(b"1")))], NoPublisher())
 
     publish()
-    joining = join(broker, "t", Subscriber(write, OutboxOptions(100, clock)))
+    joining = join(broker, "t", Subscriber(Sink(write), OutboxOptions(100, clock)))
     publish()
     publish()
     now[0] = 2.0

@@ -15,7 +15,7 @@ from pubsub.core.topic import Topic
 from pubsub.protocol.frames import text_frame
 from pubsub.protocol.requests import Position
 from tests.core.test_broker import Client, make_broker
-from tests.doubles import join
+from tests.doubles import Sink, join
 
 
 class Reader:
@@ -24,7 +24,7 @@ class Reader:
     def __init__(self, broker: Broker, limit: int = 100) -> None:
         self.written: list[bytes] = []
         options = OutboxOptions(limit, Clock(lambda: 0), losses=broker.losses, delivered=broker.delivered)
-        self.outbox = Subscriber(self.written.append, options)
+        self.outbox = Subscriber(Sink(self.written.append), options)
 
 
 def published(broker: Broker) -> int:

@@ -21,7 +21,7 @@ from pubsub.core.trail import Since
 from pubsub.filters.filters import Filter, Subject
 from pubsub.protocol.requests import Message, Publish, TopicOptions
 from tests.core.test_broker import ID, Ticks, make_broker
-from tests.doubles import NoLog, NoPublisher, join
+from tests.doubles import NoLog, NoPublisher, Sink, join
 from tests.harness import messages_in
 
 
@@ -49,7 +49,7 @@ class Bench:
         """A subscriber with a filter; returns the list to which the seqs of its events come."""
         seqs: list[int] = []
         outbox = Subscriber(
-            lambda frames: seqs.extend(message["seq"] for message in messages_in(frames)),
+            Sink(lambda frames: seqs.extend(message["seq"] for message in messages_in(frames))),
             OutboxOptions(10_000, Clock(lambda: 0), self.broker.turns.take),
         )
         join(self.broker, "a", outbox, wanted=None if text is None else self.broker.filters.compile(text)).advance()
@@ -109,7 +109,7 @@ def test_a_member_that_joins_while_events_wait_gets_each_once(bench: Bench) -> N
 def test_a_member_that_leaves_while_events_wait_gets_them_first(bench: Bench) -> None:
     seqs: list[int] = []
     outbox = Subscriber(
-        lambda frames: seqs.extend(message["seq"] for message in messages_in(frames)),
+        Sink(lambda frames: seqs.extend(message["seq"] for message in messages_in(frames))),
         OutboxOptions(10_000, Clock(lambda: 0)),
     )
     join(bench.broker, "a", outbox, wanted=bench.broker.filters.compile("payload > 0")).advance()
@@ -215,7 +215,7 @@ class Lanes:
 class Member:
     def __init__(self) -> None:
         self.got: list[int] = []
-        self.subscriber = Subscriber(self._write, OutboxOptions(1000, Clock(lambda: 0)))
+        self.subscriber = Subscriber(Sink(self._write), OutboxOptions(1000, Clock(lambda: 0)))
 
     def _write(self, frames: bytes) -> None:
         self.got += messages_in(frames)

@@ -10,6 +10,7 @@ from pubsub.core.lane import Subscriber
 from pubsub.core.losses import Loss, Losses
 from pubsub.protocol.requests import Overflow
 from tests.core.test_backlog import LIMIT, batch, filtered, topic
+from tests.doubles import Sink
 
 
 class Stalled:
@@ -19,7 +20,7 @@ class Stalled:
         self.now = 0.0
         self.losses = Losses()
         options = OutboxOptions(LIMIT, Clock(lambda: 0, lambda: self.now), losses=self.losses)
-        self.subscriber = Subscriber(lambda encoded: None, options)
+        self.subscriber = Subscriber(Sink(lambda encoded: None), options)
         self.subscriber.block()
 
     @property

@@ -28,7 +28,7 @@ from pubsub.protocol.requests import Message, Position, Publish
 from pubsub.websocket.replies import NoReplies
 from pubsub.websocket.session import Session
 from tests.core.test_broker import ID, LIMIT, RING, Ticks, make_broker
-from tests.doubles import NoPublisher
+from tests.doubles import NoPublisher, Sink
 from tests.harness import messages_in
 from tests.turns import shrink_turns
 
@@ -62,7 +62,7 @@ class Client(NoReplies):
     def __init__(self, broker: Broker, name: str, identity: Identity | None = None) -> None:
         self.told: list[Any] = []
         self.blocks_at_events = False
-        self.outbox = Subscriber(self.write, OutboxOptions(LIMIT, Clock(lambda: 0), broker.turns.take))
+        self.outbox = Subscriber(Sink(self.write), OutboxOptions(LIMIT, Clock(lambda: 0), broker.turns.take))
         self.session = Session(
             broker, self.outbox, self, Clock(lambda: 0), client_id=name, named=True, identity=identity
         )
@@ -485,7 +485,7 @@ class Ask:
         self._broker = broker
         self.told: list[Any] = []
         self.subscriber = Subscriber(
-            lambda frames: self.told.extend(messages_in(frames)),
+            Sink(lambda frames: self.told.extend(messages_in(frames))),
             OutboxOptions(LIMIT, Clock(lambda: 0), broker.turns.take),
         )
         self.grant = ChangingGrant(broker.filters)

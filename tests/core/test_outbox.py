@@ -13,7 +13,7 @@ from pubsub.core.lane import Subscriber
 from pubsub.core.losses import Loss
 from pubsub.core.topic import Topic
 from pubsub.protocol.requests import TopicOptions
-from tests.doubles import NoLog
+from tests.doubles import NoLog, Sink
 from tests.harness import messages_in
 
 LIMIT = 5
@@ -25,7 +25,7 @@ class Wire:
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.room: int | None = None
-        self.outbox = Subscriber(self.write, OutboxOptions(LIMIT, Clock(lambda: 0)))
+        self.outbox = Subscriber(Sink(self.write), OutboxOptions(LIMIT, Clock(lambda: 0)))
 
     def write(self, frames: bytes) -> None:
         self.told += messages_in(frames)

@@ -13,6 +13,7 @@ from pubsub.core.lane import Subscriber
 from pubsub.core.pattern_index import Node, PatternIndex
 from pubsub.core.subscription import Subscription
 from pubsub.protocol.patterns import covers
+from tests.doubles import Sink
 
 segments = st.sampled_from(["a", "b", "*"])
 patterns = st.builds(
@@ -23,7 +24,7 @@ patterns = st.builds(
 names = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=5).map(".".join)
 
 OUTBOX = OutboxOptions(1, Clock(lambda: 0))
-SUBSCRIBERS = [Subscriber(lambda frames: None, OUTBOX) for _ in range(3)]
+SUBSCRIBERS = [Subscriber(Sink(lambda frames: None), OUTBOX) for _ in range(3)]
 subscriptions = st.lists(st.tuples(st.sampled_from(SUBSCRIBERS), patterns), max_size=20, unique=True)
 
 

@@ -21,6 +21,7 @@ from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.requests import TopicOptions
 from tests.core.held import HeldJournal, WaitingClient
 from tests.core.test_broker import RING, Client, Ticks
+from tests.doubles import Sink
 
 LOUD: Final = 2  # clients in a topic of the model that is not quiet
 PRESENCE: Final = TopicOptions(presence=True)
@@ -198,7 +199,7 @@ def test_changes_of_a_tick_are_one_write_for_each_member(world: World) -> None:
     world.connect("bob", "room").session.end()
     world.settle()
     writes: list[bytes] = []
-    alice.outbox.write = writes.append
+    alice.outbox.transport = Sink(writes.append)
     for name in ("carol", "dave", "erin"):
         world.connect(name, "room")
     world.settle()
@@ -236,7 +237,7 @@ def test_a_fault_of_one_member_does_not_affect_the_others(world: World, caplog: 
     def fail(_: bytes) -> None:
         raise ZeroDivisionError("a bug")
 
-    broken.outbox.write = fail
+    broken.outbox.transport = Sink(fail)
     world.connect("bob", "room")
     world.settle()
     assert news(alice) == [("joined", "bob")]

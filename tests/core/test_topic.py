@@ -13,7 +13,7 @@ from pubsub.core.lane import Lane, Subscriber
 from pubsub.core.topic import PENDING_BYTES, REMOVED_AT_ONCE, Topic
 from pubsub.core.trail import Since
 from pubsub.protocol.requests import TopicOptions
-from tests.doubles import NoLog
+from tests.doubles import NoLog, Sink
 from tests.harness import messages_in
 
 
@@ -46,7 +46,7 @@ class Member:
 
     def __init__(self, topic: Topic) -> None:
         self.written: list[list[int]] = []
-        self.subscriber = Subscriber(self._write, OutboxOptions(10, Clock(lambda: 0)))
+        self.subscriber = Subscriber(Sink(self._write), OutboxOptions(10, Clock(lambda: 0)))
         lane_for(topic, WEBSOCKET_TEXT).join(self.subscriber, Since(0))
 
     def _write(self, encoded: bytes) -> None:
@@ -199,7 +199,7 @@ def test_every_lane_gets_every_batch_in_its_own_encoding() -> None:
     member = Member(topic)
     others = lane_for(topic, Upper())
     written: list[bytes] = []
-    others.join(Subscriber(written.append, OutboxOptions(10, Clock(lambda: 0))), Since(0))
+    others.join(Subscriber(Sink(written.append), OutboxOptions(10, Clock(lambda: 0))), Since(0))
     assert topic.subscribers == 2
     fill(topic, 1, 2)
     topic.flush()

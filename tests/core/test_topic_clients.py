@@ -17,6 +17,7 @@ from pubsub.core.topic import Topic
 from pubsub.core.topic_clients import MAX_ANNOUNCED, TopicClients
 from pubsub.core.trail import Since
 from tests.core.test_topic import lane_for, make_topic
+from tests.doubles import Sink
 from tests.harness import messages_in
 
 TS = "2025-08-25T10:00:00Z"
@@ -66,7 +67,7 @@ class Room:
     def enter(self, name: str, encoding: WebSocketText | None = None) -> Subscriber:
         told = self.told.setdefault(name, [])
         options = OutboxOptions(10, Clock(lambda: 0), encoding=encoding or self._encoding)
-        member = Subscriber(lambda encoded: told.extend(messages_in(encoded)), options)
+        member = Subscriber(Sink(lambda encoded: told.extend(messages_in(encoded))), options)
         member.lanes["t"] = lane_for(self.topic, options.encoding)
         member.lanes["t"].join(member, Since(0))
         self.clients.add(member, name)

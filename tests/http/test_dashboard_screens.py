@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.credentials import SECRET, make_token
-from tests.harness import ServerProcess
+from tests.harness import ServerProcess, new_id
 from tests.http.dashboard_page import HOSTILE, LONGEST, call, create, dashboard, publish, show, subscriber
 from tests.http.test_chromium import browser
 
@@ -215,6 +215,26 @@ def test_a_filter_and_a_jump(page: Page, server: ServerProcess) -> None:
     assert "seq=15" in page.url
 
 
+def test_older_and_newer_messages_follow_each_other(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, "long", history=200)
+    publish(server, "long", *range(1, 151))
+    show(page, "topics/long?seq=101")
+    numbers = page.locator(".messages .seq")
+    expect(numbers).to_have_count(50)
+    page.get_by_role("link", name="Older").click()
+    expect(numbers.first).to_have_text("#51")
+    expect(numbers.last).to_have_text("#100")
+    page.get_by_role("link", name="Newer").click()
+    expect(numbers.first).to_have_text("#101")
+    page.get_by_role("link", name="Newer").click()
+    expect(page.get_by_text("The topic keeps no message from this seq on.")).to_be_visible()
+    show(page, "topics/long?seq=10")
+    page.get_by_role("link", name="Older").click()
+    expect(numbers.first).to_have_text("#1")
+
+
 def test_a_message_is_published_again_as_it_was_written(page: Page, server: ServerProcess) -> None:
     from playwright.sync_api import expect
 
@@ -253,6 +273,16 @@ def test_a_payload_that_looks_like_the_end_of_its_event_is_shown_whole(page: Pag
     expect(page.get_by_text("Published as seq 2")).to_be_visible()
     kept = page.request.get(f"{server.url}/topics/cut/messages?last_n=2").text()
     assert kept.count(f'"payload":{payload}}}') == 2
+
+
+def test_messages_with_the_same_id_have_their_own_payloads(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, "ids")
+    twice = new_id()
+    call(server, "POST", "/topics/ids/messages", [{"id": twice, "payload": 1.0}, {"id": twice, "payload": 2.0}])
+    show(page, "topics/ids?seq=1")
+    expect(page.locator(".messages summary code")).to_have_text(["1.0", "2.0"])
 
 
 def test_a_publish_that_is_refused_says_why(page: Page, server: ServerProcess) -> None:
@@ -307,6 +337,8 @@ def test_a_slow_consumer_its_lag_its_dead_letters_and_the_reason(page: Page, ser
         expect(row).to_have_count(0)
     show(page, "clients?gone=1")
     expect(page.locator("tbody tr", has_text=HOSTILE)).to_contain_text("An operator disconnected it.")
+    page.get_by_role("link", name=HOSTILE).click()
+    expect(page.get_by_label("Ended connections", exact=True)).to_contain_text("An operator disconnected it.")
     show(page, "topics/dead")
     expect(page.locator(".letters li").first).to_contain_text(HOSTILE)
     seq = call(server, "GET", "/topics/orders")["seq"]
@@ -315,6 +347,62 @@ def test_a_slow_consumer_its_lag_its_dead_letters_and_the_reason(page: Page, ser
     assert call(server, "GET", "/topics/orders")["seq"] > seq
     show(page, "")
     expect(page.get_by_label("Ended in 15 minutes")).to_contain_text("disconnected")
+
+
+def test_the_slowest_are_sorted_by_each_column(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    rows = [("bob", "b", 7, 300, 2), ("alice", "c", 9, 100, 1), ("carol", "a", 8, 200, 3)]
+    names = ("client_id", "topic", "queued", "lag_bytes", "lag_sec")
+    found = {"slow": [dict(zip(names, row, strict=True)) for row in rows]}
+    page.route("**/slow", lambda route: route.fulfill(json=found))
+    show(page, "slow")
+    clients = page.locator("tbody td:first-child")
+    expect(clients).to_have_text(["alice", "carol", "bob"])
+    for column, order in (
+        ("Messages", ["bob", "carol", "alice"]),
+        ("Client", ["alice", "bob", "carol"]),
+        ("Topic", ["carol", "bob", "alice"]),
+        ("Bytes", ["bob", "carol", "alice"]),
+        ("Oldest", ["carol", "bob", "alice"]),
+        ("Oldest", ["alice", "bob", "carol"]),
+    ):
+        page.get_by_role("button", name=column).click()
+        expect(clients).to_have_text(order)
+
+
+def test_clients_that_are_gone_are_read_in_pages(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    asked: list[str] = []
+
+    def answer(route: Any) -> None:
+        asked.append(route.request.url)
+        found = route.fetch()
+        route.fulfill(response=found, json={"clients": [], "next": None if "cursor=77" in asked[-1] else "77"})
+
+    page.route("**/clients?*", answer)
+    show(page, "clients?gone=1")
+    page.get_by_role("link", name="Older").click()
+    expect(page.get_by_role("link", name="Newest")).to_be_visible()
+    expect(page.get_by_role("link", name="Older")).to_have_count(0)
+    assert "ended=true" in asked[0]
+    assert "cursor=0" in asked[0]
+    assert "cursor=77" in asked[-1]
+
+
+def test_a_name_with_any_signs_is_one_name_in_the_url(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, "any")
+    name = "a/b?c=%41&d#e +ü"
+    with subscriber(server, name, "any"):
+        show(page, "clients")
+        page.get_by_role("link", name=name, exact=True).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(name)
+        expect(page.get_by_label("Subscriptions")).to_contain_text("any")
+        page.get_by_role("link", name="Why did it not get a message?").click()
+        expect(page.get_by_label("Client")).to_have_value(name)
 
 
 def test_hostile_payloads_and_long_names_are_text(page: Page, server: ServerProcess) -> None:
@@ -339,13 +427,17 @@ def test_storage_settings_and_a_screen_that_does_not_exist(page: Page, server: S
 
     create(server, "stored", durable=True)
     publish(server, "stored", 1)
+    storage = call(server, "GET", "/admin/storage")
     show(page, "storage")
     expect(page.get_by_text("Everything is stored.")).to_be_visible()
     expect(page.get_by_text("journal.db", exact=True)).to_be_visible()
+    page.route("**/admin/storage", lambda route: route.fulfill(json=storage | {"failure": "no space"}))
     show(page, "settings")
     page.get_by_label("only those that were changed").check()
     expect(page.locator("tbody")).to_contain_text("SUBSCRIBER_QUEUE_SIZE")
     expect(page.locator("tbody")).not_to_contain_text("PING_PERIOD_SEC")
+    show(page, "storage")
+    expect(page.locator(".health.bad")).to_contain_text("no space")
     show(page, "nowhere")
     expect(page.get_by_text("There is no such screen.")).to_be_visible()
 

@@ -8,8 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.core.topic_rules import TopicRules
@@ -82,12 +80,6 @@ class EngineWorld(World):
     def take_turn(self) -> None:
         self._loop.call_soon(self._loop.stop)
         self._loop.run_forever()
-
-    def pass_time(self, seconds: float) -> None:
-        pytest.skip("the clock of the engine is its own")
-
-    def hold_reads(self) -> Callable[[], list[Callable[[], None]]]:
-        pytest.skip("the reads of the engine are its own")
 
     def close(self) -> None:
         self._run(self._engine.stop())

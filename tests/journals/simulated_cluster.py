@@ -31,7 +31,7 @@ from pubsub.protocol.answers import TopicRule
 from pubsub.protocol.errors import Conflict, Failure, LimitExceeded, NotStored, TopicExists, TopicNotFound
 from pubsub.protocol.patterns import covers
 from pubsub.protocol.requests import Position, Publish, TopicOptions
-from tests.doubles import ALL_GRANTED
+from tests.doubles import ALL_GRANTED, Sink
 from tests.harness import messages_in
 from tests.journals.simulated_engine import Link, SimulatedEngine
 from tests.journals.world import message
@@ -113,7 +113,7 @@ class Client:
         self.got: list[str] = []
         self.created: dict[str, int] = {}  # where topics went on, or 0
         options = OutboxOptions(QUEUE, server.clock, server.broker.turns.take)
-        self.subscriber = Subscriber(self._write, options)
+        self.subscriber = Subscriber(Sink(self._write), options)
         self.subscriber.client_id = name
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import pytest
@@ -264,6 +265,28 @@ def test_topics_are_not_known_before_the_engine_has_told_of_them() -> None:
     assert not one.broker.knows_topics
     settle(cluster)
     assert one.broker.knows_topics
+
+
+def test_a_history_has_an_answer_in_time(cluster: Cluster) -> None:
+    create(cluster)
+    one = cluster.servers[0]
+    publish(one, *range(20))
+    settle(cluster)
+    one.link.reads = deque(maxlen=0)  # no question reaches the engine
+    given: list[Any] = []
+    one.broker.history_after("t", 0, 10, given.append)
+    one.broker.history_last("t", 15, given.append)
+    one.broker.history_last("t", 1, given.append)
+    settle(cluster)
+    assert [event.seq for event in given.pop().events] == [20]
+    cluster.now += WAIT
+    settle(cluster)
+    assert [type(each) for each in given] == [NotStored, NotStored]
+    client = subscribe(cluster, one, resume={"t": Place(one.broker.topic("t").epoch, 1)})
+    assert not client.failed
+    cluster.now += WAIT
+    settle(cluster)
+    assert client.failed
 
 
 # Holes and new epochs

@@ -28,7 +28,7 @@ from pubsub.protocol.answers import TopicRule
 from pubsub.protocol.errors import Failure
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
 from pubsub.system.cores import SharedCore
-from tests.doubles import ALL_GRANTED
+from tests.doubles import ALL_GRANTED, Sink
 from tests.harness import PATIENCE, messages_in, new_id
 from tests.journals.simulated_engine import SimulatedEngine
 
@@ -291,7 +291,7 @@ class Member:
 
     def __init__(self, world: World, seq: int | None, last_n: int) -> None:
         self.told: list[Any] = []
-        self.subscriber = Subscriber(self._write, OutboxOptions(1000, world._clock, world.broker.turns.take))
+        self.subscriber = Subscriber(Sink(self._write), OutboxOptions(1000, world._clock, world.broker.turns.take))
         position = None if seq is None else Position(world.broker.topic("t").epoch, seq)
         given: list[Any] = []
         asked = Asked(Subscription("t"), ALL_GRANTED, last_n, None if position is None else {"t": position})

@@ -14,7 +14,7 @@ import pytest
 from pubsub.core.log import Assignment
 from pubsub.journals.redis.scripts import Scripts
 from pubsub.journals.redis.wire import ToldRecord, encode, text_of
-from pubsub.journals.shared.engine import State
+from pubsub.journals.shared.engine import Appended, Record, State
 from tests.faults import FaultyLine
 from tests.harness import PATIENCE, eventually, on_one_loop
 from tests.redis.driver import Driver, publish
@@ -163,6 +163,18 @@ async def test_a_push_that_was_lost_is_noticed_by_the_next_beat(
     with redis_server.admin as admin:
         admin.hincrby(f"{prefix}:meta", "n", 1)
     await eventually(lambda: driver.synchronized == 2)
+    assert [told for told in driver.told if "the last pushes were lost" in str(told)] != []
+
+
+@on_one_loop
+async def test_a_push_that_was_lost_is_noticed_at_the_next_one(
+    driver: Driver, url: str, redis_server: RedisServer
+) -> None:
+    await driver.create()
+    with redis_server.admin as admin:
+        admin.publish(f"{url.partition('prefix=')[2]}:records", encode([3, []]))
+    await eventually(lambda: driver.synchronized == 2)
+    assert [told for told in driver.told if "a push was lost" in str(told)] != []
 
 
 @on_one_loop
@@ -200,6 +212,33 @@ async def test_an_engine_whose_redis_is_away_waits_and_withdraws(own_server: Red
             await given[0]
             await given[2]
         assert [payload for _, payload in driver.heard] in ([0, 2], [0, 1, 2])
+
+
+class Stopping(Driver):
+    """A driver that stops its Redis at the first state."""
+
+    def __init__(self, server: RedisServer) -> None:
+        super().__init__(server.url("t"))
+        self._server: RedisServer | None = server
+
+    def apply(self, record: Record) -> None:
+        super().apply(record)
+        if self._server is not None:
+            self._server.signal(signal.SIGSTOP)
+            self._server = None
+
+
+@on_one_loop
+async def test_a_redis_that_hangs_while_states_are_read_is_noticed(impatient: None, own_server: RedisServer) -> None:
+    async with Driver.run(own_server.url("t")) as driver:
+        await driver.ask(*[driver.creation(f"t{n}") for n in range(3000)])
+    stopping = Stopping(own_server)
+    await stopping.engine.start(stopping)
+    assert "no answer" in stopping.reason
+    own_server.signal(signal.SIGCONT)
+    await stopping.works_again(1)
+    assert len(stopping.names) == 3000
+    await stopping.engine.stop()
 
 
 @on_one_loop
@@ -255,5 +294,11 @@ async def test_states_and_records_of_topics_that_change_meanwhile_agree(driver: 
         await other.sync()
         known = {name: (driver.epoch[name], driver.seq[name]) for name in other.names}
         assert {name: (other.epoch[name], other.seq[name]) for name in other.names} == known
-        early = [record for record in other.told[: other.told.index("synced")] if isinstance(record, State)]
-        assert {record.name for record in early} >= set(other.names)
+        early = other.told[: other.told.index("synced")]
+        stated: set[str] = set()
+        for record in early:
+            if isinstance(record, State):
+                stated.add(record.name)
+            elif isinstance(record, Appended):
+                assert record.name in stated, "its state has what the record tells"
+        assert stated >= other.names

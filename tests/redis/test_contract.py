@@ -39,3 +39,8 @@ def world(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterato
     world.close()
     for link in links:
         link.close()
+
+
+@pytest.fixture  # type: ignore[no-redef]
+def steered_world(world: World) -> World:
+    return world

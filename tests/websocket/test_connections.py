@@ -18,6 +18,7 @@ from pubsub.websocket.connections import Connections
 from pubsub.websocket.ending import Ending
 from pubsub.websocket.peer import Limits
 from pubsub.websocket.timers import STALL_TICKS, TICK, Timers
+from tests.doubles import Sink
 
 LIMITS = Limits(
     ping_period=30, pong_wait=60, write_wait=10, read_timeout=15, max_message_bytes=1024, queue_size=10, auth_wait=5
@@ -68,7 +69,7 @@ class Recorder:
         self.is_slow = False
         self.active = world.loop.now
         self.done: list[tuple[str, float]] = []
-        self.subscriber = Subscriber(lambda encoded: None, OutboxOptions(10, Clock()))
+        self.subscriber = Subscriber(Sink(lambda encoded: None), OutboxOptions(10, Clock()))
         world.connections.add(self)
 
     def _end(self, what: str) -> None:

@@ -29,6 +29,7 @@ from pubsub.websocket import outcomes
 from pubsub.websocket.replies import PauseReason
 from pubsub.websocket.rules import NO_RULES, ClientRules
 from pubsub.websocket.session import Session
+from tests.doubles import Sink
 from tests.harness import messages_in, new_id
 
 ID = "550e8400-e29b-41d4-a716-446655440000"
@@ -127,7 +128,7 @@ class Client:
         self.closed: list[CloseReason] = []
         self._waiting: list[Any] = []  # replies until the flush
         clock = Clock(lambda: 0, lambda: world.now)
-        self.subscriber = Subscriber(self._write, OutboxOptions(10, clock, world.broker.turns.take))
+        self.subscriber = Subscriber(Sink(self._write), OutboxOptions(10, clock, world.broker.turns.take))
         self.session = Session(
             world.broker, self.subscriber, self, clock, client_id=client_id, named=named, rules=rules
         )

@@ -32,7 +32,7 @@ from pubsub.websocket.connection import Connection
 from pubsub.websocket.replies import NoReplies
 from pubsub.websocket.rules import ClientRules
 from pubsub.websocket.session import Session
-from tests.doubles import ALL_GRANTED, NoPublisher, join
+from tests.doubles import ALL_GRANTED, NoPublisher, Sink, join
 from tests.harness import new_id
 from tests.simulation import Parts
 
@@ -57,7 +57,7 @@ class World:
         self.end_tick()
 
     def outbox(self, write: Callable[[bytes], None] = lambda frames: None, limit: int = 100) -> Subscriber:
-        return Subscriber(write, OutboxOptions(limit, Clock(lambda: 0), self.broker.turns.take))
+        return Subscriber(Sink(write), OutboxOptions(limit, Clock(lambda: 0), self.broker.turns.take))
 
     def join(self, topic: Topic, outbox: Subscriber, after: int | None = None) -> None:
         join(self.broker, topic.name, outbox, last_n=0 if after is None else topic.seq - after).advance()

@@ -271,8 +271,8 @@ async def test_clients_of_all_workers_are_drained_within_the_time(tmp_path: Path
 
 
 @on_one_loop
-async def test_a_second_signal_ends_all_at_once() -> None:
-    with WorkersProcess(2, "--drain-sec", "60") as server:
+async def test_a_second_signal_ends_all_at_once(tmp_path: Path) -> None:
+    with WorkersProcess(2, "--drain-sec", "60", environment={"TMPDIR": str(tmp_path)}) as server:
         pids = server.pids
         server.process.send_signal(signal.SIGTERM)
         server.read_log_until("shutting down")
@@ -282,17 +282,19 @@ async def test_a_second_signal_ends_all_at_once() -> None:
                 pass
         assert server.stop(signal.SIGINT) == 128 + signal.SIGINT
         await eventually(lambda: not [pid for pid in pids.values() if is_running(pid)])
+    assert not os.listdir(tmp_path)
 
 
 @on_one_loop
-async def test_without_their_supervisor_the_workers_end() -> None:
-    with WorkersProcess(2) as server:
+async def test_without_their_supervisor_the_workers_end_and_leave_nothing(tmp_path: Path) -> None:
+    with WorkersProcess(2, environment={"TMPDIR": str(tmp_path)}) as server:
         pids = server.pids
         client = await RawClient.connect(server.port)
         server.process.kill()
         assert await client.close_code() == 1001
         await eventually(lambda: not [pid for pid in pids.values() if is_running(pid)])
     assert "Traceback" not in server.log
+    assert not os.listdir(tmp_path)
 
 
 # SIGHUP

@@ -76,12 +76,6 @@ def parse_address(url: str) -> Address:
     if parts.scheme not in SCHEMES:
         raise _mistake(f"expected a scheme of {', '.join(SCHEMES)}, got {parts.scheme!r}")
     options = _options(parts)
-    prefix = options.get("prefix", "pubsub")
-    if not PREFIX.fullmatch(prefix):
-        raise _mistake(f"prefix: expected 1 to 64 letters, digits and _ . : -, got {prefix!r}")
-    renew = options.get("renew", "all")
-    if renew not in ("all", "lost"):
-        raise _mistake(f"renew: expected all or lost, got {renew!r}")
     userinfo, _, hosts = parts.netloc.rpartition("@")
     path = unquote(parts.path)
     unix = parts.scheme == "redis+unix"
@@ -91,8 +85,8 @@ def parse_address(url: str) -> Address:
         places=(Place(path, 0),) if unix else tuple(_place(each, port) for each in hosts.split(",")),
         login=_login(userinfo),
         database=database,
-        prefix=prefix,
-        renew_all=renew == "all",
+        prefix=options["prefix"],
+        renew_all=options["renew"] == "all",
         tls=parts.scheme.startswith("rediss"),
         ca=options.get("ca", ""),
         cert=options.get("cert", ""),
@@ -107,10 +101,14 @@ def _mistake(text: str) -> JournalError:
 
 
 def _options(parts: SplitResult) -> Mapping[str, str]:
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    options = {"prefix": "pubsub", "renew": "all", **dict(parse_qsl(parts.query, keep_blank_values=True))}
     for name in options:
         if name not in OPTIONS:
             raise _mistake(f"expected options of {', '.join(OPTIONS)}, got {name!r}")
+    if not PREFIX.fullmatch(options["prefix"]):
+        raise _mistake(f"prefix: expected 1 to 64 letters, digits and _ . : -, got {options['prefix']!r}")
+    if options["renew"] not in ("all", "lost"):
+        raise _mistake(f"renew: expected all or lost, got {options['renew']!r}")
     return options
 
 

@@ -156,9 +156,8 @@ async def connect(
 
 
 def _hello(login: Login) -> list[str | bytes | int]:
-    if not login.password:
-        return ["HELLO", 3]
-    return ["HELLO", 3, "AUTH", login.username or "default", login.password]
+    user = ["AUTH", login.username or "default", login.password] if login.password else []
+    return ["HELLO", 3, *user, "SETNAME", "pubsub"]  # the name is for CLIENT LIST
 
 
 def make_tls(address: Address) -> ssl.SSLContext:

@@ -158,11 +158,10 @@ class RedisEngine:
                     await main.ask("SUBSCRIBE", channel)
                 entry = await self._instance.enter(main, info, self._last)
                 self._seen, self._ahead = entry.n, self._now() - entry.time
+                self._scan = scan = Scan(main, self._prefix, entry.generation, self._follower)
                 self._second, _ = second, _ = await self._instance.connect(lambda *_: None, self._lost)
                 self._check_open()
-                self._scan = scan = Scan(main, self._prefix, entry.generation, self._follower)
-                scan.begin()
-                await scan.done
+                await scan.run()
                 self._check_open()
         except BaseException:
             self._close("it was not needed")
@@ -191,8 +190,8 @@ class RedisEngine:
     def _lost(self, reason: str) -> None:
         """A connection is lost: both are made anew."""
         self._last_loss = reason
-        if self._scan is not None and not self._scan.done.done():
-            self._scan.done.set_exception(Lost(reason))
+        if self._scan is not None:
+            self._scan.fail(Lost(reason))
         if self._synced:
             self._synced = False
             self._fail(reason)
@@ -245,7 +244,7 @@ class RedisEngine:
         if self._seen < 0 or push.n <= self._seen:  # from before the entry
             return
         if push.n != self._seen + 1:
-            self._rebuild("records were lost")
+            self._rebuild("a push was lost")
             return
         self._seen = push.n
         for record in push.records:
@@ -284,4 +283,4 @@ class RedisEngine:
         n, moment = self._canary.take(message)
         self._ahead = self._now() - moment
         if n != self._seen:
-            self._rebuild("records were lost")
+            self._rebuild("the last pushes were lost")

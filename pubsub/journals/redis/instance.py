@@ -49,6 +49,7 @@ class Instance:
         self._address = address
         self._scripts = scripts
         self._server = server
+        self._sentinels = list(address.places)
         self._known = False  # its keys have been checked
         self._identity = ""  # of the instance that it entered last
 
@@ -137,9 +138,11 @@ class Instance:
 
     async def _ask_sentinels(self) -> Place:
         reasons: list[str] = []
-        for place in self._address.places:
+        for place in list(self._sentinels):
             try:
-                return await self._ask_sentinel(place)
+                found = await self._ask_sentinel(place)
+                self._sentinels.sort(key=lambda each: each != place)  # the one that answers comes first from now on
+                return found
             except (Lost, Refused) as error:
                 reasons.append(f"{place}: {error}")
         raise Lost("; ".join(reasons))

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import hiredis
 
-from pubsub.journals.redis.connection import Connection, Refused, command
+from pubsub.journals.redis import connection
+from pubsub.journals.redis.connection import Connection, Lost, Refused, command
 from pubsub.journals.redis.wire import AnyRecord, AppendedRecord, DeletedRecord, Generation, PurgedRecord, StateRecord
 from pubsub.journals.shared.engine import Follower
 
@@ -20,25 +21,40 @@ class Scan:
     ``names``: of the topics whose states have come. ``done``: when all have.
     """
 
-    def __init__(self, connection: Connection, prefix: str, generation: Generation, follower: Follower) -> None:
-        self._connection = connection
+    def __init__(self, main: Connection, prefix: str, generation: Generation, follower: Follower) -> None:
+        self._connection = main
         self._key = f"{prefix}:topics"
         self._generation = generation
         self._follower = follower
         self.names: set[str] = set()
+        self._asked = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def begin(self) -> None:
+    async def run(self) -> None:
+        """Read all states. Raises Lost, also if there is no answer for some time, and Refused."""
         self._ask(b"0")
+        while not self.done.done():
+            asked = self._asked
+            await asyncio.wait([self.done], timeout=connection.CONNECT_SECONDS)
+            if not self.done.done() and asked == self._asked:
+                raise Lost(f"no answer for {connection.CONNECT_SECONDS:g} s")
+        self.done.result()
+
+    def fail(self, error: Lost | Refused) -> None:
+        """End it with this error."""
+        if not self.done.done():
+            self.done.set_exception(error)
+            self.done.exception()  # the one who waits may have gone
 
     def _ask(self, cursor: bytes) -> None:
+        self._asked += 1
         self._connection.send(command("HSCAN", self._key, cursor, "COUNT", AT_ONCE), self._take)
 
     def _take(self, reply: Any) -> None:
         if self.done.done():
             return
         if isinstance(reply, hiredis.ReplyError):
-            self.done.set_exception(Refused(str(reply)))
+            self.fail(Refused(str(reply)))
             return
         cursor, fields = reply
         if cursor != b"0":

@@ -5,9 +5,7 @@ Nothing of it is assumed to be whole: a ``seq`` that jumps, a state that is ahea
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +16,7 @@ from pubsub.core.event import BATCH_BYTES, StoredEvent, make_event
 from pubsub.core.journal import StoredTopic
 from pubsub.journals.shared.engine import Appended, Deleted, Engine, Purged, Sent, State, Stored
 from pubsub.journals.shared.healing import Healing
+from pubsub.journals.shared.renewals import Renewals
 from pubsub.protocol.requests import Message
 
 if TYPE_CHECKING:
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from pubsub.journals.shared.log import SharedLog
     from pubsub.protocol.requests import TopicOptions
 
-logger = logging.getLogger(__name__)
-
-TOLD_AFTER: Final = 1.0  # seconds: renewals within them are one line of the log, since a failover may renew all topics
 MANY: Final = 8  # events whose size is looked at, before they are delivered in one step
 
 
@@ -60,8 +56,7 @@ class Following:
         self._make_log = make_log
         self._compare = compare
         self._spend = spend
-        self._call_later = call_later
-        self._renewed = 0  # topics that the log does not have yet
+        self._renewals = Renewals(call_later)
 
     # Messages
 
@@ -195,18 +190,9 @@ class Following:
         log.epoch, log.target, log.purged = state.epoch, state.seq, 0
         log.first, log.size = state.first, state.size
         log.topic = self.host.renew(log.topic, _stored(log, start))
-        if not self._renewed:
-            self._call_later(TOLD_AFTER, partial(self._log_renewals, log.name))
-        self._renewed += 1
+        self._renewals.note(log.name)
         if state.seq > start:
             self.healing.heal(log, state.seq)
-
-    def _log_renewals(self, name: str) -> None:
-        logger.warning(
-            "Topics go on in a new epoch, because the engine may have lost messages: %(count)d, such as %(topic)s",
-            {"count": self._renewed, "topic": name},
-        )
-        self._renewed = 0
 
     def delete(self, record: Deleted) -> None:
         log = self.logs.get(record.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pubsub.protocol.errors import Failure, NotStored
 
@@ -13,17 +13,19 @@ if TYPE_CHECKING:
     from pubsub.journals.shared.engine import Engine
     from pubsub.journals.shared.healing import Healing
 
+Found = TypeVar("Found")
+
 
 class Question:
-    """Those who wait for one round trip, each of them once: an answer that comes too late is no answer."""
+    """Those who wait for one answer, each of them once: an answer that comes too late is no answer."""
 
-    def __init__(self, waiting: list[Done]) -> None:
+    def __init__(self, waiting: list[Callable[[Any], None]]) -> None:
         self._waiting = waiting
 
-    def answer(self, failure: Failure | None) -> None:
+    def answer(self, found: Any) -> None:
         waiting, self._waiting = self._waiting, []
         for done in waiting:
-            done(failure)
+            done(found)
 
 
 class Freshness:
@@ -54,6 +56,12 @@ class Freshness:
         if not self._waiting:
             self._defer(self._ask)
         self._waiting.append(done)
+
+    def bound(self, done: Callable[[Found | Failure], None]) -> Callable[[Found | Failure], None]:
+        """``done``, which gets a failure if no answer has come in time."""
+        question = Question([done])
+        self._call_later(self._wait, partial(question.answer, NotStored()))
+        return question.answer
 
     def refuse(self, done: Done) -> None:
         """Call ``done`` with a failure, in a later step as :meth:`sync` does."""

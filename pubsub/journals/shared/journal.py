@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pubsub.core.clock import Clock
 from pubsub.core.journal import JournalMeasures, random_epoch
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 COMPARED_AT_ONCE: Final = 5000  # topics that are compared with those of the engine in one turn
 
+Found = TypeVar("Found")
 Hear = Callable[[str, bytes], None]
 
 
@@ -135,7 +136,14 @@ class SharedJournal:
 
     def _make_log(self, name: str, epoch: str, options: TopicOptions) -> SharedLog:
         return SharedLog(
-            name, epoch, options, asking=self._asking, engine=self.engine, sync=self.sync, clock=self._clock
+            name,
+            epoch,
+            options,
+            asking=self._asking,
+            engine=self.engine,
+            sync=self.sync,
+            bound=self.bound,
+            clock=self._clock,
         )
 
     def _compare(self, log: SharedLog) -> None:
@@ -149,6 +157,9 @@ class SharedJournal:
             self._freshness.refuse(done)
         else:
             self._freshness.sync(done)
+
+    def bound(self, done: Callable[[Found | Failure], None]) -> Callable[[Found | Failure], None]:
+        return self._freshness.bound(done)
 
     # Messages among the servers
 

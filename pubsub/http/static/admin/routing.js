@@ -36,6 +36,7 @@ export function useRoute() {
   useEffect(() => {
     const update = () => location.hash !== "#main" && change(read());
     addEventListener("hashchange", update);
+    update(); // it may have changed since the first render
     return () => removeEventListener("hashchange", update);
   }, []);
   return route;
