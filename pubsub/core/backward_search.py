@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from pubsub.core.catchup import filtered_page
 from pubsub.core.clock import Clock
@@ -11,6 +12,8 @@ from pubsub.core.event import StoredEvent
 from pubsub.core.topic import Topic
 from pubsub.filters.filters import Matcher, Subject
 from pubsub.protocol.errors import Failure, TopicNotFound
+
+Bound = Callable[[Callable[[Any], None]], Callable[[Any], None]]
 
 
 class BackwardSearch:
@@ -27,6 +30,7 @@ class BackwardSearch:
         clock: Clock,
         take_turn: Callable[[Callable[[], None]], None],
         is_current: Callable[[Topic], bool],
+        bound: Bound,
     ) -> None:
         self._topic = topic
         self._missing = count
@@ -34,6 +38,7 @@ class BackwardSearch:
         self._clock = clock
         self._take_turn = take_turn
         self._is_current = is_current
+        self._bound = bound
         self._until = topic.seq  # the last seq of the present window
         self._matching: list[int] = []  # seqs within the window
 
@@ -57,7 +62,7 @@ class BackwardSearch:
             page = topic.page(after, self._until - after, self._clock.monotonic())
             self._compare([event for event in page.events if event.seq <= self._until], self._until)
         else:
-            topic.log.read(after, self._until, self._until - after, self._take)
+            topic.log.read(after, self._until, self._until - after, self._bound(self._take))
 
     def _take(self, page: Sequence[StoredEvent] | Failure) -> None:
         """Take a page of the log. It may end before the window does; an empty one has nothing more of it."""

@@ -103,7 +103,7 @@ class Broker(TopicHost):
         self.flushes = Flushes(defer, self._evaluator, clock.monotonic)
         self._flush_later = self.flushes.add
         self.heed_log_level()
-        self._history = HistoryReader(clock, self.turns.take, self._is_current)
+        self._history = HistoryReader(clock, self.turns.take, self._is_current, self._journals.bound)
         self.clients = Presence(clock, defer=defer, take_turn=self.turns.take, call_later=call_later)
         placement = Placement(clock, self._evaluator, self.filters, max_filters, self.clients, self.delivered)
         self._memberships = Memberships(placement, clock, self.turns.take, self._is_current)
@@ -234,11 +234,11 @@ class Broker(TopicHost):
 
     def history_after(self, name: str, seq: int, limit: int, answer: Kept, matcher: Matcher | None = None) -> None:
         """Read up to ``limit`` kept events that follow ``seq`` and match. Raises TopicNotFound, BadRequest."""
-        self._history.read_after(self.topic(name), seq, limit, matcher, self._journals.bound(answer))
+        self._history.read_after(self.topic(name), seq, limit, matcher, answer)
 
     def history_last(self, name: str, count: int, answer: Kept, matcher: Matcher | None = None) -> None:
         """Read those of the newest ``count`` events that match and are kept. Raises TopicNotFound, BadRequest."""
-        self._history.read_last(self.topic(name), count, matcher, self._journals.bound(answer))
+        self._history.read_last(self.topic(name), count, matcher, answer)
 
     def subscribe(self, asked: Asked, subscriber: Subscriber, answer: Callable[[Joining | Failure], None]) -> None:
         """Subscribe to a topic, or to all that a pattern covers. Raises TopicNotFound, BadRequest, LimitExceeded.

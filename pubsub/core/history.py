@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from pubsub.core.backward_search import BackwardSearch
+from pubsub.core.backward_search import BackwardSearch, Bound
 from pubsub.core.catchup import ReplayStart, filtered_page
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
@@ -71,7 +71,8 @@ class Query(Struct):
 class HistoryReader:
     """See the module. ``is_current``: the topic has not ended. ``take_turn(work)`` calls ``work`` in a later tick.
 
-    Each call's answer comes in the same step or later; it is TopicNotFound if the topic ends meanwhile.
+    Each call's answer comes in the same step or later; it is TopicNotFound if the topic ends meanwhile. ``bound(done)``
+    is ``done`` for an answer of the journal; it gets a failure if that takes too long.
     """
 
     def __init__(
@@ -79,10 +80,12 @@ class HistoryReader:
         clock: Clock,
         take_turn: Callable[[Callable[[], None]], None],
         is_current: Callable[[Topic], bool],
+        bound: Bound,
     ) -> None:
         self._clock = clock
         self._take_turn = take_turn
         self._is_current = is_current
+        self._bound = bound
 
     def find_start(
         self,
@@ -103,7 +106,8 @@ class HistoryReader:
             else:
                 answer(_start(topic, position.seq, False))
         else:  # the disk may have deleted messages, and the loop not know yet
-            topic.log.find_missing(position.seq, topic.seq, lambda found: answer(_start(topic, position.seq, found)))
+            take = self._bound(lambda found: answer(_start(topic, position.seq, found)))
+            topic.log.find_missing(position.seq, topic.seq, take)
 
     def _find_last(
         self, topic: Topic, count: int, matcher: Matcher | None, answer: Callable[[ReplayStart | Failure], None]
@@ -111,7 +115,7 @@ class HistoryReader:
         if matcher is None or not count:
             answer(ReplayStart(topic, max(0, topic.seq - count)))
         else:
-            search = BackwardSearch(topic, count, matcher, self._clock, self._take_turn, self._is_current)
+            search = BackwardSearch(topic, count, matcher, self._clock, self._take_turn, self._is_current, self._bound)
             search.begin(lambda found: answer(ReplayStart(topic, found) if isinstance(found, int) else found))
 
     def _look_for_expired(
@@ -187,7 +191,7 @@ class HistoryReader:
             asked_to = topic.seq - len(topic.ring)  # events that leave the ring meanwhile are not on an empty page
             start = max(after, topic.oldest - 1)
             limit = query.missing if query.matcher is None else filtered_page(query.matcher)
-            topic.log.read(start, topic.seq, limit, partial(self._take_page, query, asked_to))
+            topic.log.read(start, topic.seq, limit, self._bound(partial(self._take_page, query, asked_to)))
 
     def _begin_again(self, query: Query) -> None:
         """Ask the topic that goes on in a new epoch."""

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from pubsub.core.log import Assignment
+from pubsub.core.subscription import Asked, Subscription
 from pubsub.journals.shared import asking
 from pubsub.journals.shared.engine import Append, Appended, Known, Sent, State
 from pubsub.journals.shared.gathering import Gathering
 from pubsub.journals.shared.inbox import ROOM
 from pubsub.protocol.errors import Failure, NotStored, TopicExists, TopicNotFound
 from pubsub.protocol.requests import TopicOptions
+from tests.doubles import ALL_GRANTED
 from tests.journals.simulated_cluster import WAIT, Client, Cluster, Place, Server
 from tests.journals.world import Outcomes, message
 
@@ -287,6 +289,23 @@ def test_a_history_has_an_answer_in_time(cluster: Cluster) -> None:
     cluster.now += WAIT
     settle(cluster)
     assert client.failed
+
+
+def test_a_search_for_the_last_messages_that_match_has_an_answer_in_time(cluster: Cluster) -> None:
+    create(cluster)
+    one = cluster.servers[0]
+    publish(one, *range(20))
+    settle(cluster)
+    one.link.reads = deque(maxlen=0)  # no question reaches the engine
+    given: list[Any] = []
+    even = one.broker.filters.compile("payload % 2 == 0")
+    asked = Asked(Subscription("t", even), ALL_GRANTED, 15)
+    one.broker.subscribe(asked, Client(cluster, one, "t").subscriber, given.append)
+    settle(cluster)
+    assert not given
+    cluster.now += WAIT
+    settle(cluster)
+    assert [type(each) for each in given] == [NotStored]
 
 
 # Holes and new epochs

@@ -142,7 +142,6 @@ class SharedJournal:
             asking=self._asking,
             engine=self.engine,
             sync=self.sync,
-            bound=self.bound,
             clock=self._clock,
         )
 

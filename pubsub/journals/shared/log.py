@@ -44,8 +44,8 @@ class SharedLog:
     any more. ``first`` and ``size``: what the engine keeps.
     """
 
-    __slots__ = ("_asking", "_bound", "_clock", "_engine", "_sync", "epoch", "first", "name", "options", "purged",
-                 "size", "target", "topic", "unsettled")  # fmt: skip
+    __slots__ = ("_asking", "_clock", "_engine", "_sync", "epoch", "first", "name", "options", "purged", "size",
+                 "target", "topic", "unsettled")  # fmt: skip
 
     def __init__(
         self,
@@ -56,7 +56,6 @@ class SharedLog:
         asking: Asker,
         engine: Engine,
         sync: Callable[[Done], None],
-        bound: Callable[[Callable[[Any], None]], Callable[[Any], None]],
         clock: Clock,
     ) -> None:
         self.name = name
@@ -71,7 +70,6 @@ class SharedLog:
         self._asking = asking
         self._engine = engine
         self._sync = sync
-        self._bound = bound
         self._clock = clock
 
     @property
@@ -114,8 +112,7 @@ class SharedLog:
         self._engine.read(self.known, after, until, limit, take)
 
     def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
-        answer = self._bound(done)
-        self._engine.find_missing(self.known, after, until, lambda found: self._answer(found, answer))
+        self._engine.find_missing(self.known, after, until, lambda found: self._answer(found, done))
 
     def _answer(self, found: Found, done: Callable[[Found | Failure], None]) -> None:
         """Answer, but that the topic is gone only when the host knows that, or that it has another epoch."""
