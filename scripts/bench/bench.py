@@ -38,7 +38,7 @@ def main() -> int:
     server_core, load_core = options.cores
     bench = Bench(cache.compiled(HERE / "load.c"), server_core, load_core, disk=options.cache)
     results = Results(
-        about=machine.describe() | {"date": time.strftime("%Y-%m-%d"), "command": "bench.py " + " ".join(sys.argv[1:])},
+        about=machine.describe() | {"date": time.strftime("%Y-%m-%d"), "command": spell_command(sys.argv[1:])},
         cells=options.cells,
         peers={peer.name: peer.title for peer in launches},
         missing=missing,
@@ -52,6 +52,15 @@ def main() -> int:
     say(f"{(time.monotonic() - start) / 60:.1f} minutes")
     write_results(options, results)
     return 1 if results.failures else 0
+
+
+def spell_command(arguments: Sequence[str]) -> str:
+    """The command without the folder of this machine."""
+    words = list(arguments)
+    if "--cache" in words:
+        at = words.index("--cache")
+        del words[at : at + 2]
+    return " ".join(["bench.py", *words])
 
 
 def prepare(peers: Sequence[Peer], cache: Cache) -> tuple[dict[Peer, Launch], dict[str, str]]:
