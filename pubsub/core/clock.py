@@ -20,9 +20,9 @@ class Clock:
         self._text = ""
         self.monotonic = monotonic
 
-    def seconds(self) -> int:
-        """The present Unix time, in whole seconds."""
-        return int(self._now())
+    def seconds(self, ago: float = 0) -> int:
+        """The Unix time in whole seconds, now or some seconds ago."""
+        return int(self._now() - ago)
 
     def timestamp(self) -> str:
         second = int(self._now())

@@ -101,7 +101,7 @@ async def trace_client(
     ]
     for number, peer in enumerate(await services.connections.of_client(client_id), 1):
         verdict = trace_open(message, peer.subscriber, allowed=peer.may_subscribe(message.topic.name))
-        rows.append(describe(verdict, services.clock.seconds() - round(peer.age), server))
+        rows.append(describe(verdict, services.clock.seconds(ago=peer.age), server))
         if number % TRACED_AT_ONCE == 0:
             await asyncio.sleep(0)
     return rows

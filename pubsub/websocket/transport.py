@@ -277,15 +277,15 @@ class ClientTransport(asyncio.Protocol, ABC):
         )
 
     def _depart(self, end: End) -> None:
-        ended_at = self._services.clock.seconds()
+        clock = self._services.clock
         departure = Departure(
             client_id=self.client_id,
             transport_name=self.transport_name,
             kind=end.kind,
             text=end.text,
             at=self._services.now(),
-            connected_at=ended_at - round(self.age),
-            ended_at=ended_at,
+            connected_at=clock.seconds(ago=self.age),
+            ended_at=clock.seconds(),
             dropped=self.subscriber.dropped,
             trail=self.subscriber.trail,
         )
