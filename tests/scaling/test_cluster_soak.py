@@ -24,9 +24,8 @@ from verdict import Verdict
 from tests.harness import REPOSITORY, clean_environment, on_one_loop
 
 # Those that need no long wait; `make soak ARGS="--cluster redis"` makes all.
-REDIS = (
-    "kill-a-server cut half-open deaf partition restart-redis wipe-redis flush-redis kill-clients-of-redis fill-redis"
-)
+REDIS = ["kill-a-server cut half-open deaf partition",
+         "restart-redis wipe-redis flush-redis kill-clients-of-redis fill-redis"]  # fmt: skip
 WORKERS = "kill-a-worker stop-a-worker kill-the-owner kill-the-owner-and-a-worker create-again"
 
 
@@ -40,15 +39,16 @@ def soak(*flags: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(180)
-def test_row_50_51_52_and_70_ten_rounds_of_faults_on_redis() -> None:
+@pytest.mark.parametrize("faults", REDIS)
+def test_row_50_51_52_and_70_rounds_of_faults_on_redis(faults: str) -> None:
     if shutil.which("redis-server") is None:
         assert os.environ.get("CI") != "true", "needs redis-server: apt-get install redis-server"
         pytest.skip("needs redis-server: apt-get install redis-server")
-    figures = soak("redis", "--servers", "2", "--rounds", "10", "--seed", "5", "--faults", *REDIS.split())
-    assert figures["rounds"] == 10
-    assert len(figures["faults"]) >= 5
-    assert figures["outcomes"]["acked"] > 300
-    assert figures["events"] > 1000
+    figures = soak("redis", "--servers", "2", "--rounds", "5", "--seed", "5", "--faults", *faults.split())
+    assert figures["rounds"] == 5
+    assert len(figures["faults"]) >= 3
+    assert figures["outcomes"]["acked"] > 150
+    assert figures["events"] > 500
 
 
 @pytest.mark.timeout(180)
