@@ -80,7 +80,9 @@ class ServerFaults:
         return [Fault(self._nothing, 1), Fault(self._purge), Fault(self._create_again)]
 
     def choose(self) -> Fault:
-        (fault,) = self._random.choices(self._all, [each.weight for each in self._all])
+        """Choose one at random; first come those that were not made yet."""
+        among = [each for each in self._all if not self.counts[each.name]] or self._all
+        (fault,) = self._random.choices(among, [each.weight for each in among])
         return fault
 
     async def make(self, fault: Fault) -> None:
