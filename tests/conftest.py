@@ -52,6 +52,11 @@ def new_debug_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take long, so that none of them is the last one that runs."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Exclude the tests themselves, 150,000 permanent objects, from the work of the garbage collector."""

@@ -13,7 +13,7 @@ from pubsub.http.routes import EVENT_STREAM, ROUTES, Route
 from pubsub.sse.positions import DISCONNECTED
 from tests.harness import ForkedServer, Json, ServerProcess
 
-EXAMPLES = 25
+EXAMPLES = 20
 EXISTS = "orders"  # a topic
 # A name that is empty, or has a slash, leads to another path. A line of a request has a limit of its own.
 ELSEWHERE = {404, 405, 431}

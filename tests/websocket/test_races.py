@@ -10,7 +10,7 @@ from tests.simulated_streams import StreamWorld
 from tests.simulation import World
 from tests.turns import shrink_turns
 
-LIVES = 300  # seeds for each of the tests below; RACES=5000 tries more
+LIVES = 240  # seeds for each of the tests below; RACES=5000 tries more
 STEPS = 400
 
 
