@@ -28,6 +28,7 @@ from pubsub.live import IN_FORCE
 from pubsub.reloading import Reloading
 from pubsub.settings import Settings
 from pubsub.system.descriptors import connections_of_machine, raise_limit, sockets_of_machine
+from pubsub.system.service_manager import tell_end, tell_started
 from pubsub.system.unix_socket import is_unix
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,9 @@ async def run(
     reload_on_signal(app, read_again, lambda: warn_of_open_doors(app, listener.sockets))
     log_addresses(listener.sockets, scheme_of(settings))
     warn_of_open_doors(app, listener.sockets)
+    tell_started()
     await stop.wait()
+    tell_end()
     await shut_down(app, runner, listener)
 
 

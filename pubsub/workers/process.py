@@ -7,6 +7,7 @@ name for ps. When the supervisor is gone, the worker shuts down.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
 import socket
@@ -40,6 +41,7 @@ def main() -> int:
     """Run the worker; its exit status."""
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # systemd and terminals send them to all processes
         signal.signal(each, signal.SIG_IGN)
+    faulthandler.enable(2)  # a worker that is ended because it hangs writes where
     keep_freed()
     hold_standard_streams()
     sock = socket.socket(fileno=int(sys.argv[1]))

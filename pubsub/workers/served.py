@@ -24,6 +24,7 @@ from pubsub.settings import Settings
 from pubsub.workers.control import (
     ANSWER,
     ASK,
+    BEAT,
     CONNECTION,
     DRAIN,
     GATHERED,
@@ -33,6 +34,7 @@ from pubsub.workers.control import (
     QUESTION,
     READY,
     SETTINGS,
+    TROUBLE,
     Answer,
     Control,
     Drain,
@@ -137,6 +139,10 @@ class Served:
                 self._leave()
             case kind if kind == DRAIN:
                 self._drain(msgspec.json.decode(message.body, type=Drain).seconds)
+            case kind if kind == BEAT:
+                self._control.send(BEAT)
+            case kind if kind == TROUBLE:
+                self._app[STATE].trouble = message.body.decode()
             case kind if kind == GONE:
                 self._app[CLUSTER].members.end(message.body.decode())
             case kind if kind == QUESTION:

@@ -23,9 +23,11 @@ from typing import Final
 from pubsub.listening import log_addresses, log_configuration, open_sockets, scheme_of
 from pubsub.settings import LIVE, Settings, SettingsError
 from pubsub.system.descriptors import raise_limit
+from pubsub.system.service_manager import tell_end, tell_started
 from pubsub.system.unix_socket import is_unix
 from pubsub.wanted_settings import WantedSettings
 from pubsub.workers.accepting import Accepting
+from pubsub.workers.beats import Beats
 from pubsub.workers.control import GONE, Start
 from pubsub.workers.gathering import Gathering
 from pubsub.workers.worker import Worker
@@ -93,7 +95,10 @@ class Supervisor:
                 log_addresses(sockets, scheme_of(self._settings))
                 self._accepting = accepting
                 accepting.start()
+                tasks.append(asyncio.create_task(Beats(self._workers).run()))
+                tell_started()
                 await self._stop.wait()
+                tell_end()
         finally:
             await self._shut_down(accepting)
             for task in tasks:
