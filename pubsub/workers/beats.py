@@ -39,7 +39,7 @@ class Beats:
         """Ask all workers, and tell them what became of the last question."""
         for worker in self._workers:
             self._ask(worker)
-        self._tell_trouble()
+        self.tell_trouble()
 
     def _ask(self, worker: Worker) -> None:
         share = worker.share
@@ -60,9 +60,9 @@ class Beats:
         if worker.share is share:
             worker.kill()
 
-    def _tell_trouble(self) -> None:
-        """Tell each worker which of them do not serve, when that has changed or the worker is new."""
-        trouble = "; ".join(filter(None, map(trouble_of, self._workers)))
+    def tell_trouble(self) -> None:
+        """Tell each worker what is wrong with any of them, when that has changed or the worker is new."""
+        trouble = "; ".join(dict.fromkeys(filter(None, map(trouble_of, self._workers))))
         told, self._told = self._told, {}
         for worker in self._workers:
             if worker.share.open:
@@ -72,7 +72,7 @@ class Beats:
 
 
 def trouble_of(worker: Worker) -> str:
-    """The reason for which a worker does not serve; empty if it does."""
+    """The reason for which a worker does not serve, or is degraded; empty if all is well."""
     if not worker.share.open:
         return f"worker {worker.number} is being started again"
-    return f"worker {worker.number} does not answer" if worker.share.silent else ""
+    return f"worker {worker.number} does not answer" if worker.share.silent else worker.share.trouble

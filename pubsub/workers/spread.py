@@ -15,10 +15,10 @@ SILENT: Final = 3  # beats without an answer, after which a worker gets no conne
 class Share:
     """The connections of one worker, counted from its start. ``open``: it is ready for some.
 
-    ``unanswered``: the number of beats since its last answer.
+    ``unanswered``: the number of beats since its last answer. ``trouble``: the reason for which it is degraded.
     """
 
-    __slots__ = ("ended", "handed", "open", "received", "unanswered")
+    __slots__ = ("ended", "handed", "open", "received", "trouble", "unanswered")
 
     def __init__(self) -> None:
         self.handed = 0
@@ -26,6 +26,7 @@ class Share:
         self.ended = 0
         self.open = False
         self.unanswered = 0
+        self.trouble = ""
 
     @property
     def silent(self) -> bool:

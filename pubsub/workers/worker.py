@@ -132,7 +132,7 @@ class Worker:
             load = msgspec.json.decode(message.body, type=Load)
             self.share.received, self.share.ended = load.received, load.ended
         elif message.kind == BEAT:
-            self.share.unanswered = 0
+            self.share.unanswered, self.share.trouble = 0, message.body.decode()
         else:
             self.asked(self, message)
             return

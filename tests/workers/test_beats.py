@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import aiohttp
@@ -79,6 +81,14 @@ def test_a_new_process_learns_what_the_others_know_and_a_worker_without_one_is_n
     assert one.troubles == ["worker 2 is being started again"] * 2
 
 
+def test_each_worker_knows_why_another_is_degraded_and_the_same_reason_is_told_once() -> None:
+    workers = [AskedWorker(number) for number in (1, 2, 3)]
+    workers[0].share.trouble = workers[1].share.trouble = "disk is full"
+    asking = beats_of(*workers)
+    asking.beat()
+    assert [each.troubles for each in workers] == [["disk is full"]] * 3
+
+
 @on_one_loop
 async def test_a_worker_that_hangs_is_told_to_write_where_and_then_killed_but_not_its_successor(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -140,3 +150,22 @@ async def test_a_server_that_is_aborted_writes_where_it_was() -> None:
         assert server.stop(signal.SIGABRT) == -signal.SIGABRT
     assert "Fatal Python error: Aborted" in server.log
     assert "asyncio/runners.py" in server.log
+
+
+@on_one_loop
+async def test_every_worker_says_that_the_disk_of_the_owner_is_full(tmp_path: Path) -> None:
+    with ImpatientProcess(2, "--data-dir", str(tmp_path / "data")) as server:
+        async with aiohttp.ClientSession(server.url, connector=aiohttp.TCPConnector(force_close=True)) as http:
+            limit = resource.prlimit(server.pids[1], resource.RLIMIT_FSIZE, (1, -1))
+            async with http.post("/topics", json={"name": "d", "durable": True}) as response:
+                assert response.status == 503
+            await reached(http, {"disk I/O error"})
+            resource.prlimit(server.pids[1], resource.RLIMIT_FSIZE, limit)
+            await reached(http, {None})
+
+
+async def reached(http: aiohttp.ClientSession, reasons: set[str | None]) -> None:
+    """Wait until the workers, which are asked in turn, are degraded for these reasons."""
+    async with asyncio.timeout(PATIENCE):
+        while {(await ask(http)).get("reason") for _ in range(4)} != reasons:
+            pass
