@@ -160,6 +160,10 @@ class SharedJournal:
     def bound(self, done: Callable[[Found | Failure], None]) -> Callable[[Found | Failure], None]:
         return self._freshness.bound(done)
 
+    def call_when_applied(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once all that the engine has told so far is applied."""
+        self._inbox.take(callback)
+
     # Messages among the servers
 
     def tell(self, kind: str, data: bytes) -> None:
