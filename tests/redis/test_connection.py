@@ -302,6 +302,27 @@ async def test_a_redis_that_is_not_there_at_the_start_is_waited_for(own_server: 
 
 
 @on_one_loop
+async def test_a_server_connects_while_messages_come_without_a_pause(driver: Driver, url: str) -> None:
+    """The first push after the entry comes in the same read as the reply."""
+    await driver.create()
+    busy = True
+
+    async def publish_on() -> None:
+        while busy:
+            driver.begin(driver.append(publish()))
+            await asyncio.sleep(0)
+
+    publishing = asyncio.create_task(publish_on())
+    try:
+        for _ in range(5):
+            async with Driver.run(url) as other:
+                assert [told for told in other.told if isinstance(told, str)] == ["synced"]
+    finally:
+        busy = False
+        await publishing
+
+
+@on_one_loop
 async def test_states_and_records_of_topics_that_change_meanwhile_agree(driver: Driver, url: str) -> None:
     names = [f"t{n}" for n in range(3000)]
     await driver.ask(*[driver.creation(name) for name in names])

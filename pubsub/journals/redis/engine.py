@@ -166,9 +166,10 @@ class RedisEngine:
                 self._main, info = main, _ = await self._instance.connect(self._pushed, self._lost)
                 for channel in (self._records, f"{self._prefix}:canary:{self.server}"):
                     await main.ask("SUBSCRIBE", channel)
-                entry = await self._instance.enter(main, info, self._last)
-                self._seen, self._ahead = entry.n, self._now() - entry.time
-                self._scan = scan = Scan(main, self._prefix, entry.generation, self._follower)
+                entry = await self._instance.enter(main, info, self._last, self._entered)
+                self._check_open()
+                scan = self._scan
+                assert scan is not None, "made at the entry"
                 self._second, _ = second, _ = await self._instance.connect(lambda *_: None, self._lost)
                 self._check_open()
                 await scan.run()
@@ -177,6 +178,12 @@ class RedisEngine:
             self._close("it was not needed")
             raise
         self._go_on(main, second, entry, scan)
+
+    def _entered(self, entry: Entry) -> None:
+        """The pushes that follow are for this server."""
+        assert self._main is not None, "it enters with it"
+        self._seen, self._ahead = entry.n, self._now() - entry.time
+        self._scan = Scan(self._main, self._prefix, entry.generation, self._follower)
 
     def _go_on(self, main: Connection, second: Connection, entry: Entry, scan: Scan) -> None:
         """All states have come: let batches and questions flow."""
