@@ -12,10 +12,11 @@ from random import Random
 import pytest
 
 from pubsub.core.log import Assignment
+from pubsub.journals.redis import reads
 from pubsub.journals.redis.scripts import Scripts
 from pubsub.journals.redis.wire import ToldRecord, encode, text_of
 from pubsub.journals.shared.engine import Appended, Record, State
-from pubsub.protocol.errors import Failure, NotStored
+from pubsub.protocol.errors import Failure, NotStored, TopicNotFound
 from tests.faults import FaultyLine
 from tests.harness import PATIENCE, eventually, on_one_loop
 from tests.redis.driver import Driver, publish
@@ -243,6 +244,20 @@ async def test_an_engine_whose_redis_is_away_waits_and_withdraws(own_server: Red
             await given[0]
             await given[2]
         assert [payload for _, payload in driver.heard] in ([0, 2], [0, 1, 2])
+
+
+@on_one_loop
+async def test_few_questions_wait_while_redis_is_away(own_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads, "WAITING", 3)
+    async with Driver.run(own_server.url("t")) as driver:
+        await driver.create()
+        own_server.kill()
+        await eventually(lambda: bool(driver.reason))
+        waiting = [asyncio.create_task(driver.read()) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert isinstance(await driver.read(), NotStored)
+        own_server.start()
+        assert [type(each) for each in await asyncio.gather(*waiting)] == [TopicNotFound] * 3, "it has another epoch"
 
 
 class Stopping(Driver):
