@@ -247,6 +247,24 @@ async def test_an_engine_whose_redis_is_away_waits_and_withdraws(own_server: Red
 
 
 @on_one_loop
+async def test_an_answer_that_nobody_expected_does_not_end_the_attempts(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A proxy of another kind may stand before Redis, say."""
+    instance = driver.engine._instance  # type: ignore[attr-defined]
+    connect = instance.connect
+
+    async def answer_wrongly(*_: object) -> object:
+        monkeypatch.setattr(instance, "connect", connect)
+        raise KeyError("run_id")
+
+    monkeypatch.setattr(instance, "connect", answer_wrongly)
+    driver.engine._main.close("cut")  # type: ignore[attr-defined]
+    await driver.works_again(2)
+    assert "Internal error at the connection to Redis" in caplog.text
+
+
+@on_one_loop
 async def test_few_questions_wait_while_redis_is_away(own_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reads, "WAITING", 3)
     async with Driver.run(own_server.url("t")) as driver:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +41,8 @@ from pubsub.journals.redis.wire import (
 )
 from pubsub.journals.shared.engine import Follower, Known, Operation, Outcomes
 from pubsub.protocol.errors import Failure, NotStored
+
+log = logging.getLogger(__name__)
 
 LONGEST_PAUSE: Final = 5.0
 STOP_SECONDS: Final = 2.0
@@ -143,15 +146,18 @@ class RedisEngine:
         """Keep the connections, and make them anew after each loss."""
         bound = 0.1
         while True:
-            if self._synced:
-                await self._wait_for_loss()
-                bound = 0.1
-            await asyncio.sleep(self._random.uniform(bound / 2, bound))
-            bound = min(2 * bound, LONGEST_PAUSE)
             try:
+                if self._synced:
+                    await self._wait_for_loss()
+                    bound = 0.1
+                await asyncio.sleep(self._random.uniform(bound / 2, bound))
+                bound = min(2 * bound, LONGEST_PAUSE)
                 await self._open()
             except (Lost, Refused, JournalError) as error:
                 self._fail(str(error))
+            except Exception as error:  # an answer that nobody expected: the next one may be another
+                log.exception("Internal error at the connection to Redis")
+                self._fail(f"internal error: {error!r}")
 
     async def _wait_for_loss(self) -> None:
         """Wait for the loss of a connection. One to a primary that is none any more, for Sentinel, is closed."""
