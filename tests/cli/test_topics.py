@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.running import Commands, create, start
 from tests.credentials import API_KEYS, SECRET
-from tests.harness import ServerProcess, free_port
+from tests.harness import ForkedServer, ServerProcess, free_port
 
 
 @pytest.fixture
