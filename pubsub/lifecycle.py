@@ -23,7 +23,7 @@ from pubsub.http.idle_connections import IdleConnections
 from pubsub.http.listener import Listener
 from pubsub.http.origins import is_loopback
 from pubsub.http.request_handler import AccessLogger, TimedRequestHandler
-from pubsub.listening import log_addresses, log_configuration, open_sockets, scheme_of
+from pubsub.listening import ListenError, log_addresses, log_configuration, open_sockets, scheme_of
 from pubsub.live import IN_FORCE
 from pubsub.reloading import Reloading
 from pubsub.settings import Settings
@@ -52,7 +52,11 @@ async def run(
         app = create_app(settings)
         runner = web.AppRunner(app)
         await runner.setup()
+    try:
         listener = await listen(runner, settings, handed_over)
+    except ListenError:
+        await runner.cleanup()  # it has joined the other servers, if there are some
+        raise
     reload_on_signal(app, read_again, lambda: warn_of_open_doors(app, listener.sockets))
     log_addresses(listener.sockets, scheme_of(settings))
     warn_of_open_doors(app, listener.sockets)
