@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from pubsub.journals import DATABASE
 from pubsub.journals.directory_lock import DirectoryLock
 from pubsub.journals.redis.address import parse_address
 from pubsub.journals.redis.transfer import RedisDraft, RedisSide
-from pubsub.journals.store import MAX_SEQ, SEQ_BITS
+from pubsub.journals.store import MAX_SEQ, SEQ_BITS, Store
 from pubsub.journals.transfer.copying import Copied, copy_topics
 from pubsub.journals.transfer.moved import Contents, MovedEvent, MovedTopic
 from pubsub.journals.transfer.sqlite import SqliteDraft, SqliteSide
@@ -140,6 +141,22 @@ def test_server_goes_on_where_the_other_one_stopped(disk: Path, url: str, tmp_pa
 
 
 @on_one_loop
+async def test_times_to_live_go_on_beside_another_clock(
+    disk: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await copy(str(disk), url, [])
+    monkeypatch.setattr("pubsub.journals.redis.transfer.time", SimpleNamespace(time=lambda: time.time() + 100))
+    await copy(url, str(tmp_path / "back"), [])
+    _, before, ids = rows(disk)
+    _, after, ids_after = rows(tmp_path / "back")
+    assert [end for *_, end in after] == [end and end + 100 for *_, end in before]
+    assert [round(end, 3) for *_, end in ids_after] == [round(end + 100, 3) for *_, end in ids]
+    await copy(str(tmp_path / "back"), f"{url}-other", [])
+    monkeypatch.undo()
+    assert (await copy(f"{url}-other", str(disk), [])).equal == len(TOPICS)
+
+
+@on_one_loop
 async def test_running_servers_are_told_of_a_copied_topic(disk: Path, driver: Driver, url: str) -> None:
     await copy(str(disk), url, ["plain.>"])
     (state,) = driver.states("plain.numbers")
@@ -222,6 +239,24 @@ async def test_an_interrupted_topic_is_not_there_and_copied_again(
     assert (again.topics, again.equal) == (1, 1)
 
 
+@on_one_loop
+async def test_a_full_disk_takes_no_topic_in_part(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    insert = Store.insert_seen
+
+    def undo(self: Store, rows: Any) -> None:
+        self._connection.execute("ROLLBACK")  # as SQLite does by itself, with the topics before it in the transaction
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Store, "insert_seen", undo)
+    target = tmp_path / "target"
+    with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+        await copy(str(disk), str(target), [])
+    assert await topics_of(str(target)) == []
+    monkeypatch.setattr(Store, "insert_seen", insert)
+    assert (await copy(str(disk), str(target), [])).topics == len(TOPICS)
+    assert rows(target) == rows(disk)
+
+
 @pytest.mark.parametrize("kind", [RedisDraft, SqliteDraft], ids=["redis", "disk"])
 @on_one_loop
 async def test_a_copy_that_differs_is_not_there(
@@ -292,8 +327,8 @@ def test_a_killed_copy_has_whole_topics_alone(many: Path, target: str) -> None:
 
 def test_a_server_removes_what_a_killed_copy_has_left(disk: Path, tmp_path: Path) -> None:
     target = SqliteSide(tmp_path / "target", writes=True)
-    draft = SqliteDraft(target._store, MovedTopic("t", "e", None, 5, 1))  # type: ignore[arg-type]
-    del draft
+    SqliteDraft(target._changes, MovedTopic("t", "e", None, 5, 1, 0))  # type: ignore[arg-type]
+    target._changes.commit()
     target._store.close()
     target._lock.release()
     with ForkedServer("--data-dir", str(tmp_path / "target")) as server:

@@ -6,10 +6,12 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, cast
 
 import hiredis
 
+from pubsub.core.journal import JournalError
 from pubsub.journals.redis.address import Address, Login, Place
 
 CONNECT_SECONDS: Final = 5.0
@@ -82,11 +84,12 @@ class Connection(asyncio.Protocol):
         """Send a command and wait for its reply. Raises Refused and Lost."""
         return await self.ask_encoded(command(*arguments))
 
-    async def ask_encoded(self, encoded: bytes) -> Reply:
-        (reply,) = await self.ask_all([encoded])
+    async def ask_encoded(self, encoded: bytes, heard: Replied | None = None) -> Reply:
+        """Send a command and wait for its reply. ``heard`` gets it before any push that follows it."""
+        (reply,) = await self.ask_all([encoded], heard)
         return reply
 
-    async def ask_all(self, commands: list[bytes]) -> list[Reply]:
+    async def ask_all(self, commands: list[bytes], heard: Replied | None = None) -> list[Reply]:
         """Send commands together and wait for all replies. Raises Refused for the first that is refused, and Lost."""
         if self._closed:
             raise Lost("the connection was closed")
@@ -95,6 +98,8 @@ class Connection(asyncio.Protocol):
 
         def take(reply: Reply) -> None:
             replies.append(reply)
+            if heard is not None and not isinstance(reply, hiredis.ReplyError):
+                heard(reply)
             if len(replies) == len(commands) and not done.done():
                 done.set_result(None)
 
@@ -158,6 +163,21 @@ async def connect(
 def _hello(login: Login) -> list[str | bytes | int]:
     user = ["AUTH", login.username or "default", login.password] if login.password else []
     return ["HELLO", 3, *user, "SETNAME", "pubsub"]  # the name is for CLIENT LIST
+
+
+def check_tls(address: Address) -> None:
+    """Raise JournalError if the files of ``rediss://`` cannot be used."""
+    for option, file in (("ca", address.ca), ("cert", address.cert), ("key", address.key)):
+        if not file:
+            continue
+        try:
+            Path(file).open("rb").close()
+        except OSError as error:
+            raise JournalError(f"JOURNAL_URL: {option}: cannot read {file!r}: {error.strerror}") from None
+    try:
+        make_tls(address)
+    except OSError as error:
+        raise JournalError(f"JOURNAL_URL: ca, cert, key: expected PEM files, got {error}") from None
 
 
 def make_tls(address: Address) -> ssl.SSLContext:

@@ -21,6 +21,7 @@ from pubsub.journals.shared.engine import (
     Create,
     Deleted,
     Engine,
+    Outcome,
     Purged,
     Record,
     State,
@@ -31,7 +32,7 @@ from pubsub.journals.shared.engine import (
 from pubsub.journals.shared.following import Following
 from pubsub.journals.shared.freshness import Freshness
 from pubsub.journals.shared.inbox import Inbox
-from pubsub.journals.shared.log import SharedLog
+from pubsub.journals.shared.log import LogParts, SharedLog
 from pubsub.protocol.errors import Failure
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class SharedJournal:
             now=now,
         )
         self._freshness = Freshness(engine, self._inbox.take, self._following.healing, defer, call_later, wait)
+        self._parts = LogParts(self._asking, engine, self.sync, clock)
         self._hearers: dict[str, Hear] = {}
 
     @property
@@ -126,28 +128,29 @@ class SharedJournal:
         self._asking.add(Create(name, log.epoch, options, self._most), partial(self._end_creation, log, done))
         return log
 
-    def _end_creation(self, log: SharedLog, done: Done, failure: Failure | None) -> None:
-        following = self._following
-        if following.coming.get(log.name) is log:
-            del following.coming[log.name]
-        if failure is None and log.name not in following.logs:  # the record is lost
-            following.state(State(log.name, log.epoch, log.options))
-        done(failure)
+    def _end_creation(self, log: SharedLog, done: Done, outcome: Outcome) -> None:
+        if outcome is None and log.name not in self._following.logs:
+            # The record is lost, or another server has deleted the topic since.
+            self._compare(log, partial(self._end_comparison, log, done))
+        else:
+            self._finish_creation(log, done, outcome)
+
+    def _end_comparison(self, log: SharedLog, done: Done, outcome: Outcome) -> None:
+        if not isinstance(outcome, Failure) and log.name not in self._following.logs:
+            self._following.state(State(log.name, log.epoch, log.options))
+        self._finish_creation(log, done, outcome)
+
+    def _finish_creation(self, log: SharedLog, done: Done, outcome: Outcome) -> None:
+        if self._following.coming.get(log.name) is log:
+            del self._following.coming[log.name]
+        done(outcome if isinstance(outcome, Failure) else None)
 
     def _make_log(self, name: str, epoch: str, options: TopicOptions) -> SharedLog:
-        return SharedLog(
-            name,
-            epoch,
-            options,
-            asking=self._asking,
-            engine=self.engine,
-            sync=self.sync,
-            clock=self._clock,
-        )
+        return SharedLog(name, epoch, options, self._parts)
 
-    def _compare(self, log: SharedLog) -> None:
+    def _compare(self, log: SharedLog, done: Callable[[Outcome], None] | None = None) -> None:
         """Let the engine compare a topic with what is known of it."""
-        self._asking.add(Append(log.known, (), self._clock.timestamp(), "", (), False))
+        self._asking.add(Append(log.known, (), self._clock.timestamp(), "", (), False), done)
 
     # Sharing
 
@@ -159,6 +162,10 @@ class SharedJournal:
 
     def bound(self, done: Callable[[Found | Failure], None]) -> Callable[[Found | Failure], None]:
         return self._freshness.bound(done)
+
+    def call_when_applied(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once all that the engine has told so far is applied."""
+        self._inbox.take(callback)
 
     # Messages among the servers
 
