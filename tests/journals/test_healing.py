@@ -75,11 +75,11 @@ def test_a_hole_is_read_page_by_page_up_to_the_last_event_that_is_known() -> Non
     world.healing.heal(log, 7)
     world.healing.heal(log, 6)
     assert world.asked == [("t", 0, 5)]
-    world.answer(1, 2, 5)
-    assert world.asked == [("t", 5, 7)]
+    world.answer(1, 2)
+    assert world.asked == [("t", 2, 7)]
     assert log in world.healing
-    world.answer(6, 7)
-    assert world.taken == [("t", [1, 2, 5], 5), ("t", [6, 7], 7)]
+    world.answer(3, 5, 6, 7)
+    assert world.taken == [("t", [1, 2], 2), ("t", [3, 5, 6, 7], 7)]
     assert (world.asked, world.ended, log in world.healing) == ([], ["t"], False)
 
 
