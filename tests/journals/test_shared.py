@@ -16,7 +16,7 @@ from pubsub.journals.shared.inbox import ROOM
 from pubsub.protocol.errors import Failure, NotStored, TopicExists, TopicNotFound
 from pubsub.protocol.requests import TopicOptions
 from tests.doubles import ALL_GRANTED
-from tests.journals.simulated_cluster import WAIT, Client, Cluster, Place, Server
+from tests.journals.simulated_cluster import RING, WAIT, Client, Cluster, Place, Server
 from tests.journals.world import Outcomes, message
 
 
@@ -435,6 +435,26 @@ def test_after_an_epoch_that_was_missed_a_topic_is_read_from_its_beginning(clust
     settle(cluster)
     assert client.got == [f"info topic_created t {topic.epoch}", *[f"event  t {seq}" for seq in range(1, 5)]]
     assert client.places["t"] == Place(topic.epoch, 4)
+
+
+def test_a_page_that_was_read_before_a_new_epoch_is_not_sent_in_it(cluster: Cluster) -> None:
+    create(cluster)
+    one, other = cluster.servers
+    publish(one, *range(RING + 20))
+    settle(cluster)
+    topic = cluster.engine.topics["t"]
+    held = other.link.held_reads = []
+    client = subscribe(cluster, other, resume={"t": Place(topic.epoch, 0)})
+    assert len(held) == 1
+    other.link.held_reads = None
+    cluster.engine.lose_tail(topic, RING + 15)
+    cluster.engine.renew(topic)
+    publish(one, *"instead")
+    settle(cluster)
+    held.pop()()
+    settle(cluster)
+    client.check_end()
+    assert client.places["t"] == Place(topic.epoch, 5 + len("instead"))
 
 
 def test_a_server_that_is_ahead_of_the_engine_has_it_begin_a_new_epoch(cluster: Cluster) -> None:
