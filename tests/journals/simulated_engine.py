@@ -157,7 +157,8 @@ class SimulatedEngine:
         for index, place in zip(chosen, places.assignments, strict=True):
             if place.duplicate:
                 continue
-            message, life = operation.requests[index].message, operation.lifetimes[index]
+            message = operation.requests[index].message
+            life = operation.lifetimes[index] if operation.lifetimes else inf
             sender = operation.sender if topic.options.sender else ""
             sent = Sent(message.id, message.payload, inf if life == inf else self.now() + life, sender)
             topic.append(place.seq, KeptMessage(sent, operation.ts))

@@ -77,10 +77,10 @@ def test_publishes_of_a_tick_are_one_operation_for_each_topic(cluster: Cluster) 
 def test_what_stands_between_publishes_keeps_its_place() -> None:
     gathering = Gathering()
     log: Any = NoTopic()
-    gathering.publish(log, [message(1)], Outcomes(), "ts", "")
+    gathering.publish(log, [message(1)], Outcomes(), "ts", "", 1)
     gathering.add(State("t", "e", TopicOptions()))  # type: ignore[arg-type]
-    gathering.publish(log, [message(2)], Outcomes(), "ts", "")
-    gathering.publish(log, [message(3)], Outcomes(), "ts", "alice")
+    gathering.publish(log, [message(2)], Outcomes(), "ts", "", 1)
+    gathering.publish(log, [message(3)], Outcomes(), "ts", "alice", 1)
     batch = gathering.finish()
     assert [len(each.requests) if isinstance(each, Append) else 0 for each in batch.operations] == [1, 0, 1, 1]
     assert not gathering

@@ -105,8 +105,9 @@ class Canary(Struct, array_like=True, frozen=True, gc=False):
 
 
 class Decided(Struct, array_like=True, frozen=True, gc=False):
-    """The reply to a batch. ``n``: of the last push with its records."""
+    """The reply to a piece of a batch. ``n``: of the last push with its records."""
 
+    number: int
     n: int
     outcomes: list[Any]
 
@@ -145,11 +146,16 @@ _decode_options: Final = msgspec.json.Decoder(TopicOptions).decode
 _DEFAULTS: Final = msgspec.structs.asdict(TopicOptions())
 
 
-def encode_operation(operation: Operation, server: str) -> Any:
-    """An operation as the script takes it: an array that begins with its kind."""
+def encode_operations(operations: Sequence[Operation], server: str) -> tuple[list[Any], list[bytes]]:
+    """Operations as the script takes them, arrays that begin with their kind, and the messages of all of them."""
+    messages: list[bytes] = []
+    return [encode_operation(each, messages, server) for each in operations], messages
+
+
+def encode_operation(operation: Operation, messages: list[bytes], server: str) -> Any:
     match operation:
         case Append():
-            return encode_append(operation)
+            return encode_append(operation, messages)
         case Create(name, epoch, options, most):
             history = options.history or 0
             text = encode_options(options)
@@ -164,20 +170,18 @@ def encode_operation(operation: Operation, server: str) -> Any:
             assert_never(operation)
 
 
-def encode_append(operation: Append) -> Any:
-    known, requests, lifetimes = operation.known, operation.requests, operation.lifetimes
-    expected: list[int] = []
-    limited: list[float] = []
-    if any([request.expect_seq is not UNSET for request in requests]):
-        expected = [-1 if request.expect_seq is UNSET else request.expect_seq for request in requests]
-    if min(lifetimes, default=inf) < inf:
-        limited = [0 if each == inf else each for each in lifetimes]
-    sender = operation.sender
-    blobs = [
-        text_of(encode(Blob(each.message.id, bytes(each.message.payload), limited[i] if limited else 0, sender)))
-        for i, each in enumerate(requests)
-    ]
-    return (1, known.name, known.epoch, known.seq, operation.ts, operation.together, blobs, limited, expected)
+def encode_append(operation: Append, messages: list[bytes]) -> Any:
+    known, requests, sender = operation.known, operation.requests, operation.sender
+    lifetimes = [0 if each == inf else each for each in operation.lifetimes] if operation.lifetimes else ()
+    expects = False
+    for place, request in enumerate(requests):
+        message = request.message
+        lifetime = lifetimes[place] if lifetimes else 0
+        messages.append(encode(Blob(message.id, bytes(message.payload), lifetime, sender)))
+        expects = expects or request.expect_seq is not UNSET
+    expected = [-1 if each.expect_seq is UNSET else each.expect_seq for each in requests] if expects else ()
+    together = operation.together
+    return (1, known.name, known.epoch, known.seq, operation.ts, together, len(requests), lifetimes, expected)
 
 
 def text_of(encoded: bytes) -> Raw:
@@ -218,7 +222,7 @@ def decode_outcome(operation: Operation, outcome: Any) -> Outcome:
 
 def _append_outcome(operation: Append, outcome: Any) -> Outcome:
     requests = operation.requests
-    if isinstance(outcome, int):
+    if type(outcome) is int:
         if outcome == -1:
             return TopicNotFound(operation.known.name)
         return [Assignment(seq, False) for seq in range(outcome, outcome + len(requests))]

@@ -45,7 +45,7 @@ class Append(Struct, frozen=True):
     if there are no ``requests``. A
     topic whose epoch is another takes the publishes all the same; one that is gone refuses them with TopicNotFound.
     ``ts``: the time stamp of the events. ``sender``: the publisher's name for topics with the option ``sender``.
-    ``lifetimes``: seconds for each publish, ``inf`` for none.
+    ``lifetimes``: seconds for each publish, ``inf`` for none; empty if no publish has any.
     """
 
     known: Known

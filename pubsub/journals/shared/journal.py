@@ -71,9 +71,7 @@ class SharedJournal:
         self._most = most
         self._new_epoch = new_epoch
         self._inbox = Inbox(defer)
-        self._asking = Asking(
-            engine, self._inbox.take, defer=defer, call_later=call_later, now=clock.monotonic, wait=wait
-        )
+        self._asking = Asking(engine, self._inbox, defer=defer, call_later=call_later, now=clock.monotonic, wait=wait)
         self._following = Following(
             engine,
             clock,
