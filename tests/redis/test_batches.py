@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from math import inf
 from typing import Any
 
 import pytest
 
+from pubsub.core.event import make_event
 from pubsub.core.log import Assignment
 from pubsub.journals.redis import batches
 from pubsub.journals.redis.scripts import Scripts
@@ -79,11 +79,10 @@ async def test_messages_are_numbered_and_told_as_they_were_sent(driver: Driver) 
     requests = [publish({"é": "\u2028"}), publish([1.0])]
     assert await driver.ask(driver.append(requests[0]), driver.append(requests[1])) == [new(1), new(2)]
     first, second = [record for record in driver.told if isinstance(record, Appended)]
-    assert (first.name, first.epoch, first.first, first.ts, first.kept) == ("t", "et", 1, TS, 1)
-    assert second.first == 2
-    (sent,) = first.messages
-    assert (sent.id, bytes(sent.payload), sent.expires, sent.sender) == (
-        requests[0].message.id, bytes(requests[0].message.payload), inf, "")  # fmt: skip
+    assert (first.name, first.epoch, first.kept) == ("t", "et", 1)
+    (event,), (later,) = first.events, second.events
+    assert event == make_event("t", requests[0].message, 1, TS)
+    assert later.seq == 2
     assert await driver.payloads() == [{"é": "\u2028"}, [1.0]]
 
 

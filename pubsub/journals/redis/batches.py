@@ -29,18 +29,15 @@ REBUILD: Final = frozenset({
 })  # fmt: skip
 
 
-class Batch:
+class Batch(Struct):
     """Operations that were asked together. ``pieces``: still to come, and ``results``: the outcomes so far, both only
     if it has several pieces.
     """
 
-    __slots__ = ("outcomes", "pieces", "results", "withdrawn")
-
-    def __init__(self, outcomes: Outcomes) -> None:
-        self.outcomes = outcomes
-        self.results: list[Any] = []
-        self.pieces = 0
-        self.withdrawn = False
+    outcomes: Outcomes
+    results: list[Any] = []
+    pieces: int = 0
+    withdrawn: bool = False
 
 
 class Piece(Struct):
@@ -144,14 +141,11 @@ class Batches:
     def _encode(self, piece: Piece) -> bytes:
         operations, messages = encode_operations(piece.operations, self._server)
         number = piece.number
-        header = encode((self._server, self._connection, number % SLOTS, number, self._epoch(piece), operations))
+        epoch = f"{self._token}{number:x}"  # a new one, for topics of which this piece finds that messages are lost
+        header = encode((self._server, self._connection, number % SLOTS, number, epoch, operations))
         shrinks = not messages and all([isinstance(each, Delete | Purge) for each in piece.operations])
         script = self._scripts.shrink if shrinks else self._scripts.batch
         return script.run(header, *messages)
-
-    def _epoch(self, piece: Piece) -> str:
-        """A new epoch for topics of which this piece finds that messages are lost."""
-        return f"{self._token}{piece.number:x}"
 
     def _replied(self, reply: Any) -> None:
         piece = self._sent[0]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
@@ -50,13 +49,13 @@ MOVED: Final = "Sentinel knows another primary"
 class RedisEngine:
     """See the module and the contract. ``server``: the id of this server, new at each start."""
 
-    def __init__(self, address: Address, clock: Clock, server: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, address: Address, clock: Clock, server: str) -> None:
         self.server = server
         self.lasting = ""
         self._prefix = address.prefix
         self._random = Random()
         self._scripts = Scripts(address.prefix)
-        self._now = now
+        self._clock = clock
         self._instance = Instance(address, self._scripts, self.server, self._leave_primary)
         self._batches = Batches(self.server, self._scripts, self._fail)
         self._reads = Reads(self._scripts, clock)
@@ -68,7 +67,7 @@ class RedisEngine:
         self._left = False  # Sentinel has told of another primary since the last question
         self._seen = -1  # the last push; -1 until the server has entered
         self._last = -1  # that of the connection before
-        self._ahead = 0.0  # seconds by which the clock of this machine is ahead of that of Redis
+        self._shift = 0.0  # seconds from a Unix time of Redis to the monotonic clock of this machine
         self._reason = ""
         self._last_loss = ""
         self._syncs: list[Callable[[Failure | None], None]] = []
@@ -167,7 +166,7 @@ class RedisEngine:
                 for channel in (self._records, f"{self._prefix}:canary:{self.server}"):
                     await main.ask("SUBSCRIBE", channel)
                 entry = await self._instance.enter(main, info, self._last)
-                self._seen, self._ahead = entry.n, self._now() - entry.time
+                self._seen, self._shift = entry.n, self._clock.monotonic() - entry.time
                 self._scan = scan = Scan(main, self._prefix, entry.generation, self._follower)
                 self._second, _ = second, _ = await self._instance.connect(lambda *_: None, self._lost)
                 self._check_open()
@@ -266,7 +265,7 @@ class RedisEngine:
         if self._scan is not None and not self._scan.lets_through(record):
             return
         if isinstance(record, AppendedRecord):
-            self._follower.apply(appended_of(record, self._ahead))
+            self._follower.apply(appended_of(record, self._shift))
         elif isinstance(record, RenewedRecord):
             self._rebuild("all epochs were renewed")
         else:
@@ -296,6 +295,6 @@ class RedisEngine:
 
     def _take_canary(self, message: bytes) -> None:
         n, moment = self._canary.take(message)
-        self._ahead = self._now() - moment
+        self._shift = self._clock.monotonic() - moment
         if n != self._seen:
             self._rebuild("the last pushes were lost")

@@ -55,6 +55,7 @@ class Asking:
         self._now = now
         self._wait = wait
         self._gathering = Gathering()
+        self._deferred = False  # the end of this tick asks
         self._asked: deque[Batch] = deque()  # without an outcome
         self._unreachable = ""  # the reason that the engine gave
         self._silent = False  # the last batch had no answer in time
@@ -92,7 +93,8 @@ class Asking:
     # Operations
 
     def publish(self, log: SharedLog, requests: Sequence[Publish], publisher: Publisher, ts: str, sender: str) -> None:
-        self._begin()
+        if not self._deferred:
+            self._begin()
         size = size_of(requests)
         self.telling.pending_bytes += size
         log.unsettled += 1
@@ -111,7 +113,7 @@ class Asking:
 
     def call_after(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after the outcomes of all operations so far."""
-        if self._gathering or self._asked:
+        if self._deferred or self._asked:
             self._begin()
             self._gathering.call_after(lambda _: callback())
         elif self.telling:
@@ -129,10 +131,12 @@ class Asking:
     # Batches
 
     def _begin(self) -> None:
-        if not self._gathering:
+        if not self._deferred:
+            self._deferred = True
             self._defer(self._ask)
 
     def _ask(self) -> None:
+        self._deferred = False
         batch = self._gathering.finish()
         batch.asked = self._now()
         if self._unreachable and self.hopeless:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from pubsub.core.event import StoredEvent
 from pubsub.core.log import Assignment
@@ -120,33 +120,10 @@ class State(Struct, frozen=True, array_like=True, tag=True):
         return self.base > 0 or bool(self.before)
 
 
-class Sent(Struct, frozen=True, gc=False):
-    """One message of a record. ``expires``: its Unix time, ``inf`` for none. ``sender``: empty without one."""
-
-    id: str
-    payload: Raw
-    expires: float
-    sender: str
-
-
 class Appended(Struct, frozen=True):
-    """Messages that follow each other in a topic, from ``first`` on. ``kept`` and ``size``: what the topic keeps now,
-    as ``first`` and ``size`` of a State.
-    """
+    """Messages that follow each other in a topic, as events; the time at which one ``expires`` is monotonic.
 
-    name: str
-    epoch: str
-    first: int
-    ts: str
-    messages: Sequence[Sent]
-    kept: int
-    size: int
-
-
-class Stored(Struct, frozen=True):
-    """Events of a topic that follow each other, as the engine's own server has encoded them, in place of Appended.
-
-    Their ``expires`` is monotonic: all servers run on one machine. ``kept`` and ``size`` as in Appended.
+    ``kept`` and ``size``: what the topic keeps now, as ``first`` and ``size`` of a State.
     """
 
     name: str
@@ -180,7 +157,7 @@ class Told(Struct, frozen=True, array_like=True, tag=True):
 
 
 # A State tells of a topic that is new, or whose epoch is renewed, and else how far it is.
-Record = State | Appended | Stored | Deleted | Purged | Told
+Record = State | Appended | Deleted | Purged | Told
 
 
 class Follower(Protocol):
