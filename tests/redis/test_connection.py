@@ -15,8 +15,8 @@ import pytest
 from pubsub.core.log import Assignment
 from pubsub.journals.redis.batches import SLOTS
 from pubsub.journals.redis.scripts import Scripts
-from pubsub.journals.redis.wire import ToldRecord, encode, text_of
-from pubsub.journals.shared.engine import Appended, Record, State
+from pubsub.journals.redis.wire import encode, text_of
+from pubsub.journals.shared.engine import Appended, Record, State, Told
 from pubsub.protocol.errors import Failure, NotStored
 from tests.faults import FaultyLine
 from tests.harness import PATIENCE, eventually, on_one_loop
@@ -73,7 +73,7 @@ async def test_a_batch_that_is_asked_again_has_the_outcome_of_the_first_time(
     batch = Scripts(prefix).batch
     await driver.create()
     appends: list[Any] = [(1, "t", "et", 0, "", False, 0, [], [])] * 2
-    tell = [(5, text_of(encode(ToldRecord("me", "k", b""))))]
+    tell = [(5, text_of(encode(Told("me", "k", b""))))]
     with redis_server.admin as admin:
         admin.hset(f"{prefix}:s:me", "connection", 2)
 

@@ -33,9 +33,10 @@ from pubsub.journals.redis.wire import (
     AnyRecord,
     AppendedRecord,
     RenewedRecord,
+    StateRecord,
     appended_of,
     decode_push,
-    record_of,
+    state_of,
 )
 from pubsub.journals.shared.engine import Follower, Known, Operation, Outcomes
 from pubsub.protocol.errors import Failure, NotStored
@@ -279,12 +280,15 @@ class RedisEngine:
     def _apply(self, record: AnyRecord) -> None:
         if self._scan is not None and not self._scan.lets_through(record):
             return
-        if isinstance(record, AppendedRecord):
-            self._follower.apply(appended_of(record, self._shift))
-        elif isinstance(record, RenewedRecord):
-            self._rebuild("all epochs were renewed")
-        else:
-            self._follower.apply(record_of(record))
+        match record:
+            case AppendedRecord():
+                self._follower.apply(appended_of(record, self._shift))
+            case StateRecord():
+                self._follower.apply(state_of(record))
+            case RenewedRecord():
+                self._rebuild("all epochs were renewed")
+            case _:
+                self._follower.apply(record)
 
     def _rebuild(self, reason: str) -> None:
         if self._main is not None:

@@ -22,7 +22,6 @@ from pubsub.journals.shared.engine import (
     Outcome,
     Purge,
     Purged,
-    Record,
     State,
     Tell,
     Told,
@@ -62,30 +61,13 @@ class AppendedRecord(Struct, array_like=True, tag=1, frozen=True, gc=False):
     messages: list[Blob]
 
 
-class DeletedRecord(Struct, array_like=True, tag=2, frozen=True, gc=False):
-    name: str
-    epoch: str
-
-
-class PurgedRecord(Struct, array_like=True, tag=3, frozen=True, gc=False):
-    name: str
-    epoch: str
-    seq: int
-
-
-class ToldRecord(Struct, array_like=True, tag=4, frozen=True, gc=False):
-    server: str
-    kind: str
-    data: bytes
-
-
 class RenewedRecord(Struct, array_like=True, tag=5, frozen=True, gc=False):
     """All epochs are renewed."""
 
     generation: str
 
 
-AnyRecord = StateRecord | AppendedRecord | DeletedRecord | PurgedRecord | ToldRecord | RenewedRecord
+AnyRecord = StateRecord | AppendedRecord | Deleted | Purged | Told | RenewedRecord
 
 
 class Push(Struct, array_like=True, frozen=True, gc=False):
@@ -168,7 +150,7 @@ def encode_operation(operation: Create | Delete | Purge | Tell, server: str) -> 
         case Purge(known):
             return (4, known.name, known.epoch)
         case Tell(kind, data):
-            return (5, text_of(encode(ToldRecord(server, kind, data))))
+            return (5, text_of(encode(Told(server, kind, data))))
         case _:
             assert_never(operation)
 
@@ -252,19 +234,18 @@ def _conflict(request: Publish, seq: int, item: int | None = None) -> Failure:
     return Conflict(request.expect_seq, seq, item=item)
 
 
-def record_of(record: StateRecord | DeletedRecord | PurgedRecord | ToldRecord) -> Record:
-    """A record as the contract has it."""
-    match record:
-        case StateRecord(name, epoch, options, seq, base, first, size, before):
-            return State(name, epoch, decode_options(options), seq, base, first, size, before)
-        case DeletedRecord(name, epoch):
-            return Deleted(name, epoch)
-        case PurgedRecord(name, epoch, seq):
-            return Purged(name, epoch, seq)
-        case ToldRecord(server, kind, data):
-            return Told(server, kind, data)
-        case _:
-            assert_never(record)
+def state_of(record: StateRecord) -> State:
+    """A state as the contract has it."""
+    return State(
+        record.name,
+        record.epoch,
+        decode_options(record.options),
+        record.seq,
+        record.base,
+        record.first,
+        record.size,
+        record.before,
+    )
 
 
 def appended_of(record: AppendedRecord, shift: float) -> Appended:

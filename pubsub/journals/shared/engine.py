@@ -10,7 +10,8 @@ All that an engine calls comes on the loop's thread, in one order which is the s
 2. The outcome of a batch comes after the records that it made, if these come at all.
 3. After each connection come the states of all topics, then ``Follower.synced``, and only then outcomes.
 
-What is small is ``array_like`` with a tag, so that an engine may send it as it is.
+What is small is ``array_like`` with a tag, so that an engine may send it as it is. The tags of records are those in
+Redis, which servers of several versions may share.
 
 An engine may be several programs that share the topics. Then all this holds for each of them.
 """
@@ -98,7 +99,7 @@ Outcomes = Callable[[Sequence[Outcome]], None]
 # What an engine tells
 
 
-class State(Struct, frozen=True, array_like=True, tag=True):
+class State(Struct, frozen=True, array_like=True, tag=0):
     """A topic as the engine has it. ``base``: the ``seq`` at which its epoch began, 0 unless the epoch was renewed.
 
     ``before``: the epoch that was renewed then, empty if it was none or is not known. ``first``: the oldest message
@@ -133,14 +134,14 @@ class Appended(Struct, frozen=True):
     size: int
 
 
-class Deleted(Struct, frozen=True, array_like=True, tag=True):
+class Deleted(Struct, frozen=True, array_like=True, tag=2):
     """A topic has ended."""
 
     name: str
     epoch: str
 
 
-class Purged(Struct, frozen=True, array_like=True, tag=True):
+class Purged(Struct, frozen=True, array_like=True, tag=3):
     """A topic keeps no message up to ``seq`` any more."""
 
     name: str
@@ -148,7 +149,7 @@ class Purged(Struct, frozen=True, array_like=True, tag=True):
     seq: int
 
 
-class Told(Struct, frozen=True, array_like=True, tag=True):
+class Told(Struct, frozen=True, array_like=True, tag=4):
     """A message of a server, from its Tell. ``server``: its id."""
 
     server: str

@@ -142,7 +142,7 @@ class Refused(Struct, frozen=True, array_like=True, tag=True):
     reason: str
 
 
-class Texts(Struct, frozen=True, array_like=True, tag=True):
+class Texts(Struct, frozen=True, array_like=True, tag=1):
     """An Appended. ``expires``: none if no event expires."""
 
     name: str
