@@ -182,7 +182,7 @@ async def test_a_redis_without_memory_refuses_and_recovers(impatient: None, serv
         await driver.publish(publish("a"))
         with server.admin as admin:
             admin.config_set("maxmemory", 1)
-            (refused,) = await driver.publish(publish("b"))
+            refused = await driver.publish(publish("b"))
             assert str(refused) == "not stored: the server's journal fails"
             assert driver.reason.find("OOM") > 0
             assert await driver.payloads() == ["a"]
@@ -203,7 +203,7 @@ async def test_a_redis_whose_disk_fails_refuses_and_recovers(impatient: None, se
             admin.config_set("save", "3600 1")
             admin.bgsave()
             await eventually(lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "err")
-            (refused,) = await driver.publish(publish("b"))
+            refused = await driver.publish(publish("b"))
             assert str(refused) == "not stored: the server's journal fails"
             assert driver.reason.find("MISCONF") > 0
             admin.config_set("stop-writes-on-bgsave-error", "no")

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
@@ -35,9 +34,10 @@ from pubsub.journals.redis.wire import (
     AnyRecord,
     AppendedRecord,
     RenewedRecord,
+    StateRecord,
     appended_of,
     decode_push,
-    record_of,
+    state_of,
 )
 from pubsub.journals.shared.engine import Follower, Known, Operation, Outcomes
 from pubsub.protocol.errors import Failure, NotStored
@@ -53,13 +53,13 @@ MOVED: Final = "Sentinel knows another primary"
 class RedisEngine:
     """See the module and the contract. ``server``: the id of this server, new at each start."""
 
-    def __init__(self, address: Address, clock: Clock, server: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, address: Address, clock: Clock, server: str) -> None:
         self.server = server
         self.lasting = ""
         self._prefix = address.prefix
         self._random = Random()
         self._scripts = Scripts(address.prefix)
-        self._now = now
+        self._clock = clock
         self._instance = Instance(address, self._scripts, self.server, self._leave_primary)
         self._batches = Batches(self.server, self._scripts, self._fail)
         self._reads = Reads(self._scripts, clock)
@@ -71,7 +71,7 @@ class RedisEngine:
         self._left = False  # Sentinel has told of another primary since the last question
         self._seen = -1  # the last push; -1 until the server has entered
         self._last = -1  # that of the connection before
-        self._ahead = 0.0  # seconds by which the clock of this machine is ahead of that of Redis
+        self._shift = 0.0  # seconds from a Unix time of Redis to the monotonic clock of this machine
         self._reason = ""
         self._last_loss = ""
         self._syncs: list[Callable[[Failure | None], None]] = []
@@ -203,7 +203,7 @@ class RedisEngine:
     def _entered(self, entry: Entry) -> None:
         """The pushes that follow are for this server."""
         assert self._main is not None, "it enters with it"
-        self._seen, self._ahead = entry.n, self._now() - entry.time
+        self._seen, self._shift = entry.n, self._clock.monotonic() - entry.time
         self._scan = Scan(self._main, self._prefix, entry.generation, self._follower)
 
     def _go_on(self, main: Connection, second: Connection, entry: Entry, scan: Scan) -> None:
@@ -293,12 +293,15 @@ class RedisEngine:
     def _apply(self, record: AnyRecord) -> None:
         if self._scan is not None and not self._scan.lets_through(record):
             return
-        if isinstance(record, AppendedRecord):
-            self._follower.apply(appended_of(record, self._ahead))
-        elif isinstance(record, RenewedRecord):
-            self._rebuild("all epochs were renewed")
-        else:
-            self._follower.apply(record_of(record))
+        match record:
+            case AppendedRecord():
+                self._follower.apply(appended_of(record, self._shift))
+            case StateRecord():
+                self._follower.apply(state_of(record))
+            case RenewedRecord():
+                self._rebuild("all epochs were renewed")
+            case _:
+                self._follower.apply(record)
 
     def _rebuild(self, reason: str) -> None:
         if self._main is not None:
@@ -324,6 +327,6 @@ class RedisEngine:
 
     def _take_canary(self, message: bytes) -> None:
         n, moment = self._canary.take(message)
-        self._ahead = self._now() - moment
+        self._shift = self._clock.monotonic() - moment
         if n != self._seen:
             self._rebuild("the last pushes were lost")
