@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from certificate import write_certificate
@@ -12,6 +13,7 @@ from certificate import write_certificate
 from pubsub.core.journal import JournalError
 from pubsub.core.log import Assignment
 from pubsub.journals.redis.checks import check_info
+from pubsub.journals.redis.connection import Connection
 from tests.harness import eventually, free_port, on_one_loop
 from tests.redis.driver import Driver, publish
 from tests.redis.programs import RedisServer
@@ -92,6 +94,24 @@ async def test_keys_of_another_program_are_left_alone(server: RedisServer, key: 
         assert admin.keys("*") == [f"mine:{key}".encode()]
         async with Driver.run(server.url("mine2")) as driver:
             await driver.create()
+
+
+@on_one_loop
+async def test_servers_begin_an_empty_journal_at_once(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One enters after another has found no journal, and before this one has looked for keys."""
+    ask, other = Connection.ask, Driver(server.url("t"))
+
+    async def ask_late(connection: Connection, *parts: str | bytes | int) -> Any:
+        if parts[0] == "SCAN":
+            monkeypatch.setattr(Connection, "ask", ask)
+            await other.engine.start(other)
+        return await ask(connection, *parts)
+
+    monkeypatch.setattr(Connection, "ask", ask_late)
+    async with Driver.run(server.url("t")) as driver:
+        await driver.create()
+        await eventually(lambda: len(other.states()) == 1)
+    await other.engine.stop()
 
 
 @on_one_loop

@@ -116,17 +116,19 @@ class Instance:
         kinds = await connection.ask_all([command("TYPE", f"{prefix}:{key}") for key in ("meta", "topics", "due")])
         if [kind for kind, own in zip(kinds, (b"hash", b"hash", b"zset"), strict=True) if kind not in (own, b"none")]:
             raise Refused("WRONGTYPE")
-        if kinds[0] != b"none":
-            if await connection.ask("HEXISTS", f"{prefix}:meta", "generation"):
-                return
+        if (kinds[0] != b"none" or await self._finds_keys(connection)) and not await connection.ask(
+            "HEXISTS", f"{prefix}:meta", "generation"
+        ):
             raise Refused("WRONGTYPE")
+
+    async def _finds_keys(self, connection: Connection) -> bool:
+        """True if there are keys. They may be those of a server that has entered a moment ago."""
         cursor = b"0"
         for _ in range(LOOKED_AT):
-            cursor, found = await connection.ask("SCAN", cursor, "MATCH", f"{prefix}:*", "COUNT", 1000)
-            if found:
-                raise Refused("WRONGTYPE")
-            if cursor == b"0":
-                return
+            cursor, found = await connection.ask("SCAN", cursor, "MATCH", f"{self._address.prefix}:*", "COUNT", 1000)
+            if found or cursor == b"0":
+                return bool(found)
+        return False
 
     async def has_moved(self) -> bool:
         """True if Sentinel knows another primary than the one that :meth:`connect` found. Raises Lost."""
