@@ -232,12 +232,13 @@ def shown(events: list[Json]) -> str:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The options of a soak. ``names``: the faults to make; None for all."""
+    """The options of a soak. ``program``: `redis` or `valkey`. ``names``: the faults to make; None for all."""
 
     engine: str
     servers: int
     rounds: int
     names: Sequence[str] | None = None
+    program: str = "redis"
 
 
 async def soak_cluster(folder: Path, verdict: Verdict, random: Random, chosen: Chosen) -> None:
@@ -250,17 +251,18 @@ async def soak_cluster(folder: Path, verdict: Verdict, random: Random, chosen: C
 
 
 async def _with_redis(stack: AsyncExitStack, folder: Path, random: Random, chosen: Chosen) -> Parts:
-    cluster = await stack.enter_async_context(RedisCluster.of(folder, chosen.servers))
+    cluster = await stack.enter_async_context(RedisCluster.of(folder, chosen.servers, name=chosen.program))
     return cluster, lambda check: RedisFaults(cluster, random, check, chosen.names)
 
 
 async def _with_instances(stack: AsyncExitStack, folder: Path, random: Random, chosen: Chosen) -> Parts:
-    cluster = await stack.enter_async_context(RedisCluster.of(folder, chosen.servers, instances=2))
+    running = RedisCluster.of(folder, chosen.servers, instances=2, name=chosen.program)
+    cluster = await stack.enter_async_context(running)
     return cluster, lambda check: RedisFaults(cluster, random, check, chosen.names)
 
 
 async def _with_sentinel(stack: AsyncExitStack, folder: Path, random: Random, chosen: Chosen) -> Parts:
-    cluster = await stack.enter_async_context(SentinelCluster.of(folder, chosen.servers))
+    cluster = await stack.enter_async_context(SentinelCluster.of(folder, chosen.servers, chosen.program))
     return cluster, lambda check: SentinelFaults(cluster, random, check, chosen.names)
 
 

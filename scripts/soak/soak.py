@@ -168,7 +168,7 @@ async def soak(seed: int, chosen: argparse.Namespace) -> Verdict:
     if chosen.cluster is not None:
         with tempfile.TemporaryDirectory(prefix="soak-") as temporary:
             folder = chosen.folder or Path(temporary)
-            options = Chosen(chosen.cluster, chosen.servers, chosen.rounds, chosen.faults)
+            options = Chosen(chosen.cluster, chosen.servers, chosen.rounds, chosen.faults, chosen.engine)
             await soak_cluster(folder, verdict, Random(seed), options)
         return verdict
     cores = sorted(os.sched_getaffinity(0))
@@ -199,6 +199,9 @@ def main() -> int:
     )
     parser.add_argument(
         "--cluster", nargs="?", choices=ENGINES, const="redis", help="run several servers on this engine instead"
+    )
+    parser.add_argument(
+        "--engine", choices=["redis", "valkey"], default="redis", help="program of --cluster (default: redis)"
     )
     parser.add_argument("--servers", type=int, default=3, help="servers of --cluster (default: 3)")
     parser.add_argument("--faults", nargs="+", metavar="NAME", help="faults of --cluster, such as cut; default: all")

@@ -26,9 +26,14 @@ RIGHTS = (
 )
 
 
+@pytest.fixture(scope="session", params=["redis", "valkey"])
+def engine_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    with RedisServer.run(tmp_path / "redis") as server:
+def server(tmp_path: Path, engine_name: str) -> Iterator[RedisServer]:
+    with RedisServer.run(tmp_path / "redis", name=engine_name) as server:
         yield server
 
 
@@ -126,21 +131,23 @@ async def test_a_journal_of_a_newer_version_is_left_alone(server: RedisServer) -
 
 
 @on_one_loop
-async def test_an_eviction_of_messages_is_refused(server: RedisServer) -> None:
+async def test_an_eviction_of_messages_is_refused(server: RedisServer, engine_name: str) -> None:
     with server.admin as admin:
         admin.config_set("maxmemory-policy", "allkeys-lru")
-    assert "expected maxmemory-policy noeviction, got allkeys-lru" in await refusal(server.url("t"))
+    told = f"{engine_name.title()} at 127.0.0.1:{server.port}: expected maxmemory-policy noeviction, got allkeys-lru"
+    assert told in await refusal(server.url("t"))
 
 
 @on_one_loop
-async def test_a_cluster_is_refused(tmp_path: Path) -> None:
-    with RedisServer.run(tmp_path / "cluster", "--cluster-enabled", "yes") as server:
+async def test_a_cluster_is_refused(tmp_path: Path, engine_name: str) -> None:
+    with RedisServer.run(tmp_path / "cluster", "--cluster-enabled", "yes", name=engine_name) as server:
         assert "without cluster mode" in await refusal(server.url("t"))
 
 
 @on_one_loop
-async def test_a_replica_is_refused(server: RedisServer, tmp_path: Path) -> None:
-    with RedisServer.run(tmp_path / "replica", "--replicaof", "127.0.0.1", str(server.port)) as replica:
+async def test_a_replica_is_refused(server: RedisServer, tmp_path: Path, engine_name: str) -> None:
+    of_server = ("--replicaof", "127.0.0.1", str(server.port))
+    with RedisServer.run(tmp_path / "replica", *of_server, name=engine_name) as replica:
         assert "expected a primary, got a read-only replica" in await refusal(replica.url("t"))
 
 
@@ -149,13 +156,14 @@ def test_an_old_redis_is_refused(version: str) -> None:
     with pytest.raises(JournalError, match=f"expected Redis 7.0 or Valkey 7.2 or newer, got {version}"):
         check_info({"redis_version": version}, "Redis at x")
     check_info({"redis_version": "7.0.0"}, "Redis at x")
+    check_info({"redis_version": "6.0.0", "valkey_version": "9.0.0"}, "Valkey at x")  # what it is compatible with
     check_info({"redis_version": "10.1.0"}, "Redis at x")
 
 
 @on_one_loop
-async def test_what_may_be_lost_is_told(server: RedisServer, driver: Driver) -> None:
+async def test_what_may_be_lost_is_told(server: RedisServer, driver: Driver, engine_name: str) -> None:
     async with Driver.run(server.url("a")) as other:
-        assert "appendonly is off" in other.engine.lasting
+        assert f"appendonly is off: a crash of {engine_name.title()} loses" in other.engine.lasting
     with server.admin as admin:
         admin.config_set("appendonly", "yes")
         async with Driver.run(server.url("b")) as other:
@@ -214,12 +222,12 @@ async def test_too_few_replicas_are_told(impatient: None, server: RedisServer) -
 
 
 @on_one_loop
-async def test_tls_with_a_certificate_authority_of_ones_own(tmp_path: Path) -> None:
+async def test_tls_with_a_certificate_authority_of_ones_own(tmp_path: Path, engine_name: str) -> None:
     cert, key = write_certificate(tmp_path, "localhost")
     flags = ["--tls-cert-file", str(cert), "--tls-key-file", str(key), "--tls-ca-cert-file", str(cert),
              "--tls-auth-clients", "optional", "--tls-port"]  # fmt: skip
     port = free_port()
-    with RedisServer.run(tmp_path / "tls", *flags, str(port)):
+    with RedisServer.run(tmp_path / "tls", *flags, str(port), name=engine_name):
         async with Driver.run(f"rediss://127.0.0.1:{port}?ca={cert}&prefix=t") as driver:
             await driver.create()
             assert await driver.publish(publish("x" * 300_000), publish("b")) == [
@@ -232,8 +240,8 @@ async def test_tls_with_a_certificate_authority_of_ones_own(tmp_path: Path) -> N
 
 
 @on_one_loop
-async def test_a_unix_socket(tmp_path: Path) -> None:
-    with RedisServer.run(tmp_path / "redis", "--unixsocket", str(tmp_path / "s")):
+async def test_a_unix_socket(tmp_path: Path, engine_name: str) -> None:
+    with RedisServer.run(tmp_path / "redis", "--unixsocket", str(tmp_path / "s"), name=engine_name):
         async with Driver.run(f"redis+unix://{tmp_path}/s?prefix=t") as driver:
             await driver.create()
 

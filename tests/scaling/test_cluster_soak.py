@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from contextlib import AsyncExitStack
@@ -22,10 +20,11 @@ from reading import Told
 from verdict import Verdict
 
 from tests.harness import REPOSITORY, clean_environment, on_one_loop
+from tests.redis.programs import need
 
 # Those that need no long wait; `make soak ARGS="--cluster redis"` makes all.
-REDIS = ["kill-a-server cut half-open deaf partition",
-         "restart-redis wipe-redis flush-redis kill-clients-of-redis fill-redis"]  # fmt: skip
+REDIS = [("redis", "kill-a-server cut half-open deaf partition"),
+         ("valkey", "restart-redis wipe-redis flush-redis kill-clients-of-redis fill-redis")]  # fmt: skip
 WORKERS = "kill-a-worker stop-a-worker kill-the-owner kill-the-owner-and-a-worker create-again"
 
 
@@ -39,12 +38,11 @@ def soak(*flags: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("faults", REDIS)
-def test_row_50_51_52_and_70_rounds_of_faults_on_redis(faults: str) -> None:
-    if shutil.which("redis-server") is None:
-        assert os.environ.get("CI") != "true", "needs redis-server: apt-get install redis-server"
-        pytest.skip("needs redis-server: apt-get install redis-server")
-    figures = soak("redis", "--servers", "2", "--rounds", "5", "--seed", "5", "--faults", *faults.split())
+@pytest.mark.parametrize(("engine", "faults"), REDIS)
+def test_row_50_51_52_and_70_rounds_of_faults_on_redis(engine: str, faults: str) -> None:
+    need(engine)
+    which = ("--engine", engine, "--servers", "2", "--rounds", "5", "--seed", "5")
+    figures = soak("redis", *which, "--faults", *faults.split())
     assert figures["rounds"] == 5
     assert set(figures["faults"]) == set(faults.split())
     assert figures["outcomes"]["acked"] > 150

@@ -30,11 +30,17 @@ def keeps_data(info: Mapping[str, str]) -> bool:
     return not info.get("master_replid2", "").strip("0")
 
 
+def engine_of(info: Mapping[str, str]) -> str:
+    """The name of the program. The redis_version of Valkey is the version that it is compatible with."""
+    return "Valkey" if "valkey_version" in info else "Redis"
+
+
 def check_info(info: Mapping[str, str], where: str) -> None:
     """Raise JournalError for an instance that cannot hold a journal."""
-    version = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
+    found = info.get("valkey_version") or info.get("redis_version", "0.0")
+    version = tuple(int(part) for part in found.split(".")[:2])
     if version < OLDEST:
-        raise JournalError(f"{where}: expected Redis 7.0 or Valkey 7.2 or newer, got {info.get('redis_version')}")
+        raise JournalError(f"{where}: expected Redis 7.0 or Valkey 7.2 or newer, got {found}")
     if info.get("cluster_enabled") == "1":
         raise JournalError(f"{where}: expected an instance without cluster mode (cluster-enabled no)")
     policy = info.get("maxmemory_policy", "noeviction")
@@ -49,7 +55,7 @@ def is_replica(info: Mapping[str, str]) -> bool:
 def find_losses(info: Mapping[str, str], settings: Mapping[str, str] | None) -> str:
     """The reason for which durable topics may not last; empty if they do. ``settings``: None if they are not shown."""
     if info.get("aof_enabled") != "1":
-        return "appendonly is off: a crash of Redis loses all that came since its last snapshot"
+        return f"appendonly is off: a crash of {engine_of(info)} loses all that came since its last snapshot"
     if settings is None:
         return "CONFIG GET is not allowed: it is not known if appendfsync is always"
     fsync = settings.get("appendfsync", "")

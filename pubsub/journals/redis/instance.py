@@ -13,6 +13,7 @@ from pubsub.core.journal import JournalError
 from pubsub.journals.redis.address import Address, Place
 from pubsub.journals.redis.checks import (
     check_info,
+    engine_of,
     explain_refusal,
     find_losses,
     identity_of,
@@ -41,7 +42,10 @@ class Entry(Struct, frozen=True):
 
 
 class Instance:
-    """See the module. ``lasting``: the reason for which durable topics may not last here. ``where`` is for messages."""
+    """See the module. ``lasting``: the reason for which durable topics may not last here.
+
+    ``where`` is for messages. It says Redis until the instance has said what it is.
+    """
 
     def __init__(self, address: Address, scripts: Scripts, server: str) -> None:
         self.lasting = ""
@@ -65,6 +69,7 @@ class Instance:
                 if self._address.database:
                     await connection.ask("SELECT", self._address.database)
                 info = parse_info(await connection.ask("INFO"))
+                self.where = f"{engine_of(info)} at {self._address}"
                 check_info(info, self.where)
                 await connection.ask_all([script.load for script in self._scripts.all])
                 self.lasting = find_losses(info, await _settings(connection))
