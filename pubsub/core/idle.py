@@ -194,7 +194,7 @@ class IdleTopics:
 
     def _delete(self, topic: Topic) -> None:
         self._remove(topic)
-        topic.log.delete(partial(self._end_deletion, topic))
+        topic.log.delete(partial(self._end_deletion, topic), topic.seq)  # another server may publish just now
 
     def _end_deletion(self, topic: Topic, failure: Failure | None) -> None:
         self._deleting -= 1

@@ -95,6 +95,40 @@ class NoTopic:
         self.known = Known(self.name, self.epoch, self.seq)
 
 
+# Topics that get a new epoch while something is asked of them
+
+
+def test_a_deletion_and_a_purge_hold_for_the_topic_whatever_its_epoch_is_by_then(cluster: Cluster) -> None:
+    """As after a failover: what waited for it would be told that there is no such topic."""
+    create(cluster)
+    create(cluster, "u")
+    one = cluster.servers[0]
+    publish(one, 1, 2)
+    settle(cluster)
+    ended: list[Any] = []
+    one.broker.purge("t", ended.append)
+    one.broker.delete_topic("u", ended.append)
+    for topic in cluster.engine.topics.values():
+        cluster.engine.renew(topic)
+    settle(cluster)
+    assert ended == [2, None]
+    assert list(cluster.engine.topics) == ["t"]
+
+
+def test_an_idle_topic_whose_epoch_is_renewed_while_it_is_deleted_is_not_forgotten(cluster: Cluster) -> None:
+    create(cluster)
+    one = cluster.servers[0]
+    publish(one, 1)
+    settle(cluster)
+    topic = one.broker.topic("t")
+    one.broker.idle._delete(topic)
+    cluster.engine.renew(cluster.engine.topics["t"])
+    publish(cluster.servers[1], 2)
+    settle(cluster)
+    assert one.broker.topic("t").epoch == cluster.engine.topics["t"].epoch
+    assert kinds(publish_and_settle(cluster, one)) == [3]
+
+
 # An engine that is away
 
 

@@ -18,6 +18,7 @@ CLEANED_AT_ONCE: Final = 10_000  # messages of a topic that one clean-up removes
 DIRECTORY: Final = Path(__file__).parent
 FLAGS: Final = {"batch": "", "shrink": "allow-oom", "enter": "", "beat": "allow-oom", "read": "no-writes",
                 "missing": "no-writes", "transfer": ""}  # fmt: skip
+BARRIER: Final = "#!lua flags=allow-oom\nreturn 1"  # it writes nothing, but Redis runs it only where it takes writes
 FILES: Final = {"shrink": "batch"}  # the same decisions, for operations that free memory
 
 
@@ -42,15 +43,20 @@ class Scripts:
         self.beat = _make("beat", prefix)
         self.read = _make("read", prefix)
         self.missing = _make("missing", prefix)
+        self.barrier = _script(BARRIER)
         self.transfer = _make("transfer", prefix)  # for a copy alone, which loads it
 
     @property
     def all(self) -> tuple[Script, ...]:
-        return self.batch, self.shrink, self.enter, self.beat, self.read, self.missing
+        return self.batch, self.shrink, self.enter, self.beat, self.read, self.missing, self.barrier
 
 
 def _make(name: str, prefix: str) -> Script:
-    text = _text(name, prefix).encode()
+    return _script(_text(name, prefix))
+
+
+def _script(source: str) -> Script:
+    text = source.encode()
     return Script(command("SCRIPT", "LOAD", text), hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 

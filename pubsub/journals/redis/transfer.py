@@ -53,7 +53,10 @@ class RedisSide:
         server = f"copy-{secrets.token_hex(8)}"
         instance = Instance(address, scripts, server)
         with explained(instance.where):
-            connection, info = await instance.connect(lambda channel, message: None, lambda reason: None)
+            try:
+                connection, info = await instance.connect(lambda channel, message: None, lambda reason: None)
+            finally:
+                instance.close()
             side = cls(connection, instance, scripts, address.prefix, server)
             try:
                 if not writes and not await side.ask("EXISTS", f"{address.prefix}:meta"):

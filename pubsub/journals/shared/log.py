@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
@@ -98,10 +98,29 @@ class SharedLog:
         return "" if sender is UNSET else str(sender)
 
     def purge(self, done: Purged) -> None:
-        self._asking.add(Purge(self.known), done)
+        self._ask(lambda: Purge(self.known), done)
 
-    def delete(self, done: Done) -> None:
-        self._asking.add(Delete(self.known), done)
+    def delete(self, done: Done, expect_seq: int | UnsetType = UNSET) -> None:
+        self._ask(lambda: Delete(self.known, None if expect_seq is UNSET else expect_seq), done)
+
+    def _ask(self, operation: Callable[[], Operation], done: Callable[[Any], None]) -> None:
+        """Have an operation decided. If the topic is not found, and is not gone, it has another epoch: ask again."""
+
+        def take(found: Any) -> None:
+            if isinstance(found, TopicNotFound):
+                self._sync(again)
+            else:
+                done(found)
+
+        def again(failure: Failure | None) -> None:
+            if self.topic is None:
+                done(TopicNotFound(self.name))
+            elif failure is not None:
+                done(failure)
+            else:
+                self._asking.add(operation(), done)
+
+        self._asking.add(operation(), take)
 
     def read(self, after: int, until: int, limit: int, done: TakePage) -> None:
         def take(page: Sequence[StoredEvent] | Failure) -> None:
