@@ -17,7 +17,7 @@ from random import Random
 
 from clients import logged_faults
 from cluster_clients import ClusterClients
-from cluster_faults import Check, Fault, Faults
+from cluster_faults import Check, Fault, Faults, ServerFaults
 from clusters import (
     FLEETING,
     LASTING,
@@ -230,6 +230,12 @@ def shown(events: list[Json]) -> str:
     return f"{len(events)} from {events[0]['seq']} to {events[-1]['seq']}" if events else "none"
 
 
+def describe_faults() -> Mapping[str, str]:
+    """Return the names of all faults, with a line about each."""
+    kinds = [each for faults in FAULTS for each in faults.list_kinds()]
+    return {each.name: each.about for each in sorted(kinds, key=lambda each: each.name)}
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The options of a soak. ``program``: `redis` or `valkey`. ``names``: the faults to make; None for all."""
@@ -271,6 +277,7 @@ async def _with_workers(stack: AsyncExitStack, folder: Path, random: Random, cho
     return cluster, lambda check: WorkerFaults(cluster, random, check, chosen.names)
 
 
+FAULTS: tuple[type[ServerFaults], ...] = (RedisFaults, SentinelFaults, WorkerFaults)
 ENGINES = {
     "redis": _with_redis,
     "instances": _with_instances,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -36,8 +37,20 @@ def path_of(name: str) -> str:
 
 
 def launch(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a program. It ignores SIGXFSZ, as Python does: for limit_files, a write beyond the limit is an error."""
     with open(log, "ab") as output:
-        return subprocess.Popen(command, stdout=output, stderr=output)
+        return subprocess.Popen(command, stdout=output, stderr=output, restore_signals=False)
+
+
+def limit_files(process: subprocess.Popen[bytes], size: int) -> None:
+    """Let no file of a program grow beyond a size, as on a full disk."""
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def size_of_file(folder: Path) -> int:
+    """Return the size of the file to which a server with `appendonly` appends, in bytes."""
+    files = [each.stat() for each in folder.glob("appendonlydir/*.incr.aof")]
+    return max(files, key=lambda each: each.st_mtime_ns).st_size
 
 
 @dataclass
@@ -88,6 +101,12 @@ class RedisProgram:
     async def end(self, number: signal.Signals = signal.SIGKILL) -> None:
         self.process.send_signal(number)
         await asyncio.to_thread(self.process.wait, START_SEC)
+
+    def fill_disk(self, spare: int) -> None:
+        limit_files(self.process, size_of_file(self.folder) + spare)
+
+    def free_disk(self) -> None:
+        limit_files(self.process, resource.RLIM_INFINITY)
 
     def pause(self) -> None:
         self.process.send_signal(signal.SIGSTOP)

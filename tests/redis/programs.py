@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any, Self
 
 import pytest
 import redis
-from engines import find_program
+from engines import find_program, launch, limit_files, size_of_file
 
 from tests.harness import PATIENCE, free_port
 
@@ -64,9 +65,7 @@ class RedisServer:
             flags = [str(self.directory / "sentinel.conf"), "--sentinel"]
         else:
             flags = ["--save", "", "--dir", str(self.directory), "--bind", "127.0.0.1", *self._flags]
-        log = (self.directory / "log").open("ab")
-        with log:
-            self._process = subprocess.Popen([self._program, *flags, "--port", str(self.port)], stdout=log, stderr=log)
+        self._process = launch([self._program, *flags, "--port", str(self.port)], self.directory / "log")
         self.wait()
 
     def wait(self) -> None:
@@ -96,6 +95,15 @@ class RedisServer:
             shutil.rmtree(self.directory)
             self.directory.mkdir()
         self.start()
+
+    def fill_disk(self) -> None:
+        """Let it append nothing to its file."""
+        assert self._process is not None, "it runs"
+        limit_files(self._process, size_of_file(self.directory))
+
+    def free_disk(self) -> None:
+        assert self._process is not None, "it runs"
+        limit_files(self._process, resource.RLIM_INFINITY)
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None, "it runs"

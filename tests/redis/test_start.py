@@ -183,7 +183,7 @@ async def test_a_redis_without_memory_refuses_and_recovers(impatient: None, serv
             admin.config_set("maxmemory", 1)
             (refused,) = await driver.publish(publish("b"))
             assert str(refused) == "not stored: the server's journal fails"
-            assert driver.reason.find("OOM") > 0
+            assert "its memory is full (maxmemory): OOM" in driver.reason
             assert await driver.payloads() == ["a"]
             assert await driver.purge() == 1
             assert await driver.delete() is None
@@ -194,7 +194,29 @@ async def test_a_redis_without_memory_refuses_and_recovers(impatient: None, serv
 
 
 @on_one_loop
-async def test_a_redis_whose_disk_fails_refuses_and_recovers(impatient: None, server: RedisServer) -> None:
+async def test_row_47_and_70_a_redis_whose_disk_is_full_refuses_and_recovers(
+    impatient: None, server: RedisServer
+) -> None:
+    with server.admin as admin:
+        admin.config_set("appendonly", "yes")
+        await eventually(lambda: not admin.info("persistence")["aof_rewrite_in_progress"])
+    async with Driver.run(server.url("t")) as driver:
+        await driver.create()
+        await driver.publish(publish("a"))
+        server.fill_disk()
+        await eventually(lambda: "its disk is full or fails: MISCONF" in driver.reason)
+        (refused,) = await driver.publish(publish("b"))
+        assert str(refused) == "not stored: the server's journal fails"
+        await driver.sync()
+        assert await driver.payloads() == ["a"]
+        server.free_disk()
+        await eventually(lambda: not driver.reason)
+        assert driver.synchronized == 1
+        assert await driver.publish(publish("c")) == [Assignment(2, False)]
+
+
+@on_one_loop
+async def test_a_redis_that_cannot_make_a_snapshot_refuses_and_recovers(impatient: None, server: RedisServer) -> None:
     async with Driver.run(server.url("t")) as driver:
         await driver.create()
         (server.directory / "dump.rdb").mkdir()
@@ -204,7 +226,7 @@ async def test_a_redis_whose_disk_fails_refuses_and_recovers(impatient: None, se
             await eventually(lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "err")
             (refused,) = await driver.publish(publish("b"))
             assert str(refused) == "not stored: the server's journal fails"
-            assert driver.reason.find("MISCONF") > 0
+            assert "its disk is full or fails: MISCONF" in driver.reason
             admin.config_set("stop-writes-on-bgsave-error", "no")
         await eventually(lambda: not driver.reason)
         assert driver.synchronized == 1
@@ -216,7 +238,7 @@ async def test_too_few_replicas_are_told(impatient: None, server: RedisServer) -
     async with Driver.run(server.url("t")) as driver:
         with server.admin as admin:
             admin.config_set("min-replicas-to-write", 1)
-            await eventually(lambda: driver.reason.find("NOREPLICAS") > 0)
+            await eventually(lambda: "too few replicas follow it (min-replicas-to-write): NOREPLICAS" in driver.reason)
             admin.config_set("min-replicas-to-write", 0)
         await eventually(lambda: not driver.reason)
 

@@ -24,7 +24,8 @@ from tests.redis.programs import need
 
 # Those that need no long wait; `make soak ARGS="--cluster redis"` makes all.
 REDIS = [("redis", "kill-a-server cut half-open deaf partition"),
-         ("valkey", "restart-redis wipe-redis flush-redis kill-clients-of-redis fill-redis")]  # fmt: skip
+         ("valkey", "restart-redis wipe-redis fill-the-memory fill-the-disk fill-the-disk-until-redis-ends"),
+]  # fmt: skip
 WORKERS = "kill-a-worker stop-a-worker kill-the-owner kill-the-owner-and-a-worker create-again"
 
 

@@ -9,6 +9,12 @@ from pubsub.core.journal import JournalError
 
 OLDEST: Final = (7, 0)  # of Redis: its scripts are refused as a whole, or not at all; Valkey began with 7.2
 
+TROUBLES: Final = {
+    "OOM": "its memory is full (maxmemory)",
+    "MISCONF": "its disk is full or fails",
+    "NOREPLICAS": "too few replicas follow it (min-replicas-to-write)",
+}
+
 
 def parse_info(text: bytes) -> Mapping[str, str]:
     """The fields of INFO."""
@@ -62,6 +68,12 @@ def find_losses(info: Mapping[str, str], settings: Mapping[str, str] | None) -> 
     if fsync != "always":
         return f"appendfsync is {fsync}: a crash of its machine loses what came in the last second or longer"
     return ""
+
+
+def explain_trouble(text: str) -> str:
+    """The reason for which an instance refuses to write, for an operator."""
+    known = TROUBLES.get(text.partition(" ")[0])
+    return f"{known}: {text}" if known else text
 
 
 def explain_refusal(text: str, where: str, part: str = "1/1") -> JournalError | None:
