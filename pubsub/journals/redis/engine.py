@@ -25,6 +25,7 @@ from pubsub.core.journal import JournalError
 from pubsub.journals.redis.address import Address
 from pubsub.journals.redis.batches import REBUILD, Batches
 from pubsub.journals.redis.canary import Canary
+from pubsub.journals.redis.checks import explain_trouble
 from pubsub.journals.redis.connection import Connection, Lost, Refused
 from pubsub.journals.redis.instance import Entry, Instance
 from pubsub.journals.redis.reads import Reads
@@ -48,6 +49,7 @@ LONGEST_PAUSE: Final = 5.0
 STOP_SECONDS: Final = 2.0
 WATCH_SECONDS: Final = 10.0  # between two questions to Sentinel, which may have told its news to nobody
 MOVED: Final = "Sentinel knows another primary"
+DISK_FULL: Final = "MISCONF"
 
 
 class RedisEngine:
@@ -251,7 +253,7 @@ class RedisEngine:
 
     def _fail(self, reason: str) -> None:
         where = self._instance.where
-        reason = reason if reason.startswith(where) else f"{where}: {reason}"
+        reason = reason if reason.startswith(where) else f"{where}: {explain_trouble(reason)}"
         if reason != self._reason:
             self._reason = reason
             self._follower.failing(reason)
@@ -315,11 +317,15 @@ class RedisEngine:
             self._main.send(self._scripts.barrier.run(), partial(self._take_barrier, self._main, count))
 
     def _take_barrier(self, main: Connection, count: int, reply: object) -> None:
-        """A replica refuses the barrier, also one that was the primary until now: another instance may know more."""
-        if isinstance(reply, hiredis.ReplyError) and str(reply).partition(" ")[0] in REBUILD:
+        """A replica refuses the barrier, also one that was the primary until now: another instance may know more.
+
+        An instance whose disk is full refuses it too, and has all that there is.
+        """
+        code = str(reply).partition(" ")[0] if isinstance(reply, hiredis.ReplyError) else ""
+        if code in REBUILD:
             main.close(str(reply))
             return
-        failure = NotStored() if isinstance(reply, hiredis.ReplyError) else None
+        failure = NotStored() if code not in ("", DISK_FULL) else None
         ended, self._syncs = self._syncs[:count], self._syncs[count:]
         self._asked -= count
         for done in ended:
