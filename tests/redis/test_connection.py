@@ -164,7 +164,7 @@ class Line:
 @on_one_loop
 async def test_a_second_connection_is_deaf_if_nothing_comes_and_not_if_pages_come_before_the_pong() -> None:
     """Thousands of pages may be asked for at a time. They would be asked for again on a new connection."""
-    canary = Canary("me", Scripts("t"), Random(), lambda _: None)
+    canary = Canary("me", Scripts("t"), Random(), lambda _: None, lambda: 0)
     main, second = Line(), Line()
     canary.begin(main, second, 1)  # type: ignore[arg-type]
     for beats in (10, BEATS_MISSED):
@@ -177,6 +177,23 @@ async def test_a_second_connection_is_deaf_if_nothing_comes_and_not_if_pages_com
     canary._beat()
     canary.stop()
     assert main.reason == "no page was read for 6 s"
+
+
+@on_one_loop
+async def test_a_connection_is_not_deaf_while_records_come_before_the_canary() -> None:
+    seen = 0
+    canary = Canary("me", Scripts("t"), Random(), lambda _: None, lambda: seen)
+    main, second = Line(), Line()
+    canary.begin(main, second, 1)  # type: ignore[arg-type]
+    for beats in (10, BEATS_MISSED - 1):
+        for _ in range(beats):
+            seen += beats == 10
+            second.heard += 1
+            canary._beat()
+    assert main.reason == ""
+    canary._beat()
+    canary.stop()
+    assert main.reason == "no push came back for 6 s"
 
 
 @on_one_loop

@@ -21,7 +21,7 @@ BEATS_MISSED: Final = 3  # beats without an answer: the connection is deaf
 class Canary:
     """See the module. It also probes if Redis decides: ``trouble`` gets the reason if not, and else an empty one.
 
-    ``take`` gets the pushes.
+    ``take`` gets the pushes. ``seen`` gives the number of the last push with records: while they come, it is not deaf.
     """
 
     def __init__(
@@ -30,11 +30,14 @@ class Canary:
         scripts: Scripts,
         random: Random,
         trouble: Callable[[str], None],
+        seen: Callable[[], int],
     ) -> None:
         self._server = server
         self._scripts = scripts
         self._random = random
         self._trouble = trouble
+        self._seen = seen
+        self._seen_before = -1  # up to the last beat
         self._timer: asyncio.TimerHandle | None = None
         self._unanswered = 0  # beats
         self._silent = 0  # beats in which nothing came on the second connection
@@ -52,6 +55,8 @@ class Canary:
             self._timer = None
 
     def _beat(self) -> None:
+        if self._seen() != self._seen_before:
+            self._unanswered, self._seen_before = 0, self._seen()
         if self._unanswered >= BEATS_MISSED:
             self._main.close(f"no push came back for {self._unanswered * BEAT_SECONDS:g} s")
             return
