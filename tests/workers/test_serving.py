@@ -245,7 +245,7 @@ def test_a_url_of_an_unknown_engine_is_named_once() -> None:
 def run_to_end(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pubsub", "serve", *LOCAL, "--port", "0", *flags],
-        cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE,
+        cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=3 * PATIENCE,
     )  # fmt: skip
 
 
