@@ -274,6 +274,15 @@ def test_a_use_counts_for_other_servers_although_this_one_has_checked_just_now()
     assert not used(topic)
 
 
+def test_a_server_that_only_asks_again_later_has_seen_no_use() -> None:
+    """One of several servers deletes; the others wait for that, as if the topic was used."""
+    world = World()
+    world.broker.idle.others = lambda topic, then: then(True)
+    world.broker.create_topic("a")
+    world.pass_time(DELAY + LATE)
+    assert not world.broker.idle.is_used(world.broker.topic("a"))
+
+
 def test_a_topic_that_is_deleted_by_request_meanwhile_does_not_come_again() -> None:
     world = World()
     world.broker.create_topic("durable.a", TopicOptions(durable=True))
