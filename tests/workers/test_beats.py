@@ -126,7 +126,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkersProcess]
 
 
 @on_one_loop
-async def test_each_stopped_worker_is_replaced_and_meanwhile_the_other_serves_and_says_so(
+async def test_row_70_a_stopped_worker_is_replaced_and_meanwhile_the_other_serves_and_says_so(
     server: WorkersProcess,
 ) -> None:
     for worker in (2, 1):
