@@ -61,7 +61,7 @@ class Canary:
             self._main.close(f"no push came back for {self._unanswered * BEAT_SECONDS:g} s")
             return
         self._unanswered += 1
-        probe = self._scripts.batch.run(encode((self._server, self._number, 0, (), "")), encode(()))
+        probe = self._scripts.batch.run(encode((self._server, self._number, 0, 0, "", ())))
         self._main.send(probe, self._probed)
         self._main.send(self._scripts.beat.run(self._server, self._number), self._beaten)
         self._silent = self._silent + 1 if self._second.heard == self._heard else 0
