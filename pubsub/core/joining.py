@@ -121,6 +121,7 @@ class Joining:
         for each in self.topics:
             if each.topic.successor is not None:
                 each.topic = each.topic.latest
+                self._memberships.tell_of_renewal(each.topic, self._subscriber)
                 each.seq = each.topic.seq
                 if each.catch_up is not None and (position := self._position_in(each.topic)) is not None:
                     each.catch_up.resume(position)
