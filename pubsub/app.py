@@ -167,16 +167,21 @@ def follow_engine(app: web.Application, journal: SharedJournal) -> None:
     """Begin with the engine before the server listens, and end after its last client; be one of its servers between."""
     from pubsub.http.servers import join_servers  # which a server alone need not have
 
-    async def follow(_: web.Application) -> AsyncIterator[None]:
-        await journal.engine.start(journal)
-        if journal.engine.lasting:
-            log.warning("Durable topics: %(reason)s", {"reason": journal.engine.lasting})
-        yield
-        await journal.engine.stop()
-
-    app.cleanup_ctx.append(follow)
+    app.cleanup_ctx.append(lambda _: followed(journal))
     join_servers(app, journal)
     app.middlewares.append(heed_other_servers)
+
+
+async def followed(journal: SharedJournal) -> AsyncIterator[None]:
+    """The engine as long as the Application runs. It begins with the topics that the engine has, all of them."""
+    await journal.engine.start(journal)
+    applied = asyncio.Event()
+    journal.call_when_applied(applied.set)
+    await applied.wait()  # 100,000 topics are added within a second after they have come
+    if journal.engine.lasting:
+        log.warning("Durable topics: %(reason)s", {"reason": journal.engine.lasting})
+    yield
+    await journal.engine.stop()
 
 
 def make_ownership(loop: asyncio.AbstractEventLoop) -> Ownership:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
+from msgspec import UNSET, UnsetType
+
 from pubsub.core.broker import Broker
 from pubsub.core.joining import Joining
 from pubsub.core.lane import Subscriber
@@ -96,5 +98,5 @@ class NoLog:
     def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> NoReturn:
         raise AssertionError("nothing is looked for here")
 
-    def delete(self, done: Done) -> NoReturn:
+    def delete(self, done: Done, expect_seq: int | UnsetType = UNSET) -> NoReturn:
         raise AssertionError("nothing is deleted here")

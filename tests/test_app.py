@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any
 
 import pytest
 
-from pubsub.app import create_app, make_quotas
+from pubsub.app import create_app, followed, make_broker, make_quotas, make_shared
+from pubsub.core.clock import Clock
 from pubsub.core.journal import JournalError
 from pubsub.http.app_keys import BROKER, SERVICES
 from pubsub.http.identities import IDENTITIES
+from pubsub.journals.shared.engine import Follower, State
+from pubsub.journals.shared.inbox import ROOM
 from pubsub.protocol.errors import BadRequest, LimitExceeded, ServerFull
 from pubsub.protocol.requests import TopicOptions
 from tests.credentials import SECRET
@@ -50,6 +54,33 @@ async def test_limits_of_topics_reach_the_broker() -> None:
     assert broker.topic("a").history == 7
     with pytest.raises(LimitExceeded):
         broker.create_topic("b")
+
+
+class TopicsAtOnce:
+    """An engine that tells of many topics at its start."""
+
+    server = "s"
+    lasting = ""
+
+    async def start(self, follower: Follower) -> None:
+        names = [f"t.{number}" for number in range(10 * ROOM)]
+        for name in names:
+            follower.apply(State(name, "e", TopicOptions(history=1)))
+        follower.synced(names, lambda _: True)
+
+    async def stop(self) -> None:
+        pass
+
+
+async def test_a_server_begins_with_all_topics_of_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pubsub.journals.shared.choice.make_engine", lambda *_: TopicsAtOnce())
+    settings, loop = make_settings(journal_url="redis://anywhere"), asyncio.get_running_loop()
+    journal = make_shared(settings, Clock(), loop)
+    assert journal is not None
+    broker = make_broker(settings, Clock(), loop, journal)
+    async for _ in followed(journal):
+        assert broker.knows_topics
+        assert broker.topic_count == 10 * ROOM
 
 
 async def test_durable_topics_need_a_directory_that_can_be_made(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,6 +17,8 @@ from pubsub.cluster.questions import Questions
 if TYPE_CHECKING:
     from pubsub.core.broker import Broker
     from pubsub.core.topic import Topic
+
+log = logging.getLogger(__name__)
 
 KIND: Final = "used"
 GATHERED: Final = 0.05  # seconds, after which topics are asked for together
@@ -32,7 +37,7 @@ class SharedIdle:
         self._broker = broker
         self._questions = questions
         self._members = members
-        self._waiting: dict[Topic, Then] = {}
+        self._waiting: deque[tuple[Topic, Then]] = deque()
         self._asking: asyncio.Task[None] | None = None
         questions.answer_with(KIND, self._answer)
 
@@ -41,7 +46,7 @@ class SharedIdle:
         if not self._members.is_first or self._members.is_cut_off:
             then(True)
         else:
-            self._waiting[topic] = then
+            self._waiting.append((topic, then))
             if self._asking is None:
                 self._asking = asyncio.get_running_loop().create_task(self._ask_all())
 
@@ -53,10 +58,11 @@ class SharedIdle:
         try:
             while self._waiting:
                 await asyncio.sleep(GATHERED)
-                topics = list(self._waiting)[:AT_ONCE]
-                used = await self._find_used([topic.name for topic in topics])
-                for topic in topics:
-                    self._waiting.pop(topic)(topic.name in used)
+                names = [topic.name for topic, _ in islice(self._waiting, AT_ONCE)]
+                used = await self._find_used(names)
+                for _ in names:
+                    topic, then = self._waiting.popleft()
+                    then(topic.name in used)
         finally:
             self._asking = None
 
@@ -64,7 +70,11 @@ class SharedIdle:
         answers = await self._questions.ask(KIND, _encode(names))
         if answers.missing:
             return set(names)
-        return {name for answer in answers.found.values() for name in _decode(answer)}
+        try:
+            return {name for answer in answers.found.values() for name in _decode(answer)}
+        except msgspec.MsgspecError:  # of a server of another version
+            log.exception("Internal error at a question of another server: %(kind)s", {"kind": KIND})
+            return set(names)
 
     async def _answer(self, body: bytes) -> bytes:
         return _encode([name for name in _decode(body) if self._is_used(name)])

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from msgspec import UNSET, UnsetType
+
 from pubsub.core.clock import Clock
 from pubsub.core.counts import ArrivalCounts, MessageCount
 from pubsub.core.creation import Creations
@@ -201,10 +203,13 @@ class Broker(TopicHost):
         """Add the durable topics of the last run. Raises JournalError."""
         self._journals.open_durable().restore()
 
-    def delete_topic(self, name: str, done: Done = ignore) -> None:
-        """Delete a topic, tell its subscribers after its last event, then call ``done``. Raises TopicNotFound."""
+    def delete_topic(self, name: str, done: Done = ignore, expect_seq: int | UnsetType = UNSET) -> None:
+        """Delete a topic, tell its subscribers after its last event, then call ``done``. Raises TopicNotFound.
+
+        ``expect_seq``: see TopicLog.
+        """
         topic = self.find_topic(name)
-        topic.log.delete(lambda failure: self._end_deletion(topic, failure, done))
+        topic.log.delete(lambda failure: self._end_deletion(topic, failure, done), expect_seq)
 
     def publish(self, requests: Sequence[Publish], publisher: Publisher) -> None:
         """Publish messages to one topic; ``publisher`` learns the outcome of each.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from pubsub.core.event import StoredEvent
 from pubsub.protocol.errors import Failure
@@ -98,6 +98,9 @@ class TopicLog(Protocol):
         """Forget all earlier messages; ``done`` gets their number. ``seq``, ``epoch`` and known ids stay."""
         ...
 
-    def delete(self, done: Done) -> None:
-        """Delete the topic and its messages, after all earlier messages are delivered."""
+    def delete(self, done: Done, expect_seq: int | UnsetType = UNSET) -> None:
+        """Delete the topic and its messages, after all earlier messages are delivered.
+
+        ``expect_seq`` must be the ``seq`` of the topic then, as with a publish: the outcome is a Conflict if it is not.
+        """
         ...

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from pubsub.core.clock import Clock
 from pubsub.core.event import expiring_at, make_event, make_events
@@ -112,7 +112,10 @@ class MemoryLog:
     def purge(self, done: Purged) -> None:
         self._host.forget(self.topic, done)
 
-    def delete(self, done: Done) -> None:
+    def delete(self, done: Done, expect_seq: int | UnsetType = UNSET) -> None:
+        if expect_seq is not UNSET and expect_seq != self._seq:
+            done(Conflict(expect_seq, self._seq))
+            return
         self._host.remove_topic(self.topic)
         del self.topic  # the topic has this log: without the cycle their memory is free at once
         done(None)

@@ -78,10 +78,14 @@ class Create(Struct):
 
 
 class Delete(Struct):
-    """The deletion of a topic. It is ``applied`` once a transaction has it; its outcome may be ``failure``."""
+    """The deletion of a topic. It is ``applied`` once a transaction has it; its outcome may be ``failure``.
+
+    ``expect_seq``: see TopicLog.
+    """
 
     log: TopicHandle
     done: Done
+    expect_seq: int | UnsetType = UNSET
     applied: bool = False
     failure: Failure | None = None
 

@@ -123,14 +123,27 @@ class Store:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit all statements or none; they are on disk when the context ends."""
-        self._connection.execute("BEGIN IMMEDIATE")
+        self.begin()
         try:
             yield
-            self._connection.execute("COMMIT")
+            self.commit()
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
             raise
+
+    @property
+    def in_transaction(self) -> bool:
+        """False after some failures too, such as a full disk, which end the transaction."""
+        return self._connection.in_transaction
+
+    def begin(self) -> None:
+        """Begin a transaction. It ends with :meth:`commit`, or leaves nothing."""
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Have all statements since :meth:`begin` on disk."""
+        self._connection.execute("COMMIT")
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
@@ -66,8 +66,8 @@ class SqliteLog(TopicHandle):
     def purge(self, done: Purged) -> None:
         self._parts.add(Purge(self, done), 0)
 
-    def delete(self, done: Done) -> None:
-        self._parts.add(Delete(self, done), 0)
+    def delete(self, done: Done, expect_seq: int | UnsetType = UNSET) -> None:
+        self._parts.add(Delete(self, done, expect_seq), 0)
 
     def read(self, after: int, until: int, limit: int, done: Found) -> None:
         clock, now = self._parts.clock, self._parts.now

@@ -242,8 +242,12 @@ class Writer:
 
     def _delete(self, store: Store, operation: Delete) -> None:
         number = operation.log.number
-        if self._state_of(operation.log) is None:
+        state = self._state_of(operation.log)
+        if state is None:
             operation.failure = TopicNotFound(operation.log.name)
+            return
+        if operation.expect_seq is not UNSET and operation.expect_seq != state.seq:
+            operation.failure = Conflict(operation.expect_seq, state.seq)
             return
         del self._states[number]
         operation.applied = True

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent, expiring_at, make_event
@@ -133,7 +133,7 @@ class DiskLog:
         self._journal.host.trim(self.topic, purged + 1, 0)
         self._journal.host.forget(self.topic, lambda _: done(count))
 
-    def delete(self, done: Done) -> None:
+    def delete(self, done: Done, expect_seq: int | UnsetType = UNSET) -> None:
         self._journal.add(partial(self._delete, done))
 
     def _delete(self, done: Done) -> Report:

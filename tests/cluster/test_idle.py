@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pubsub.http.app_keys import BROKER
+from pubsub.cluster import idle
+from pubsub.http.app_keys import BROKER, CLUSTER
 from tests.cluster.servers import Servers, run_servers
 from tests.harness import eventually, run_server
 from tests.redis.driver import prefixes
@@ -58,6 +59,35 @@ async def test_a_topic_stays_while_a_server_does_not_answer(rules: str) -> None:
         servers.cut("b")
         await asyncio.sleep(4 * DELAY)
         assert has(servers, "a", "idle.free")
+
+
+async def test_an_answer_that_cannot_be_read_keeps_the_topic_for_now_and_stops_nothing(rules: str) -> None:
+    async with run_servers("a", "b", topic_rules_file=rules) as servers:
+        questions = servers["b"].app[CLUSTER].questions
+        asked, answer = asyncio.Event(), questions._answerers[idle.KIND]
+
+        async def answer_wrongly(_: bytes) -> bytes:
+            asked.set()
+            return b"?"
+
+        questions.answer_with(idle.KIND, answer_wrongly)
+        await servers.create("idle.free")
+        await asked.wait()
+        questions.answer_with(idle.KIND, answer)
+        assert has(servers, "a", "idle.free")
+        await eventually(lambda: not has(servers, "a", "idle.free"))
+
+
+async def test_each_question_about_a_topic_is_answered(rules: str) -> None:
+    """Its rule may be read again while the first one waits."""
+    async with run_servers("a", "b") as servers:
+        await servers.create("t")
+        broker = servers["a"].app[BROKER]
+        assert broker.idle.others is not None
+        answers: list[str] = []
+        for name in ("first", "second"):
+            broker.idle.others(broker.topic("t"), lambda _, name=name: answers.append(name))  # type: ignore[misc]
+        await eventually(lambda: answers == ["first", "second"])
 
 
 async def test_a_short_use_at_another_server_counts(rules: str) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
+from msgspec import UNSET, UnsetType
+
 from pubsub.core.event import make_event
 from pubsub.core.journal import Host, StoredTopic
 from pubsub.core.log import Assigned, Assignment, Done, Found, Publisher, Purged
 from pubsub.core.topic import Topic
 from pubsub.journals.memory import NO_COMMITS
-from pubsub.protocol.errors import Failure, NotStored, TopicNotFound
+from pubsub.protocol.errors import Conflict, Failure, NotStored, TopicNotFound
 from pubsub.protocol.requests import Publish, TopicOptions
 from tests.core.test_broker import ID, Client
 
@@ -72,10 +74,16 @@ class HeldLog:
     def purge(self, done: Purged) -> NoReturn:
         raise AssertionError("nothing is purged here")
 
-    def delete(self, done: Done) -> None:
-        self._journal.add(lambda failure: self._end_delete(done, failure))
+    def delete(self, done: Done, expect_seq: int | UnsetType = UNSET) -> None:
+        self._journal.add(lambda failure: self._end_delete(done, expect_seq, failure))
 
-    def _end_delete(self, done: Done, failure: Failure | None) -> None:
+    def take_in_elsewhere(self) -> None:
+        """Have a message of another server, which is not delivered here yet."""
+        self._seq += 1
+
+    def _end_delete(self, done: Done, expect_seq: int | UnsetType, failure: Failure | None) -> None:
+        if expect_seq not in (UNSET, self._seq):
+            failure = Conflict(0, self._seq)
         topic, gone = self.topic, TopicNotFound(self._name)
         if topic is not None and failure is None:
             self.topic = None

@@ -108,6 +108,8 @@ class SimulatedEngine:
                     self._create(operation)
                 case Delete():
                     topic = self.find(operation.known)
+                    if operation.expect_seq not in (None, topic.seq):
+                        raise Conflict(operation.expect_seq or 0, topic.seq)
                     del self.topics[topic.name]
                     self.record(Deleted(topic.name, topic.epoch))
                 case Purge():

@@ -365,6 +365,19 @@ def test_a_message_that_expects_another_seq_than_zero_creates_no_topic(world: Wo
     assert world.publish(message(topic="used.1", expect_seq=0)) == [1]
 
 
+def test_a_topic_is_deleted_only_at_the_seq_that_is_expected(world: World) -> None:
+    world.create()
+    outcomes, given = Outcomes(), list[Any]()
+    world.broker.publish([message("a"), message("b")], outcomes)
+    for expected in (1, 2):
+        world.broker.delete_topic("t", given.append, expected)
+    world.settle()
+    world.wait_for(given[1:])
+    refused, deleted = given
+    assert (type(refused), refused.seq, deleted) == (Conflict, 2, None)
+    assert not world.broker.exists("t")
+
+
 def test_a_topic_that_is_deleted_needs_no_collector_of_cycles(world: World) -> None:
     with nothing_left(Topic):
         for number in range(20):

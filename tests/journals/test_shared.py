@@ -95,6 +95,40 @@ class NoTopic:
         self.known = Known(self.name, self.epoch, self.seq)
 
 
+# Topics that get a new epoch while something is asked of them
+
+
+def test_a_deletion_and_a_purge_hold_for_the_topic_whatever_its_epoch_is_by_then(cluster: Cluster) -> None:
+    """As after a failover: what waited for it would be told that there is no such topic."""
+    create(cluster)
+    create(cluster, "u")
+    one = cluster.servers[0]
+    publish(one, 1, 2)
+    settle(cluster)
+    ended: list[Any] = []
+    one.broker.purge("t", ended.append)
+    one.broker.delete_topic("u", ended.append)
+    for topic in cluster.engine.topics.values():
+        cluster.engine.renew(topic)
+    settle(cluster)
+    assert ended == [2, None]
+    assert list(cluster.engine.topics) == ["t"]
+
+
+def test_an_idle_topic_whose_epoch_is_renewed_while_it_is_deleted_is_not_forgotten(cluster: Cluster) -> None:
+    create(cluster)
+    one = cluster.servers[0]
+    publish(one, 1)
+    settle(cluster)
+    topic = one.broker.topic("t")
+    one.broker.idle._delete(topic)
+    cluster.engine.renew(cluster.engine.topics["t"])
+    publish(cluster.servers[1], 2)
+    settle(cluster)
+    assert one.broker.topic("t").epoch == cluster.engine.topics["t"].epoch
+    assert kinds(publish_and_settle(cluster, one)) == [3]
+
+
 # An engine that is away
 
 
@@ -362,6 +396,28 @@ def test_a_lost_tail_begins_a_new_epoch_and_nobody_is_unsubscribed(cluster: Clus
         assert client.got[-2:] == [f"info topic_created t {client.created['t']}", "event  t 4"]
         assert client.places["t"] == Place(new, 4)
         assert client.joined
+
+
+def test_after_an_epoch_that_was_missed_a_topic_is_read_from_its_beginning(cluster: Cluster) -> None:
+    """Nobody knows from where on its messages are others."""
+    create(cluster)
+    one, other = cluster.servers
+    client = subscribe(cluster, one)
+    publish(other, 1, 2, 3)
+    settle(cluster)
+    one.link.disconnect()
+    settle(cluster)
+    topic = cluster.engine.topics["t"]
+    cluster.engine.lose_tail(topic, 1)
+    cluster.engine.renew(topic)
+    publish(other, "instead of 3", 4)
+    settle(cluster)
+    cluster.engine.renew(topic)
+    client.got.clear()
+    one.link.connect()
+    settle(cluster)
+    assert client.got == [f"info topic_created t {topic.epoch}", *[f"event  t {seq}" for seq in range(1, 5)]]
+    assert client.places["t"] == Place(topic.epoch, 4)
 
 
 def test_a_server_that_is_ahead_of_the_engine_has_it_begin_a_new_epoch(cluster: Cluster) -> None:

@@ -15,6 +15,7 @@ from pubsub.core.log import Assignment
 from pubsub.journals.redis.scripts import Scripts
 from pubsub.journals.redis.wire import ToldRecord, encode, text_of
 from pubsub.journals.shared.engine import Appended, Record, State
+from pubsub.protocol.errors import Failure, NotStored
 from tests.faults import FaultyLine
 from tests.harness import PATIENCE, eventually, on_one_loop
 from tests.redis.driver import Driver, publish
@@ -196,6 +197,36 @@ async def test_scripts_that_were_flushed_are_loaded_again(driver: Driver, redis_
     with redis_server.admin as admin:
         admin.script_flush()
     assert await driver.publish(publish()) == [Assignment(1, False)]
+
+
+@on_one_loop
+async def test_a_primary_that_is_none_any_more_does_not_say_that_all_is_known(own_server: RedisServer) -> None:
+    """Else a client that knows the newer epoch of the new primary would get the old one back."""
+    async with Driver.run(own_server.url("t")) as driver:
+        with own_server.admin as admin:
+            admin.replicaof("127.0.0.1", str(own_server.port))
+            answers: list[Failure | None] = []
+            driver.engine.sync(answers.append)
+            await eventually(lambda: "READONLY" in driver.reason)
+            assert answers == []
+            admin.replicaof("NO", "ONE")
+            await driver.works_again(2)
+            await eventually(lambda: answers == [None])
+
+
+@on_one_loop
+async def test_a_primary_that_is_cut_off_from_its_replicas_does_not_say_that_all_is_known(
+    own_server: RedisServer,
+) -> None:
+    async with Driver.run(own_server.url("t")) as driver:
+        with own_server.admin as admin:
+            admin.config_set("min-replicas-to-write", 1)
+            answers: list[Failure | None] = []
+            driver.engine.sync(answers.append)
+            await eventually(lambda: len(answers) == 1)
+            assert isinstance(answers[0], NotStored)
+            admin.config_set("min-replicas-to-write", 0)
+        await driver.sync()
 
 
 @on_one_loop

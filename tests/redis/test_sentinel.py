@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from pubsub.core.log import Assignment
 from pubsub.journals.redis import engine
@@ -108,6 +109,31 @@ async def test_a_primary_that_sentinel_has_replaced_is_left(group: Group, monkey
         await driver.publish(publish("new"))
         with group.replica.admin as replica:
             assert replica.xlen("t:m:t") == 1
+
+
+def begins_failover(sentinel: redis.Redis) -> bool:
+    """Ask for a failover. False if Sentinel does not know yet that the replica is a good one."""
+    try:
+        sentinel.sentinel_failover("main")
+    except redis.ResponseError:
+        return False
+    return True
+
+
+async def test_a_primary_is_left_when_sentinel_tells_of_the_next_one(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sentinel makes it a replica about ten seconds later."""
+    monkeypatch.setattr(engine, "WATCH_SECONDS", 1000.0)
+    async with Driver.run(group.url) as driver:
+        await driver.create()
+        await group.replicated()
+        with group.sentinel.admin as sentinel:
+            await eventually(lambda: begins_failover(sentinel))
+        await eventually(lambda: driver.synchronized == 2)
+        assert any("Sentinel knows another primary" in str(told) for told in driver.told)
+        with group.primary.admin as admin:
+            assert admin.info("replication")["role"] == "master"
 
 
 async def test_a_service_that_sentinel_does_not_know_is_waited_for(group: Group) -> None:

@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,12 +24,12 @@ from pubsub.journals import DATABASE
 from pubsub.journals.directory_lock import DirectoryLock
 from pubsub.journals.redis.address import parse_address
 from pubsub.journals.redis.transfer import RedisDraft, RedisSide
-from pubsub.journals.store import MAX_SEQ, SEQ_BITS
+from pubsub.journals.store import MAX_SEQ, SEQ_BITS, Store
 from pubsub.journals.transfer.copying import Copied, copy_topics
 from pubsub.journals.transfer.moved import Contents, MovedEvent, MovedTopic
 from pubsub.journals.transfer.sqlite import SqliteDraft, SqliteSide
 from tests.cli.running import create
-from tests.harness import PATIENCE, REPOSITORY, ServerProcess, clean_environment, new_id, on_one_loop
+from tests.harness import PATIENCE, REPOSITORY, ForkedServer, ServerProcess, clean_environment, new_id, on_one_loop
 from tests.journals.test_faults import run_journal
 from tests.redis.driver import Driver, prefixes, publish
 from tests.redis.programs import RedisServer
@@ -42,7 +43,7 @@ COUNT = 0 + 2 + 20 + 50 + 1 + 2
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a journal with a topic of each kind, by a server."""
     directory = tmp_path_factory.mktemp("journal")
-    with ServerProcess("--data-dir", str(directory)) as server:
+    with ForkedServer("--data-dir", str(directory)) as server:
         kinds: dict[str, dict[str, Any]] = {
             "empty": {},
             "mixed": {},
@@ -119,24 +120,40 @@ async def test_all_is_the_same_after_a_way_there_and_back(disk: Path, url: str, 
 
 
 def test_server_goes_on_where_the_other_one_stopped(disk: Path, url: str, tmp_path: Path) -> None:
-    with ServerProcess("--data-dir", str(disk)) as server:
+    with ForkedServer("--data-dir", str(disk)) as server:
         before = {topic: events(server, topic) for topic in TOPICS}
         assert server.stop() == 0
     done = journal_copy(disk, url)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(f"{len(TOPICS)} topics, {COUNT} messages, {len(IDS)} ids copied\n")
-    with ServerProcess("--journal-url", url) as server:
+    with ForkedServer("--journal-url", url) as server:
         assert {topic: events(server, topic) for topic in TOPICS} == before
         assert post(server, "plain.ids", [{"id": IDS[3], "payload": 3}, {"payload": "new"}]) == [4, 21]
         busy = journal_copy(url, tmp_path / "back")
         assert (busy.returncode, "expected a journal that no server uses, got one with 1" in busy.stderr) == (1, True)
         assert server.stop() == 0
     assert journal_copy(url, tmp_path / "back").returncode == 0
-    with ServerProcess("--data-dir", str(tmp_path / "back")) as server:
+    with ForkedServer("--data-dir", str(tmp_path / "back")) as server:
         assert post(server, "plain.ids", [{"id": IDS[3], "payload": 3}, {"payload": "newer"}]) == [4, 22]
         after = events(server, "plain.ids")
         assert after["epoch"] == before["plain.ids"]["epoch"]
         assert [each["message"]["payload"] for each in after["messages"]] == [*range(20), "new", "newer"]
+
+
+@on_one_loop
+async def test_times_to_live_go_on_beside_another_clock(
+    disk: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await copy(str(disk), url, [])
+    monkeypatch.setattr("pubsub.journals.redis.transfer.time", SimpleNamespace(time=lambda: time.time() + 100))
+    await copy(url, str(tmp_path / "back"), [])
+    _, before, ids = rows(disk)
+    _, after, ids_after = rows(tmp_path / "back")
+    assert [end for *_, end in after] == [end and end + 100 for *_, end in before]
+    assert [round(end, 3) for *_, end in ids_after] == [round(end + 100, 3) for *_, end in ids]
+    await copy(str(tmp_path / "back"), f"{url}-other", [])
+    monkeypatch.undo()
+    assert (await copy(f"{url}-other", str(disk), [])).equal == len(TOPICS)
 
 
 @on_one_loop
@@ -222,6 +239,24 @@ async def test_an_interrupted_topic_is_not_there_and_copied_again(
     assert (again.topics, again.equal) == (1, 1)
 
 
+@on_one_loop
+async def test_a_full_disk_takes_no_topic_in_part(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    insert = Store.insert_seen
+
+    def undo(self: Store, rows: Any) -> None:
+        self._connection.execute("ROLLBACK")  # as SQLite does by itself, with the topics before it in the transaction
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Store, "insert_seen", undo)
+    target = tmp_path / "target"
+    with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+        await copy(str(disk), str(target), [])
+    assert await topics_of(str(target)) == []
+    monkeypatch.setattr(Store, "insert_seen", insert)
+    assert (await copy(str(disk), str(target), [])).topics == len(TOPICS)
+    assert rows(target) == rows(disk)
+
+
 @pytest.mark.parametrize("kind", [RedisDraft, SqliteDraft], ids=["redis", "disk"])
 @on_one_loop
 async def test_a_copy_that_differs_is_not_there(
@@ -264,7 +299,7 @@ async def test_a_server_that_creates_the_topic_meanwhile_wins(disk: Path, driver
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a journal with 20 topics of 2,000 messages."""
     directory = tmp_path_factory.mktemp("many")
-    with ServerProcess("--data-dir", str(directory), "--rate-limit-msgs-per-sec", "0") as server:
+    with ForkedServer("--data-dir", str(directory), "--rate-limit-msgs-per-sec", "0") as server:
         for number in range(20):
             create(server, f"t.{number}", durable=True, history=2000)
             for _ in range(2):
@@ -292,11 +327,11 @@ def test_a_killed_copy_has_whole_topics_alone(many: Path, target: str) -> None:
 
 def test_a_server_removes_what_a_killed_copy_has_left(disk: Path, tmp_path: Path) -> None:
     target = SqliteSide(tmp_path / "target", writes=True)
-    draft = SqliteDraft(target._store, MovedTopic("t", "e", None, 5, 1))  # type: ignore[arg-type]
-    del draft
+    SqliteDraft(target._changes, MovedTopic("t", "e", None, 5, 1, 0))  # type: ignore[arg-type]
+    target._changes.commit()
     target._store.close()
     target._lock.release()
-    with ServerProcess("--data-dir", str(tmp_path / "target")) as server:
+    with ForkedServer("--data-dir", str(tmp_path / "target")) as server:
         wait_until_gone(tmp_path / "target")
         assert server.stop() == 0
 

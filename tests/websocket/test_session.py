@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import pytest
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from pubsub.auth.identity import Identity
 from pubsub.auth.permissions import make_rights
@@ -77,7 +77,7 @@ class SlowLog:
     def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
         self.searches.append(done)
 
-    def delete(self, done: Done) -> None:
+    def delete(self, done: Done, expect_seq: int | UnsetType = UNSET) -> None:
         self._host.remove_topic(self.topic)
         done(None)
 

@@ -162,6 +162,7 @@ local function delete(op)
   local name = op[2]
   local t = is_here(name, op[3])
   if not t then return -1 end
+  if op[4] >= 0 and op[4] ~= t[SEQ] then return {t[SEQ]} end
   drop_messages(name)
   call('UNLINK', ids_of(name), order_of(name))
   call('HDEL', TOPICS, name)

@@ -1,7 +1,8 @@
 """The engine on one Redis (Engine): it connects, enters, reads all states, and then lets batches and records flow.
 
-Commands and pushes come on one connection, so records and replies have one order, and a PING is the barrier of
-``sync``. Reads have a second one. A canary must return every few seconds as a push; otherwise both are made anew.
+Commands and pushes come on one connection, so records and replies have one order, and the reply to a script is the
+barrier of ``sync``: only an instance that takes writes runs it. Reads have a second one. A canary must return every few
+seconds as a push; otherwise both are made anew.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Final
 
+import hiredis
 import msgspec
 
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
 from pubsub.core.journal import JournalError
 from pubsub.journals.redis.address import Address
-from pubsub.journals.redis.batches import Batches
+from pubsub.journals.redis.batches import REBUILD, Batches
 from pubsub.journals.redis.canary import Canary
-from pubsub.journals.redis.connection import Connection, Lost, Refused, command
+from pubsub.journals.redis.connection import Connection, Lost, Refused
 from pubsub.journals.redis.instance import Entry, Instance
 from pubsub.journals.redis.reads import Reads
 from pubsub.journals.redis.scan import Scan
@@ -36,13 +39,12 @@ from pubsub.journals.redis.wire import (
     record_of,
 )
 from pubsub.journals.shared.engine import Follower, Known, Operation, Outcomes
-from pubsub.protocol.errors import Failure
+from pubsub.protocol.errors import Failure, NotStored
 
 LONGEST_PAUSE: Final = 5.0
 STOP_SECONDS: Final = 2.0
-WATCH_SECONDS: Final = (
-    10.0  # between two questions to Sentinel: a primary that is cut off from it goes on as if it were one
-)
+WATCH_SECONDS: Final = 10.0  # between two questions to Sentinel, which may have told its news to nobody
+MOVED: Final = "Sentinel knows another primary"
 
 
 class RedisEngine:
@@ -55,7 +57,7 @@ class RedisEngine:
         self._random = Random()
         self._scripts = Scripts(address.prefix)
         self._now = now
-        self._instance = Instance(address, self._scripts, self.server)
+        self._instance = Instance(address, self._scripts, self.server, self._leave_primary)
         self._batches = Batches(self.server, self._scripts, self._fail)
         self._reads = Reads(self._scripts, clock)
         self._records = f"{address.prefix}:records".encode()
@@ -63,16 +65,32 @@ class RedisEngine:
         self._second: Connection | None = None
         self._scan: Scan | None = None
         self._synced = False
+        self._left = False  # Sentinel has told of another primary since the last question
         self._seen = -1  # the last push; -1 until the server has entered
         self._last = -1  # that of the connection before
         self._ahead = 0.0  # seconds by which the clock of this machine is ahead of that of Redis
         self._reason = ""
         self._last_loss = ""
         self._syncs: list[Callable[[Failure | None], None]] = []
-        self._pinged = 0  # of the syncs, those whose PING is on its way
+        self._asked = 0  # of the syncs, those whose barrier is on its way
         self._canary = Canary(self.server, self._scripts, self._random, self._tell)
         self._broken: asyncio.Event = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    async def check(self) -> str:
+        """Look at the instance without changing it; returns its run id, "" if it cannot be reached.
+
+        Raises JournalError if it can never hold this journal.
+        """
+        try:
+            connection, info = await self._instance.connect(lambda *_: None, lambda _: None)
+            try:
+                await self._instance.check(connection, info)
+            finally:
+                connection.close("it is not needed any more")
+        except (Lost, Refused):
+            return ""
+        return info["run_id"]
 
     # The contract
 
@@ -93,7 +111,7 @@ class RedisEngine:
     def sync(self, done: Callable[[Failure | None], None]) -> None:
         self._syncs.append(done)
         if self._synced:
-            self._ping()
+            self._ask_barrier()
 
     def read(
         self, known: Known, after: int, until: int, limit: int, done: Callable[[Sequence[StoredEvent] | Failure], None]
@@ -117,6 +135,7 @@ class RedisEngine:
             with contextlib.suppress(Lost, Refused):
                 await self._main.ask("UNLINK", f"{self._prefix}:s:{self.server}")
         self._close("the server stops")
+        self._instance.close()
 
     # Connecting
 
@@ -143,7 +162,12 @@ class RedisEngine:
                 return
             with contextlib.suppress(Lost):
                 if await self._instance.has_moved():
-                    self._rebuild("Sentinel knows another primary")
+                    self._leave_primary()
+
+    def _leave_primary(self) -> None:
+        """The primary is none any more, for Sentinel. It may not know that, and take what nobody keeps."""
+        self._left = True
+        self._rebuild(MOVED)
 
     async def _open(self) -> None:
         """Connect, enter, and read all states. Raises Lost, Refused and JournalError."""
@@ -151,6 +175,7 @@ class RedisEngine:
         if self._seen >= 0:
             self._last = self._seen
         self._seen = -1
+        self._left = False
         try:
             with self._instance.explained():
                 self._main, info = main, _ = await self._instance.connect(self._pushed, self._lost)
@@ -179,13 +204,13 @@ class RedisEngine:
         self._reads.open(second)
         self._synced = True
         if self._syncs:
-            self._ping()
+            self._ask_barrier()
         self._canary.begin(main, second, entry.number)
 
     def _check_open(self) -> None:
-        """Raise Lost if a connection was lost while nobody waited for it."""
-        if self._main is None:
-            raise Lost(self._last_loss)
+        """Raise Lost if a connection was lost while nobody waited for it, or leads to the wrong instance."""
+        if self._main is None or self._left:
+            raise Lost(MOVED if self._left else self._last_loss)
 
     def _lost(self, reason: str) -> None:
         """A connection is lost: both are made anew."""
@@ -201,7 +226,7 @@ class RedisEngine:
     def _close(self, reason: str) -> None:
         self._synced = False
         self._scan = None
-        self._pinged = 0
+        self._asked = 0
         self._canary.stop()
         self._batches.pause()
         self._reads.pause()
@@ -266,18 +291,23 @@ class RedisEngine:
         if self._main is not None:
             self._main.close(reason)
 
-    def _ping(self) -> None:
+    def _ask_barrier(self) -> None:
         """Ask for the barrier: when it comes, all records of what was decided before have come."""
         if self._main is not None:
-            count = len(self._syncs) - self._pinged
-            self._pinged = len(self._syncs)
-            self._main.send(command("PING"), lambda _: self._end_syncs(count))
+            count = len(self._syncs) - self._asked
+            self._asked = len(self._syncs)
+            self._main.send(self._scripts.barrier.run(), partial(self._take_barrier, self._main, count))
 
-    def _end_syncs(self, count: int) -> None:
+    def _take_barrier(self, main: Connection, count: int, reply: object) -> None:
+        """A replica refuses the barrier, also one that was the primary until now: another instance may know more."""
+        if isinstance(reply, hiredis.ReplyError) and str(reply).partition(" ")[0] in REBUILD:
+            main.close(str(reply))
+            return
+        failure = NotStored() if isinstance(reply, hiredis.ReplyError) else None
         ended, self._syncs = self._syncs[:count], self._syncs[count:]
-        self._pinged -= count
+        self._asked -= count
         for done in ended:
-            done(None)
+            done(failure)
 
     def _take_canary(self, message: bytes) -> None:
         n, moment = self._canary.take(message)

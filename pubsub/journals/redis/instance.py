@@ -21,8 +21,9 @@ from pubsub.journals.redis.checks import (
     parse_info,
     settings_of,
 )
-from pubsub.journals.redis.connection import Connection, Lost, Refused, command, connect
-from pubsub.journals.redis.scripts import VERSION, Scripts
+from pubsub.journals.redis.connection import Connection, Refused, command, connect
+from pubsub.journals.redis.scripts import NEEDED, VERSION, Scripts
+from pubsub.journals.redis.sentinels import Sentinels
 from pubsub.journals.redis.wire import Generation
 
 LOOKED_AT: Final = 200  # rounds of SCAN for keys of another program: 200,000 keys, about 0.1 s
@@ -41,15 +42,20 @@ class Entry(Struct, frozen=True):
 
 
 class Instance:
-    """See the module. ``lasting``: the reason for which durable topics may not last here. ``where`` is for messages."""
+    """See the module. ``lasting``: the reason for which durable topics may not last here. ``where`` is for messages.
 
-    def __init__(self, address: Address, scripts: Scripts, server: str) -> None:
+    ``moved`` is called when Sentinel tells of another primary.
+    """
+
+    def __init__(
+        self, address: Address, scripts: Scripts, server: str, moved: Callable[[], None] = lambda: None
+    ) -> None:
         self.lasting = ""
         self.where = f"Redis at {address}"
         self._address = address
         self._scripts = scripts
         self._server = server
-        self._sentinels = list(address.places)
+        self._sentinels = Sentinels(address, moved)
         self._known = False  # its keys have been checked
         self._identity = ""  # of the instance that it entered last
 
@@ -73,17 +79,23 @@ class Instance:
             raise
         return connection, info
 
+    async def check(self, connection: Connection, info: Mapping[str, str]) -> None:
+        """Raise JournalError if the instance can never hold this journal. Nothing is changed. Raises Lost, Refused."""
+        if is_replica(info):
+            reason = f"{self.where}: expected a primary, got a read-only replica"
+            raise Refused(reason) if self._address.service else JournalError(reason)
+        if not self._known:
+            with self.explained():
+                await self._check_keys(connection)
+                await connection.ask_encoded(self._scripts.check.run(VERSION, self._address.part, *NEEDED))
+
     async def enter(self, connection: Connection, info: Mapping[str, str], seen: int = -1) -> Entry:
         """Enter with a connection. ``seen``: the last push of the connection before; less than 0 if there was none.
 
         Raises Lost, Refused, and JournalError if it can never hold this journal.
         """
-        if is_replica(info):
-            reason = f"{self.where}: expected a primary, got a read-only replica"
-            raise Refused(reason) if self._address.service else JournalError(reason)
+        await self.check(connection, info)
         with self.explained():
-            if not self._known:
-                await self._check_keys(connection)
             generation, previous, n, number, moment = await connection.ask_encoded(
                 self._scripts.enter.run(
                     VERSION,
@@ -130,33 +142,14 @@ class Instance:
 
     async def has_moved(self) -> bool:
         """True if Sentinel knows another primary than the one that :meth:`connect` found. Raises Lost."""
-        return bool(self._address.service) and await self._ask_sentinels() != self._place
+        return bool(self._address.service) and await self._find() != self._place
 
     async def _find(self) -> Place:
         """The place of the instance; Sentinel knows it if there is one. Raises Lost."""
-        return await self._ask_sentinels() if self._address.service else self._address.places[0]
+        return await self._sentinels.find_primary() if self._address.service else self._address.places[0]
 
-    async def _ask_sentinels(self) -> Place:
-        reasons: list[str] = []
-        for place in list(self._sentinels):
-            try:
-                found = await self._ask_sentinel(place)
-                self._sentinels.sort(key=lambda each: each != place)  # the one that answers comes first from now on
-                return found
-            except (Lost, Refused) as error:
-                reasons.append(f"{place}: {error}")
-        raise Lost("; ".join(reasons))
-
-    async def _ask_sentinel(self, place: Place) -> Place:
-        address = self._address
-        sentinel, _ = await connect(address, place, address.sentinel_login, lambda *_: None, lambda _: None)
-        try:
-            found = await sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.service)
-        finally:
-            sentinel.close("it is not needed any more")
-        if found is None:
-            raise Refused(f"expected a service that Sentinel knows, got {address.service!r}")
-        return Place(found[0].decode(), int(found[1]))
+    def close(self) -> None:
+        self._sentinels.close()
 
 
 async def _settings(connection: Connection) -> Mapping[str, str] | None:

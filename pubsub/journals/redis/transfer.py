@@ -1,6 +1,6 @@
 """The journal in Redis as a side of a copy: reads topics, and writes new ones that nobody sees before they are whole.
 
-The times of messages are those of Redis and those of the machine that published: their clocks are taken as equal.
+Times are those of Redis' clock there, and of this machine's clock in a copy: a time to live goes on where it was.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import struct
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from math import inf
 from typing import Any, Final, Self
@@ -45,6 +46,8 @@ class RedisSide:
         self.transfer = scripts.transfer
         self._server = server
         self._generation = Generation("", "")
+        self.ahead = 0
+        """Whole seconds by which this machine's clock is ahead of that of Redis: two copies must see the same."""
 
     @classmethod
     async def open(cls, address: Address, *, writes: bool) -> Self:
@@ -53,13 +56,17 @@ class RedisSide:
         server = f"copy-{secrets.token_hex(8)}"
         instance = Instance(address, scripts, server)
         with explained(instance.where):
-            connection, info = await instance.connect(lambda channel, message: None, lambda reason: None)
+            try:
+                connection, info = await instance.connect(lambda channel, message: None, lambda reason: None)
+            finally:
+                instance.close()
             side = cls(connection, instance, scripts, address.prefix, server)
             try:
                 if not writes and not await side.ask("EXISTS", f"{address.prefix}:meta"):
                     raise JournalError(f"{instance.where}: there is no journal with the prefix {address.prefix!r}")
                 await connection.ask_encoded(scripts.transfer.load)
-                side._generation = (await instance.enter(connection, info, seen=-1)).generation
+                entry = await instance.enter(connection, info, seen=-1)
+                side._generation, side.ahead = entry.generation, round(time.time() - entry.time)
             except BaseException:
                 connection.close("it was not needed")
                 raise
@@ -89,7 +96,7 @@ class RedisSide:
     def _moved(self, name: bytes, packed: bytes) -> MovedTopic:
         state = self._generation.state_of(name, packed)
         first = max(state.first, state.seq - (state.options.history or 0) + 1)  # those before may be there, and unseen
-        return MovedTopic(state.name, state.epoch, state.options, state.seq, first)
+        return MovedTopic(state.name, state.epoch, state.options, state.seq, first, state.size)
 
     def contents(self, topic: MovedTopic) -> RedisContents:
         return RedisContents(self, topic)
@@ -98,13 +105,16 @@ class RedisSide:
         await self.move("begin", topic.name)
         return RedisDraft(self, topic)
 
+    async def save(self) -> None:
+        """Redis has it all already."""
+
     async def users(self) -> int:
         _, count = await self.ask("PUBSUB", "NUMSUB", f"{self.prefix}:records")
         return int(count)
 
     async def close(self) -> None:
         with contextlib.suppress(JournalError):
-            await self.ask("DEL", f"{self.prefix}:s:{self._server}")
+            await self.ask("UNLINK", f"{self.prefix}:s:{self._server}")
         self.connection.close("it is not needed any more")
 
 
@@ -121,8 +131,12 @@ class RedisContents:
 
     async def events(self) -> AsyncIterator[Sequence[MovedEvent]]:
         """Yield all messages, also those that have expired."""
-        after, count = self._topic.first - 1, 1
-        while found := await self._side.ask("XRANGE", self._key("m"), f"({after}-0", "+", "COUNT", count):
+        topic = self._topic
+        after, count = topic.first - 1, 1000 if topic.size <= BYTES_AT_ONCE else 1
+        while after < topic.seq:
+            found = await self._side.ask("XRANGE", self._key("m"), f"({after}-0", "+", "COUNT", count)
+            if not found:
+                return
             yield [self._moved(key, value) for key, (_, value) in found]
             after = int(found[-1][0].partition(b"-")[0])
             size = sum(len(value) for _, (_, value) in found)
@@ -132,16 +146,21 @@ class RedisContents:
         entry = decode_entry(value)
         blob, lifetime = entry.message, entry.lifetime or self._ttl or inf
         seq = int(key.partition(b"-")[0])
-        return MovedEvent(seq, blob.id, blob.payload, entry.ts, blob.sender, round(entry.at + lifetime, 3))
+        expires = round(entry.at + lifetime + self._side.ahead, 3)
+        return MovedEvent(seq, blob.id, blob.payload, entry.ts, blob.sender, expires)
 
     async def ids(self, now: float) -> AsyncIterator[Sequence[MovedId]]:
-        start = 0
-        while order := await self._side.ask("LRANGE", self._key("o"), start, start + IDS_AT_ONCE - 1):
+        start, more = 0, self._topic.options.dedup_sec is not None
+        while more:
+            order = await self._side.ask("LRANGE", self._key("o"), start, start + IDS_AT_ONCE - 1)
+            more = len(order) == IDS_AT_ONCE
+            if not order:
+                return
             known = await self._side.ask("HMGET", self._key("i"), *[each[8:] for each in order])
             yield [
-                MovedId(each[8:].decode(), int(_unpack_id(packed)[1]), end)
+                MovedId(each[8:].decode(), int(_unpack_id(packed)[1]), end + self._side.ahead)
                 for each, packed in zip(order, known, strict=True)
-                if packed and (end := _unpack_end(each)[0]) > now and _unpack_id(packed)[0] == end
+                if packed and (end := _unpack_end(each)[0]) + self._side.ahead > now and _unpack_id(packed)[0] == end
             ]
             start += IDS_AT_ONCE
 
@@ -159,7 +178,7 @@ class RedisDraft(RedisContents):
         arguments: list[str | bytes | int] = []
         size = 0
         for event in events:
-            moment = self._moments.of(event.ts, event.expires)
+            moment = self._moments.of(event.ts, event.expires - self._side.ahead)
             blob = Blob(event.id, event.payload, moment.lifetime, event.sender)
             self._total += len(encode(blob))
             value = encode(Entry(self._total, moment.at, moment.lifetime, event.ts, blob))
@@ -176,7 +195,7 @@ class RedisDraft(RedisContents):
         for start in range(0, len(ids), IDS_AT_ONCE):
             arguments: list[str | bytes | int] = []
             for each in ids[start : start + IDS_AT_ONCE]:
-                arguments += (each.id, _pack_id(each.end, each.seq))
+                arguments += (each.id, _pack_id(each.end - self._side.ahead, each.seq))
             await self._side.move("ids", self._topic.name, *arguments)
 
     async def finish(self) -> None:

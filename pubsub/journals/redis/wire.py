@@ -154,8 +154,8 @@ def encode_operation(operation: Operation, server: str) -> Any:
             history = options.history or 0
             text = encode_options(options)
             return (2, name, epoch, text, most, history, options.ttl_sec or 0, options.dedup_sec or 0)
-        case Delete(known):
-            return (3, known.name, known.epoch)
+        case Delete(known, expected):
+            return (3, known.name, known.epoch, -1 if expected is None else expected)
         case Purge(known):
             return (4, known.name, known.epoch)
         case Tell(kind, data):
@@ -206,7 +206,9 @@ def decode_outcome(operation: Operation, outcome: Any) -> Outcome:
             if outcome == -1:
                 return TopicExists(name)
             return None if outcome == 0 else LimitExceeded(f"the servers have their {most} topics (MAX_TOPICS)")
-        case Delete(known):
+        case Delete(known, expected):
+            if isinstance(outcome, list):
+                return Conflict(expected or 0, outcome[0])
             return TopicNotFound(known.name) if outcome == -1 else None
         case Purge(known):
             return TopicNotFound(known.name) if outcome == -1 else int(outcome)

@@ -66,9 +66,13 @@ class Create(Struct, frozen=True, array_like=True, tag=True):
 
 
 class Delete(Struct, frozen=True, array_like=True, tag=True):
-    """The end of a topic. A topic of another epoch stays, with TopicNotFound."""
+    """The end of a topic. A topic of another epoch stays, with TopicNotFound.
+
+    ``expect_seq``: a topic with another ``seq`` stays, with Conflict: it has messages that the server does not know.
+    """
 
     known: Known
+    expect_seq: int | None = None
 
 
 class Purge(Struct, frozen=True, array_like=True, tag=True):

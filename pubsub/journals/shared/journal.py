@@ -31,7 +31,7 @@ from pubsub.journals.shared.engine import (
 from pubsub.journals.shared.following import Following
 from pubsub.journals.shared.freshness import Freshness
 from pubsub.journals.shared.inbox import Inbox
-from pubsub.journals.shared.log import SharedLog
+from pubsub.journals.shared.log import LogParts, SharedLog
 from pubsub.protocol.errors import Failure
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class SharedJournal:
             now=now,
         )
         self._freshness = Freshness(engine, self._inbox.take, self._following.healing, defer, call_later, wait)
+        self._parts = LogParts(self._asking, engine, self.sync, clock)
         self._hearers: dict[str, Hear] = {}
 
     @property
@@ -135,15 +136,7 @@ class SharedJournal:
         done(failure)
 
     def _make_log(self, name: str, epoch: str, options: TopicOptions) -> SharedLog:
-        return SharedLog(
-            name,
-            epoch,
-            options,
-            asking=self._asking,
-            engine=self.engine,
-            sync=self.sync,
-            clock=self._clock,
-        )
+        return SharedLog(name, epoch, options, self._parts)
 
     def _compare(self, log: SharedLog) -> None:
         """Let the engine compare a topic with what is known of it."""
@@ -159,6 +152,10 @@ class SharedJournal:
 
     def bound(self, done: Callable[[Found | Failure], None]) -> Callable[[Found | Failure], None]:
         return self._freshness.bound(done)
+
+    def call_when_applied(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once all that the engine has told so far is applied."""
+        self._inbox.take(callback)
 
     # Messages among the servers
 

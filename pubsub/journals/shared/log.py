@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct, UnsetType
 
 from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
@@ -36,6 +36,15 @@ class Asker(Protocol):
     def add(self, operation: Operation, done: Callable[[Any], None] | None = None) -> None: ...
 
 
+class LogParts(Struct, frozen=True):
+    """The parts that the logs of all topics use. ``sync``: see Sharing."""
+
+    asking: Asker
+    engine: Engine
+    sync: Callable[[Done], None]
+    clock: Clock
+
+
 class SharedLog:
     """See the module (TopicLog). ``topic`` is None before the engine has created it, and after its end.
 
@@ -44,20 +53,9 @@ class SharedLog:
     any more. ``first`` and ``size``: what the engine keeps.
     """
 
-    __slots__ = ("_asking", "_clock", "_engine", "_sync", "epoch", "first", "name", "options", "purged", "size",
-                 "target", "topic", "unsettled")  # fmt: skip
+    __slots__ = ("_parts", "epoch", "first", "name", "options", "purged", "size", "target", "topic", "unsettled")
 
-    def __init__(
-        self,
-        name: str,
-        epoch: str,
-        options: TopicOptions,
-        *,
-        asking: Asker,
-        engine: Engine,
-        sync: Callable[[Done], None],
-        clock: Clock,
-    ) -> None:
+    def __init__(self, name: str, epoch: str, options: TopicOptions, parts: LogParts) -> None:
         self.name = name
         self.epoch = epoch
         self.options = options
@@ -67,10 +65,7 @@ class SharedLog:
         self.purged = 0
         self.first = 1
         self.size = 0
-        self._asking = asking
-        self._engine = engine
-        self._sync = sync
-        self._clock = clock
+        self._parts = parts
 
     @property
     def seq(self) -> int:
@@ -87,21 +82,40 @@ class SharedLog:
 
     def append(self, requests: Sequence[Publish], publisher: Publisher) -> None:
         sender = self._sender(publisher.client_id) if self.options.sender else ""  # saves a call
-        self._asking.publish(self, requests, publisher, self._clock.timestamp(), sender)
+        self._parts.asking.publish(self, requests, publisher, self._parts.clock.timestamp(), sender)
         publisher.wait(requests)
 
     def append_all(self, requests: Sequence[Publish], client_id: str, done: Assigned) -> None:
-        self._asking.publish_list(self, requests, done, self._clock.timestamp(), self._sender(client_id))
+        self._parts.asking.publish_list(self, requests, done, self._parts.clock.timestamp(), self._sender(client_id))
 
     def _sender(self, client_id: str) -> str:
         sender = sender_of(self.options, client_id)
         return "" if sender is UNSET else str(sender)
 
     def purge(self, done: Purged) -> None:
-        self._asking.add(Purge(self.known), done)
+        self._ask(lambda: Purge(self.known), done)
 
-    def delete(self, done: Done) -> None:
-        self._asking.add(Delete(self.known), done)
+    def delete(self, done: Done, expect_seq: int | UnsetType = UNSET) -> None:
+        self._ask(lambda: Delete(self.known, None if expect_seq is UNSET else expect_seq), done)
+
+    def _ask(self, operation: Callable[[], Operation], done: Callable[[Any], None]) -> None:
+        """Have an operation decided. If the topic is not found, and is not gone, it has another epoch: ask again."""
+
+        def take(found: Any) -> None:
+            if isinstance(found, TopicNotFound):
+                self._parts.sync(again)
+            else:
+                done(found)
+
+        def again(failure: Failure | None) -> None:
+            if self.topic is None:
+                done(TopicNotFound(self.name))
+            elif failure is not None:
+                done(failure)
+            else:
+                self._parts.asking.add(operation(), done)
+
+        self._parts.asking.add(operation(), take)
 
     def read(self, after: int, until: int, limit: int, done: TakePage) -> None:
         def take(page: Sequence[StoredEvent] | Failure) -> None:
@@ -109,10 +123,10 @@ class SharedLog:
                 page = [event for event in page if event.seq > self.purged]
             self._answer(page, done)
 
-        self._engine.read(self.known, after, until, limit, take)
+        self._parts.engine.read(self.known, after, until, limit, take)
 
     def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
-        self._engine.find_missing(self.known, after, until, lambda found: self._answer(found, done))
+        self._parts.engine.find_missing(self.known, after, until, lambda found: self._answer(found, done))
 
     def _answer(self, found: Found, done: Callable[[Found | Failure], None]) -> None:
         """Answer, but that the topic is gone only when the host knows that, or that it has another epoch."""
@@ -124,4 +138,4 @@ class SharedLog:
         def end(_: Failure | None) -> None:
             done(found if topic is None or self.topic is not topic else NotStored())
 
-        self._sync(end)
+        self._parts.sync(end)

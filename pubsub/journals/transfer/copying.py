@@ -6,13 +6,19 @@ the others; the next one finds the whole ones equal, and goes on with the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from msgspec import Struct
 
 from pubsub.core.journal import JournalError
 from pubsub.journals.transfer.moved import Contents, Digest, MovedTopic, Side
 from pubsub.protocol.patterns import covers
+
+TOPICS_AT_ONCE: Final = 50
+MESSAGES_AT_ONCE: Final = 1000
+"""Topics that are copied together, and their messages: they share round trips to Redis, and a commit on disk."""
 
 
 class Copied(Struct):
@@ -22,6 +28,16 @@ class Copied(Struct):
     equal: int = 0
     events: int = 0
     ids: int = 0
+
+    def note(self, topic: MovedTopic, digest: Digest | None) -> str:
+        """Count a topic; return the line about it. ``digest``: None if it was there already."""
+        if digest is None:
+            self.equal += 1
+            return f"{topic.name}: is there already, and equal"
+        self.topics += 1
+        self.events += digest.events
+        self.ids += digest.ids
+        return f"{topic.name}: {digest.events} messages, {digest.ids} ids, equal on both sides (sha256 {digest!s:.16})"
 
 
 async def copy_topics(
@@ -41,21 +57,35 @@ async def copy_topics(
     there = {topic.name: topic for topic in await target.topics()}
     check_conflicts(topics, there, target.where)
     copied = Copied()
-    for topic in topics:
-        if topic.name in there:
-            await compare(source, target, topic, now)
-            tell(f"{topic.name}: is there already, and equal")
-            copied.equal += 1
-        else:
-            digest = await copy(source, target, topic, now)
-            tell(
-                f"{topic.name}: {digest.events} messages, {digest.ids} ids, equal on both sides (sha256 {digest!s:.16})"
-            )
-            copied.topics += 1
-            copied.events += digest.events
-            copied.ids += digest.ids
+    for some in groups_of(topics):
+        tasks = [copy_or_compare(source, target, topic, now, topic.name in there) for topic in some]
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        failure = next((each for each in found if isinstance(each, BaseException)), None)
+        try:
+            await target.save()
+        except JournalError as error:
+            raise failure or error from None
+        for topic, outcome in zip(some, found, strict=True):
+            if not isinstance(outcome, BaseException):
+                tell(copied.note(topic, outcome))
+        if failure is not None:
+            raise failure
     await check_unused(source)
     return copied
+
+
+def groups_of(topics: Sequence[MovedTopic]) -> Iterator[Sequence[MovedTopic]]:
+    """Divide topics into groups that are copied together: few topics, and few messages or one topic."""
+    group: list[MovedTopic] = []
+    messages = 0
+    for topic in topics:
+        if group and (len(group) == TOPICS_AT_ONCE or messages + topic.kept > MESSAGES_AT_ONCE):
+            yield group
+            group, messages = [], 0
+        group.append(topic)
+        messages += topic.kept
+    if group:
+        yield group
 
 
 def is_wanted(topic: MovedTopic, patterns: Sequence[str]) -> bool:
@@ -78,12 +108,15 @@ def check_conflicts(topics: Sequence[MovedTopic], there: dict[str, MovedTopic], 
             )
 
 
-async def compare(source: Side, target: Side, topic: MovedTopic, now: float) -> None:
-    ours = await digest_of(source.contents(topic), now)
-    if ours != await digest_of(target.contents(topic), now):
+async def copy_or_compare(source: Side, target: Side, topic: MovedTopic, now: float, is_there: bool) -> Digest | None:
+    """Copy one topic; return its digest, or None if it is there already, and equal."""
+    if not is_there:
+        return await copy(source, target, topic, now)
+    if await digest_of(source.contents(topic), now) != await digest_of(target.contents(topic), now):
         raise JournalError(
             f"{target.where}: topic {topic.name!r} has the same epoch and seq, and other messages or ids"
         )
+    return None
 
 
 async def copy(source: Side, target: Side, topic: MovedTopic, now: float) -> Digest:

@@ -14,13 +14,14 @@ from pubsub.protocol.requests import TopicOptions
 
 
 class MovedTopic(Struct, frozen=True):
-    """A topic. ``first``: its oldest message, ``seq`` + 1 if it keeps none."""
+    """A topic. ``first``: its oldest message, ``seq`` + 1 if it keeps none. ``size``: bytes of its messages, about."""
 
     name: str
     epoch: str
     options: TopicOptions
     seq: int
     first: int
+    size: int
 
     @property
     def kept(self) -> int:
@@ -111,6 +112,10 @@ class Side(Protocol):
 
     async def begin(self, topic: MovedTopic) -> Draft:
         """Begin a topic that the journal does not have."""
+        ...
+
+    async def save(self) -> None:
+        """Return once all topics that are finished will survive a crash of this program."""
         ...
 
     async def users(self) -> int:

@@ -23,6 +23,8 @@ from pubsub.protocol.requests import Message
 
 PAGE: Final = 1000
 PAGE_BYTES: Final = 4 * 2**20
+CHANGED_BYTES: Final = 4 * 2**20
+"""Bytes of events that one transaction writes, and at most one page more."""
 
 _decode: Final = msgspec.json.Decoder(Event).decode
 
@@ -57,35 +59,67 @@ class SqliteContents:
             yield [MovedId(str(uuid.UUID(bytes=key)), seq, end) for key, seq, end in seen[start : start + PAGE]]
 
 
+class Changes:
+    """Changes of the database, committed together: a commit waits for the disk."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._size = -1  # bytes of events since the beginning of the transaction; less than 0 if there is none
+
+    def begin(self, size: int = 0) -> None:
+        """Prepare for a change of ``size`` bytes. Raises JournalError as :meth:`commit` does."""
+        if self._size + size > CHANGED_BYTES:
+            self.commit()
+        self._check()
+        if self._size < 0:
+            self.store.begin()
+            self._size = 0
+        self._size += size
+
+    def commit(self) -> None:
+        """Have all changes on disk. Raises JournalError if SQLite has undone them, because the disk refused one."""
+        self._check()
+        if self._size >= 0:
+            self.store.commit()
+            self._size = -1
+
+    def _check(self) -> None:
+        if self._size >= 0 and not self.store.in_transaction:
+            raise JournalError(f"{self.store.path}: changes were undone, because the disk refused one of them")
+
+
 class SqliteDraft(SqliteContents):
     """A topic without a name yet. A server that finds one deletes it, as the rest of a topic that was deleted."""
 
-    def __init__(self, store: Store, topic: MovedTopic) -> None:
-        with store.transaction():
-            number = store.create(topic.name, topic.epoch, topic.options)
-            store.delete(number)
+    def __init__(self, changes: Changes, topic: MovedTopic) -> None:
+        store = changes.store
+        changes.begin()
+        number = store.create(topic.name, topic.epoch, topic.options)
+        store.delete(number)
+        self._changes = changes
         self._size = 0
         super().__init__(store, topic, number)
 
     async def add_events(self, events: Sequence[MovedEvent]) -> None:
         rows = [(event_key(self._number, each.seq), self._text(each), end_of(each)) for each in events]
-        self._size += sum(len(text) for _, text, _ in rows)
-        with self._store.transaction():
-            self._store.insert(rows)
+        size = sum(len(text) for _, text, _ in rows)
+        self._changes.begin(size)
+        self._store.insert(rows)
+        self._size += size
 
     def _text(self, event: MovedEvent) -> bytes:
         message = Message(event.id, Raw(event.payload))
         return make_event(self._topic.name, message, event.seq, event.ts, event.sender or UNSET).text
 
     async def add_ids(self, ids: Sequence[MovedId]) -> None:
-        with self._store.transaction():
-            self._store.insert_seen([(event_key(self._number, each.seq), id_key(each.id), each.end) for each in ids])
+        self._changes.begin()
+        self._store.insert_seen([(event_key(self._number, each.seq), id_key(each.id), each.end) for each in ids])
 
     async def finish(self) -> None:
         topic, number = self._topic, self._number
-        with self._store.transaction():
-            self._store.update(number, seq=topic.seq, first=topic.first, size=self._size)
-            self._store.rename(number, topic.epoch, topic.name)
+        self._changes.begin()
+        self._store.update(number, seq=topic.seq, first=topic.first, size=self._size)
+        self._store.rename(number, topic.epoch, topic.name)
 
 
 def oldest(row: TopicRow) -> int:
@@ -117,18 +151,22 @@ class SqliteSide:
         except BaseException:
             self._lock.release()
             raise
+        self._changes = Changes(self._store)
         self._numbers: dict[str, int] = {}
 
     async def topics(self) -> Sequence[MovedTopic]:
         rows = self._store.topics()
         self._numbers = {row.name: row.number for row in rows}
-        return [MovedTopic(row.name, row.epoch, row.options, row.seq, oldest(row)) for row in rows]
+        return [MovedTopic(row.name, row.epoch, row.options, row.seq, oldest(row), row.bytes) for row in rows]
 
     def contents(self, topic: MovedTopic) -> SqliteContents:
         return SqliteContents(self._store, topic, self._numbers[topic.name])
 
     async def begin(self, topic: MovedTopic) -> SqliteDraft:
-        return SqliteDraft(self._store, topic)
+        return SqliteDraft(self._changes, topic)
+
+    async def save(self) -> None:
+        self._changes.commit()
 
     async def users(self) -> int:
         return 0  # the lock says so

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from pubsub.core.journal import random_epoch
 from pubsub.core.log import Assignment
 from pubsub.journals.shared.engine import Create, Delete, Known, Outcome, Purge, Tell
@@ -152,7 +154,8 @@ class Performer:
                 self._create(operation, settle)
             case Delete():
                 self._check(operation.known)
-                self._broker.delete_topic(operation.known.name, settle)
+                expected = UNSET if operation.expect_seq is None else operation.expect_seq
+                self._broker.delete_topic(operation.known.name, settle, expected)
             case Purge():
                 self._check(operation.known)
                 self._broker.purge(operation.known.name, settle)
