@@ -275,7 +275,7 @@ class Broker(TopicHost):
         joining = Joining(asked, subscriber, self._memberships, self._history, answer)
         if asked.subscription.is_pattern:
             check_pattern(asked.subscription.name)
-            joining.join_pattern(self.topics)
+            joining.join_pattern(self.topics_from)
         else:
             self._creations.use(asked.subscription.name, joining.join_topic)
 
