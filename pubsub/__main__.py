@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -63,6 +64,7 @@ def run_serve(flags: list[str]) -> int:
 
     keep_freed()
     hold_standard_streams()
+    faulthandler.enable(2)  # systemd ends a server that hangs by SIGABRT: it writes where
     try:
         handed_over = take_sockets(os.environ)  # before there is a child process, which must not get the variables
     except ActivationError as error:

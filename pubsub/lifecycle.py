@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from aiohttp import web
@@ -28,6 +28,7 @@ from pubsub.live import IN_FORCE
 from pubsub.reloading import Reloading
 from pubsub.settings import Settings
 from pubsub.system.descriptors import connections_of_machine, raise_limit, sockets_of_machine
+from pubsub.system.service_manager import tell_end, tell_started
 from pubsub.system.unix_socket import is_unix
 
 log = logging.getLogger(__name__)
@@ -47,15 +48,17 @@ async def run(
             "Open files: up to %(files)d, room for %(connections)d WebSocket connections",
             {"files": files, "connections": connections_of_machine()},
         )
-    app = create_app(settings)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    listener = await listen(runner, settings, handed_over)
+    with start_without_collections():
+        app = create_app(settings)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        listener = await listen(runner, settings, handed_over)
     reload_on_signal(app, read_again, lambda: warn_of_open_doors(app, listener.sockets))
     log_addresses(listener.sockets, scheme_of(settings))
     warn_of_open_doors(app, listener.sockets)
-    tune_collector()
+    tell_started()
     await stop.wait()
+    tell_end()
     await shut_down(app, runner, listener)
 
 
@@ -123,11 +126,20 @@ def warn_of_open_hosts(app: web.Application, hosts: Sequence[str]) -> None:
         log.warning("Anyone who reaches %(host)s may create and delete topics: API_KEYS is not set", {"host": host})
 
 
-def tune_collector() -> None:
-    """Exclude the objects of the start from collections, and make full ones rare: 10,000 connections take 30 ms."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 50, 1_000)
+@contextlib.contextmanager
+def start_without_collections() -> Iterator[None]:
+    """Collect no garbage during a start; afterwards, exclude its objects from collections, and make full ones rare.
+
+    Collections double the CPU time of a start with 100,000 topics, and a full one takes 30 ms with 10,000 connections.
+    """
+    gc.disable()
+    try:
+        yield
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 50, 1_000)
+    finally:
+        gc.enable()
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -28,9 +29,12 @@ CONTEXT.set_forkserver_preload([__name__, "pubsub.app", "pydantic_settings", "uv
 class ForkedProcess:
     """A server process, with the part of ``subprocess.Popen`` that tests use; ``stderr`` is its log."""
 
-    def __init__(self, flags: Sequence[str], directory: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, flags: Sequence[str], directory: Path, environment: dict[str, str], *, files: int | None = None
+    ) -> None:
+        """Start the process. ``files``: its hard limit of open files; the soft limit is half of it."""
         reading, writing = os.pipe()
-        self._process = CONTEXT.Process(target=serve, args=(flags, directory, environment, Descriptor(writing)))
+        self._process = CONTEXT.Process(target=serve, args=(flags, directory, environment, files, Descriptor(writing)))
         self._process.start()
         os.close(writing)
         self.stderr = os.fdopen(reading)
@@ -69,9 +73,11 @@ def _same(duplicate: Any) -> Any:
     return duplicate
 
 
-def serve(flags: Sequence[str], directory: Path, environment: dict[str, str], log: Any) -> None:
+def serve(flags: Sequence[str], directory: Path, environment: dict[str, str], files: int | None, log: Any) -> None:
     """Run the server in the new process. It reads its settings itself: its code for that is imported already."""
     os.dup2(log.detach(), 2)
+    if files is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files // 2, files))
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)

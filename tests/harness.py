@@ -32,7 +32,7 @@ from pubsub.protocol.requests import Publish, decode_request
 from pubsub.settings import Settings
 from tests.described import check_received, check_request
 from tests.doubles import NoPublisher
-from tests.forked import ForkedProcess
+from tests.forked import PRELUDE, ForkedProcess
 
 REPOSITORY = Path(__file__).parent.parent
 PATIENCE = 10.0  # seconds to wait for a required event; no test measures with it
@@ -448,12 +448,9 @@ class ServerProcess:
         *flags: str,
         environment: dict[str, str] | None = None,
         directory: Path | None = None,
-        files: int | None = None,
     ) -> None:
-        """Start the process. ``files``: its hard limit of open files; the soft limit is half of it."""
-        limit = [] if files is None else ["prlimit", f"--nofile={files // 2}:{files}"]
         self.process = subprocess.Popen(
-            [*limit, sys.executable, *self.program, "--port", "0", *flags],
+            [sys.executable, *self.program, "--port", "0", *flags],
             cwd=directory or REPOSITORY,
             env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)} | (environment or {}),
             stderr=subprocess.PIPE,
@@ -508,9 +505,10 @@ class ServerProcess:
 class ForkedServer(ServerProcess):
     """The same server, forked: for tests of what it does between its start as a program and its end."""
 
-    def __init__(self, *flags: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, *flags: str, environment: dict[str, str] | None = None, files: int | None = None) -> None:
+        """Start the process. ``files``: its hard limit of open files; the soft limit is half of it."""
         self.process = ForkedProcess(
-            [*LOCAL, "--port", "0", *flags], REPOSITORY, clean_environment() | (environment or {})
+            [*LOCAL, "--port", "0", *flags], REPOSITORY, clean_environment() | (environment or {}), files=files
         )
         self._wait_until_ready()
 
@@ -530,12 +528,9 @@ def is_setting(name: str) -> bool:
     return name.lower() in {each.name for each in fields(Settings)} or name.lower() == "gin_mode"
 
 
-def environment_of(loop: str, folder: Path) -> dict[str, str]:
-    """Return the environment of a ServerProcess that runs on ``loop``: "uvloop", or "asyncio" for Python's own."""
-    if loop == "uvloop":
-        return {}
-    (folder / "uvloop.py").write_text("raise ImportError('the test wants the loop of asyncio')")
-    return {"PYTHONPATH": os.pathsep.join([str(folder), str(REPOSITORY)])}
+def environment_of(loop: str) -> dict[str, str]:
+    """Return the environment of a ForkedServer that runs on ``loop``: "uvloop", or "asyncio" for Python's own."""
+    return {} if loop == "uvloop" else {PRELUDE: "tests.without_uvloop"}
 
 
 @contextlib.contextmanager

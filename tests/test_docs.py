@@ -42,7 +42,16 @@ from pubsub.protocol.requests import (
 )
 from pubsub.settings import LIVE, Settings
 from pubsub.settings_reader import read_settings
-from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, clean_environment, make_settings, on_one_loop
+from tests.harness import (
+    PATIENCE,
+    REPOSITORY,
+    Client,
+    ForkedServer,
+    ServerProcess,
+    clean_environment,
+    make_settings,
+    on_one_loop,
+)
 
 PACKAGE = REPOSITORY / "pubsub"
 SERVER = [path for path in PACKAGE.rglob("*.py") if not {"console", "bench", "client", "outbox"} & set(path.parts)]
@@ -121,7 +130,7 @@ def names(rows: list[list[str]]) -> list[str]:
 )
 @on_one_loop
 async def test_commands_and_sessions_do_what_is_shown(name: str, tmp_path: Path) -> None:
-    with ServerProcess("--data-dir", str(tmp_path)) as server:
+    with ForkedServer("--data-dir", str(tmp_path)) as server:
         for block in blocks(name):
             if block.kind == "console":
                 run_block(block, server, tmp_path)

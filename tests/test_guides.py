@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 from pubsub.client import Client, errors
-from tests.harness import PATIENCE, REPOSITORY, ServerProcess
+from tests.harness import PATIENCE, REPOSITORY, ForkedServer, ServerProcess
 from tests.javascript.node import NODE
 from tests.test_docs import Block, blocks, section, table
 
@@ -47,7 +47,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     """A server with a rule that creates chat rooms, and nothing else."""
     rules = tmp_path / "rules.json"
     rules.write_text('[{"pattern":"chat.*","create":true}]')
-    with ServerProcess("--data-dir", str(tmp_path), "--topic-rules-file", str(rules)) as running:
+    with ForkedServer("--data-dir", str(tmp_path), "--topic-rules-file", str(rules)) as running:
         yield running
 
 

@@ -25,8 +25,8 @@ from pubsub.lifecycle import (
     end_publishes,
     listen,
     shut_down,
+    start_without_collections,
     stop_on_signals,
-    tune_collector,
     warn_of_open_doors,
 )
 from pubsub.listening import ListenError, log_addresses, open_sockets
@@ -108,15 +108,23 @@ async def test_each_address_that_others_reach_is_warned_of(caplog: pytest.LogCap
 # The collector, and signals
 
 
-def test_the_collector_passes_over_what_the_start_made() -> None:
+def test_the_collector_waits_for_the_end_of_the_start_and_passes_over_what_it_made() -> None:
     before = gc.get_threshold()
     try:
-        tune_collector()
+        with start_without_collections():
+            assert not gc.isenabled()
+        assert gc.isenabled()
         assert gc.get_freeze_count() > 10_000
         assert gc.get_threshold() > before
     finally:
         gc.unfreeze()
         gc.set_threshold(*before)
+
+
+def test_the_collector_works_again_after_a_start_that_fails() -> None:
+    with pytest.raises(ListenError), start_without_collections():
+        raise ListenError(1, "in use")
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])

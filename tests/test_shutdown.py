@@ -15,6 +15,7 @@ from pubsub.lifecycle import close_clients
 from pubsub.protocol.frames import CLOSE, FIN, TEXT
 from tests.harness import (
     PATIENCE,
+    ForkedServer,
     Json,
     RawClient,
     ServerProcess,
@@ -96,7 +97,7 @@ async def test_the_server_leaves_at_once_when_nobody_is_there() -> None:
 
 @on_one_loop
 async def test_row_48_what_is_queued_comes_before_the_close() -> None:
-    with ServerProcess("--subscriber-queue-size", str(STALLING)) as server:
+    with ForkedServer("--subscriber-queue-size", str(STALLING)) as server:
         await server.create("orders")
         lagging = await subscriber(server.port, receive_buffer=1 << 16)
         await publish(server.port, STALLING)
@@ -110,7 +111,7 @@ async def test_row_48_what_is_queued_comes_before_the_close() -> None:
 
 @on_one_loop
 async def test_who_reads_slowly_has_the_whole_shutdown_timeout() -> None:
-    with ServerProcess("--subscriber-queue-size", str(STALLING), "--shutdown-timeout-sec", "30") as server:
+    with ForkedServer("--subscriber-queue-size", str(STALLING), "--shutdown-timeout-sec", "30") as server:
         await server.create("orders")
         slow = await subscriber(server.port, receive_buffer=4096)
         slow.read_size = 1 << 16
@@ -130,7 +131,7 @@ def cut_off(log: str) -> list[int]:
 @SIGNALS
 @on_one_loop
 async def test_a_stalled_client_is_cut_off_in_time_and_counted(number: Signals) -> None:
-    with ServerProcess("--subscriber-queue-size", str(STALLING), "--shutdown-timeout-sec", "2") as server:
+    with ForkedServer("--subscriber-queue-size", str(STALLING), "--shutdown-timeout-sec", "2") as server:
         await server.create("orders")
         await subscriber(server.port, "stalled", receive_buffer=4096)
         answering = await subscriber(server.port, "answering")
@@ -161,7 +162,7 @@ async def test_a_stalled_client_with_little_before_it_is_counted_too(caplog: pyt
 
 @on_one_loop
 async def test_row_48_while_it_shuts_down_it_takes_nobody_new_and_health_says_so() -> None:
-    with ServerProcess("--subscriber-queue-size", str(STALLING), "--shutdown-timeout-sec", "3") as server:
+    with ForkedServer("--subscriber-queue-size", str(STALLING), "--shutdown-timeout-sec", "3") as server:
         await server.create("orders")
         await subscriber(server.port, "stalled", receive_buffer=4096)
         told = await subscriber(server.port, "told")
@@ -187,7 +188,7 @@ async def test_row_48_while_it_shuts_down_it_takes_nobody_new_and_health_says_so
 
 @on_one_loop
 async def test_with_drain_sec_it_goes_on_serving_first() -> None:
-    with ServerProcess("--drain-sec", "1.5", "--shutdown-timeout-sec", "60") as server:
+    with ForkedServer("--drain-sec", "1.5", "--shutdown-timeout-sec", "60") as server:
         await server.create("orders")
         early = await subscriber(server.port, "early")
         server.process.send_signal(SIGTERM)
@@ -208,7 +209,7 @@ async def test_with_drain_sec_it_goes_on_serving_first() -> None:
 @on_one_loop
 async def test_row_48_a_second_signal_ends_at_once(phase: str, number: Signals) -> None:
     wait = ("--drain-sec", "10") if phase == "drain" else ("--shutdown-timeout-sec", "10")
-    with ServerProcess("--subscriber-queue-size", str(STALLING), *wait) as server:
+    with ForkedServer("--subscriber-queue-size", str(STALLING), *wait) as server:
         await server.create("orders")
         if phase == "closing":
             await subscriber(server.port, "stalled", receive_buffer=4096)
@@ -227,7 +228,7 @@ BUSY_HTTP = {
 
 @on_one_loop
 async def test_idle_http_connections_do_not_delay_it() -> None:
-    with ServerProcess("--shutdown-timeout-sec", "60", "--read-timeout-sec", "60") as server:
+    with ForkedServer("--shutdown-timeout-sec", "60", "--read-timeout-sec", "60") as server:
         for sent in BUSY_HTTP.values():
             client = await RawClient.connect_tcp(server.port)
             await client.send(sent)
@@ -249,7 +250,7 @@ STUCK_HTTP = {
 async def test_http_that_does_not_end_is_cut_off_in_time(kind: str) -> None:
     sent, repeated = STUCK_HTTP[kind]
     limits = ("--shutdown-timeout-sec", "1.5", "--read-timeout-sec", "60", "--write-timeout-sec", "60")
-    with ServerProcess(*limits) as server:
+    with ForkedServer(*limits) as server:
         await server.create(*("x" * 250 + str(number) for number in range(50)))
         client = await RawClient.connect_tcp(server.port, receive_buffer=4096)
         await client.send(sent * repeated)
@@ -262,7 +263,7 @@ async def test_http_that_does_not_end_is_cut_off_in_time(kind: str) -> None:
 
 @on_one_loop
 async def test_row_48_a_client_that_floods_does_not_delay_it() -> None:
-    with ServerProcess("--shutdown-timeout-sec", "2") as server:
+    with ForkedServer("--shutdown-timeout-sec", "2") as server:
         await server.create("orders")
         client = await RawClient.connect(server.port)
         flooding = asyncio.ensure_future(flood(client))
@@ -289,7 +290,7 @@ async def read_without_answer(client: RawClient) -> list[Json]:
 
 @on_one_loop
 async def test_a_message_that_has_begun_does_not_delay_it() -> None:
-    with ServerProcess("--shutdown-timeout-sec", "60") as server:
+    with ForkedServer("--shutdown-timeout-sec", "60") as server:
         client = await RawClient.connect(server.port)
         await client.send(frame_header(FIN | TEXT, 1000, masked=True) + b"1234{")
         client_2 = await RawClient.connect(server.port)
@@ -304,7 +305,7 @@ async def test_a_message_that_has_begun_does_not_delay_it() -> None:
 
 @on_one_loop
 async def test_row_48_under_load_nothing_that_was_acknowledged_is_lost() -> None:
-    with ServerProcess("--subscriber-queue-size", "100000", "--shutdown-timeout-sec", "20") as server:
+    with ForkedServer("--subscriber-queue-size", "100000", "--shutdown-timeout-sec", "20") as server:
         await server.create("orders")
         following = asyncio.ensure_future(read_until_close(await subscriber(server.port)))
         publishing = [asyncio.ensure_future(publish_till_closed(server.port)) for _ in range(4)]

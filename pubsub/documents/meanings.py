@@ -98,7 +98,7 @@ MEANINGS_OF_PROTOCOL: Final[dict[str, str]] = {
     "ErrorAnswer.seq": "Only for a conflict: the `seq` of the topic.",
     "Health.reason": "The reason for `degraded`.",
     "Health.servers": "The number of servers that share their topics, with this one.",
-    "Health.status": "Left out if all is well. `degraded`: durable topics cannot be stored.",
+    "Health.status": "Left out if all is well. `degraded`: a part of the server does not work; `reason` names it.",
     "Health.subscribers": "The number of connections with a subscription.",
     "Health.topics": "The number of topics.",
     "History.after": "A `seq`: the kept messages that follow it. Send either `after` or `last_n`.",

@@ -90,8 +90,8 @@ CALLS: Final[Mapping[str, Call]] = {
     ),
     "GET /health": Call(
         "health", "server", "Ask if the server is healthy",
-        "503 with `draining` during a shutdown. While durable topics cannot be stored, 200 with `degraded`: other "
-        "topics are served.",
+        "503 with `draining` during a shutdown. While durable topics cannot be stored, the engine of several servers "
+        "is away, or a worker process does not serve, 200 with `degraded`: everything else works.",
     ),
     "GET /stats": Call("stats", "server", "Count the messages and subscribers of all topics"),
     "GET /metrics": Call(

@@ -16,8 +16,9 @@ from aiohttp import web
 
 from pubsub.http.app_keys import CLUSTER, STREAMS
 from pubsub.http.scope import ask_others
-from pubsub.sse.cursors import Cursors, KeptCursor
+from pubsub.sse.cursors import Cursors
 from pubsub.sse.opening import Wanted
+from pubsub.sse.run_log import KeptCursor
 
 KIND: Final = "cursor"
 HANDED_OVER: Final = "cursors"  # the kind of messages on the bus

@@ -23,11 +23,13 @@ class ServerState:
     """The part of ``/health`` that the Broker does not know.
 
     ``draining``: shutdown has begun, but every client is still served. ``closing``: clients are being closed too.
+    ``trouble``: the reason for which the server is degraded although its Broker is not.
     """
 
     def __init__(self) -> None:
         self.started = time.monotonic()
         self.run = secrets.token_hex(4)
+        self.trouble = ""
         self.draining = False
         self.closing = False
         self.journal_closed = False
@@ -36,15 +38,21 @@ class ServerState:
 STATE: Final = web.AppKey("state", ServerState)
 
 
+def failure_of(app: web.Application) -> str:
+    """The reason for which the server is degraded; empty if it is not."""
+    return app[BROKER].failure or app[STATE].trouble
+
+
 async def health(request: web.Request) -> web.Response:
     broker, state, cluster = request.app[BROKER], request.app[STATE], request.app.get(CLUSTER)
-    status: Status | UnsetType = "draining" if state.draining else "degraded" if broker.failure else UNSET
+    failure = failure_of(request.app)
+    status: Status | UnsetType = "draining" if state.draining else "degraded" if failure else UNSET
     report = Health(
         uptime_sec=int(time.monotonic() - state.started),
         topics=broker.topic_count,
         subscribers=broker.subscriber_count,
         status=status,
-        reason=broker.failure if status == "degraded" else UNSET,
+        reason=failure if status == "degraded" else UNSET,
         server=UNSET if cluster is None else cluster.server,
         servers=UNSET if cluster is None else cluster.servers,
     )

@@ -15,7 +15,7 @@ from pubsub.auth.permissions import NOTHING
 from pubsub.core.clock import spell
 from pubsub.core.losses import Loss
 from pubsub.http.app_keys import BROKER, SERVICES
-from pubsub.http.health import STATE, ServerState
+from pubsub.http.health import STATE, failure_of
 from pubsub.http.metrics import SOURCES
 from pubsub.http.scope import server_of
 from pubsub.metrics.samples import PLACE, Samples
@@ -35,8 +35,8 @@ def describe_overview(app: web.Application) -> Overview:
     uptime = time.monotonic() - state.started
     return Overview(
         run=state.run,
-        state=state_of(state, broker.failure),
-        reason=broker.failure or UNSET,
+        state=state_of(app),
+        reason=failure_of(app) or UNSET,
         version=app[SOURCES].version,
         started=spell(round(time.time() - uptime)),
         uptime_sec=int(uptime),
@@ -59,10 +59,10 @@ def last_of(samples: Samples, name: str) -> int:
     return int(samples.rows[-1][PLACE[name]]) if samples.rows else 0
 
 
-def state_of(state: ServerState, failure: str) -> State:
-    if state.draining:
+def state_of(app: web.Application) -> State:
+    if app[STATE].draining:
         return "draining"
-    return "degraded" if failure else "ok"
+    return "degraded" if failure_of(app) else "ok"
 
 
 def rights_of(identity: Identity) -> May:

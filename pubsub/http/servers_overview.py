@@ -71,7 +71,7 @@ def describe_server(app: web.Application) -> ServerRow:
     broker, samples, state = app[BROKER], app[SAMPLES], app[STATE]
     return ServerRow(
         server=app[CLUSTER].server,
-        state=state_of(state, broker.failure),
+        state=state_of(app),
         version=app[SOURCES].version,
         uptime_sec=int(time.monotonic() - state.started),
         connections=len(app[SERVICES].connections),

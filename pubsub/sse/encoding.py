@@ -16,6 +16,8 @@ from pubsub.core.event import Source, StoredEvent
 
 HEARTBEAT: Final = b": ping\n\n"  # a comment
 
+_EPOCH_BITS: Final = 32
+
 # Raw ends of lines stand between the tokens of a payload only: in a string JSON has them escaped.
 _AS_BLANKS: Final = bytes.maketrans(b"\r\n", b"  ")
 
@@ -59,14 +61,22 @@ MARKED_EVENTS: Final = MarkedEvents()
 
 
 def topic_key(topic: Source) -> int:
-    """A number of 63 bits for this life of the topic, the same at all servers that share it."""
+    """A number of 63 bits for this life of the topic, the same at all servers that share it.
+
+    The upper half stands for the name alone.
+    """
     return _key_of(topic.name, topic.epoch)
 
 
-@lru_cache(maxsize=4096)  # 1.5 µs without
+def name_part(key: int) -> int:
+    """The part of a key that is the same in all lives of a topic."""
+    return key >> _EPOCH_BITS
+
+
+@lru_cache(maxsize=4096)  # 2 µs without
 def _key_of(name: str, epoch: str) -> int:
-    digest = blake2b(f"{name} {epoch}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) & 0x7FFF_FFFF_FFFF_FFFF
+    of_name, of_both = (blake2b(text.encode(), digest_size=4).digest() for text in (name, f"{name} {epoch}"))
+    return int.from_bytes(of_name) >> 1 << _EPOCH_BITS | int.from_bytes(of_both)
 
 
 def info_block(identifier: bytes, text: bytes) -> bytes:

@@ -6,7 +6,7 @@ window, and one block serves all. A stream ends with its connection, before the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from pubsub.core.lane import Write
@@ -38,17 +38,12 @@ class Gzip:
 
         return write_block
 
-    def joining(self, mark: bytes) -> Callable[[Sequence[bytes]], bytes]:
-        """A join of pieces that several streams have, with ``mark`` between them."""
-        join = stored(mark).join
-
-        def join_blocks(pieces: Sequence[bytes]) -> bytes:
-            if self._pieces is not pieces:
-                self._blocks = [self._make_block(piece) for piece in pieces]
-                self._pieces = pieces
-            return join(self._blocks)
-
-        return join_blocks
+    def join(self, mark: bytes, pieces: Sequence[bytes]) -> bytes:
+        """Join pieces that several streams have, with the stored ``mark`` between them."""
+        if self._pieces is not pieces:
+            self._blocks = [self._make_block(piece) for piece in pieces]
+            self._pieces = pieces
+        return mark.join(self._blocks)
 
     def _make_block(self, plain: bytes) -> bytes:
         return stored(plain) if len(plain) < self._least else self._deflater.deflate(plain)

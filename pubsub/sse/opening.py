@@ -183,7 +183,7 @@ class Opening:
 
     def _start_id(self, joining: Joining) -> bytes:
         if self._cursor is not None:
-            return self._cursor.token.encode()
+            return self._cursor.start_id
         (joined,) = joining.topics
         assert joined.catch_up is not None, "it is the first subscription"
         return position_id(joined.topic.epoch, joined.catch_up.known)

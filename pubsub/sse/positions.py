@@ -10,7 +10,7 @@ from pubsub.core.event import Source
 from pubsub.protocol.errors import BadRequest
 from pubsub.protocol.mistakes import shown
 from pubsub.protocol.requests import Position
-from pubsub.sse.encoding import topic_key
+from pubsub.sse.encoding import name_part, topic_key
 
 # The last id of a client that an operator has disconnected. An EventSource sends it when it connects again, and the
 # answer 204 stops it.
@@ -37,16 +37,20 @@ def read_position(text: str) -> Position:
 class CursorPositions:
     """The positions of a client in several topics, as its cursor has them (Resume).
 
-    ``seqs`` is None for a cursor that is no longer known. A topic without a position has appeared since: it is read
-    from its beginning. ``find_topic`` finds a topic by its name.
+    ``seqs`` is None for a cursor that is no longer known. A topic without a position has appeared since, and is read
+    from its beginning; so is one with another epoch, but not as recovered. ``find_topic`` finds a topic by its name.
     """
 
     def __init__(self, seqs: Mapping[int, int] | None, find_topic: Callable[[str], Source]) -> None:
         self._seqs = seqs
+        self._names = {name_part(key) for key in seqs or ()}
         self._find_topic = find_topic
 
     def get(self, name: str, default: Position | None = None) -> Position | None:
         if self._seqs is None:
             return NOWHERE
         topic = self._find_topic(name)
-        return Position(topic.epoch, self._seqs.get(topic_key(topic), 0))
+        key = topic_key(topic)
+        if key not in self._seqs and name_part(key) in self._names:
+            return NOWHERE
+        return Position(topic.epoch, self._seqs.get(key, 0))

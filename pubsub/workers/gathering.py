@@ -37,7 +37,7 @@ class Gathering:
     def _begin(self, asking: Worker, question: Question) -> None:
         self._asked += 1
         number = self._asked
-        others = [each for each in self._workers if each is not asking and each.share.open]
+        others = [each for each in self._workers if each is not asking and each.share.open and not each.share.silent]
         starts = {each.number: each.starts for each in self._workers}
 
         def end(parts: Mapping[int, Raw]) -> None:

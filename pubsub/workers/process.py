@@ -7,6 +7,7 @@ name for ps. When the supervisor is gone, the worker shuts down.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
 import socket
@@ -40,6 +41,7 @@ def main() -> int:
     """Run the worker; its exit status."""
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # systemd and terminals send them to all processes
         signal.signal(each, signal.SIG_IGN)
+    faulthandler.enable(2)  # a worker that is ended because it hangs writes where
     keep_freed()
     hold_standard_streams()
     sock = socket.socket(fileno=int(sys.argv[1]))
@@ -76,21 +78,21 @@ async def serve(
 
     from pubsub.app import OWNER
     from pubsub.http.metrics import OTHER_WORKERS
-    from pubsub.lifecycle import make_listener, shut_down, tune_collector, warn_of_open_hosts
+    from pubsub.lifecycle import make_listener, shut_down, start_without_collections, warn_of_open_hosts
     from pubsub.system.descriptors import raise_limit
     from pubsub.workers.served import Served, Supervision
 
     raise_limit()
-    app = create_app(start.settings)
-    supervision = app[OTHER_WORKERS] = Supervision(start.number)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    if start.owning and start.others:
-        await app[OWNER].service.wait_for_workers(start.others, within=OTHERS_WAIT)
+    with start_without_collections():
+        app = create_app(start.settings)
+        supervision = app[OTHER_WORKERS] = Supervision(start.number)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        if start.owning and start.others:
+            await app[OWNER].service.wait_for_workers(start.others, within=OTHERS_WAIT)
     listener = make_listener(runner, start.settings, ())
     warn = partial(warn_of_open_hosts, app, start.hosts)
     warn()
-    tune_collector()
     served = Served(app, listener, start.settings, warn, supervision)
     served.begin(sock, splitter)
     await served.stop.wait()

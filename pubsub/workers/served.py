@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Raw
 
-from pubsub.http.app_keys import CLUSTER
+from pubsub.http.app_keys import BROKER, CLUSTER
 from pubsub.http.health import STATE
 from pubsub.http.metrics import SOURCES
 from pubsub.live import IN_FORCE
@@ -24,6 +24,7 @@ from pubsub.settings import Settings
 from pubsub.workers.control import (
     ANSWER,
     ASK,
+    BEAT,
     CONNECTION,
     DRAIN,
     GATHERED,
@@ -33,6 +34,7 @@ from pubsub.workers.control import (
     QUESTION,
     READY,
     SETTINGS,
+    TROUBLE,
     Answer,
     Control,
     Drain,
@@ -137,6 +139,10 @@ class Served:
                 self._leave()
             case kind if kind == DRAIN:
                 self._drain(msgspec.json.decode(message.body, type=Drain).seconds)
+            case kind if kind == BEAT:
+                self._control.send(BEAT, self._app[BROKER].failure.encode())
+            case kind if kind == TROUBLE:
+                self._app[STATE].trouble = message.body.decode()
             case kind if kind == GONE:
                 self._app[CLUSTER].members.end(message.body.decode())
             case kind if kind == QUESTION:

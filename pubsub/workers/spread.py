@@ -9,18 +9,28 @@ from collections.abc import Sequence
 from typing import Final
 
 UNTAKEN: Final = 32  # connections that may be on their way to a worker
+SILENT: Final = 3  # beats without an answer, after which a worker gets no connections
 
 
 class Share:
-    """The connections of one worker, counted from its start. ``open``: it is ready for some."""
+    """The connections of one worker, counted from its start. ``open``: it is ready for some.
 
-    __slots__ = ("ended", "handed", "open", "received")
+    ``unanswered``: the number of beats since its last answer. ``trouble``: the reason for which it is degraded.
+    """
+
+    __slots__ = ("ended", "handed", "open", "received", "trouble", "unanswered")
 
     def __init__(self) -> None:
         self.handed = 0
         self.received = 0
         self.ended = 0
         self.open = False
+        self.unanswered = 0
+        self.trouble = ""
+
+    @property
+    def silent(self) -> bool:
+        return self.unanswered > SILENT
 
     @property
     def present(self) -> int:
@@ -29,7 +39,7 @@ class Share:
 
     @property
     def takes(self) -> bool:
-        return self.open and self.handed - self.received < UNTAKEN
+        return self.open and not self.silent and self.handed - self.received < UNTAKEN
 
 
 def fewest_first(shares: Sequence[Share]) -> list[Share]:

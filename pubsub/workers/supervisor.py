@@ -15,7 +15,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -23,9 +23,11 @@ from typing import Final
 from pubsub.listening import log_addresses, log_configuration, open_sockets, scheme_of
 from pubsub.settings import LIVE, Settings, SettingsError
 from pubsub.system.descriptors import raise_limit
+from pubsub.system.service_manager import tell_end, tell_started
 from pubsub.system.unix_socket import is_unix
 from pubsub.wanted_settings import WantedSettings
 from pubsub.workers.accepting import Accepting
+from pubsub.workers.beats import Beats
 from pubsub.workers.control import GONE, Start
 from pubsub.workers.gathering import Gathering
 from pubsub.workers.worker import Worker
@@ -40,7 +42,7 @@ def supervise(settings: Settings, handed_over: Sequence[socket.socket], read_aga
 
     ``read_again`` reads the settings at SIGHUP, in a thread.
     """
-    with place_for_owner() as path:
+    with nullcontext("") if settings.journal_url else place_for_owner() as path:
         return asyncio.run(_run(Supervisor(settings, read_again, path), handed_over))
 
 
@@ -63,12 +65,12 @@ def place_for_owner() -> Iterator[str]:
 
 
 class Supervisor:
-    """See the module. ``path``: of the owner's socket."""
+    """See the module. ``path``: of the owner's socket; empty if there is no owner."""
 
     def __init__(self, settings: Settings, read_again: Callable[[], Settings], path: str) -> None:
         self._settings = settings
         self._wanted = WantedSettings(read_again, settings.env_file)
-        self._owning = "" if settings.journal_url else path
+        self._owning = path
         self._hosts: list[str] = []
         self._stop: asyncio.Event
         self._status: int | None = None  # of a worker that could not start
@@ -79,6 +81,7 @@ class Supervisor:
         raise_limit()
         self._stop = asyncio.Event()
         self._workers = [Worker(number, self._accept) for number in range(1, self._settings.workers + 1)]
+        self._beats = Beats(self._workers)
         gathering = Gathering(self._workers)
         for worker in self._workers:
             worker.asked = gathering.take
@@ -93,7 +96,10 @@ class Supervisor:
                 log_addresses(sockets, scheme_of(self._settings))
                 self._accepting = accepting
                 accepting.start()
+                tasks.append(asyncio.create_task(self._beats.run()))
+                tell_started()
                 await self._stop.wait()
+                tell_end()
         finally:
             await self._shut_down(accepting)
             for task in tasks:
@@ -121,8 +127,11 @@ class Supervisor:
         return True
 
     async def _keep(self, worker: Worker) -> None:
-        """Run a worker, and run it again whenever it ends, until all are to end."""
-        if self._owning and worker.number > 1:
+        """Run a worker, and run it again whenever it ends, until all are to end.
+
+        The others start after the first one: they need the owner, and a mistake is told once.
+        """
+        if worker.number > 1:
             await self._workers[0].ready.wait()
         while not self._stop.is_set():
             status = await worker.run(self._start_of(worker))
@@ -144,6 +153,7 @@ class Supervisor:
         """Tell the others, which would wait for its answers for some seconds."""
         for worker in self._workers:
             worker.send(GONE, ended.server)
+        self._beats.tell_trouble()
 
     def _start_of(self, worker: Worker) -> Start:
         owns = bool(self._owning) and worker.number == 1

@@ -15,7 +15,20 @@ from typing import Final
 import msgspec
 
 from pubsub.settings import Settings
-from pubsub.workers.control import DRAIN, LEAVE, LOAD, READY, SETTINGS, START, Control, Drain, Load, Message, Start
+from pubsub.workers.control import (
+    BEAT,
+    DRAIN,
+    LEAVE,
+    LOAD,
+    READY,
+    SETTINGS,
+    START,
+    Control,
+    Drain,
+    Load,
+    Message,
+    Start,
+)
 from pubsub.workers.pauses import Pauses
 from pubsub.workers.spread import Share
 
@@ -105,10 +118,10 @@ class Worker:
             self.kill()
             await self._ended.wait()
 
-    def kill(self) -> None:
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)
+                self._process.send_signal(number)
 
     def _take(self, message: Message) -> None:
         if message.kind == READY:
@@ -118,6 +131,8 @@ class Worker:
         elif message.kind == LOAD:
             load = msgspec.json.decode(message.body, type=Load)
             self.share.received, self.share.ended = load.received, load.ended
+        elif message.kind == BEAT:
+            self.share.unanswered, self.share.trouble = 0, message.body.decode()
         else:
             self.asked(self, message)
             return

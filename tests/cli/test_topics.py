@@ -86,7 +86,7 @@ def test_server_that_cannot_be_reached(command: tuple[str, ...], run: Commands) 
 
 
 def test_api_key_is_enough(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with ServerProcess(environment={"JWT_SECRET": SECRET, "API_KEYS": API_KEYS}) as server:
+    with ForkedServer(environment={"JWT_SECRET": SECRET, "API_KEYS": API_KEYS}) as server:
         run = Commands(server, capfd)
         monkeypatch.setenv("PUBSUB_API_KEY", "ops-key")
         assert run("topics").status == 0

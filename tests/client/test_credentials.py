@@ -23,7 +23,7 @@ ADMIN = make_token("root", publish=[">"], admin=True)
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[ServerProcess]:
-    with ServerProcess(environment={"JWT_SECRET": SECRET, "API_KEYS": API_KEYS}) as server:
+    with ForkedServer(environment={"JWT_SECRET": SECRET, "API_KEYS": API_KEYS}) as server:
         yield server
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 
 import pytest
 
 from pubsub.http import cursors
 from pubsub.http.app_keys import STREAMS
-from pubsub.sse.cursors import Cursor, Cursors, KeptCursor, Parts
+from pubsub.sse import cursors as sse_cursors
+from pubsub.sse.cursors import Cursors
 from pubsub.sse.encoding import topic_key
+from pubsub.sse.run_log import KeptCursor, RunLog
 from tests.harness import Server, eventually, run_server
 from tests.http.test_sse_topics import events
 from tests.redis.driver import prefixes
@@ -30,6 +33,12 @@ async def two(redis_server: RedisServer, short_waits: None) -> AsyncIterator[tup
     async with run_server(journal_url=url) as one, run_server(journal_url=url) as other:
         await one.create(*TOPICS)
         yield one, other
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams that have too many topics for an id."""
+    monkeypatch.setattr(sse_cursors, "MOST_IN_ID", 1)
 
 
 async def begin(server: Server) -> tuple[str, list[tuple[str, int]]]:
@@ -56,14 +65,24 @@ async def check_resumed(server: Server, last_id: str, missed: list[tuple[str, in
     stream.close()
 
 
-async def test_a_server_asks_the_one_that_had_the_stream(two: tuple[Server, Server]) -> None:
+async def test_an_id_of_few_topics_is_known_to_any_server(
+    two: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that had the stream may have been killed: nobody is asked."""
+    one, other = two
+    last_id, missed = await begin(one)
+    monkeypatch.setattr(cursors, "ask_others", None)
+    await check_resumed(other, last_id, missed)
+
+
+async def test_a_server_asks_the_one_that_had_the_stream(two: tuple[Server, Server], logged: None) -> None:
     one, other = two
     last_id, missed = await begin(one)
     assert len(other.app[STREAMS].cursors) == 0
     await check_resumed(other, last_id, missed)
 
 
-async def test_a_server_that_ends_hands_its_cursors_over(two: tuple[Server, Server]) -> None:
+async def test_a_server_that_ends_hands_its_cursors_over(two: tuple[Server, Server], logged: None) -> None:
     one, other = two
     last_id, missed = await begin(one)
     await eventually(lambda: one.connections == 0)
@@ -72,7 +91,7 @@ async def test_a_server_that_ends_hands_its_cursors_over(two: tuple[Server, Serv
     await check_resumed(other, last_id, missed)
 
 
-async def test_a_cursor_that_no_server_knows_is_told(two: tuple[Server, Server]) -> None:
+async def test_a_cursor_that_no_server_knows_is_told(two: tuple[Server, Server], logged: None) -> None:
     one, other = two
     last_id, _ = await begin(one)
     unknown = f"{'0' * 16}{last_id[16:]}"
@@ -83,14 +102,12 @@ async def test_a_cursor_that_no_server_knows_is_told(two: tuple[Server, Server])
     assert wrong.status == 400
 
 
-def filled(runs: int) -> Cursor:
-    """A cursor with a position in each of two topics, and events of both in turns."""
-    cursor = Cursor(Parts())
-    cursor.begin(7, 1)
-    cursor.begin(8, 2)
+def filled(runs: int) -> RunLog:
+    """A log with a position in each of two topics, and events of both in turns."""
+    log = RunLog(secrets.token_hex(8), {7: 1, 8: 2})
     for number in range(runs):
-        cursor._begin_run(7 + number % 2, 10 + number)
-    return cursor
+        log.begin_run(7 + number % 2, 10 + number)
+    return log
 
 
 async def test_a_cursor_is_the_same_elsewhere() -> None:
@@ -121,4 +138,4 @@ async def test_messages_are_small_and_bounded(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_a_key_is_the_same_in_all_processes() -> None:
     """It stands in ids that go from server to server."""
-    assert topic_key(topic()) == 8008232470948924760
+    assert topic_key(topic()) == 8946596779877517756

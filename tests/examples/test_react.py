@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from tests.examples.programs import EXAMPLES
-from tests.harness import PATIENCE, ServerProcess
+from tests.harness import PATIENCE, ForkedServer
 from tests.javascript.node import CLIENT, NODE
 
 HERE = Path(__file__).parent
@@ -21,7 +21,7 @@ def test_a_component_shows_messages_and_leaves_nothing(tmp_path: Path) -> None:
     for file in (*(EXAMPLES / "react").glob("*.js"), HERE / "react_test.mjs"):
         shutil.copy(file, tmp_path)
     (tmp_path / "package.json").write_text('{"type":"module"}', encoding="utf-8")
-    with ServerProcess() as server:
+    with ForkedServer() as server:
         done = subprocess.run(
             [NODE, "react_test.mjs", server.url],
             cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.credentials import API_KEYS
-from tests.harness import PATIENCE, ServerProcess, free_port
+from tests.harness import PATIENCE, ForkedServer, ServerProcess, free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -80,7 +80,7 @@ def site() -> Iterator[int]:
 def server(site: int) -> Iterator[ServerProcess]:
     flags = ("--allowed-origins", f"http://127.0.0.1:{site}", "--rate-limit-msgs-per-sec", "0.01",
              "--rate-limit-burst", str(BURST))  # fmt: skip
-    with ServerProcess(*flags, environment={"API_KEYS": API_KEYS}) as running:
+    with ForkedServer(*flags, environment={"API_KEYS": API_KEYS}) as running:
         yield running
 
 

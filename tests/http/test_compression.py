@@ -179,8 +179,7 @@ def test_blocks_of_any_sizes_make_one_stream(pieces: list[bytes]) -> None:
     for piece in pieces:
         write(piece)
         written.append(stored(piece))
-    join = gzipped.joining(b"mark")
-    written.append(join(pieces))
+    written.append(gzipped.join(stored(b"mark"), pieces))
     expected = b"".join(piece * 2 for piece in pieces) + b"mark".join(pieces)
     assert zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(b"".join(written)) == expected
 

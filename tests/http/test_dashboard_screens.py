@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.credentials import SECRET, make_token
-from tests.harness import ServerProcess, new_id
+from tests.harness import ForkedServer, ServerProcess, new_id
 from tests.http.dashboard_page import HOSTILE, LONGEST, call, create, dashboard, publish, show, subscriber
 from tests.http.test_chromium import browser
 
@@ -26,7 +26,7 @@ __all__ = ["browser"]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     flags = ("--data-dir", str(tmp_path_factory.mktemp("journal")), "--subscriber-queue-size", "5")
-    with ServerProcess(*flags) as running:
+    with ForkedServer(*flags) as running:
         yield running
 
 
@@ -465,7 +465,7 @@ def test_a_token_is_tested(browser: Browser, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 
     with (
-        ServerProcess(environment={"JWT_SECRET": SECRET}) as server,
+        ForkedServer(environment={"JWT_SECRET": SECRET}) as server,
         dashboard(browser, server, "tokens") as page,
     ):
         page.get_by_label("Token (JWT)").fill(make_token("alice", subscribe=["orders.*"]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.credentials import API_KEYS, SECRET, make_token
-from tests.harness import ServerProcess, free_port
+from tests.harness import ForkedServer, ServerProcess, free_port
 from tests.http.dashboard_page import LONGEST, PHONE, call, create, dashboard, faults, publish, show, subscriber
 from tests.http.test_chromium import browser
 
@@ -25,7 +25,7 @@ SCREENS = [
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    with ServerProcess() as running:
+    with ForkedServer() as running:
         for name in ("orders", LONGEST):
             create(running, name, presence=True)
             publish(running, name, {"amount": 1}, "x" * 3000)
@@ -36,7 +36,7 @@ def server() -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[ServerProcess]:
     """A server with keys, and with tokens."""
-    with ServerProcess(environment={"API_KEYS": API_KEYS, "JWT_SECRET": SECRET}) as running:
+    with ForkedServer(environment={"API_KEYS": API_KEYS, "JWT_SECRET": SECRET}) as running:
         call(running, "POST", "/topics", {"name": "orders"}, key="ops-key")
         yield running
 
@@ -177,7 +177,7 @@ def test_a_restart_is_told_and_the_page_goes_on(browser: Browser) -> None:
     from playwright.sync_api import expect
 
     port = str(free_port())
-    with ServerProcess("--port", port) as first:
+    with ForkedServer("--port", port) as first:
         create(first, "before")
         with dashboard(browser, first, "topics", with_clock=True) as page:
             expect(page.get_by_role("link", name="before")).to_be_visible()
@@ -185,7 +185,7 @@ def test_a_restart_is_told_and_the_page_goes_on(browser: Browser) -> None:
             page.clock.run_for(20_000)
             expect(page.get_by_text("The server does not answer.")).to_be_visible()
             expect(page.get_by_role("link", name="before")).to_be_visible()
-            with ServerProcess("--port", port) as second:
+            with ForkedServer("--port", port) as second:
                 create(second, "after")
                 page.clock.run_for(20_000)
                 expect(page.get_by_text("The server was restarted at")).to_be_visible()

@@ -15,10 +15,10 @@ from pubsub.http.app_keys import BROKER, DEAD_LETTERS
 from tests.credentials import API_KEYS
 from tests.harness import (
     PATIENCE,
+    ForkedServer,
     Json,
     RawClient,
     Server,
-    ServerProcess,
     eventually,
     new_id,
     run_server,
@@ -195,7 +195,7 @@ async def test_a_redrive_needs_the_topic_and_an_admin() -> None:
 
 async def test_letters_in_a_durable_topic_survive_a_crash_and_are_written_at_a_shutdown(tmp_path: Path) -> None:
     flags = ("--data-dir", str(tmp_path), "--subscriber-queue-size", "5", "--shutdown-timeout-sec", "2")
-    with ServerProcess(*flags) as process:
+    with ForkedServer(*flags) as process:
         async with aiohttp.ClientSession(process.url) as http:
             for options in (
                 {"name": "dead", "durable": True},
@@ -211,7 +211,7 @@ async def test_letters_in_a_durable_topic_survive_a_crash_and_are_written_at_a_s
                     if (await (await http.get("/topics/dead")).json())["seq"]:
                         break
         process.stop(signal.SIGKILL)
-    with ServerProcess(*flags) as process:
+    with ForkedServer(*flags) as process:
         async with aiohttp.ClientSession(process.url) as http:
             kept = await (await http.get("/topics/dead/messages?last_n=100")).json()
             (before,) = {event["message"]["payload"]["reason"] for event in kept["messages"]}
@@ -221,7 +221,7 @@ async def test_letters_in_a_durable_topic_survive_a_crash_and_are_written_at_a_s
             for _ in range(20):
                 assert (await http.post("/topics/orders/messages", json=body)).status == 200
         assert process.stop() == 0
-    with ServerProcess(*flags) as process:
+    with ForkedServer(*flags) as process:
         async with aiohttp.ClientSession(process.url) as http:
             kept = await (await http.get("/topics/dead/messages?last_n=100")).json()
             assert {event["message"]["payload"]["reason"] for event in kept["messages"]} == {"overflow", "disconnected"}

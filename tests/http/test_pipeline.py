@@ -108,7 +108,7 @@ class Greedy:
 @on_one_loop
 async def test_row_63_pipelined_heads_behind_a_response_that_is_not_read(tmp_path: Path, loop: str, tls: bool) -> None:
     flags = ["--write-timeout-sec", "300", "--read-timeout-sec", "300", *(tls_flags(tmp_path) if tls else [])]
-    with limited_server(tmp_path, loop, *flags, files=1024) as server:
+    with limited_server(loop, *flags, files=1024) as server:
         await fill(server.port, tls=tls)
         before = memory(server)
         async with Greedy(server.port, tls=tls) as greedy:

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from certificate import trusting, write_certificate
 
-from tests.harness import PATIENCE, REPOSITORY, Client, ServerProcess, free_port, on_one_loop
+from tests.harness import PATIENCE, REPOSITORY, Client, ForkedServer, ServerProcess, free_port, on_one_loop
 
 CLIENT = "127.0.0.2"  # an address of this machine (127.0.0.0/8) that neither the proxy nor the server uses
 FORGED = {"X-Forwarded-For": "192.0.2.66", "X-Forwarded-Proto": "http", "Forwarded": "for=192.0.2.66;proto=http"}
@@ -115,7 +115,7 @@ def accepts(port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    with ServerProcess("--trusted-proxies", "127.0.0.1", "--mode", "debug") as found:
+    with ForkedServer("--trusted-proxies", "127.0.0.1", "--mode", "debug") as found:
         yield found
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from tests.credentials import SECRET, make_token
-from tests.harness import ServerProcess, free_port
+from tests.harness import ForkedServer, ServerProcess, free_port
 from tests.http.test_chromium import browser, fetch, open_page, site
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def page(browser: Browser, site: int, server: ServerProcess) -> Iterator[Page]:
 
 def run_server(site: int, *flags: str, **environment: str) -> ServerProcess:
     origin = f"http://127.0.0.1:{site}"
-    return ServerProcess("--allowed-origins", origin, "--reconnect-spread-sec", "0", *flags, environment=environment)
+    return ForkedServer("--allowed-origins", origin, "--reconnect-spread-sec", "0", *flags, environment=environment)
 
 
 def follow(page: Page, url: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from pubsub.core import joining
 from pubsub.http.app_keys import BROKER, STREAMS
 from pubsub.sse import cursors, opening
+from pubsub.sse.cursors import MOST_IN_ID
 from tests.credentials import SECRET, make_token
 from tests.harness import PATIENCE, RawClient, Server, eventually, on_one_loop, run_server
 from tests.http.test_sse import refusal
@@ -71,8 +72,10 @@ async def test_a_stream_of_several_topics_brings_each_and_resumes() -> None:
         assert row["subscriptions"] == ["orders", "trades"]
 
 
-async def test_a_stream_may_be_cut_off_anywhere() -> None:
+@pytest.mark.parametrize("most", [MOST_IN_ID, 1])
+async def test_a_stream_may_be_cut_off_anywhere(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Each id that came is resumed from: what comes then is exactly what followed it, of every topic."""
+    monkeypatch.setattr(cursors, "MOST_IN_ID", most)
     topics = ["room.a", "room.b", "room.c"]
     async with run_server() as server:
         await server.create(*topics)
@@ -170,13 +173,15 @@ async def test_a_topic_that_was_made_anew_is_read_from_its_beginning() -> None:
         await server.create("orders")
         server.publish_locally("orders", [1])
         again = await Stream.open(server.port, BOTH, last_id=stream.last_id)
-        await infos(again, "recovered", 2)
+        assert [each["recovered"] for each in await infos(again, "recovered", 2)] == [False, True]
         assert await events(again, 1) == [("orders", 1)]
 
 
 @on_one_loop
 async def test_a_cursor_outlives_its_stream_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a stream of many topics."""
     monkeypatch.setattr(cursors, "KEPT_SEC", 0.2)
+    monkeypatch.setattr(cursors, "MOST_IN_ID", 1)
     async with run_server() as server:
         await server.create("orders", "trades")
         stream = await Stream.open(server.port, BOTH)

@@ -26,8 +26,8 @@ from pubsub.lifecycle import listen
 from tests.credentials import SECRET, make_token
 from tests.harness import (
     REPOSITORY,
+    ForkedServer,
     Server,
-    ServerProcess,
     clean_environment,
     environment_of,
     make_settings,
@@ -159,7 +159,7 @@ async def test_row_56_tls_clients_that_hang_up_are_noticed_by_nobody_else(
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_row_56_a_shutdown_ends_well_with_tls_clients_that_do_not_answer_it(loop: str, tmp_path: Path) -> None:
     flags = (*tls_flags(tmp_path), "--shutdown-timeout-sec", "1")
-    with ServerProcess(*flags, environment=environment_of(loop, tmp_path)) as server:
+    with ForkedServer(*flags, environment=environment_of(loop)) as server:
         clients = [open_websocket(server.port) for _ in range(150)]
         assert server.stop() == 0
         assert "Traceback" not in server.log

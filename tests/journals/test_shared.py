@@ -398,6 +398,28 @@ def test_a_lost_tail_begins_a_new_epoch_and_nobody_is_unsubscribed(cluster: Clus
         assert client.joined
 
 
+def test_after_an_epoch_that_was_missed_a_topic_is_read_from_its_beginning(cluster: Cluster) -> None:
+    """Nobody knows from where on its messages are others."""
+    create(cluster)
+    one, other = cluster.servers
+    client = subscribe(cluster, one)
+    publish(other, 1, 2, 3)
+    settle(cluster)
+    one.link.disconnect()
+    settle(cluster)
+    topic = cluster.engine.topics["t"]
+    cluster.engine.lose_tail(topic, 1)
+    cluster.engine.renew(topic)
+    publish(other, "instead of 3", 4)
+    settle(cluster)
+    cluster.engine.renew(topic)
+    client.got.clear()
+    one.link.connect()
+    settle(cluster)
+    assert client.got == [f"info topic_created t {topic.epoch}", *[f"event  t {seq}" for seq in range(1, 5)]]
+    assert client.places["t"] == Place(topic.epoch, 4)
+
+
 def test_a_server_that_is_ahead_of_the_engine_has_it_begin_a_new_epoch(cluster: Cluster) -> None:
     create(cluster)
     one, other = cluster.servers

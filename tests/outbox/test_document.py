@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.harness import PATIENCE, REPOSITORY, ServerProcess, clean_environment
+from tests.harness import PATIENCE, REPOSITORY, ForkedServer, clean_environment
 from tests.outbox.postgres import PROGRAMS, Postgres
 from tests.test_docs import PACKAGE, blocks, check_log_lines, on_port, section
 
@@ -59,7 +59,7 @@ class Session:
 
 def test_first_session(shop: str, tmp_path: Path) -> None:
     seen = 0
-    with ServerProcess("--data-dir", str(tmp_path)) as server, contextlib.ExitStack() as stack:
+    with ForkedServer("--data-dir", str(tmp_path)) as server, contextlib.ExitStack() as stack:
         session = Session(shop, server.port, tmp_path)
         for block in blocks(NAME):
             if block.kind == "console worker":

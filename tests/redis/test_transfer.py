@@ -29,7 +29,7 @@ from pubsub.journals.transfer.copying import Copied, copy_topics
 from pubsub.journals.transfer.moved import Contents, MovedEvent, MovedTopic
 from pubsub.journals.transfer.sqlite import SqliteDraft, SqliteSide
 from tests.cli.running import create
-from tests.harness import PATIENCE, REPOSITORY, ServerProcess, clean_environment, new_id, on_one_loop
+from tests.harness import PATIENCE, REPOSITORY, ForkedServer, ServerProcess, clean_environment, new_id, on_one_loop
 from tests.journals.test_faults import run_journal
 from tests.redis.driver import Driver, prefixes, publish
 from tests.redis.programs import RedisServer
@@ -43,7 +43,7 @@ COUNT = 0 + 2 + 20 + 50 + 1 + 2
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a journal with a topic of each kind, by a server."""
     directory = tmp_path_factory.mktemp("journal")
-    with ServerProcess("--data-dir", str(directory)) as server:
+    with ForkedServer("--data-dir", str(directory)) as server:
         kinds: dict[str, dict[str, Any]] = {
             "empty": {},
             "mixed": {},
@@ -120,20 +120,20 @@ async def test_all_is_the_same_after_a_way_there_and_back(disk: Path, url: str, 
 
 
 def test_server_goes_on_where_the_other_one_stopped(disk: Path, url: str, tmp_path: Path) -> None:
-    with ServerProcess("--data-dir", str(disk)) as server:
+    with ForkedServer("--data-dir", str(disk)) as server:
         before = {topic: events(server, topic) for topic in TOPICS}
         assert server.stop() == 0
     done = journal_copy(disk, url)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(f"{len(TOPICS)} topics, {COUNT} messages, {len(IDS)} ids copied\n")
-    with ServerProcess("--journal-url", url) as server:
+    with ForkedServer("--journal-url", url) as server:
         assert {topic: events(server, topic) for topic in TOPICS} == before
         assert post(server, "plain.ids", [{"id": IDS[3], "payload": 3}, {"payload": "new"}]) == [4, 21]
         busy = journal_copy(url, tmp_path / "back")
         assert (busy.returncode, "expected a journal that no server uses, got one with 1" in busy.stderr) == (1, True)
         assert server.stop() == 0
     assert journal_copy(url, tmp_path / "back").returncode == 0
-    with ServerProcess("--data-dir", str(tmp_path / "back")) as server:
+    with ForkedServer("--data-dir", str(tmp_path / "back")) as server:
         assert post(server, "plain.ids", [{"id": IDS[3], "payload": 3}, {"payload": "newer"}]) == [4, 22]
         after = events(server, "plain.ids")
         assert after["epoch"] == before["plain.ids"]["epoch"]
@@ -299,7 +299,7 @@ async def test_a_server_that_creates_the_topic_meanwhile_wins(disk: Path, driver
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a journal with 20 topics of 2,000 messages."""
     directory = tmp_path_factory.mktemp("many")
-    with ServerProcess("--data-dir", str(directory), "--rate-limit-msgs-per-sec", "0") as server:
+    with ForkedServer("--data-dir", str(directory), "--rate-limit-msgs-per-sec", "0") as server:
         for number in range(20):
             create(server, f"t.{number}", durable=True, history=2000)
             for _ in range(2):
@@ -331,7 +331,7 @@ def test_a_server_removes_what_a_killed_copy_has_left(disk: Path, tmp_path: Path
     target._changes.commit()
     target._store.close()
     target._lock.release()
-    with ServerProcess("--data-dir", str(tmp_path / "target")) as server:
+    with ForkedServer("--data-dir", str(tmp_path / "target")) as server:
         wait_until_gone(tmp_path / "target")
         assert server.stop() == 0
 

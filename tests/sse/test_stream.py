@@ -17,9 +17,9 @@ from pubsub.sse.stream import EventStream
 from tests.credentials import SECRET, make_token
 from tests.harness import (
     PATIENCE,
+    ForkedServer,
     RawClient,
     Server,
-    ServerProcess,
     eventually,
     on_one_loop,
     publish_request,
@@ -216,7 +216,7 @@ async def test_a_stream_ends_with_its_token() -> None:
 
 @on_one_loop
 async def test_a_shutdown_tells_when_to_come_back_and_sends_what_is_queued() -> None:
-    with ServerProcess("--subscriber-queue-size", str(STALLING), "--reconnect-spread-sec", "1000") as server:
+    with ForkedServer("--subscriber-queue-size", str(STALLING), "--reconnect-spread-sec", "1000") as server:
         await server.create("orders")
         idle = await begun(server.port)
         lagging = await begun(server.port, receive_buffer=SMALL_BUFFER)

@@ -14,7 +14,7 @@ import pytest
 from certificate import tls_flags, trusting
 
 from pubsub.system.descriptors import OWN
-from tests.harness import PATIENCE, RawClient, ServerProcess, environment_of, eventually, on_one_loop
+from tests.harness import PATIENCE, ForkedServer, RawClient, ServerProcess, environment_of, eventually, on_one_loop
 from tests.test_attacks import memory
 
 LOOPS = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
@@ -22,9 +22,9 @@ FILES = 128  # limit of open files of the server
 
 
 @contextlib.contextmanager
-def limited_server(folder: Path, loop: str, *flags: str, files: int = FILES) -> Iterator[ServerProcess]:
+def limited_server(loop: str, *flags: str, files: int = FILES) -> Iterator[ServerProcess]:
     """Run a server with a low limit of open files; its soft limit is lower at first."""
-    with ServerProcess(*flags, environment=environment_of(loop, folder), files=files) as server:
+    with ForkedServer(*flags, environment=environment_of(loop), files=files) as server:
         yield server
 
 
@@ -49,17 +49,17 @@ async def is_healthy(port: int) -> None:
 
 
 @on_one_loop
-async def test_the_limit_is_raised_and_told(tmp_path: Path) -> None:
-    with limited_server(tmp_path, "uvloop") as server:
+async def test_the_limit_is_raised_and_told() -> None:
+    with limited_server("uvloop") as server:
         assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (FILES, FILES)
         assert f"Open files: up to {FILES}, room for 88 WebSocket connections" in server.log
 
 
 @LOOPS
 @on_one_loop
-async def test_row_14_silent_connections_make_way_for_who_sends_a_request(tmp_path: Path, loop: str) -> None:
+async def test_row_14_silent_connections_make_way_for_who_sends_a_request(loop: str) -> None:
     """2,000 of them connect while the server may open 128 files; the time limit of each is a minute."""
-    with limited_server(tmp_path, loop, "--read-timeout-sec", "60") as server:
+    with limited_server(loop, "--read-timeout-sec", "60") as server:
         subscriber = await RawClient.connect(server.port)
         idle = descriptors(server)
         for number in range(2000):
@@ -80,8 +80,8 @@ async def test_row_14_silent_connections_make_way_for_who_sends_a_request(tmp_pa
 
 @LOOPS
 @on_one_loop
-async def test_row_47_websockets_leave_room_for_http_and_more_are_refused(tmp_path: Path, loop: str) -> None:
-    with limited_server(tmp_path, loop) as server:
+async def test_row_47_websockets_leave_room_for_http_and_more_are_refused(loop: str) -> None:
+    with limited_server(loop) as server:
         clients = [await RawClient.connect(server.port) for _ in range(88)]
         for _ in range(2 * FILES):
             late = await RawClient.connect_tcp(server.port)
@@ -104,9 +104,9 @@ async def test_row_47_websockets_leave_room_for_http_and_more_are_refused(tmp_pa
 
 @LOOPS
 @on_one_loop
-async def test_row_47_without_any_descriptor_the_server_waits_and_recovers(tmp_path: Path, loop: str) -> None:
+async def test_row_47_without_any_descriptor_the_server_waits_and_recovers(loop: str) -> None:
     """The limit is lowered under a running server, as if other programs had used all descriptors of the machine."""
-    with limited_server(tmp_path, loop) as server:
+    with limited_server(loop) as server:
         client = await RawClient.connect(server.port)
         limit = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (descriptors(server), limit[1]))
@@ -126,12 +126,12 @@ async def test_row_47_without_any_descriptor_the_server_waits_and_recovers(tmp_p
 
 
 @on_one_loop
-async def test_row_14_a_request_keeps_a_connection_among_silent_ones(tmp_path: Path) -> None:
+async def test_row_14_a_request_keeps_a_connection_among_silent_ones() -> None:
     """The server evicts the connection that has been idle longest, not the oldest one.
 
     The server may read a request before it accepts clients that connected earlier: up to two rounds follow it.
     """
-    with limited_server(tmp_path, "uvloop", "--read-timeout-sec", "60") as server:
+    with limited_server("uvloop", "--read-timeout-sec", "60") as server:
         old = await RawClient.connect_tcp(server.port)
         for _ in range(20):
             assert (await old.request("GET", "/health"))[0] == 200
@@ -143,7 +143,7 @@ async def test_row_14_a_request_keeps_a_connection_among_silent_ones(tmp_path: P
 @LOOPS
 @on_one_loop
 async def test_row_14_silent_tls_handshakes_make_way_too(tmp_path: Path, loop: str) -> None:
-    with limited_server(tmp_path, loop, *tls_flags(tmp_path), "--read-timeout-sec", "60") as server:
+    with limited_server(loop, *tls_flags(tmp_path), "--read-timeout-sec", "60") as server:
         connector = aiohttp.TCPConnector(ssl=trusting())
         async with (
             aiohttp.ClientSession(f"https://127.0.0.1:{server.port}", connector=connector) as http,
@@ -166,7 +166,7 @@ async def test_row_14_silent_tls_handshakes_make_way_too(tmp_path: Path, loop: s
 @on_one_loop
 async def test_row_58_handshakes_that_fail_leave_no_memory(tmp_path: Path, loop: str) -> None:
     """2,000 handshakes fail; asyncio allocates 256 KiB for each while it lasts."""
-    with limited_server(tmp_path, loop, *tls_flags(tmp_path), "--read-timeout-sec", "60") as server:
+    with limited_server(loop, *tls_flags(tmp_path), "--read-timeout-sec", "60") as server:
         before = memory(server)
         for _ in range(2000 // 50):
             clients = [await RawClient.connect_tcp(server.port) for _ in range(50)]

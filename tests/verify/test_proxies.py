@@ -59,7 +59,7 @@ def site(port: int, upstream: str, settings: str) -> str:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    with ServerProcess("--trusted-proxies", "127.0.0.1", "--compression", "on", "--ping-period-sec", "0.5") as process:
+    with ForkedServer("--trusted-proxies", "127.0.0.1", "--compression", "on", "--ping-period-sec", "0.5") as process:
         yield process
 
 
@@ -90,7 +90,7 @@ def wrong_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     """One nginx with all the wrong settings, each on a port of its own, before a server with a slow heartbeat."""
     needs("nginx")
     ports, folder = {name: free_port() for name in WRONG}, tmp_path_factory.mktemp("nginx")
-    with ServerProcess("--trusted-proxies", "127.0.0.1") as process:
+    with ForkedServer("--trusted-proxies", "127.0.0.1") as process:
         sites = "".join(site(ports[name], f"127.0.0.1:{process.port}", each[0]) for name, each in WRONG.items())
         with running(nginx_with(folder, sites), ports["idle"], folder):
             yield ports
@@ -121,7 +121,7 @@ def test_lost_credentials(run: Commands, tmp_path: Path) -> None:
     port, token = free_port(), make_token("alice", **RIGHTS)
     lost = 'proxy_set_header Authorization "";'
     environment = {"JWT_SECRET": SECRET, "API_KEYS": "ops:admin:ops-key"}
-    with ServerProcess(environment=environment) as process:
+    with ForkedServer(environment=environment) as process:
         sites = site(port, f"127.0.0.1:{process.port}", f"{GOOD} {lost}")
         with running(nginx_with(tmp_path, sites), port, tmp_path):
             done = run("verify", "--json", "--quick", "--token", token, url=f"http://127.0.0.1:{port}")
@@ -147,7 +147,7 @@ def test_proxy_without_a_server(run: Commands, tmp_path: Path) -> None:
 def test_haproxy(setting: str, failed: set[str], run: Commands, server: ServerProcess, tmp_path: Path) -> None:
     needs("haproxy")
     port, config = free_port(), tmp_path / "haproxy.cfg"
-    with ServerProcess() as slow:
+    with ForkedServer() as slow:
         config.write_text(
             "defaults\n mode http\n timeout connect 5s\n timeout client 75s\n timeout server 75s\n"
             f" {setting}\nlisten pubsub\n bind 127.0.0.1:{port}\n server pubsub 127.0.0.1:{slow.port}\n"

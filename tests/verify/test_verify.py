@@ -34,7 +34,7 @@ def server() -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def closed_server() -> Iterator[ServerProcess]:
     """A server with keys and tokens."""
-    with ServerProcess("--ping-period-sec", "0.2", environment={"JWT_SECRET": SECRET, "API_KEYS": API_KEYS}) as process:
+    with ForkedServer("--ping-period-sec", "0.2", environment={"JWT_SECRET": SECRET, "API_KEYS": API_KEYS}) as process:
         yield process
 
 

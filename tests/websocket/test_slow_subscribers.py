@@ -414,7 +414,7 @@ async def test_row_59_stalled_readers_of_a_long_replay_from_memory_cost_a_write_
 ) -> None:
     """20 clients request 28 MB each and read nothing. They are slow consumers like any other."""
     flags = ("--ring-buffer-size", "100000", "--write-wait-sec", "1")
-    with ServerProcess(*flags, environment=environment_of(loop, tmp_path)) as server:
+    with ForkedServer(*flags, environment=environment_of(loop)) as server:
         await server.create("t")
         publisher = await RawClient.connect(server.port)
         for _ in range(10):

@@ -19,8 +19,8 @@ from pubsub.system.unix_socket import address_of, bind_unix, is_own_user
 from pubsub.workers.control import CONNECTION, LOAD, Control, Message, Splitter
 from pubsub.workers.pauses import Pauses
 from pubsub.workers.spread import UNTAKEN, Share, fewest_first
-from pubsub.workers.supervisor import place_for_owner
-from tests.harness import REPOSITORY, eventually
+from pubsub.workers.supervisor import Supervisor, place_for_owner, supervise
+from tests.harness import REPOSITORY, eventually, make_settings
 
 # Spread
 
@@ -144,6 +144,18 @@ def test_without_a_place_for_files_it_has_no_file(monkeypatch: pytest.MonkeyPatc
             with far:
                 assert is_own_user(near)
                 assert is_own_user(far)
+
+
+def test_without_an_owner_there_is_no_place_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(*_: object) -> int:
+        return len(os.listdir(tmp_path))
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(Supervisor, "run", run)
+    settings = make_settings()
+    assert supervise(settings, [], lambda: settings) == 1
+    settings = make_settings(journal_url="redis://127.0.0.1")
+    assert supervise(settings, [], lambda: settings) == 0
 
 
 def test_a_server_without_workers_imports_nothing_of_them() -> None:

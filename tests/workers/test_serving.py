@@ -235,6 +235,13 @@ def test_an_address_in_use_is_named_once() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_url_of_an_unknown_engine_is_named_once() -> None:
+    done = run_to_end("--workers", "3", "--journal-url", "memory")
+    assert done.returncode == 1
+    assert done.stderr.count("JOURNAL_URL: expected a URL") == 1
+    assert "Traceback" not in done.stderr
+
+
 def run_to_end(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pubsub", "serve", *LOCAL, "--port", "0", *flags],

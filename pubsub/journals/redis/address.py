@@ -39,7 +39,7 @@ class Place(Struct, frozen=True):
 class Address(Struct, frozen=True):
     """The parts of a URL. ``places``: of independent instances, or of the sentinels that know ``service``.
 
-    ``renew_all``: any restart or failover renews all epochs; else one that lost messages which a server knows.
+    ``renew_all``: any restart or failover renews all epochs; else only one that lost messages which a server knows.
     ``part``: the number of the instance among several.
     """
 

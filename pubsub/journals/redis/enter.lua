@@ -6,8 +6,9 @@ local expected, server, current, token, part, renew, known, seen, data = unpack(
 
 local function run_of(each) return string.match(each, '^[^:]*') end
 
-local function renew_all()
-  previous, generation = generation, token
+-- With `mixed`, some messages of the present epochs may have numbers that lost ones had: servers take none of them over.
+local function renew_all(mixed)
+  previous, generation = mixed and token .. '-' or generation, token
   call('HSET', META, 'generation', generation, 'previous', previous)
   add_record('\146' .. pack(5, token))
   publish()
@@ -29,7 +30,8 @@ else
   end
   if renew == 'lost' and known ~= '' and known ~= current then
     local former = call('HMGET', META, 'former', 'left')
-    if known ~= former[1] or tonumber(seen) > tonumber(former[2]) then renew_all() end
+    local same = known == former[1]
+    if not same or tonumber(seen) > tonumber(former[2]) then renew_all(not same or n > tonumber(former[2])) end
   end
 end
 local session = PREFIX .. 's:' .. server

@@ -1,0 +1,171 @@
+"""Workers that do not answer: they get no connections, ``/health`` says so, and in the end they are replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import aiohttp
+import pytest
+
+from pubsub.workers import beats
+from pubsub.workers.beats import HUNG, Beats
+from pubsub.workers.control import BEAT, TROUBLE
+from pubsub.workers.spread import SILENT, Share, fewest_first
+from pubsub.workers.worker import Worker
+from tests.harness import LOCAL, PATIENCE, ServerProcess, eventually, on_one_loop
+from tests.workers.serving import WorkersProcess
+
+# The supervisor's side
+
+
+class AskedWorker:
+    """A worker as Beats use it. ``sent`` and ``signals``: what it was sent."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.share = Share()
+        self.share.open = True
+        self.sent: list[tuple[bytes, bytes]] = []
+        self.signals: list[signal.Signals] = []
+
+    def send(self, kind: bytes, body: bytes = b"") -> None:
+        self.sent.append((kind, body))
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        self.signals.append(number)
+
+    def answer(self) -> None:
+        self.share.unanswered = 0
+
+    @property
+    def troubles(self) -> list[str]:
+        return [body.decode() for kind, body in self.sent if kind == TROUBLE]
+
+
+def beats_of(*workers: AskedWorker) -> Beats:
+    return Beats([cast(Worker, each) for each in workers])
+
+
+def test_a_worker_without_an_answer_is_asked_once_and_gets_no_connections_until_it_answers() -> None:
+    quick, slow = AskedWorker(1), AskedWorker(2)
+    asking = beats_of(quick, slow)
+    for _ in range(SILENT + 1):
+        assert fewest_first([slow.share]) == [slow.share]
+        asking.beat()
+        quick.answer()
+    assert slow.sent.count((BEAT, b"")) == 1
+    assert quick.sent.count((BEAT, b"")) == SILENT + 1
+    assert fewest_first([quick.share, slow.share]) == [quick.share]
+    assert quick.troubles == ["worker 2 does not answer"]
+    slow.answer()
+    asking.beat()
+    assert quick.troubles == ["worker 2 does not answer", ""]
+    assert fewest_first([slow.share]) == [slow.share]
+
+
+def test_a_new_process_learns_what_the_others_know_and_a_worker_without_one_is_named() -> None:
+    one, other = AskedWorker(1), AskedWorker(2)
+    asking = beats_of(one, other)
+    other.share.open = False
+    asking.beat()
+    asking.beat()
+    assert one.troubles == ["worker 2 is being started again"]
+    one.share = Share()
+    one.share.open = True
+    asking.beat()
+    assert one.troubles == ["worker 2 is being started again"] * 2
+
+
+def test_each_worker_knows_why_another_is_degraded_and_the_same_reason_is_told_once() -> None:
+    workers = [AskedWorker(number) for number in (1, 2, 3)]
+    workers[0].share.trouble = workers[1].share.trouble = "disk is full"
+    asking = beats_of(*workers)
+    asking.beat()
+    assert [each.troubles for each in workers] == [["disk is full"]] * 3
+
+
+@on_one_loop
+async def test_a_worker_that_hangs_is_told_to_write_where_and_then_killed_but_not_its_successor(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(beats, "DUMP_WAIT", 0)
+    stopped, blocked = AskedWorker(1), AskedWorker(2)
+    asking = beats_of(stopped, blocked)
+    for _ in range(HUNG + 1):
+        asking.beat()
+    blocked.share = Share()  # the first signal was enough
+    await eventually(lambda: len(stopped.signals) == 2)
+    assert stopped.signals == [signal.SIGABRT, signal.SIGKILL]
+    assert blocked.signals == [signal.SIGABRT]
+    assert caplog.messages == [f"Worker {number} has not answered for 30 seconds, and is ended" for number in (1, 2)]
+
+
+# Processes
+
+
+class ImpatientProcess(WorkersProcess):
+    """A server with workers whose supervisor waits for a second only."""
+
+    program: ClassVar[tuple[str, ...]] = (
+        "-c",
+        "import sys; from pubsub.workers import beats; beats.PERIOD, beats.HUNG = 0.1, 10; "
+        "from pubsub.__main__ import main; sys.exit(main(['serve', *sys.argv[1:]]))",
+        *LOCAL,
+    )
+
+
+@on_one_loop
+async def test_each_stopped_worker_is_replaced_and_meanwhile_the_others_serve_and_say_so() -> None:
+    with ImpatientProcess(2) as server:
+        for worker in (2, 1):
+            os.kill(server.pids[worker], signal.SIGSTOP)
+            server.read_log_until(f"Worker {worker} has not answered for 1 seconds, and is ended")
+            async with aiohttp.ClientSession(server.url, connector=aiohttp.TCPConnector(force_close=True)) as http:
+                health = await ask(http)
+                assert health["status"] == "degraded"
+                await wait_until_healthy(http)
+        assert "Traceback" not in server.log
+
+
+async def ask(http: aiohttp.ClientSession) -> dict[str, Any]:
+    async with http.get("/health") as response:
+        found: dict[str, Any] = await response.json()
+        return found
+
+
+async def wait_until_healthy(http: aiohttp.ClientSession) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while (health := await ask(http)).get("status") == "degraded" or health["servers"] != 2:
+            pass
+
+
+@on_one_loop
+async def test_a_server_that_is_aborted_writes_where_it_was() -> None:
+    with ServerProcess() as server:
+        assert server.stop(signal.SIGABRT) == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in server.log
+    assert "asyncio/runners.py" in server.log
+
+
+@on_one_loop
+async def test_every_worker_says_that_the_disk_of_the_owner_is_full(tmp_path: Path) -> None:
+    with ImpatientProcess(2, "--data-dir", str(tmp_path / "data")) as server:
+        async with aiohttp.ClientSession(server.url, connector=aiohttp.TCPConnector(force_close=True)) as http:
+            limit = resource.prlimit(server.pids[1], resource.RLIMIT_FSIZE, (1, -1))
+            async with http.post("/topics", json={"name": "d", "durable": True}) as response:
+                assert response.status == 503
+            await reached(http, {"disk I/O error"})
+            resource.prlimit(server.pids[1], resource.RLIMIT_FSIZE, limit)
+            await reached(http, {None})
+
+
+async def reached(http: aiohttp.ClientSession, reasons: set[str | None]) -> None:
+    """Wait until the workers, which are asked in turn, are degraded for these reasons."""
+    async with asyncio.timeout(PATIENCE):
+        while {(await ask(http)).get("reason") for _ in range(4)} != reasons:
+            pass
