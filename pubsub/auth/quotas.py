@@ -11,16 +11,18 @@ class Quotas:
     """The most connections in all (``in_all``), and of one client (``per_client``); 0 is no limit.
 
     ``claims``: the connections of each client to this server, kept if there is a limit. ``touch``: is called with a
-    client whose number has changed. ``elsewhere``: the connections of a client to other servers.
+    client whose number has changed. ``elsewhere``: the connections of a client to other servers. ``close`` is called
+    with a client and the number of its connections that are too many, once other servers have told theirs.
     """
 
-    __slots__ = ("_in_all", "claims", "elsewhere", "per_client", "touch")
+    __slots__ = ("_in_all", "claims", "close", "elsewhere", "per_client", "touch")
 
     def __init__(self, *, in_all: int, per_client: int) -> None:
         self._in_all = in_all
         self.per_client = per_client
         self.claims: dict[str, int] = {}
         self.touch: Callable[[str], None] | None = None
+        self.close: Callable[[str, int], object] | None = None
         self.elsewhere: dict[str, int] = {}
 
     def check_room(self, connections: int) -> None:

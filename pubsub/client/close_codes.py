@@ -26,7 +26,7 @@ BY_CLOSE_CODE: Final = {
     CloseReason.FLOODING.code: Disconnection("this client broke a rule of the server", reconnects=False),
     CloseReason.TOO_BIG.code: Disconnection("a message was too big for the server", reconnects=False),
     CloseReason.SERVER_FAILURE.code: Disconnection("the server failed", reconnects=True),
-    CloseReason.SLOW_CONSUMER.code: Disconnection("this client was too slow for the server", reconnects=True),
+    CloseReason.SLOW_CONSUMER.code: Disconnection("this client is too slow, or connected too often", reconnects=True),
     CloseReason.UNAUTHORIZED.code: Disconnection("the token is missing, invalid or expired", reconnects=False),
     CloseReason.DISCONNECTED.code: Disconnection("an operator disconnected this client", reconnects=False),
 }

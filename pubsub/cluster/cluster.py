@@ -61,10 +61,13 @@ class Cluster:
         broker.clients.elsewhere = shared
 
     def _share_quotas(self, broker: Broker, quotas_: Quotas) -> None:
-        counts = self._share(quotas.KIND, SharedQuotas(quotas_), broker)
+        shared = SharedQuotas(quotas_)
+        counts = self._share(quotas.KIND, shared, broker, told=shared.told)
         quotas_.touch = lambda client_id: counts.touch(ALL, client_id)
 
-    def _share(self, kind: str, counter: Counter, broker: Broker) -> SharedCounts:
+    def _share(
+        self, kind: str, counter: Counter, broker: Broker, told: Callable[[str, str, int], None] | None = None
+    ) -> SharedCounts:
         counts = self._counts[kind] = SharedCounts(
             self._bus,
             kind,
@@ -73,6 +76,7 @@ class Cluster:
             now=self._now,
             call_later=self._call_later,
             take_turn=broker.turns.take,
+            told=told,
         )
         return counts
 

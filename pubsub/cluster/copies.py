@@ -9,14 +9,10 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Final, Protocol
 
-import msgspec
-
-from pubsub.cluster.counts import Again, Changes, Groups, Part, encode
+from pubsub.cluster.counts import Again, Changes, Groups, Part, decode_groups, encode
 
 REMOVED: Final = 500  # counts that end in one turn, 4 µs each
 PATIENCE: Final = 2.0  # seconds to wait for counts that are on their way
-
-_decode_groups = msgspec.msgpack.Decoder(Groups).decode
 
 
 class Listener(Protocol):
@@ -155,7 +151,7 @@ class Copies:
             return
         copy.part += 1
         copy.since = self._now()
-        self._set_all(copy, _decode_groups(part.counts))
+        self._set_all(copy, decode_groups(part.counts))
         if part.last:
             copy.part = None
             self._remove_some(copy, dead=False, gone=False)

@@ -52,6 +52,7 @@ class Again(Struct, frozen=True, array_like=True, gc=False, tag="again"):
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Changes | Part | Again).decode
+decode_groups = msgspec.msgpack.Decoder(Groups).decode
 
 
 class Owner(Protocol):
@@ -72,7 +73,11 @@ class Owner(Protocol):
 
 
 class OwnCounts:
-    """See the module. ``kind``: of the messages. ``is_alone``: nobody hears them. ``version``: of the last one."""
+    """See the module. ``kind``: of the messages. ``is_alone``: nobody hears them. ``version``: of the last one.
+
+    ``told(group, name, count)`` is called for each count that all servers have heard, in the order in which they have
+    heard those of all servers.
+    """
 
     def __init__(
         self,
@@ -82,8 +87,10 @@ class OwnCounts:
         *,
         is_alone: Callable[[], bool],
         call_later: Callable[[float, Callable[[], None]], object],
+        told: Callable[[str, str, int], None] | None = None,
     ) -> None:
         self.version = 0
+        self._told = told
         self._bus = bus
         self._kind = kind
         self._owner = owner
@@ -99,6 +106,13 @@ class OwnCounts:
             self._call_later(GATHERED, self._tell)
         self._touched[group, name] = None
 
+    def hear_itself(self, counts: Groups) -> None:
+        """All servers have heard a message with these counts."""
+        if self._told is not None:
+            for group, names in counts.items():
+                for name, count in names.items():
+                    self._told(group, name, count)
+
     def copy(self) -> None:
         """Tell all counts: another server has asked."""
         self._asked = True
@@ -107,6 +121,8 @@ class OwnCounts:
 
     def _tell(self) -> None:
         if self._is_alone():  # the next server to come asks for all
+            for group, name in self._touched:
+                self.hear_itself({group: {name: self._owner.count(group, name)}})
             self._touched = {}
             self.version += 1
             return

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pubsub.cluster.bus import Bus
 from pubsub.cluster.copies import Copies, Listener
-from pubsub.cluster.counts import Again, Changes, OwnCounts, Owner, Part, decode
+from pubsub.cluster.counts import Again, Changes, OwnCounts, Owner, Part, decode, decode_groups
 
 
 class Counter(Owner, Listener, Protocol):
@@ -28,8 +28,9 @@ class SharedCounts:
         now: Callable[[], float],
         call_later: Callable[[float, Callable[[], None]], object],
         take_turn: Callable[[Callable[[], None]], None],
+        told: Callable[[str, str, int], None] | None = None,
     ) -> None:
-        self.own = OwnCounts(bus, kind, counter, is_alone=is_alone, call_later=call_later)
+        self.own = OwnCounts(bus, kind, counter, is_alone=is_alone, call_later=call_later, told=told)
         self.copies = Copies(counter, partial(bus.tell, kind), now, take_turn)
         self.touch = self.own.touch
         self._server = bus.server
@@ -40,6 +41,7 @@ class SharedCounts:
 
     def _hear(self, server: str, data: bytes) -> None:
         if server == self._server:
+            self._hear_itself(data)
             return
         match decode(data):
             case Changes() as told:
@@ -49,3 +51,12 @@ class SharedCounts:
             case Again(wanted):
                 if wanted == self._server:
                     self.own.copy()
+
+    def _hear_itself(self, data: bytes) -> None:
+        match decode(data):
+            case Changes(counts=counts):
+                self.own.hear_itself(counts)
+            case Part(counts=encoded):
+                self.own.hear_itself(decode_groups(encoded))
+            case Again():
+                pass

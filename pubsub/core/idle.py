@@ -177,9 +177,14 @@ class IdleTopics:
         self._schedule(topic, watch, now)
 
     def is_used(self, topic: Topic) -> bool:
-        """True if the topic has a subscriber, or was used since the last check."""
+        """True if the topic has a subscriber, or was used since the check before the last one.
+
+        Longer would be too long: the server that asks saw the last publish up to half the time earlier than this one.
+        """
         watch = self._watches.get(topic)
-        return topic.subscribers > 0 if watch is None else watch.differs(topic)
+        if watch is None:
+            return topic.subscribers > 0
+        return watch.differs(topic) or self._now() < watch.since + watch.delay / 2
 
     def _heed_others(self, topic: Topic, watch: Watch, used: bool) -> None:
         if self._watches.get(topic) is not watch:  # the topic is gone, or has another rule

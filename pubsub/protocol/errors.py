@@ -27,6 +27,7 @@ class CloseReason(enum.Enum):
     TOO_BIG = (1009, "message too big")
     SERVER_FAILURE = (1011, "internal error")
     SLOW_CONSUMER = (1013, "slow consumer")
+    TOO_MANY_CONNECTIONS = (1013, "too many connections of this client")
     UNAUTHORIZED = (4401, "token missing, invalid or expired")
     DISCONNECTED = (4403, "disconnected by an operator")
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from pubsub.protocol.answers import TransportName
+from pubsub.protocol.errors import CloseReason
 from pubsub.websocket.ending import Ending
 from pubsub.websocket.peer import Peer
 from pubsub.websocket.timers import Timers, serve_alone
@@ -83,6 +84,11 @@ class Connections:
     async def revoke(self, is_revoked: Callable[[Peer], bool]) -> int:
         """Close all present connections whose credentials are no longer accepted, in slices; returns their number."""
         return await self._end(is_revoked, lambda peer: peer.revoke)
+
+    async def close_newest(self, client_id: str, count: int) -> None:
+        """Close the newest connections of a client: it has too many."""
+        for peer in (await self.of_client(client_id))[-count:]:
+            serve_alone(peer, partial(peer.close, CloseReason.TOO_MANY_CONNECTIONS))
 
     async def _end(self, is_meant: Callable[[Peer], bool], step_of: Callable[[Peer], Callable[[], None]]) -> int:
         found = await self.find(is_meant)

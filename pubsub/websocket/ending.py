@@ -22,6 +22,7 @@ class Ending(enum.Enum):
     TOO_BIG = CloseReason.TOO_BIG
     SERVER_FAILURE = CloseReason.SERVER_FAILURE
     SLOW_CONSUMER = CloseReason.SLOW_CONSUMER
+    TOO_MANY_CONNECTIONS = CloseReason.TOO_MANY_CONNECTIONS
     UNAUTHORIZED = CloseReason.UNAUTHORIZED
     DISCONNECTED = CloseReason.DISCONNECTED
     CLOSED_BY_CLIENT = "closed by the client"

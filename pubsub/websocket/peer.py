@@ -8,6 +8,7 @@ from typing import ClassVar, Final, Protocol, get_args
 from pubsub.auth.identity import Identity
 from pubsub.core.lane import Subscriber
 from pubsub.protocol.answers import TransportName
+from pubsub.protocol.errors import CloseReason
 from pubsub.system.tcp_info import Traffic
 from pubsub.websocket.ending import Ending
 
@@ -109,6 +110,10 @@ class Peer(Protocol):
 
     def close_for_shutdown(self, reconnect_after_ms: int) -> None:
         """Send all that is queued, then close; abort ends it sooner."""
+        ...
+
+    def close(self, reason: CloseReason) -> None:
+        """Close; the queue is lost."""
         ...
 
     def disconnect(self) -> None:

@@ -281,6 +281,20 @@ def test_a_topic_stays_if_its_journal_has_a_message_that_is_not_here_yet() -> No
     assert (world.names, world.journal.names) == (["durable.a"], {"durable.a"})
 
 
+def test_a_use_counts_for_other_servers_although_this_one_has_checked_just_now() -> None:
+    world = World()
+    world.broker.create_topic("a")
+    topic, used = world.broker.topic("a"), world.broker.idle.is_used
+    topic.uses += 1
+    world.pass_time(DELAY / 2 + LATE)
+    for _ in range(9):
+        assert used(topic)
+        world.pass_time(DELAY / 20)
+    world.pass_time(DELAY / 10)
+    assert world.names == ["a"]
+    assert not used(topic)
+
+
 def test_a_topic_that_is_deleted_by_request_meanwhile_does_not_come_again() -> None:
     world = World()
     world.broker.create_topic("durable.a", TopicOptions(durable=True))

@@ -127,7 +127,7 @@ async def test_with_renew_lost_a_server_that_knows_more_renews_epochs_later(serv
             await driver.engine.start(driver)
             state = driver.states()[-1]
             assert (state.seq, state.renewed) == (2, True)
-            assert state.before not in ("", "et"), "of the old epoch nothing holds: its last number stands for two messages"
+            assert state.before not in ("", "et"), "its last number stands for two messages"
             await eventually(lambda: other.epoch == driver.epoch)
 
 

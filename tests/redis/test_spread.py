@@ -132,3 +132,16 @@ async def test_another_list_of_instances_is_refused(servers: list[RedisServer], 
         with pytest.raises(JournalError, match="of those that share the topics, got instance"):
             async with Driver.run(wrong):
                 pass
+
+
+async def test_a_refused_list_changes_none_of_its_instances(servers: list[RedisServer], url: str) -> None:
+    first, second = servers
+    with second.admin as admin:
+        admin.set("t:x", "of another program")
+    same = f"redis://127.0.0.1:{first.port},localhost:{first.port}?prefix=t"
+    for wrong, line in ((url, "keys of another program"), (same, "instances 1 and 2 are the same one")):
+        with pytest.raises(JournalError, match=line):
+            async with Driver.run(wrong):
+                pass
+        with first.admin as admin:
+            assert admin.keys("*") == []

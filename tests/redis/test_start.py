@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from certificate import write_certificate
 
+from pubsub.cli.journal_copy import copy
 from pubsub.core.journal import JournalError
 from pubsub.core.log import Assignment
 from pubsub.journals.redis.checks import check_info
+from pubsub.journals.transfer.copying import Copied
 from tests.harness import eventually, free_port, on_one_loop
 from tests.redis.driver import Driver, publish
 from tests.redis.programs import RedisServer
@@ -22,6 +24,7 @@ RIGHTS = (
     "+scan +type +unlink +expire +hget +hmget +hset +hdel +hlen +hexists +hincrby +hscan +xadd +xrange +xtrim "
     "+zadd +zrange +zrem +zremrangebyscore +lindex +llen +lpop +rpush"
 )
+RIGHTS_TO_COPY = "+exists +xlen +lrange +pubsub|numsub"
 
 
 @pytest.fixture
@@ -65,7 +68,9 @@ async def test_a_wrong_password_or_right_is_told(server: RedisServer) -> None:
 
 
 @on_one_loop
-async def test_a_user_needs_no_more_rights_than_the_documents_say(impatient: None, server: RedisServer) -> None:
+async def test_a_user_needs_no_more_rights_than_the_documents_say(
+    impatient: None, server: RedisServer, tmp_path: Path
+) -> None:
     with server.admin as admin:
         admin.execute_command("ACL", "SETUSER", "app", "on", ">secret", *RIGHTS.split())
     async with Driver.run(f"redis://app:secret@127.0.0.1:{server.port}?prefix=mine") as driver:
@@ -77,10 +82,34 @@ async def test_a_user_needs_no_more_rights_than_the_documents_say(impatient: Non
         await driver.is_missing(290, 300)
         await driver.purge()
         await driver.delete()
+        await driver.create("kept", durable=True, dedup_sec=60)
+        await driver.publish(publish(), name="kept", lifetime=60)
         await eventually(lambda: not driver.reason)
         assert driver.synchronized == 1
         with server.admin as admin:
             assert admin.acl_log() == []
+            admin.execute_command("ACL", "SETUSER", "app", *RIGHTS_TO_COPY.split())
+    url = f"redis://app:secret@127.0.0.1:{server.port}?prefix=mine"
+    assert await copy(url, str(tmp_path / "disk"), []) == Copied(topics=1, events=1, ids=1)
+    with server.admin as admin:
+        admin.flushall()
+        assert await copy(str(tmp_path / "disk"), url, []) == Copied(topics=1, events=1, ids=1)
+        assert admin.acl_log() == []
+
+
+@on_one_loop
+async def test_each_missing_right_is_told(server: RedisServer) -> None:
+    url = f"redis://app:secret@127.0.0.1:{server.port}?prefix=mine"
+    spared = {"+hello", "+auth", "+select", "+config|get"}
+    with server.admin as admin:
+        for right in sorted({*RIGHTS.split()} - spared):
+            admin.execute_command("ACL", "SETUSER", "app", "reset", "on", ">secret", *RIGHTS.split())
+            removed = {"+": f"-{right[1:]}", "~": "resetkeys", "&": "resetchannels"}[right[0]]
+            admin.execute_command("ACL", "SETUSER", "app", removed)
+            line = await refusal(url)
+            assert "the user may not do this (ACL)" in line
+            assert right[0] != "+" or right[1:] in line.lower()
+        assert admin.keys("*") == []
 
 
 @on_one_loop
@@ -209,6 +238,10 @@ async def test_tls_with_a_certificate_authority_of_ones_own(tmp_path: Path) -> N
             assert driver.names == {"t"}
         async with Driver.run(f"rediss://127.0.0.1:{port}?prefix=t") as driver:
             assert "certificate verify failed" in driver.reason
+    for option in ("ca", "cert", "key"):
+        assert f"{option}: cannot read '/missing'" in await refusal(f"rediss://x?cert={cert}&{option}=/missing")
+    (tmp_path / "text").write_text("no certificate")
+    assert "expected PEM files" in await refusal(f"rediss://x?ca={tmp_path}/text")
 
 
 @on_one_loop

@@ -12,6 +12,7 @@ from pubsub.core.backlog import OutboxOptions
 from pubsub.core.clock import Clock
 from pubsub.core.lane import Subscriber
 from pubsub.protocol.answers import TransportName
+from pubsub.protocol.errors import CloseReason
 from pubsub.system.tcp_info import Traffic
 from pubsub.websocket import connections
 from pubsub.websocket.connections import Connections
@@ -94,6 +95,9 @@ class Recorder:
         self.done.append(("ping", self.world.loop.now))
         if self.fails:
             raise RuntimeError("a fault of this peer")
+
+    def close(self, reason: CloseReason) -> None:
+        self._end(reason.reason)
 
     def expire(self) -> None:
         self._end("expire")

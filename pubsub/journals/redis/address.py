@@ -82,7 +82,7 @@ def parse_address(url: str) -> Address:
     service, database = _path(path, sentinel="sentinel" in parts.scheme, unix=unix)
     port = SENTINEL_PORT if service else PORT
     return Address(
-        places=(Place(path, 0),) if unix else tuple(_place(each, port) for each in hosts.split(",")),
+        places=(Place(path, 0),) if unix else _places(hosts, port),
         login=_login(userinfo),
         database=database,
         prefix=options["prefix"],
@@ -126,11 +126,22 @@ def _path(path: str, *, sentinel: bool, unix: bool) -> tuple[str, int]:
     return service, int(number or 0)
 
 
+def _places(hosts: str, default: int) -> tuple[Place, ...]:
+    places = tuple(_place(each, default) for each in hosts.split(","))
+    for number, place in enumerate(places):
+        if place in places[:number]:
+            raise _mistake(f"expected different hosts or ports, got {place} twice")
+    return places
+
+
 def _place(text: str, default: int) -> Place:
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::(\d{1,5}))?", text)
     if not found:
         raise _mistake(f"expected host or host:port, got {text!r}")
-    return Place(found[1] or found[2], int(found[3] or default))
+    port = int(found[3] or default)
+    if not 1 <= port <= 65535:
+        raise _mistake(f"expected a port from 1 to 65535, got {text!r}")
+    return Place(found[1] or found[2], port)
 
 
 def _login(userinfo: str) -> Login:

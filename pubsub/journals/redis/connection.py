@@ -6,10 +6,12 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, cast
 
 import hiredis
 
+from pubsub.core.journal import JournalError
 from pubsub.journals.redis.address import Address, Login, Place
 
 CONNECT_SECONDS: Final = 5.0
@@ -158,6 +160,21 @@ async def connect(
 def _hello(login: Login) -> list[str | bytes | int]:
     user = ["AUTH", login.username or "default", login.password] if login.password else []
     return ["HELLO", 3, *user, "SETNAME", "pubsub"]  # the name is for CLIENT LIST
+
+
+def check_tls(address: Address) -> None:
+    """Raise JournalError if the files of ``rediss://`` cannot be used."""
+    for option, file in (("ca", address.ca), ("cert", address.cert), ("key", address.key)):
+        if not file:
+            continue
+        try:
+            Path(file).open("rb").close()
+        except OSError as error:
+            raise JournalError(f"JOURNAL_URL: {option}: cannot read {file!r}: {error.strerror}") from None
+    try:
+        make_tls(address)
+    except OSError as error:
+        raise JournalError(f"JOURNAL_URL: ca, cert, key: expected PEM files, got {error}") from None
 
 
 def make_tls(address: Address) -> ssl.SSLContext:

@@ -77,6 +77,21 @@ class RedisEngine:
         self._broken: asyncio.Event = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    async def check(self) -> str:
+        """Look at the instance without changing it; returns its run id, "" if it cannot be reached.
+
+        Raises JournalError if it can never hold this journal.
+        """
+        try:
+            connection, info = await self._instance.connect(lambda *_: None, lambda _: None)
+            try:
+                await self._instance.check(connection, info)
+            finally:
+                connection.close("it is not needed any more")
+        except (Lost, Refused):
+            return ""
+        return info["run_id"]
+
     # The contract
 
     async def start(self, follower: Follower) -> None:

@@ -22,7 +22,7 @@ from pubsub.journals.redis.checks import (
     settings_of,
 )
 from pubsub.journals.redis.connection import Connection, Refused, command, connect
-from pubsub.journals.redis.scripts import VERSION, Scripts
+from pubsub.journals.redis.scripts import NEEDED, VERSION, Scripts
 from pubsub.journals.redis.sentinels import Sentinels
 from pubsub.journals.redis.wire import Generation
 
@@ -79,17 +79,23 @@ class Instance:
             raise
         return connection, info
 
+    async def check(self, connection: Connection, info: Mapping[str, str]) -> None:
+        """Raise JournalError if the instance can never hold this journal. Nothing is changed. Raises Lost, Refused."""
+        if is_replica(info):
+            reason = f"{self.where}: expected a primary, got a read-only replica"
+            raise Refused(reason) if self._address.service else JournalError(reason)
+        if not self._known:
+            with self.explained():
+                await self._check_keys(connection)
+                await connection.ask_encoded(self._scripts.check.run(VERSION, self._address.part, *NEEDED))
+
     async def enter(self, connection: Connection, info: Mapping[str, str], seen: int = -1) -> Entry:
         """Enter with a connection. ``seen``: the last push of the connection before; less than 0 if there was none.
 
         Raises Lost, Refused, and JournalError if it can never hold this journal.
         """
-        if is_replica(info):
-            reason = f"{self.where}: expected a primary, got a read-only replica"
-            raise Refused(reason) if self._address.service else JournalError(reason)
+        await self.check(connection, info)
         with self.explained():
-            if not self._known:
-                await self._check_keys(connection)
             generation, previous, n, number, moment = await connection.ask_encoded(
                 self._scripts.enter.run(
                     VERSION,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,7 @@ class Scripts:
     """All scripts for one prefix."""
 
     def __init__(self, prefix: str) -> None:
+        self.check = _script(f"#!lua flags=no-writes\nlocal PREFIX = '{prefix}:'\n{_read('check')}")
         self.batch = _make("batch", prefix)
         self.shrink = _make("shrink", prefix)
         self.enter = _make("enter", prefix)
@@ -48,7 +50,7 @@ class Scripts:
 
     @property
     def all(self) -> tuple[Script, ...]:
-        return self.batch, self.shrink, self.enter, self.beat, self.read, self.missing, self.barrier
+        return self.check, self.batch, self.shrink, self.enter, self.beat, self.read, self.missing, self.barrier
 
 
 def _make(name: str, prefix: str) -> Script:
@@ -63,5 +65,18 @@ def _script(source: str) -> Script:
 def _text(name: str, prefix: str) -> str:
     constants = f"MAX_IDS, SESSION_SECONDS, CLEANED_AT_ONCE = {MAX_IDS}, {SESSION_SECONDS}, {CLEANED_AT_ONCE}"
     head = f"#!lua flags={FLAGS[name]}" if FLAGS[name] else "#!lua"
-    body = "".join((DIRECTORY / f"{each}.lua").read_text() for each in ("common", FILES.get(name, name)))
+    body = "".join(_read(each) for each in ("common", FILES.get(name, name)))
     return f"{head}\nlocal PREFIX = '{prefix}:'\nlocal {constants}\n{body}"
+
+
+def _read(name: str) -> str:
+    return (DIRECTORY / f"{name}.lua").read_text()
+
+
+def _needed() -> tuple[str, ...]:
+    """The commands that a server needs once it has entered, most of them in scripts."""
+    text = "".join(map(_read, ("common", "batch", "enter", "beat", "read", "missing")))
+    return "HSCAN", "PING", "SUBSCRIBE", *sorted(set(re.findall(r"call\('([A-Z]+)'", text)))
+
+
+NEEDED: Final = _needed()

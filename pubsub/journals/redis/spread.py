@@ -14,9 +14,10 @@ from functools import partial
 from typing import Final
 
 from pubsub.core.event import StoredEvent
+from pubsub.core.journal import JournalError
+from pubsub.journals.redis.engine import RedisEngine
 from pubsub.journals.shared.engine import (
     Create,
-    Engine,
     Follower,
     Known,
     Operation,
@@ -38,7 +39,7 @@ def place_of(name: str, parts: int) -> int:
 class Part:
     """The follower of one instance (Follower). ``reason``: for which it is away. ``hopeless``: for longer than WAIT."""
 
-    def __init__(self, spread: SpreadEngine, place: int, engine: Engine) -> None:
+    def __init__(self, spread: SpreadEngine, place: int, engine: RedisEngine) -> None:
         self.engine = engine
         self.reason = ""
         self.hopeless = False
@@ -94,7 +95,7 @@ class SpreadEngine:
 
     follower: Follower
 
-    def __init__(self, engines: Sequence[Engine]) -> None:
+    def __init__(self, engines: Sequence[RedisEngine]) -> None:
         self.server = engines[0].server
         self.lasting = ""
         self._parts = [Part(self, place, engine) for place, engine in enumerate(engines)]
@@ -109,8 +110,16 @@ class SpreadEngine:
 
     async def start(self, follower: Follower) -> None:
         self.follower = follower
+        await self._check()
         await asyncio.gather(*[part.engine.start(part) for part in self._parts])
         self.lasting = "; ".join(part.engine.lasting for part in self._parts if part.engine.lasting)
+
+    async def _check(self) -> None:
+        """Raise JournalError before any instance is changed."""
+        runs = await asyncio.gather(*[part.engine.check() for part in self._parts])
+        for place, run in enumerate(runs):
+            if run and run in runs[:place]:
+                raise JournalError(f"JOURNAL_URL: instances {runs.index(run) + 1} and {place + 1} are the same one")
 
     def ask(self, operations: Sequence[Operation], outcomes: Outcomes) -> None:
         shares: dict[Part, list[int]] = {}

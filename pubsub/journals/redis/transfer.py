@@ -114,7 +114,7 @@ class RedisSide:
 
     async def close(self) -> None:
         with contextlib.suppress(JournalError):
-            await self.ask("DEL", f"{self.prefix}:s:{self._server}")
+            await self.ask("UNLINK", f"{self.prefix}:s:{self._server}")
         self.connection.close("it is not needed any more")
 
 

@@ -16,6 +16,7 @@ export const ENDINGS = {
   too_big: "It sent more than MAX_MESSAGE_BYTES.",
   server_failure: "A fault of the server: see its log.",
   slow_consumer: "Its queue was full and it read nothing for WRITE_WAIT_SEC.",
+  too_many_connections: "It connected to several servers at once, and had more than MAX_CONNECTIONS_PER_CLIENT.",
   unauthorized: "Its token was missing, invalid or expired.",
   disconnected: "An operator disconnected it.",
   closed_by_client: "It closed the connection itself.",
