@@ -42,7 +42,8 @@ async def open_sockets(settings: Settings, handed_over: Sequence[socket.socket] 
         return await bind(settings.host, settings.port)
     except OSError as error:
         place = settings.host if settings.unix_path else f"{settings.host} port {settings.port}"
-        raise ListenError(f"can't listen on {place}: {error.strerror}") from error
+        reason = (error.strerror or "").partition(" (while")[0]  # Python adds the address, which stands there already
+        raise ListenError(f"can't listen on {place}: {reason}") from error
 
 
 def log_addresses(sockets: Sequence[socket.socket], scheme: str) -> None:

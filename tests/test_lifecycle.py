@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -24,12 +24,14 @@ from pubsub.lifecycle import (
     close_journal,
     end_publishes,
     listen,
+    run,
     shut_down,
     start_without_collections,
     stop_on_signals,
     warn_of_open_doors,
 )
 from pubsub.listening import ListenError, log_addresses, open_sockets
+from pubsub.settings import Settings
 from tests.harness import PATIENCE, RawClient, make_settings, new_id, on_one_loop, run_server
 
 
@@ -108,17 +110,41 @@ async def test_each_address_that_others_reach_is_warned_of(caplog: pytest.LogCap
 # The collector, and signals
 
 
-def test_the_collector_waits_for_the_end_of_the_start_and_passes_over_what_it_made() -> None:
+@pytest.fixture
+def collector() -> Iterator[None]:
+    """Give the collector its state back."""
     before = gc.get_threshold()
-    try:
-        with start_without_collections():
-            assert not gc.isenabled()
-        assert gc.isenabled()
-        assert gc.get_freeze_count() > 10_000
-        assert gc.get_threshold() > before
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*before)
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*before)
+
+
+@on_one_loop
+async def test_a_server_that_cannot_listen_leaves_the_others(collector: None) -> None:
+    ended: list[bool] = []
+
+    async def note(_: web.Application) -> None:
+        ended.append(True)
+
+    def create(settings: Settings) -> web.Application:
+        app = create_app(settings)
+        app.on_cleanup.append(note)
+        return app
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = make_settings(port=taken.getsockname()[1])
+        with pytest.raises(ListenError, match=r"port \d+: Address already in use$"):
+            await run(create, settings, (), lambda: settings)
+    assert ended
+
+
+def test_the_collector_waits_for_the_end_of_the_start_and_passes_over_what_it_made(collector: None) -> None:
+    before = gc.get_threshold()
+    with start_without_collections():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 10_000
+    assert gc.get_threshold() > before
 
 
 def test_the_collector_works_again_after_a_start_that_fails() -> None:

@@ -27,10 +27,14 @@ DELETING: Final = 100  # deletions that may wait for the disk at a time: a publi
 
 
 class Watch(Struct, gc=False):
-    """A topic's state at its last check, and the tick of the next one. ``since``: the state is not older than that."""
+    """A topic's state at its last check, and the tick of the next one. ``since``: the state is not older than that.
+
+    ``noted``: the last check that saw a use, at first the beginning.
+    """
 
     delay: float
     since: float
+    noted: float
     seq: int
     uses: int
     subscribed: bool
@@ -89,7 +93,7 @@ class IdleTopics:
         if delay is UNSET or self._stopped:
             return
         now = self._now()
-        self._watches[topic] = watch = Watch(delay, now, topic.seq, topic.uses, topic.subscribers > 0)
+        self._watches[topic] = watch = Watch(delay, now, now, topic.seq, topic.uses, topic.subscribers > 0)
         if not self._ticking:
             self._ticking = True
             self._ticks_done = int(now / TICK)
@@ -166,7 +170,7 @@ class IdleTopics:
 
     def _check(self, topic: Topic, watch: Watch, now: float) -> None:
         if watch.sees_use(topic):
-            watch.since = now
+            watch.since = watch.noted = now
         elif now >= watch.since + watch.delay:
             self._deleting += 1
             if self.others is None:
@@ -184,7 +188,7 @@ class IdleTopics:
         watch = self._watches.get(topic)
         if watch is None:
             return topic.subscribers > 0
-        return watch.differs(topic) or self._now() < watch.since + watch.delay / 2
+        return watch.differs(topic) or self._now() < watch.noted + watch.delay / 2
 
     def _heed_others(self, topic: Topic, watch: Watch, used: bool) -> None:
         if self._watches.get(topic) is not watch:  # the topic is gone, or has another rule

@@ -15,19 +15,15 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence, Sized
-from math import inf
 from typing import Final
 
 from pubsub.http.idle_connections import Evictable, IdleConnections
 from pubsub.http.tls import Certificate
-from pubsub.system.unix_socket import is_unix
+from pubsub.system.accept_loop import AcceptLoop
 
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 4096  # with the usual 128 a burst of connects runs into retransmits: 170 to 370 a second, not 2,000
-ACCEPTS_AT_A_STRETCH: Final = 8  # an evicted connection may keep its descriptor until the next tick
-RETRY: Final = 0.2  # seconds until the next attempt, when the system has no descriptor or memory to give
-TELL_EVERY: Final = 60.0  # seconds between two lines in the log
 
 
 class Listener:
@@ -48,9 +44,6 @@ class Listener:
         tls_timeout: float,
     ) -> None:
         self.sockets = tuple(sockets)
-        for sock in self.sockets:
-            if not is_unix(sock):  # connections inherit it: asyncio's loop does not set it on them, uvloop does
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         self._make_protocol = make_protocol
         self._idle = idle
         self._others = others
@@ -59,17 +52,12 @@ class Listener:
         self._tls_timeout = tls_timeout
         self._loop = asyncio.get_running_loop()
         self._connecting: dict[Evictable, asyncio.Task[object]] = {}  # those whose start has not ended
-        self._retry: asyncio.TimerHandle | None = None
-        self._told_at = -inf
-        self._start()
+        self._accepting = AcceptLoop(sockets, self.take, make_room=idle.evict_idlest)
+        self._accepting.start()
 
     def close(self) -> None:
         """Take no more connections; those that there are stay. TLS handshakes that are not done yet end."""
-        self._stop()
-        if self._retry is not None:
-            self._retry.cancel()
-        for sock in self.sockets:
-            sock.close()
+        self._accepting.close()
         if self._certificate.context:
             for connection in list(self._connecting):
                 self._idle.evict(connection)
@@ -78,27 +66,6 @@ class Listener:
         """Wait until no connection is in the middle of its start, which takes a few ticks after :meth:`close`."""
         if self._connecting:
             await asyncio.wait(self._connecting.values())
-
-    def _start(self) -> None:
-        self._retry = None
-        for sock in self.sockets:
-            self._loop.add_reader(sock, self._accept, sock)
-
-    def _stop(self) -> None:
-        for sock in self.sockets:
-            if sock.fileno() >= 0:
-                self._loop.remove_reader(sock)
-
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPTS_AT_A_STRETCH):
-            try:
-                sock, _ = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self._pause(error)
-                return
-            self.take(sock)
 
     def take(self, sock: socket.socket) -> None:
         """Serve a connection that was accepted, here or by another process, or close it if there is no place."""
@@ -115,7 +82,7 @@ class Listener:
     def _ensure_capacity(self) -> bool:
         if not self._is_full:
             return True
-        if self._may_tell():
+        if self._accepting.may_tell():
             log.warning(
                 "At the limit of open files: idle HTTP connections are closed for new ones; %(connections)d in all",
                 {"connections": self._capacity},
@@ -147,20 +114,6 @@ class Listener:
             failure.__traceback__ = None  # its frames hold the failure, and asyncio's buffer of 256 KiB
         finally:
             del self._connecting[connection]
-
-    def _pause(self, error: OSError) -> None:
-        """Accept nothing for a while: the socket would be ready again and again."""
-        if self._may_tell():
-            log.warning("Connections wait: %(error)s", {"error": error.strerror})
-        self._idle.evict_idlest()
-        self._stop()
-        self._retry = self._loop.call_later(RETRY, self._start)
-
-    def _may_tell(self) -> bool:
-        if self._loop.time() - self._told_at < TELL_EVERY:
-            return False
-        self._told_at = self._loop.time()
-        return True
 
 
 async def bind(host: str, port: int) -> list[socket.socket]:

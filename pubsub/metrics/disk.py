@@ -17,7 +17,9 @@ class DiskUse:
 
 
 def measure_disk(paths: Sequence[str]) -> DiskUse:
-    """A file that does not exist has 0 bytes: the write-ahead log comes and goes."""
+    """A file that does not exist has 0 bytes: the write-ahead log comes and goes. An engine has no files here."""
+    if not paths:
+        return DiskUse({}, None)
     return DiskUse({os.path.basename(path): _size(path) for path in paths}, _free(os.path.dirname(paths[0])))
 
 

@@ -1,6 +1,6 @@
 """The cost of several workers: CPU time of each process for a million deliveries, throughput, and memory.
 
-    python scripts/bench/workers.py [--seconds 3] [--workers 1,2,4] [--cells 100x20,1000x20,100x1] [--json rows.json]
+    python scripts/bench/workers.py [--seconds 3] [--workers 1,2,4] [--cells 100x20,1000x20,0x200,0x1] [--json FILE]
 
 A cell is a number of subscribers and of messages in flight. Without subscribers it is the cost of the way of a message:
 its publisher is at the third worker, the first one decides, and the second one only follows. CPU times are those of the

@@ -21,11 +21,6 @@ def server() -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def run(server: ServerProcess, capfd: pytest.CaptureFixture[str]) -> Commands:
-    return Commands(server, capfd)
-
-
-@pytest.fixture
 def topic(run: Commands) -> str:
     name = f"orders-{uuid.uuid4().hex[:8]}"
     run("pub", "--create", name, "0")

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,17 +16,6 @@ from tests.cli.running import Commands, Done, create, delete, start
 from tests.client.test_terminal import is_inert
 from tests.credentials import make_token
 from tests.harness import PATIENCE, REPOSITORY, ForkedServer, Json, ServerProcess, clean_environment, free_port
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    with ForkedServer() as process:
-        yield process
-
-
-@pytest.fixture
-def run(server: ServerProcess, capfd: pytest.CaptureFixture[str]) -> Commands:
-    return Commands(server, capfd)
 
 
 @pytest.fixture

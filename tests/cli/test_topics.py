@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 
 import pytest
 
 from tests.cli.running import Commands, create, start
 from tests.credentials import API_KEYS, SECRET
 from tests.harness import ForkedServer, ServerProcess, free_port
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    with ForkedServer() as process:
-        yield process
-
-
-@pytest.fixture
-def run(server: ServerProcess, capfd: pytest.CaptureFixture[str]) -> Commands:
-    return Commands(server, capfd)
 
 
 @pytest.fixture

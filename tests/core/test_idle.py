@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsub.core.broker import Broker
-from pubsub.core.clock import Clock
 from pubsub.core.idle import CHECKED, DELETING, TICK
 from pubsub.core.topic import Topic
-from pubsub.core.topic_rules import TopicRules
-from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.answers import TopicRule
 from pubsub.protocol.errors import NotStored
 from pubsub.protocol.requests import TopicOptions
-from tests.core.held import HeldJournal, WaitingClient
-from tests.core.test_broker import RING, Client, Ticks
+from tests.core.held import WaitingClient
+from tests.core.test_broker import RING, Client
+from tests.core.timed import TimedBroker
 from tests.harness import nothing_left
 
 DELAY = 10.0
@@ -33,24 +29,11 @@ RULES = (
 )
 
 
-class World:
-    """A Broker with rules, whose clock and timers a test moves."""
+class World(TimedBroker):
+    """A Broker with rules."""
 
     def __init__(self, *rules: TopicRule) -> None:
-        self.now = 1000.0
-        self.ticks = Ticks()
-        self.timers: list[tuple[float, Callable[[], None]]] = []
-        self.journal = HeldJournal()
-        clock = Clock(lambda: 0, lambda: self.now)
-        self.broker = Broker(
-            defer=self.ticks.defer,
-            clock=clock,
-            memory=MemoryJournal(clock),
-            ring_size=RING,
-            make_durable=lambda: self.journal,
-            rules=TopicRules(rules or RULES),
-            call_later=lambda delay, callback: self.timers.append((self.now + delay, callback)),
-        )
+        super().__init__(rules or RULES)
 
     def connect(self) -> WaitingClient:
         return WaitingClient(self.broker, "c")
@@ -61,17 +44,13 @@ class World:
         while self.now < end:
             self.now = min(self.now + step, end)
             self.run_timers()
-            self.run_ticks()
+            self.settle()
 
     def run_timers(self) -> None:
         due = [callback for moment, callback in self.timers if moment <= self.now]
         self.timers = [(moment, callback) for moment, callback in self.timers if moment > self.now]
         for callback in due:
             callback()
-
-    def run_ticks(self) -> None:
-        while self.ticks.deferred:
-            self.ticks.end()
 
     @property
     def names(self) -> list[str]:
@@ -295,6 +274,15 @@ def test_a_use_counts_for_other_servers_although_this_one_has_checked_just_now()
     assert not used(topic)
 
 
+def test_a_server_that_only_asks_again_later_has_seen_no_use() -> None:
+    """One of several servers deletes; the others wait for that, as if the topic was used."""
+    world = World()
+    world.broker.idle.others = lambda topic, then: then(True)
+    world.broker.create_topic("a")
+    world.pass_time(DELAY + LATE)
+    assert not world.broker.idle.is_used(world.broker.topic("a"))
+
+
 def test_a_topic_that_is_deleted_by_request_meanwhile_does_not_come_again() -> None:
     world = World()
     world.broker.create_topic("durable.a", TopicOptions(durable=True))
@@ -314,7 +302,7 @@ def test_the_search_is_made_in_slices() -> None:
         world.broker.create_topic(f"a.{number}")
     world.now += DELAY / 2 + TICK
     world.run_timers()  # the first check, of all: it finds what it has seen at the creation
-    world.run_ticks()
+    world.settle()
     world.now += DELAY / 2 + TICK
     world.run_timers()
     left = [count]
@@ -335,7 +323,7 @@ def test_few_deletions_wait_for_the_disk_at_a_time() -> None:
     for _ in range(5):
         assert world.journal.waiting == DELETING
         world.journal.end()
-        world.run_ticks()
+        world.settle()
     assert (world.names, world.journal.waiting, world.journal.names) == ([], 0, set())
 
 
@@ -378,7 +366,7 @@ def visit_rooms(world: World, client: WaitingClient, wave: int) -> None:
         client.send_publish(room)
         if number % 8 == 0:
             client.send("unsubscribe", room)
-    world.run_ticks()
+    world.settle()
     client.answers()
     assert world.broker.topic_count == ROOMS
     if wave % 2:

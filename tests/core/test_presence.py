@@ -13,37 +13,23 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pubsub.core import presence, topic_clients
-from pubsub.core.broker import Broker
-from pubsub.core.clock import Clock
 from pubsub.core.presence import AWAY, GATHERED, MAX_SHOWN, TOLD
 from pubsub.core.topic_clients import MAX_ANNOUNCED
-from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.requests import TopicOptions
-from tests.core.held import HeldJournal, WaitingClient
-from tests.core.test_broker import RING, Client, Ticks
+from tests.core.held import WaitingClient
+from tests.core.test_broker import Client
+from tests.core.timed import TimedBroker
 from tests.doubles import Sink
 
 LOUD: Final = 2  # clients in a topic of the model that is not quiet
 PRESENCE: Final = TopicOptions(presence=True)
 
 
-class World:
-    """A Broker with the topic ``room`` and its clients, whose clock and timers a test moves."""
+class World(TimedBroker):
+    """A Broker with the topic ``room`` and its clients."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
-        self.ticks = Ticks()
-        self.timers: list[tuple[float, Callable[[], None]]] = []
-        self.journal = HeldJournal()
-        clock = Clock(lambda: 0, lambda: self.now)
-        self.broker = Broker(
-            defer=self.ticks.defer,
-            clock=clock,
-            memory=MemoryJournal(clock),
-            ring_size=RING,
-            make_durable=lambda: self.journal,
-            call_later=lambda delay, callback: self.timers.append((self.now + delay, callback)),
-        )
+        super().__init__()
         self.broker.create_topic("room", PRESENCE)
 
     def connect(self, name: str, *topics: str) -> Client:
@@ -53,11 +39,6 @@ class World:
             assert client.ask(type="subscribe", topic=topic)["type"] == "ack"
         client.take()
         return client
-
-    def settle(self) -> None:
-        """End ticks until nothing waits."""
-        while self.ticks.deferred:
-            self.ticks.end()
 
     def pass_time(self, seconds: float) -> None:
         """Move the clock, and run what is due on the way."""

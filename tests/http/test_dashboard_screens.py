@@ -104,6 +104,11 @@ def test_the_overview_tells_the_health_in_one_sentence(page: Page, server: Serve
         ("bad", "Overloaded: each client waits 250 ms longer", {"series": series | {"loop_lag_ms": [250, 300]}}),
         ("good", "Healthy", {"series": series | {"loop_lag_ms": [0.1, 300]}}),  # busy for a moment
         ("bad", "Degraded: durable topics cannot be stored (no space)", {"state": "degraded", "reason": "no space"}),
+        (
+            "bad",
+            "Degraded: publishes may fail (away). Subscribers stay connected.",
+            {"state": "degraded", "reason": "away", "servers": []},
+        ),
         ("warn", "Shutting down", {"state": "draining"}),
     ):
         overview_of(page, server, **calm | changed)

@@ -129,6 +129,23 @@ def test_an_idle_topic_whose_epoch_is_renewed_while_it_is_deleted_is_not_forgott
     assert kinds(publish_and_settle(cluster, one)) == [3]
 
 
+def test_a_topic_whose_creation_is_known_late_and_that_is_gone_by_then_is_no_ghost(cluster: Cluster) -> None:
+    """The outcome is asked for again after a loss of the connection; another server has deleted the topic."""
+    one, other = cluster.servers
+    given: list[Any] = []
+    one.broker.create_topic("t", TopicOptions(history=10), given.append)
+    one.tick()
+    assert one.link.step(one.link.outbound)
+    one.link.disconnect()
+    settle(cluster)
+    other.broker.delete_topic("t")
+    settle(cluster)
+    one.link.connect()
+    settle(cluster)
+    assert not one.broker.exists("t")
+    assert [type(each) for each in given] == [TopicNotFound]
+
+
 # An engine that is away
 
 

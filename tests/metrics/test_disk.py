@@ -16,6 +16,11 @@ def test_files_have_their_sizes_and_one_that_is_missing_has_none(tmp_path: Path)
     assert 0 < found.free <= os.statvfs(tmp_path).f_frsize * os.statvfs(tmp_path).f_blocks
 
 
+def test_a_journal_without_files_has_no_space_of_its_own() -> None:
+    found = measure_disk(())  # that of an engine
+    assert (found.files, found.free) == ({}, None)
+
+
 def test_a_directory_that_is_gone_has_no_known_space(tmp_path: Path) -> None:
     found = measure_disk([str(tmp_path / "gone" / "journal.db")])
     assert (found.files, found.free) == ({"journal.db": 0}, None)

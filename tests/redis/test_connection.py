@@ -12,10 +12,11 @@ from random import Random
 import pytest
 
 from pubsub.core.log import Assignment
+from pubsub.journals.redis import reads
 from pubsub.journals.redis.scripts import Scripts
 from pubsub.journals.redis.wire import ToldRecord, encode, text_of
 from pubsub.journals.shared.engine import Appended, Record, State
-from pubsub.protocol.errors import Failure, NotStored
+from pubsub.protocol.errors import Failure, NotStored, TopicNotFound
 from tests.faults import FaultyLine
 from tests.harness import PATIENCE, eventually, on_one_loop
 from tests.redis.driver import Driver, publish
@@ -245,6 +246,38 @@ async def test_an_engine_whose_redis_is_away_waits_and_withdraws(own_server: Red
         assert [payload for _, payload in driver.heard] in ([0, 2], [0, 1, 2])
 
 
+@on_one_loop
+async def test_an_answer_that_nobody_expected_does_not_end_the_attempts(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A proxy of another kind may stand before Redis, say."""
+    instance = driver.engine._instance  # type: ignore[attr-defined]
+    connect = instance.connect
+
+    async def answer_wrongly(*_: object) -> object:
+        monkeypatch.setattr(instance, "connect", connect)
+        raise KeyError("run_id")
+
+    monkeypatch.setattr(instance, "connect", answer_wrongly)
+    driver.engine._main.close("cut")  # type: ignore[attr-defined]
+    await driver.works_again(2)
+    assert "Internal error at the connection to Redis" in caplog.text
+
+
+@on_one_loop
+async def test_few_questions_wait_while_redis_is_away(own_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads, "WAITING", 3)
+    async with Driver.run(own_server.url("t")) as driver:
+        await driver.create()
+        own_server.kill()
+        await eventually(lambda: bool(driver.reason))
+        waiting = [asyncio.create_task(driver.read()) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert isinstance(await driver.read(), NotStored)
+        own_server.start()
+        assert [type(each) for each in await asyncio.gather(*waiting)] == [TopicNotFound] * 3, "it has another epoch"
+
+
 class Stopping(Driver):
     """A driver that stops its Redis at the first state."""
 
@@ -299,6 +332,27 @@ async def test_a_redis_that_is_not_there_at_the_start_is_waited_for(own_server: 
         own_server.start()
         await driver.works_again(1)
         await driver.create()
+
+
+@on_one_loop
+async def test_a_server_connects_while_messages_come_without_a_pause(driver: Driver, url: str) -> None:
+    """The first push after the entry comes in the same read as the reply."""
+    await driver.create()
+    busy = True
+
+    async def publish_on() -> None:
+        while busy:
+            driver.begin(driver.append(publish()))
+            await asyncio.sleep(0)
+
+    publishing = asyncio.create_task(publish_on())
+    try:
+        for _ in range(5):
+            async with Driver.run(url) as other:
+                assert [told for told in other.told if isinstance(told, str)] == ["synced"]
+    finally:
+        busy = False
+        await publishing
 
 
 @on_one_loop

@@ -84,11 +84,12 @@ class Connection(asyncio.Protocol):
         """Send a command and wait for its reply. Raises Refused and Lost."""
         return await self.ask_encoded(command(*arguments))
 
-    async def ask_encoded(self, encoded: bytes) -> Reply:
-        (reply,) = await self.ask_all([encoded])
+    async def ask_encoded(self, encoded: bytes, heard: Replied | None = None) -> Reply:
+        """Send a command and wait for its reply. ``heard`` gets it before any push that follows it."""
+        (reply,) = await self.ask_all([encoded], heard)
         return reply
 
-    async def ask_all(self, commands: list[bytes]) -> list[Reply]:
+    async def ask_all(self, commands: list[bytes], heard: Replied | None = None) -> list[Reply]:
         """Send commands together and wait for all replies. Raises Refused for the first that is refused, and Lost."""
         if self._closed:
             raise Lost("the connection was closed")
@@ -97,6 +98,8 @@ class Connection(asyncio.Protocol):
 
         def take(reply: Reply) -> None:
             replies.append(reply)
+            if heard is not None and not isinstance(reply, hiredis.ReplyError):
+                heard(reply)
             if len(replies) == len(commands) and not done.done():
                 done.set_result(None)
 

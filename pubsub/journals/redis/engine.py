@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +41,8 @@ from pubsub.journals.redis.wire import (
 )
 from pubsub.journals.shared.engine import Follower, Known, Operation, Outcomes
 from pubsub.protocol.errors import Failure, NotStored
+
+log = logging.getLogger(__name__)
 
 LONGEST_PAUSE: Final = 5.0
 STOP_SECONDS: Final = 2.0
@@ -143,15 +146,18 @@ class RedisEngine:
         """Keep the connections, and make them anew after each loss."""
         bound = 0.1
         while True:
-            if self._synced:
-                await self._wait_for_loss()
-                bound = 0.1
-            await asyncio.sleep(self._random.uniform(bound / 2, bound))
-            bound = min(2 * bound, LONGEST_PAUSE)
             try:
+                if self._synced:
+                    await self._wait_for_loss()
+                    bound = 0.1
+                await asyncio.sleep(self._random.uniform(bound / 2, bound))
+                bound = min(2 * bound, LONGEST_PAUSE)
                 await self._open()
             except (Lost, Refused, JournalError) as error:
                 self._fail(str(error))
+            except Exception as error:  # an answer that nobody expected: the next one may be another
+                log.exception("Internal error at the connection to Redis")
+                self._fail(f"internal error: {error!r}")
 
     async def _wait_for_loss(self) -> None:
         """Wait for the loss of a connection. One to a primary that is none any more, for Sentinel, is closed."""
@@ -181,9 +187,10 @@ class RedisEngine:
                 self._main, info = main, _ = await self._instance.connect(self._pushed, self._lost)
                 for channel in (self._records, f"{self._prefix}:canary:{self.server}"):
                     await main.ask("SUBSCRIBE", channel)
-                entry = await self._instance.enter(main, info, self._last)
-                self._seen, self._ahead = entry.n, self._now() - entry.time
-                self._scan = scan = Scan(main, self._prefix, entry.generation, self._follower)
+                entry = await self._instance.enter(main, info, self._last, self._entered)
+                self._check_open()
+                scan = self._scan
+                assert scan is not None, "made at the entry"
                 self._second, _ = second, _ = await self._instance.connect(lambda *_: None, self._lost)
                 self._check_open()
                 await scan.run()
@@ -192,6 +199,12 @@ class RedisEngine:
             self._close("it was not needed")
             raise
         self._go_on(main, second, entry, scan)
+
+    def _entered(self, entry: Entry) -> None:
+        """The pushes that follow are for this server."""
+        assert self._main is not None, "it enters with it"
+        self._seen, self._ahead = entry.n, self._now() - entry.time
+        self._scan = Scan(self._main, self._prefix, entry.generation, self._follower)
 
     def _go_on(self, main: Connection, second: Connection, entry: Entry, scan: Scan) -> None:
         """All states have come: let batches and questions flow."""

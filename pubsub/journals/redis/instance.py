@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -39,6 +39,12 @@ class Entry(Struct, frozen=True):
     n: int
     number: int
     time: float
+
+    @classmethod
+    def of(cls, reply: Any) -> Entry:
+        """The reply of the script."""
+        generation, previous, n, number, moment = reply
+        return cls(Generation(generation.decode(), previous.decode()), int(n), int(number), float(moment))
 
 
 class Instance:
@@ -89,14 +95,21 @@ class Instance:
                 await self._check_keys(connection)
                 await connection.ask_encoded(self._scripts.check.run(VERSION, self._address.part, *NEEDED))
 
-    async def enter(self, connection: Connection, info: Mapping[str, str], seen: int = -1) -> Entry:
+    async def enter(
+        self,
+        connection: Connection,
+        info: Mapping[str, str],
+        seen: int = -1,
+        entered: Callable[[Entry], None] = lambda _: None,
+    ) -> Entry:
         """Enter with a connection. ``seen``: the last push of the connection before; less than 0 if there was none.
 
+        ``entered`` gets the entry before any push that follows it.
         Raises Lost, Refused, and JournalError if it can never hold this journal.
         """
         await self.check(connection, info)
         with self.explained():
-            generation, previous, n, number, moment = await connection.ask_encoded(
+            reply = await connection.ask_encoded(
                 self._scripts.enter.run(
                     VERSION,
                     self._server,
@@ -107,10 +120,11 @@ class Instance:
                     self._identity if seen >= 0 else "",
                     max(seen, 0),
                     "same" if keeps_data(info) else "other",
-                )
+                ),
+                heard=lambda reply: entered(Entry.of(reply)),
             )
         self._known, self._identity = True, identity_of(info)
-        return Entry(Generation(generation.decode(), previous.decode()), int(n), int(number), float(moment))
+        return Entry.of(reply)
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:

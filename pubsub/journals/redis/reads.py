@@ -20,6 +20,8 @@ from pubsub.protocol.errors import Failure, NotStored, TopicNotFound
 
 PAGE_BYTES: Final = 64 * 1024  # read at a time, and one event more: memory that a stalled subscriber may take
 
+WAITING: Final = 10_000  # questions that wait for a connection, 0.6 KiB each; others are refused
+
 
 class Question(Struct):
     """A command, and the function that takes its reply."""
@@ -60,6 +62,9 @@ class Reads:
         self._ask(known, encoded, lambda reply: done(reply if isinstance(reply, Failure) else bool(reply)))
 
     def _ask(self, known: Known, encoded: bytes, answer: Callable[[Any], None]) -> None:
+        if self._line is None and len(self._asked) >= WAITING:
+            answer(NotStored())
+            return
         self._asked.append(
             Question(encoded, lambda reply: answer(TopicNotFound(known.name) if reply is None else reply))
         )

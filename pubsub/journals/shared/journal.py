@@ -21,6 +21,7 @@ from pubsub.journals.shared.engine import (
     Create,
     Deleted,
     Engine,
+    Outcome,
     Purged,
     Record,
     State,
@@ -127,20 +128,29 @@ class SharedJournal:
         self._asking.add(Create(name, log.epoch, options, self._most), partial(self._end_creation, log, done))
         return log
 
-    def _end_creation(self, log: SharedLog, done: Done, failure: Failure | None) -> None:
-        following = self._following
-        if following.coming.get(log.name) is log:
-            del following.coming[log.name]
-        if failure is None and log.name not in following.logs:  # the record is lost
-            following.state(State(log.name, log.epoch, log.options))
-        done(failure)
+    def _end_creation(self, log: SharedLog, done: Done, outcome: Outcome) -> None:
+        if outcome is None and log.name not in self._following.logs:
+            # The record is lost, or another server has deleted the topic since.
+            self._compare(log, partial(self._end_comparison, log, done))
+        else:
+            self._finish_creation(log, done, outcome)
+
+    def _end_comparison(self, log: SharedLog, done: Done, outcome: Outcome) -> None:
+        if not isinstance(outcome, Failure) and log.name not in self._following.logs:
+            self._following.state(State(log.name, log.epoch, log.options))
+        self._finish_creation(log, done, outcome)
+
+    def _finish_creation(self, log: SharedLog, done: Done, outcome: Outcome) -> None:
+        if self._following.coming.get(log.name) is log:
+            del self._following.coming[log.name]
+        done(outcome if isinstance(outcome, Failure) else None)
 
     def _make_log(self, name: str, epoch: str, options: TopicOptions) -> SharedLog:
         return SharedLog(name, epoch, options, self._parts)
 
-    def _compare(self, log: SharedLog) -> None:
+    def _compare(self, log: SharedLog, done: Callable[[Outcome], None] | None = None) -> None:
         """Let the engine compare a topic with what is known of it."""
-        self._asking.add(Append(log.known, (), self._clock.timestamp(), "", (), False))
+        self._asking.add(Append(log.known, (), self._clock.timestamp(), "", (), False), done)
 
     # Sharing
 

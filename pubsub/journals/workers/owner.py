@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import Final
 
 from pubsub.journals.workers.frames import FrameConnection
@@ -11,12 +12,12 @@ from pubsub.journals.workers.link import Link
 from pubsub.journals.workers.relay import Hear
 from pubsub.journals.workers.service import Service
 from pubsub.journals.workers.wire import GREETING_BYTES
+from pubsub.system.accept_loop import AcceptLoop
 from pubsub.system.unix_socket import bind_unix, is_own_user
 
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 64
-ACCEPT_PAUSE: Final = 0.2  # seconds until the next attempt, when the system has no descriptor to give
 GREETING_WAIT: Final = 5.0  # seconds
 
 
@@ -42,23 +43,11 @@ class Owner:
 
     def start(self) -> None:
         """Listen. Raises OSError."""
-        self._sock = bind_unix(self._path, mode=0o600, backlog=BACKLOG)
-        self._listen()
+        self._accepting = AcceptLoop([bind_unix(self._path, mode=0o600, backlog=BACKLOG)], self._take)
+        self._accepting.start()
 
-    def _listen(self) -> None:
-        if self._sock.fileno() >= 0:
-            asyncio.get_running_loop().add_reader(self._sock, self._accept)
-
-    def _accept(self) -> None:
+    def _take(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        try:
-            sock, _ = self._sock.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError:  # no descriptor is left: the socket would be ready again and again
-            loop.remove_reader(self._sock)
-            loop.call_later(ACCEPT_PAUSE, self._listen)
-            return
         if not is_own_user(sock):
             log.warning("A process of another user has connected as a worker, and is disconnected")
             sock.close()
@@ -70,9 +59,7 @@ class Owner:
 
     def stop(self) -> None:
         """End all connections, after what they are still to get."""
-        if self._sock.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self._sock)
-            self._sock.close()
+        self._accepting.close()
         self.service.relay.flush()
         for connection in list(self._connections):
             connection.transport.close()

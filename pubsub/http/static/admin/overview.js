@@ -23,6 +23,7 @@ export function healthOf(overview) {
   const lag = Math.min(...series.loop_lag_ms.slice(-CALM).map(Number));
   const gone = total(lost);
   if (state === "draining") return { kind: "warn", text: "Shutting down: clients are told to reconnect, and no new one is accepted." };
+  if (state === "degraded" && overview.servers) return { kind: "bad", text: `Degraded: publishes may fail (${reason}). Subscribers stay connected.` };
   if (state === "degraded") return { kind: "bad", text: `Degraded: durable topics cannot be stored (${reason}). All other topics are served.` };
   if (lag > LAG_MS) return { kind: "bad", text: `Overloaded: each client waits ${milliseconds(lag)} longer than it should. The server needs more of its core.` };
   const doing = newest(series.published)

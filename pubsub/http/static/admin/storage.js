@@ -12,14 +12,14 @@ export function Storage() {
   const { commits, files, free_bytes: free } = storage;
   return html`
     <p class=${`health ${storage.failure ? "bad" : "good"}`} role="status"><span class="dot" aria-hidden="true"></span>
-      ${storage.failure ? `Durable topics cannot be stored: ${storage.failure}` : commits ? "Everything is stored." : "There is no journal: no topic was ever durable."}</p>
+      ${storage.failure ? `Messages cannot be stored: ${storage.failure}` : commits ? "Everything is stored." : "There is no journal: no topic was ever durable."}</p>
     <div class="grid three">
       <${Card} title="Topics"><${Facts} of=${[["Durable", count(storage.durable_topics)], ["In memory", count(storage.memory_topics)]]} /><//>
       <${Card} title="Commits" note="since the start">
         ${commits ? html`<${Facts} of=${[["Commits", count(commits.count)], ["p50", milliseconds(commits.p50_ms)], ["p99", milliseconds(commits.p99_ms)], ["Mean", milliseconds(commits.mean_ms)], ["Failed", count(commits.failures)], ["Waiting", bytes(storage.waiting_bytes)]]} />` : html`<${Empty}>None.<//>`}
       <//>
       <${Card} title="Disk" note="the write-ahead log ends in -wal">
-        ${commits ? html`<${Facts} of=${[...Object.entries(files).map(([name, size]) => [name, bytes(size)]), ["Left on the disk", bytes(free)]]} />` : html`<${Empty}>Nothing is on disk.<//>`}
+        ${Object.keys(files).length ? html`<${Facts} of=${[...Object.entries(files).map(([name, size]) => [name, bytes(size)]), ["Left on the disk", bytes(free)]]} />` : html`<${Empty}>Nothing is on disk here.<//>`}
       <//>
     </div>
     <footer class="foot"><${Curl} path="admin/storage" /></footer>`;
