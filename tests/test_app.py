@@ -20,7 +20,7 @@ from pubsub.journals.shared.inbox import ROOM
 from pubsub.protocol.errors import BadRequest, LimitExceeded, ServerFull
 from pubsub.protocol.requests import TopicOptions
 from tests.credentials import SECRET
-from tests.harness import REPOSITORY, clean_environment, make_settings
+from tests.harness import REPOSITORY, clean_environment, make_settings, on_one_loop
 
 
 @pytest.mark.parametrize(("asked", "machine", "limit"), [(0, 50, 50), (10, 50, 10), (80, 50, 50), (10, 0, 10)])
@@ -34,6 +34,7 @@ def test_there_are_never_more_connections_than_descriptors(
         quotas.check_room(limit)
 
 
+@on_one_loop
 async def test_a_server_asks_nothing_of_its_clients_unless_it_is_told_to() -> None:
     app = create_app(make_settings())
     assert not app[SERVICES].rules.asks
@@ -41,6 +42,7 @@ async def test_a_server_asks_nothing_of_its_clients_unless_it_is_told_to() -> No
 
 
 @pytest.mark.parametrize("chosen", [{"jwt_secret": SECRET}, {"rate_limit_msgs_per_sec": 1.0}])
+@on_one_loop
 async def test_settings_about_access_reach_what_enforces_them(chosen: dict[str, Any]) -> None:
     app = create_app(make_settings(**chosen, api_keys="ops:admin:secret"))
     assert bool(app[IDENTITIES].tokens) == ("jwt_secret" in chosen)
@@ -48,6 +50,7 @@ async def test_settings_about_access_reach_what_enforces_them(chosen: dict[str, 
     assert not app[IDENTITIES].rest_is_open
 
 
+@on_one_loop
 async def test_limits_of_topics_reach_the_broker() -> None:
     broker = create_app(make_settings(max_topics=1, ring_buffer_size=7))[BROKER]
     broker.create_topic("a")
@@ -83,6 +86,7 @@ async def test_a_server_begins_with_all_topics_of_its_engine(monkeypatch: pytest
         assert broker.topic_count == 10 * ROOM
 
 
+@on_one_loop
 async def test_durable_topics_need_a_directory_that_can_be_made(tmp_path: Path) -> None:
     broker = create_app(make_settings(data_dir=str(tmp_path)))[BROKER]
     assert broker.durable_journal is None
@@ -112,6 +116,7 @@ def test_a_server_alone_imports_nothing_of_several(tmp_path: Path) -> None:
     assert ended.stdout == "[]\n"
 
 
+@on_one_loop
 async def test_a_journal_of_an_unknown_kind_ends_the_start() -> None:
     with pytest.raises(JournalError, match=r"JOURNAL_URL: expected a URL that begins with one of redis:.*got 'kafka'"):
         create_app(make_settings(journal_url="kafka://broker:9092"))

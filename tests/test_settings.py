@@ -178,16 +178,31 @@ def test_the_table_below_covers_every_setting() -> None:
     assert {name.lower() for name in OTHERS.keys() | FILES} == set(asdict(Settings()))
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_each_setting_is_read_from_each_place(name: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    value, dashed, underscored = OTHERS[name], f"--{name.lower().replace('_', '-')}", f"--{name.lower()}"
-    for flags in ([dashed, value], [f"{dashed}={value}"], [underscored, value], [f"{underscored}={value}"]):
-        assert as_written(read_settings(flags), name) == value
-    (directory / ".env").write_text(f"# a comment\nUNKNOWN=1\n{name}={value}\n")
-    assert as_written(read_settings([]), name) == value
-    (directory / ".env").unlink()
-    monkeypatch.setenv(name, value)
-    assert as_written(read_settings([]), name) == value
+def dashed(name: str) -> str:
+    return f"--{name.lower().replace('_', '-')}"
+
+
+SPELLINGS: dict[str, Callable[[str, str], list[str]]] = {
+    "dashes": lambda name, value: [dashed(name), value],
+    "dashes=": lambda name, value: [f"{dashed(name)}={value}"],
+    "underscores": lambda name, value: [f"--{name.lower()}", value],
+    "underscores=": lambda name, value: [f"--{name.lower()}={value}"],
+}
+
+
+@pytest.mark.parametrize("place", [*SPELLINGS, "file", "environment"])
+def test_each_setting_is_read_from_each_place(place: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags: list[str] = []
+    if place == "file":
+        lines = "".join(f"{name}={value}\n" for name, value in OTHERS.items())
+        (directory / ".env").write_text(f"# a comment\nUNKNOWN=1\n{lines}")
+    elif place == "environment":
+        for name, value in OTHERS.items():
+            monkeypatch.setenv(name, value)
+    else:
+        flags = [flag for name, value in OTHERS.items() for flag in SPELLINGS[place](name, value)]
+    settings = read_settings(flags)
+    assert {name: as_written(settings, name) for name in OTHERS} == OTHERS
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(
@@ -230,17 +245,24 @@ def test_the_table_above_has_every_setting_with_choices() -> None:
 
 
 @pytest.mark.parametrize("spell", [str.lower, str.upper, str.title, lambda value: f" {value} "])
-@pytest.mark.parametrize("name", CHOICES)
 def test_a_choice_is_read_in_any_case(
-    name: str, spell: Callable[[str], str], directory: Path, monkeypatch: pytest.MonkeyPatch
+    spell: Callable[[str], str], directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for choice in CHOICES[name]:
-        assert as_written(read_settings([f"--{name.lower()}", spell(choice)]), name) == choice
-        (directory / ".env").write_text(f"{name}={spell(choice)}\n")
-        assert as_written(read_settings([]), name) == choice
-        monkeypatch.setenv(name, spell(choice))
-        assert as_written(read_settings([]), name) == choice
-        monkeypatch.delenv(name)
+    for number in range(max(map(len, CHOICES.values()))):
+        chosen = {name: choices[number % len(choices)] for name, choices in CHOICES.items()}
+        spelled = {name: spell(choice) for name, choice in chosen.items()}
+        assert choices_of(read_settings([f"--{name.lower()}={value}" for name, value in spelled.items()])) == chosen
+        (directory / ".env").write_text("".join(f"{name}={value}\n" for name, value in spelled.items()))
+        assert choices_of(read_settings([])) == chosen
+        (directory / ".env").unlink()
+        with monkeypatch.context() as environment:
+            for name, value in spelled.items():
+                environment.setenv(name, value)
+            assert choices_of(read_settings([])) == chosen
+
+
+def choices_of(settings: Settings) -> dict[str, str]:
+    return {name: as_written(settings, name) for name in CHOICES}
 
 
 def test_one_worker_is_all_where_no_connection_can_be_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:

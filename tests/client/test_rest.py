@@ -13,7 +13,7 @@ from yarl import URL
 from pubsub.client import Presence, PresentClient, Refused, Unreachable
 from pubsub.client.credentials import Credentials
 from pubsub.client.rest import RestClient, TopicRule, open_http
-from tests.harness import free_port, run_server
+from tests.harness import free_port, on_one_loop, run_server
 
 
 @contextlib.asynccontextmanager
@@ -22,6 +22,7 @@ async def client_of(url: str, credentials: Credentials | None = None) -> AsyncIt
         yield RestClient(http, URL(url))
 
 
+@on_one_loop
 async def test_topics_are_created_listed_and_deleted() -> None:
     async with run_server() as server, client_of(server.url) as rest:
         await rest.create("orders.eu", {"history": 5})
@@ -31,6 +32,7 @@ async def test_topics_are_created_listed_and_deleted() -> None:
         assert await rest.list_topics() == {}
 
 
+@on_one_loop
 async def test_kept_messages_are_purged() -> None:
     async with run_server() as server, client_of(server.url) as rest:
         await rest.create("orders.eu", {})
@@ -39,6 +41,7 @@ async def test_kept_messages_are_purged() -> None:
         assert await rest.purge("orders.eu") == 0
 
 
+@on_one_loop
 async def test_clients_of_a_topic_are_listed() -> None:
     async with run_server() as server, client_of(server.url) as rest:
         await rest.create("room.1", {"presence": True})
@@ -47,6 +50,7 @@ async def test_clients_of_a_topic_are_listed() -> None:
             assert await rest.presence("room.1") == Presence("room.1", 1, [PresentClient("alice", 1)])
 
 
+@on_one_loop
 async def test_rules_are_listed() -> None:
     async def answer(request: web.Request) -> web.Response:
         assert request.path == "/rules"
@@ -56,6 +60,7 @@ async def test_rules_are_listed() -> None:
         assert await rest.list_rules() == [TopicRule(pattern="a.*", create=True), TopicRule(pattern=">")]
 
 
+@on_one_loop
 async def test_a_refusal_has_the_status_and_the_words_of_the_server() -> None:
     async with run_server() as server, client_of(server.url) as rest:
         with pytest.raises(Refused, match="topic not found") as refused:
@@ -64,6 +69,7 @@ async def test_a_refusal_has_the_status_and_the_words_of_the_server() -> None:
 
 
 @pytest.mark.parametrize(("status", "told"), [(502, "Bad Gateway"), (302, "Found")])
+@on_one_loop
 async def test_a_refusal_of_something_else_has_the_reason_of_http(status: int, told: str) -> None:
     async def refuse(request: web.Request) -> web.Response:
         return web.Response(status=status, text="<html>")
@@ -73,6 +79,7 @@ async def test_a_refusal_of_something_else_has_the_reason_of_http(status: int, t
             await rest.list_topics()
 
 
+@on_one_loop
 async def test_an_answer_that_is_no_list_of_topics() -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.json_response({"topics": "none"})
@@ -82,6 +89,7 @@ async def test_an_answer_that_is_no_list_of_topics() -> None:
             await rest.list_topics()
 
 
+@on_one_loop
 async def test_credentials_go_with_every_request() -> None:
     async def answer(request: web.Request) -> web.Response:
         assert request.headers["X-API-Key"] == "key"
@@ -91,6 +99,7 @@ async def test_credentials_go_with_every_request() -> None:
         assert await rest.list_topics() == {}
 
 
+@on_one_loop
 async def test_a_server_that_is_not_there() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     async with client_of(url) as rest:

@@ -11,6 +11,7 @@ from yarl import URL
 from pubsub.client.requests import TOPIC_OPTIONS
 from pubsub.client.rest import RestClient
 from pubsub.console.completion import CommandCompleter, TopicNames
+from tests.harness import on_one_loop
 
 TOPICS = ["chat", "orders.eu", "orders.us.east"]
 
@@ -56,5 +57,6 @@ async def completions(text: str) -> list[str]:
         ("'", []),
     ],
 )  # fmt: skip
+@on_one_loop
 async def test_completions(text: str, offered: list[str]) -> None:
     assert await completions(text) == offered

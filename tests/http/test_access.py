@@ -74,6 +74,7 @@ async def test_roles(headers: dict[str, str], allowed: set[str]) -> None:
             assert status in (200, 201, 403)
 
 
+@on_one_loop
 async def test_without_credentials_only_health_answers() -> None:
     async with run_server(**BOTH) as server:
         assert (await ask(server, "GET", "/health", {}))[0] == 200
@@ -109,6 +110,7 @@ async def test_rest_is_open_as_long_as_there_are_no_keys(settings: dict[str, Any
         assert (await ask(server, "GET", "/topics", {}))[0] == status
 
 
+@on_one_loop
 async def test_a_token_counts_where_rest_is_open_too() -> None:
     async with run_server(jwt_secret=SECRET) as server:
         await server.create("a", "b")
@@ -117,12 +119,14 @@ async def test_a_token_counts_where_rest_is_open_too() -> None:
         assert (await ask(server, "GET", "/topics", bearer("nonsense")))[0] == 401
 
 
+@on_one_loop
 async def test_tokens_are_none_where_none_are_taken() -> None:
     async with run_server(api_keys=API_KEYS) as server:
         assert (await ask(server, "GET", "/topics", bearer(make_token(admin=True))))[0] == 401
         assert await handshake(server, "?token=nonsense") == (101, "")
 
 
+@on_one_loop
 async def test_a_token_sees_what_it_may_subscribe_to() -> None:
     async with run_server(**BOTH) as server:
         await create(server, "a", "b.c", "b.d", "e")
@@ -149,6 +153,7 @@ async def test_row_21_a_bad_token_is_refused_before_the_upgrade(
     assert len(token) < 6 or token[:30] not in caplog.text
 
 
+@on_one_loop
 async def test_row_24_no_token_in_any_log_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     token = make_token(subscribe=["a"])
@@ -164,6 +169,7 @@ async def test_row_24_no_token_in_any_log_line(caplog: pytest.LogCaptureFixture)
         assert secret not in caplog.text
 
 
+@on_one_loop
 async def test_the_url_and_the_header_say_who_it_is() -> None:
     token = make_token("alice")
     async with run_server(**BOTH) as server:
@@ -208,6 +214,7 @@ async def test_row_18_and_19_origins(origin: str | None, status: int) -> None:
         assert (await ask(server, "GET", "/topics", headers))[0] == 200
 
 
+@on_one_loop
 async def test_row_18_null_can_be_listed() -> None:
     async with run_server(allowed_origins="null") as server:
         assert (await handshake(server, Origin="null"))[0] == 101
@@ -281,6 +288,7 @@ async def test_row_19_a_name_that_a_stranger_has_pointed_here(host: str, status:
         assert (await handshake(server, Host=host))[0] == 101
 
 
+@on_one_loop
 async def test_a_bearer_without_a_token_is_none() -> None:
     async with run_server(**BOTH) as server:
         assert (await handshake(server, Authorization="Bearer"))[0] == 401
@@ -310,6 +318,7 @@ def test_over_tls_the_scheme_is_known() -> None:
     assert not is_own_origin("http://", "", secure=True)
 
 
+@on_one_loop
 async def test_row_26_wrong_keys_at_full_speed(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +334,7 @@ async def test_row_26_wrong_keys_at_full_speed(
     assert "guess-" not in caplog.text
 
 
+@on_one_loop
 async def test_row_26_who_is_wrong_again_and_again_waits_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bad keys, tokens and first messages; clients with good ones from the same address are served meanwhile."""
     monkeypatch.setattr("pubsub.http.identities.FAILURE_PAUSE", 4)
@@ -381,6 +391,7 @@ def transport_from(address: str) -> asyncio.Transport:
     return asyncio.Transport({"peername": (address, 40_000, 0, 0)})
 
 
+@on_one_loop
 async def test_row_20_forwarded_addresses_are_not_believed() -> None:
     async with run_server(rate_limit_msgs_per_sec=0.01, rate_limit_burst=2) as server:
         statuses = [
@@ -389,6 +400,7 @@ async def test_row_20_forwarded_addresses_are_not_believed() -> None:
     assert statuses == [200, 200, 429]
 
 
+@on_one_loop
 async def test_row_36_rest_has_rates() -> None:
     async with run_server(rate_limit_msgs_per_sec=0.1, rate_limit_burst=2, **BOTH) as server:
         for key in ("ops-key", "board-key"):
@@ -399,6 +411,7 @@ async def test_row_36_rest_has_rates() -> None:
         assert (await ask(server, "GET", "/health", OPS))[0] == 200
 
 
+@on_one_loop
 async def test_row_36_topics_have_a_quota() -> None:
     async with run_server(max_topics=2) as server:
         await create(server, "a", "b")
@@ -410,6 +423,7 @@ async def test_row_36_topics_have_a_quota() -> None:
         await create(server, "c")
 
 
+@on_one_loop
 async def test_connections_have_quotas() -> None:
     async with run_server(max_connections=3, max_connections_per_client=2) as server:
         async with server.client("alice"), server.client("alice"):

@@ -12,6 +12,7 @@ from tests.harness import RawClient, eventually, on_one_loop, run_server
 from tests.streams import Stream
 
 
+@on_one_loop
 async def test_a_row_for_each_connection() -> None:
     async with run_server() as server, server.client("alice") as alice, server.client("bob"):
         await server.create("a", "b")
@@ -30,6 +31,7 @@ async def test_a_row_for_each_connection() -> None:
         assert row["bytes_in"] > other["bytes_in"] > 0
 
 
+@on_one_loop
 async def test_pages_show_everyone_once_while_others_come_and_go() -> None:
     async with run_server() as server, contextlib.AsyncExitStack() as stack:
         for number in range(5):
@@ -44,6 +46,7 @@ async def test_pages_show_everyone_once_while_others_come_and_go() -> None:
         assert (await server.get("/clients?cursor=999999"))["clients"] == []
 
 
+@on_one_loop
 async def test_pages_of_the_clients_whose_names_begin_alike() -> None:
     async with run_server() as server, contextlib.AsyncExitStack() as stack:
         for name in ("shop-1", "bank-1", "shop-2", "shop-3"):
@@ -56,6 +59,7 @@ async def test_pages_of_the_clients_whose_names_begin_alike() -> None:
         assert (await server.get("/clients?prefix=none"))["clients"] == []
 
 
+@on_one_loop
 async def test_clients_that_have_gone_are_listed_newest_first_with_the_reason() -> None:
     async with run_server() as server:
         for name in ("alice", "bob", "carol"):
@@ -81,6 +85,7 @@ async def test_clients_that_have_gone_are_listed_newest_first_with_the_reason() 
         assert (await server.get("/clients?ended=true"))["clients"] == []
 
 
+@on_one_loop
 async def test_one_client_with_its_connections_and_those_that_it_had() -> None:
     async with run_server() as server, server.client("alice"), server.client("bob"):
         async with server.client("alice"):
@@ -99,6 +104,7 @@ async def test_one_client_with_its_connections_and_those_that_it_had() -> None:
             assert (response.status, await response.json()) == (404, {"error": "client not found"})
 
 
+@on_one_loop
 async def test_a_stream_is_a_client_too() -> None:
     async with run_server() as server:
         await server.create("a")
@@ -122,6 +128,7 @@ async def test_a_page_that_makes_no_sense(query: str) -> None:
         assert query.partition("=")[0] in (await response.json())["error"]
 
 
+@on_one_loop
 async def test_row_23_a_client_is_disconnected_within_a_second() -> None:
     """Stalled clients too."""
     async with run_server(send_buffer=4096, api_keys=API_KEYS) as server, server.client("bob") as bob:
@@ -144,6 +151,7 @@ async def test_row_23_a_client_is_disconnected_within_a_second() -> None:
             assert (response.status, await response.json()) == (404, {"error": "client not found"})
 
 
+@on_one_loop
 async def test_a_name_may_be_anything() -> None:
     name = "a%2Fb%20c%3F"
     async with (

@@ -15,7 +15,7 @@ import pytest
 from pubsub.core.broker import Broker
 from pubsub.http.routes import ROUTES
 from tests.credentials import API_KEYS, HANDSHAKE, SECRET, bearer, make_token
-from tests.harness import RawClient, Server, run_server
+from tests.harness import RawClient, Server, on_one_loop, run_server
 
 PAGE = "https://app.example.com"
 OTHERS = ("https://evil.example", "https://app.example.com.evil.example", "null", "http://app.example.com", "")
@@ -45,6 +45,7 @@ def access_headers(response: aiohttp.ClientResponse) -> set[str]:
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/nowhere"])
+@on_one_loop
 async def test_a_preflight_is_answered_for_every_route_and_method(path: str) -> None:
     """The answer comes before identity and rates, which refuse every request here; also if the page would get a 404."""
     async with run_server(**SHARING, api_keys=API_KEYS, rate_limit_msgs_per_sec=0.01, rate_limit_burst=1) as server:
@@ -62,6 +63,7 @@ async def test_a_preflight_is_answered_for_every_route_and_method(path: str) -> 
 
 
 @pytest.mark.parametrize("origin", OTHERS)
+@on_one_loop
 async def test_a_preflight_of_another_origin_gets_what_it_got_before(origin: str) -> None:
     async with run_server(**SHARING) as server:
         response = await preflight(server, "/topics", "POST", origin)
@@ -72,6 +74,7 @@ async def test_a_preflight_of_another_origin_gets_what_it_got_before(origin: str
         assert (await preflight(server, "/topics", "POST", origin)).status == 401
 
 
+@on_one_loop
 async def test_options_that_are_no_preflight_are_a_405() -> None:
     async with run_server(**SHARING) as server:
         response = await ask(server, "OPTIONS", "/topics", {"Origin": PAGE})
@@ -86,6 +89,7 @@ def is_readable(response: aiohttp.ClientResponse, status: int) -> None:
     assert response.headers.getall("Vary") == ["Origin"]
 
 
+@on_one_loop
 async def test_answers_and_errors_are_readable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers of handlers, of middlewares and of aiohttp."""
     page = {"Origin": PAGE}
@@ -113,6 +117,7 @@ async def test_answers_and_errors_are_readable(monkeypatch: pytest.MonkeyPatch) 
         is_readable(await ask(server, "GET", "/topics/a", ops), 500)
 
 
+@on_one_loop
 async def test_a_page_over_the_rate_may_read_when_to_come_back() -> None:
     async with run_server(**SHARING, rate_limit_msgs_per_sec=0.01, rate_limit_burst=1) as server:
         await ask(server, "GET", "/topics", {"Origin": PAGE})
@@ -121,12 +126,14 @@ async def test_a_page_over_the_rate_may_read_when_to_come_back() -> None:
         assert int(response.headers["Retry-After"]) > 0
 
 
+@on_one_loop
 async def test_a_503_is_readable() -> None:
     async with run_server(**SHARING, max_connections=1) as server, server.client("alice"):
         response = await ask(server, "GET", "/ws?client_id=bob", {"Origin": PAGE} | HANDSHAKE)
         is_readable(response, 503)
 
 
+@on_one_loop
 async def test_a_408_is_readable() -> None:
     async with run_server(**SHARING, read_timeout_sec=0.1) as server:
         client = await RawClient.connect_tcp(server.port)
@@ -137,6 +144,7 @@ async def test_a_408_is_readable() -> None:
 
 
 @pytest.mark.parametrize("origin", OTHERS)
+@on_one_loop
 async def test_other_origins_may_read_nothing_and_change_nothing(origin: str) -> None:
     async with run_server(**SHARING) as server:
         for method, path, status in (("GET", "/topics", 200), ("POST", "/topics", 403), ("GET", "/nowhere", 404)):
@@ -146,6 +154,7 @@ async def test_other_origins_may_read_nothing_and_change_nothing(origin: str) ->
             assert response.headers["Vary"] == "Origin"
 
 
+@on_one_loop
 async def test_a_client_without_an_origin_sees_only_what_caches_must_know() -> None:
     async with run_server(**SHARING) as server:
         response = await ask(server, "GET", "/topics", {})
@@ -153,6 +162,7 @@ async def test_a_client_without_an_origin_sees_only_what_caches_must_know() -> N
         assert response.headers["Vary"] == "Origin"
 
 
+@on_one_loop
 async def test_each_origin_is_told_its_own() -> None:
     async with run_server(allowed_origins=f"{PAGE}, null, app://desk") as server:
         for origin in (PAGE, "null", "app://desk"):
@@ -160,6 +170,7 @@ async def test_each_origin_is_told_its_own() -> None:
             assert response.headers["Access-Control-Allow-Origin"] == origin
 
 
+@on_one_loop
 async def test_without_allowed_origins_nothing_is_shared() -> None:
     async with run_server() as server:
         own = f"http://127.0.0.1:{server.port}"
@@ -170,6 +181,7 @@ async def test_without_allowed_origins_nothing_is_shared() -> None:
             assert "Vary" not in response.headers
 
 
+@on_one_loop
 async def test_two_origins_in_a_request_are_none() -> None:
     """No browser sends that, and no answer is right for both."""
     async with run_server(**SHARING) as server:
@@ -180,6 +192,7 @@ async def test_two_origins_in_a_request_are_none() -> None:
         assert not re.search(rb"Access-Control-Allow-Origin: https://evil", answer)
 
 
+@on_one_loop
 async def test_preflights_are_answered_while_a_client_waits_for_its_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pubsub.http.identities.FAILURE_BURST", 0)
     monkeypatch.setattr("pubsub.http.identities.FAILURE_PAUSE", 4)

@@ -21,6 +21,7 @@ from tests.harness import (
     Server,
     eventually,
     new_id,
+    on_one_loop,
     run_server,
 )
 
@@ -193,6 +194,7 @@ async def test_a_redrive_needs_the_topic_and_an_admin() -> None:
                 assert response.status == status
 
 
+@on_one_loop
 async def test_letters_in_a_durable_topic_survive_a_crash_and_are_written_at_a_shutdown(tmp_path: Path) -> None:
     flags = ("--data-dir", str(tmp_path), "--subscriber-queue-size", "5", "--shutdown-timeout-sec", "2")
     with ForkedServer(*flags) as process:
@@ -210,6 +212,7 @@ async def test_letters_in_a_durable_topic_survive_a_crash_and_are_written_at_a_s
                     assert (await http.post("/topics/orders/messages", json=body)).status == 200
                     if (await (await http.get("/topics/dead")).json())["seq"]:
                         break
+                    await asyncio.sleep(0.05)  # letters are gathered for a second
         process.stop(signal.SIGKILL)
     with ForkedServer(*flags) as process:
         async with aiohttp.ClientSession(process.url) as http:

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,8 @@ def ends(client: socket.socket) -> bool:
 
 def living(name: str) -> int:
     """Count the objects of a class and its subclasses, including garbage that is not collected yet."""
-    return sum(name in (base.__name__ for base in type(each).__mro__) for each in gc.get_objects())
+    kinds = Counter(map(type, gc.get_objects()))
+    return sum(count for kind, count in kinds.items() if name in (base.__name__ for base in kind.__mro__))
 
 
 async def is_served(reader: asyncio.StreamReader) -> None:

@@ -53,6 +53,7 @@ async def publish(server: Server, body: object, headers: dict[str, str] | None =
     return answer
 
 
+@on_one_loop
 async def test_publish_one(server: Server) -> None:
     async with server.client() as client:
         await client.subscribe("orders")
@@ -65,6 +66,7 @@ async def test_publish_one(server: Server) -> None:
             assert (event["type"], event["seq"], event["message"]) == ("event", seq, message)
 
 
+@on_one_loop
 async def test_publish_a_list(server: Server) -> None:
     messages = [{"id": new_id(), "payload": number} for number in range(5)]
     await publish(server, {"payload": "first"})
@@ -80,6 +82,7 @@ async def test_publish_a_list(server: Server) -> None:
     assert (answer["seq"], answer["id"]) == ([7], [messages[0]["id"]]), "a list of one is answered by lists"
 
 
+@on_one_loop
 async def test_the_server_makes_ids(server: Server) -> None:
     given = new_id()
     answer = await publish(server, [{"payload": 1}, {"payload": 2, "id": given}, {"payload": 3}])
@@ -92,6 +95,7 @@ async def test_the_server_makes_ids(server: Server) -> None:
     assert [event["message"]["id"] for event in kept] == [*answer["id"], one["id"]]
 
 
+@on_one_loop
 async def test_a_payload_is_passed_on_byte_for_byte(server: Server) -> None:
     payloads = [b'{"a" : 1.0,"a":99.50, "b":[ ]}', b'"\\u00e4\xc3\xa4\\/"', b"-0.0", b"1e400", b"null", b" [1 ]"]
     spelled = b"[" + b", ".join(b'{ "payload":%b}' % each for each in payloads) + b"]"
@@ -104,6 +108,7 @@ async def test_a_payload_is_passed_on_byte_for_byte(server: Server) -> None:
     assert text.count(payloads[0]) == 2
 
 
+@on_one_loop
 async def test_a_repeated_id_is_a_duplicate(server: Server) -> None:
     await ask(server, "POST", "/topics", {"name": "once", "dedup_sec": 60})
     path, (first, second) = "/topics/once/messages", (new_id(), new_id())
@@ -121,6 +126,7 @@ async def test_a_repeated_id_is_a_duplicate(server: Server) -> None:
     assert [event["message"]["payload"] for event in kept["messages"]] == [1, 3]
 
 
+@on_one_loop
 async def test_a_message_may_have_a_time_to_live(server: Server) -> None:
     await publish(server, [{"payload": "short", "ttl_sec": 0.01}, {"payload": "long", "ttl_sec": 1000}])
     async with asyncio.timeout(PATIENCE):
@@ -130,6 +136,7 @@ async def test_a_message_may_have_a_time_to_live(server: Server) -> None:
     assert ([event["message"]["payload"] for event in kept["messages"]], kept["complete"]) == (["long"], False)
 
 
+@on_one_loop
 async def test_a_message_may_expect_a_seq(server: Server) -> None:
     await publish(server, {"payload": 1, "expect_seq": 0})
     stale = {"payload": 2, "expect_seq": 0}
@@ -193,6 +200,7 @@ async def test_what_is_no_text_is_refused(server: Server, body: bytes) -> None:
     assert (await server.get("/topics/orders"))["seq"] == 0
 
 
+@on_one_loop
 async def test_a_body_has_the_limit_of_every_message() -> None:
     async with run_server(max_message_bytes=4096) as server:
         await server.create("orders")
@@ -202,22 +210,26 @@ async def test_a_body_has_the_limit_of_every_message() -> None:
         assert (await server.get("/topics/orders"))["seq"] == 30
 
 
+@on_one_loop
 async def test_a_list_of_the_limit_is_published(server: Server) -> None:
     answer = await publish(server, [{"payload": number} for number in range(1000)])
     assert answer["seq"] == list(range(1, 1001))
     assert len(set(answer["id"])) == 1000
 
 
+@on_one_loop
 async def test_unknown_fields_are_ignored_as_over_the_websocket(server: Server) -> None:
     assert (await publish(server, {"payload": 1, "seq": 9, "topic": "trades", "message": {}}))["seq"] == 1
 
 
+@on_one_loop
 async def test_no_topic_no_publish(server: Server) -> None:
     for body in ({"payload": 1}, [{"payload": 1}]):
         assert await ask(server, "POST", "/topics/none/messages", body) == (404, {"error": "topic not found"})
         assert (await ask(server, "POST", "/topics/a..b/messages", body))[0] == 400
 
 
+@on_one_loop
 async def test_a_rule_may_create_the_topic(tmp_path: Path) -> None:
     rules = tmp_path / "rules.json"
     rules.write_text('[{"pattern":"room.*","create":true,"options":{"history":7}}]')
@@ -234,6 +246,7 @@ async def test_a_rule_may_create_the_topic(tmp_path: Path) -> None:
         assert (await ask(server, "POST", "/topics/hall.1/messages", {"payload": 1}))[0] == 404
 
 
+@on_one_loop
 async def test_large_payloads_are_checked_in_slices(server: Server) -> None:
     """Other clients are served between two slices: here between two messages."""
     served = 0
@@ -254,6 +267,7 @@ async def test_large_payloads_are_checked_in_slices(server: Server) -> None:
 # Rights and rates
 
 
+@on_one_loop
 async def test_who_may_publish() -> None:
     async with run_server(api_keys=API_KEYS, jwt_secret=SECRET) as server:
         await ask(server, "POST", "/topics", {"name": "orders"}, headers=ADMIN)
@@ -279,6 +293,7 @@ async def test_who_may_publish() -> None:
         assert (await ask(server, "GET", "/topics/orders", headers=ADMIN))[1]["seq"] == 8
 
 
+@on_one_loop
 async def test_a_publisher_is_known_by_its_key_or_token() -> None:
     async with run_server(api_keys=API_KEYS, jwt_secret=SECRET) as server:
         await ask(server, "POST", "/topics", {"name": "orders", "sender": True}, headers=ADMIN)
@@ -288,6 +303,7 @@ async def test_a_publisher_is_known_by_its_key_or_token() -> None:
         assert [event["from"] for event in kept["messages"]] == ["shop", "alice"]
 
 
+@on_one_loop
 async def test_each_message_of_a_list_counts_for_the_rate() -> None:
     async with run_server(rate_limit_msgs_per_sec=0.001, rate_limit_burst=10) as server:
         for name in ("orders", "trades"):
@@ -312,6 +328,7 @@ async def durable(tmp_path: Path) -> AsyncIterator[Server]:
         yield server
 
 
+@on_one_loop
 async def test_a_durable_message_is_answered_once_it_is_stored(
     durable: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +344,7 @@ async def test_a_durable_message_is_answered_once_it_is_stored(
     assert (status, answer["seq"]) == (200, [2, 3])
 
 
+@on_one_loop
 async def test_what_cannot_be_stored_is_a_503(durable: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
@@ -355,6 +373,7 @@ async def test_a_full_journal_makes_publishers_wait(durable: Server, monkeypatch
 # Purging
 
 
+@on_one_loop
 async def test_purge_forgets_what_is_kept(server: Server) -> None:
     server.publish_locally("orders", list(range(15)))
     before = await server.get("/topics/orders")
@@ -368,6 +387,7 @@ async def test_purge_forgets_what_is_kept(server: Server) -> None:
     assert await ask(server, "DELETE", "/topics/none/messages") == (404, {"error": "topic not found"})
 
 
+@on_one_loop
 async def test_purge_forgets_what_is_on_disk(durable: Server) -> None:
     await publish(durable, [{"payload": number} for number in range(200)])
     assert await ask(durable, "DELETE", PATH) == (200, {"status": "purged", "topic": "orders", "messages": 100})
@@ -375,6 +395,7 @@ async def test_purge_forgets_what_is_on_disk(durable: Server) -> None:
     assert (await publish(durable, {"payload": 1}))["seq"] == 201
 
 
+@on_one_loop
 async def test_only_admins_purge() -> None:
     async with run_server(api_keys=API_KEYS, jwt_secret=SECRET) as server:
         await ask(server, "POST", "/topics", {"name": "orders"}, headers=ADMIN)
@@ -402,6 +423,7 @@ def seqs(answer: Json) -> list[int]:
     return [event["seq"] for event in answer["messages"]]
 
 
+@on_one_loop
 async def test_read_what_is_kept(server: Server) -> None:
     server.publish_locally("orders", list(range(15)))
     async with server.client() as client:
@@ -458,6 +480,7 @@ async def test_a_wrong_question_is_refused_by_name(server: Server, query: str, t
     assert await ask(server, "GET", f"{PATH}?{query}") == (400, {"error": told})
 
 
+@on_one_loop
 async def test_no_topic_no_messages(server: Server) -> None:
     assert await ask(server, "GET", "/topics/none/messages?last_n=1") == (404, {"error": "topic not found"})
     status, answer = await ask(server, "GET", "/topics/a..b/messages?last_n=1")
@@ -465,6 +488,7 @@ async def test_no_topic_no_messages(server: Server) -> None:
     assert answer.keys() == {"error"}
 
 
+@on_one_loop
 async def test_an_answer_has_a_limit_in_bytes(server: Server) -> None:
     server.publish_locally("orders", ["x" * 1_000_000] * 10)
     status, answer = await ask(server, "GET", f"{PATH}?last_n=10")
@@ -473,6 +497,7 @@ async def test_an_answer_has_a_limit_in_bytes(server: Server) -> None:
     assert seqs(await read(server, "last_n=8")) == list(range(3, 11))
 
 
+@on_one_loop
 async def test_messages_on_disk_are_read_too(tmp_path: Path) -> None:
     async with run_server(ring_buffer_size=5, data_dir=str(tmp_path)) as server:
         await ask(server, "POST", "/topics", {"name": "orders", "durable": True, "history": 1000})
@@ -483,6 +508,7 @@ async def test_messages_on_disk_are_read_too(tmp_path: Path) -> None:
         assert seqs(await read(server, "last_n=40")) == list(range(1, 41))
 
 
+@on_one_loop
 async def test_who_may_not_subscribe_may_not_read() -> None:
     async with run_server(api_keys=API_KEYS, jwt_secret=SECRET) as server:
         await ask(server, "POST", "/topics", {"name": "orders"}, headers=ADMIN)
@@ -502,6 +528,7 @@ async def test_who_may_not_subscribe_may_not_read() -> None:
         assert told[0][1]["error"].replace("orders", "no-topic") == told[1][1]["error"]
 
 
+@on_one_loop
 async def test_a_filter_chooses_what_is_read(server: Server) -> None:
     await publish(server, [{"payload": {"amount": number, "currency": "EU"[number % 2]}} for number in range(8)])
     assert seqs(await read(server, "last_n=2&filter=payload.amount%3C5")) == [4, 5]
@@ -531,6 +558,7 @@ async def test_a_wrong_filter_is_refused_by_name(server: Server, query: str, tol
     assert answer["error"].startswith(told)
 
 
+@on_one_loop
 async def test_the_filter_of_a_token_holds_for_what_is_read() -> None:
     async with run_server(api_keys=API_KEYS, jwt_secret=SECRET) as server:
         await ask(server, "POST", "/topics", {"name": "orders"}, headers=ADMIN)
@@ -550,6 +578,7 @@ async def test_the_filter_of_a_token_holds_for_what_is_read() -> None:
         assert len(all_of_it["messages"]) == 9
 
 
+@on_one_loop
 async def test_publishers_wait_for_filters(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: list[Callable[[], None]] = []
     monkeypatch.setattr(Broker, "filters_busy", property(lambda _: not waiting))

@@ -26,7 +26,7 @@ GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SLOW = GET.replace(b"/health", b"/stats")
 LAST = GET[:-2] + b"Connection: close\r\n\r\n"
 READ = 1 << 18  # bytes: the largest read of the loops; with TLS they may buffer twice as much
-GREEDY = 30  # clients that do not read
+GREEDY = 15  # clients that do not read
 LARGE_HEAD = GET[:-2].replace(b"/health", b"/topics") + (b"X: " + b"x" * 7990 + b"\r\n") * 7 + b"\r\n"
 MOST = {False: 1024 << 10, True: 1792 << 10}  # limit of bytes for one client; TLS has 0.7 MiB of its own buffers
 

@@ -22,7 +22,7 @@ from pubsub.http.proxies import Proxies
 from pubsub.lifecycle import listen
 from pubsub.settings_reader import find_mistakes
 from tests.credentials import API_KEYS, HANDSHAKE
-from tests.harness import RawClient, Server, eventually, make_settings, run_server
+from tests.harness import RawClient, Server, eventually, make_settings, on_one_loop, run_server
 
 PROXIES = Proxies(["10.0.0.1", "192.168.0.0/16", "2001:db8:f::/48"])
 XFF = "X-Forwarded-For"
@@ -215,6 +215,7 @@ async def status(server: Server, path: str, headers: dict[str, str], method: str
         return response.status
 
 
+@on_one_loop
 async def test_anonymous_clients_behind_a_proxy_have_rates_of_their_own() -> None:
     async with run_server(trusted_proxies="127.0.0.1", rate_limit_msgs_per_sec=0.01, rate_limit_burst=1) as server:
         for address in ("192.0.2.1", "192.0.2.2", "2001:db8::1"):
@@ -223,6 +224,7 @@ async def test_anonymous_clients_behind_a_proxy_have_rates_of_their_own() -> Non
         assert await status(server, "/topics", {"Forwarded": "for=192.0.2.2"}) == 429
 
 
+@on_one_loop
 async def test_failures_and_log_lines_have_the_clients_address(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with run_server(trusted_proxies="127.0.0.1", api_keys=API_KEYS, mode="debug") as server:
@@ -236,6 +238,7 @@ async def test_failures_and_log_lines_have_the_clients_address(caplog: pytest.Lo
     assert "127.0.0.1 GET /health: 200" in caplog.text
 
 
+@on_one_loop
 async def test_wrong_keys_of_one_client_behind_a_proxy_slow_down_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pubsub.http.identities.FAILURE_PAUSE", 0.001)
     monkeypatch.setattr("pubsub.http.identities.FAILURES_PER_SEC", 1e-6)
@@ -249,6 +252,7 @@ async def test_wrong_keys_of_one_client_behind_a_proxy_slow_down_nobody_else(mon
 @pytest.mark.parametrize(
     ("proto", "allowed"), [("https", {"https"}), ("http", {"http", "https"}), ("", {"http", "https"})]
 )
+@on_one_loop
 async def test_the_scheme_that_a_proxy_tells_counts_for_origins(proto: str, allowed: set[str]) -> None:
     """With http or no scheme a page may have used either: another proxy in front may terminate TLS."""
     async with run_server(trusted_proxies="127.0.0.1") as server:
@@ -259,6 +263,7 @@ async def test_the_scheme_that_a_proxy_tells_counts_for_origins(proto: str, allo
             assert (await status(server, "/ws", HANDSHAKE | headers) == 101) == expected
 
 
+@on_one_loop
 async def test_row_20_a_scheme_is_not_believed_either() -> None:
     async with run_server(trusted_proxies="10.0.0.1") as server:
         headers = {
@@ -277,6 +282,7 @@ async def test_row_20_a_scheme_is_not_believed_either() -> None:
         ("127.0.0.1", "127.0.0.1", [200, 429, 429]),  # the name of a file, which is no address
     ],
 )
+@on_one_loop
 async def test_a_proxy_on_a_unix_socket(
     trusted: str,
     own_end: str,

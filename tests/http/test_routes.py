@@ -66,6 +66,7 @@ async def call(server: Server, route: Route, headers: dict[str, str], method: st
 
 
 @pytest.mark.parametrize("route", [route for route in REST if route.response], ids=name_of)
+@on_one_loop
 async def test_an_answer_has_the_type_of_the_table(route: Route) -> None:
     async with run_server() as server, server.client("alice") as client:
         await server.create("old", presence=True)
@@ -86,6 +87,7 @@ def decoded(body: bytes, route: Route) -> Iterator[Any]:
 
 
 @each_route
+@on_one_loop
 async def test_a_role_is_asked_for(route: Route) -> None:
     allowed = {
         RouteRole.NONE: {"nobody", "token", "publisher", "admin token", "read key", "publish key", "admin key"},
@@ -112,6 +114,7 @@ async def test_a_role_is_asked_for(route: Route) -> None:
                 msgspec.json.decode(body, type=ErrorAnswer)
 
 
+@on_one_loop
 async def test_the_handshake_is_no_rest_call() -> None:
     async with run_server(**BOTH) as server:
         async with server.http.get("/ws", headers=HANDSHAKE) as response:
@@ -122,6 +125,7 @@ async def test_the_handshake_is_no_rest_call() -> None:
             assert response.status == 401
 
 
+@on_one_loop
 async def test_any_key_or_token_may_learn_that_a_call_does_not_exist() -> None:
     async with run_server(**BOTH) as server:
         for headers in (ADMIN, {"X-API-Key": "board-key"}, bearer(make_token())):

@@ -9,14 +9,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from pubsub.http.app_keys import BROKER
 from pubsub.journals.writer import Writer
 from tests.credentials import API_KEYS, SECRET, bearer, make_token
 from tests.faults import StillDisk
-from tests.harness import PATIENCE, Server, eventually, on_one_loop, publish_request, run_server
+from tests.harness import PATIENCE, Client, Server, eventually, on_one_loop, publish_request, run_server
 from tests.streams import Stream
 
 RULES: list[dict[str, Any]] = [
@@ -84,6 +83,7 @@ async def test_options_of_the_request_win_over_those_of_the_rule(
             assert response.status == 409
 
 
+@on_one_loop
 async def test_a_first_use_over_a_websocket_creates_a_topic(tmp_path: Path) -> None:
     async with serve(tmp_path) as server, server.client() as client:
         ack = await client.subscribe("room.1")
@@ -130,6 +130,7 @@ async def test_only_a_client_that_may_creates_a_topic(tmp_path: Path) -> None:
         assert [topic.name for topic in server.app[BROKER].topics] == ["room.1", "room.2"]
 
 
+@on_one_loop
 async def test_many_publishers_create_one_durable_topic_and_keep_their_order(tmp_path: Path) -> None:
     count = 300
     async with serve(tmp_path) as server:
@@ -137,9 +138,7 @@ async def test_many_publishers_create_one_durable_topic_and_keep_their_order(tmp
             async with contextlib.AsyncExitStack() as stack:
                 clients = [await stack.enter_async_context(server.client(f"c{each}")) for each in range(4)]
                 await reader.subscribe("log.eu.1")
-                acks = await asyncio.gather(
-                    *(flood(client.websocket, each, count) for each, client in enumerate(clients))
-                )
+                acks = await asyncio.gather(*(flood(client, each, count) for each, client in enumerate(clients)))
             assert sorted(seq for seqs in acks for seq in seqs) == list(range(1, 4 * count + 1))
             events = [(await reader.receive())["message"]["payload"] for _ in range(4 * count)]
         for each in range(4):
@@ -149,11 +148,11 @@ async def test_many_publishers_create_one_durable_topic_and_keep_their_order(tmp
         assert await server.get("/topics/log.eu.1") == before | {"subscribers": 0}
 
 
-async def flood(websocket: aiohttp.ClientWebSocketResponse, publisher: int, count: int) -> list[int]:
+async def flood(client: Client, publisher: int, count: int) -> list[int]:
     """Publish without a wait; return the ``seq`` of each ack, which come in order."""
     for number in range(count):
-        await websocket.send_json(publish_request("log.eu.1", [publisher, number]) | {"request_id": str(number)})
-    acks = [await websocket.receive_json(timeout=PATIENCE) for _ in range(count)]
+        await client.send(publish_request("log.eu.1", [publisher, number]) | {"request_id": str(number)})
+    acks = await client.receive_many(count)
     assert [ack["request_id"] for ack in acks] == [str(number) for number in range(count)]
     seqs = [ack["seq"] for ack in acks]
     assert seqs == sorted(seqs)
@@ -175,6 +174,7 @@ async def test_a_durable_topic_that_cannot_be_stored_refuses_its_publishes(tmp_p
 
 
 @pytest.mark.parametrize("kind", ["brief", "kept"])
+@on_one_loop
 async def test_a_topic_without_subscriber_and_publish_is_deleted(kind: str, tmp_path: Path) -> None:
     async with serve(tmp_path) as server, server.client() as client:
         epoch = (await client.subscribe(f"{kind}.1"))["epoch"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from pubsub.http.routes import EVENT_STREAM, ROUTES, Route
 from pubsub.sse.positions import DISCONNECTED
 from tests.harness import ForkedServer, Json, ServerProcess
 
-EXAMPLES = 20
+EXAMPLES = int(os.environ.get("EXAMPLES", 12))  # for each route and mode
 EXISTS = "orders"  # a topic
 # A name that is empty, or has a slash, leads to another path. A line of a request has a limit of its own.
 ELSEWHERE = {404, 405, 431}

@@ -11,7 +11,7 @@ import pytest
 from pubsub.core.broker import Broker
 from pubsub.http.request_handler import MAX_HEAD
 from tests.credentials import API_KEYS
-from tests.harness import RawClient, Server, run_server
+from tests.harness import RawClient, Server, on_one_loop, run_server
 from tests.http.test_tls import tls_server
 
 UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -59,29 +59,34 @@ def names_the_server(head: str, status: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "sent"), EACH.items(), ids=EACH)
+@on_one_loop
 async def test_an_answer_names_its_server(kind: str, sent: bytes) -> None:
     async with run_server(api_keys=API_KEYS, max_message_bytes=1024) as server:
         names_the_server(await head_of_answer(server, sent), kind[:3])
 
 
+@on_one_loop
 async def test_a_408_names_its_server() -> None:
     async with run_server(read_timeout_sec=0.1) as server:
         names_the_server(await head_of_answer(server, request("POST /topics", "Content-Length: 1\r\n")), "408")
 
 
 @pytest.mark.parametrize("settings", [{}, {"allowed_origins": "https://a.example"}], ids=["alone", "with CORS"])
+@on_one_loop
 async def test_a_500_names_its_server(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Broker, "find_topic", None)
     async with run_server(**settings) as server:
         names_the_server(await head_of_answer(server, request("GET /topics/a")), "500")
 
 
+@on_one_loop
 async def test_a_preflight_names_its_server() -> None:
     async with run_server(allowed_origins="https://a.example") as server:
         asked = "Origin: https://a.example\r\nAccess-Control-Request-Method: GET\r\n"
         names_the_server(await head_of_answer(server, request("OPTIONS /topics", asked)), "204")
 
 
+@on_one_loop
 async def test_over_tls_too(tmp_path: Path) -> None:
     async with tls_server(tmp_path) as server, server.http.get("/health") as response:
         assert response.headers["Server"] == "pubsub"

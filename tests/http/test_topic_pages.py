@@ -42,6 +42,7 @@ async def refused(server: Server, query: str, status: int = 400) -> str:
         return str(answer["error"])
 
 
+@on_one_loop
 async def test_a_row_is_all_that_is_known_of_a_topic(server: Server) -> None:
     server.publish_locally("orders.eu", [1, 2, 3])
     async with server.client() as client:
@@ -55,6 +56,7 @@ async def test_a_row_is_all_that_is_known_of_a_topic(server: Server) -> None:
     assert row["options"]["history"] == 100
 
 
+@on_one_loop
 async def test_pages_are_sorted_by_name(server: Server) -> None:
     assert await names(server, limit=100) == sorted(NAMES)
     assert await names(server, after="") == sorted(NAMES)
@@ -74,6 +76,7 @@ async def test_pages_that_follow_each_other_have_every_topic_once(server: Server
     assert found == sorted(NAMES)
 
 
+@on_one_loop
 async def test_a_prefix_is_a_text_and_no_segment(server: Server) -> None:
     assert await names(server, prefix="orders") == ["orders", "orders-old", "orders.eu", "orders.eu.de", "orders.us"]
     assert await names(server, prefix="orders.") == ["orders.eu", "orders.eu.de", "orders.us"]
@@ -90,6 +93,7 @@ def names_after(name: str) -> list[str]:
     return [each for each in sorted(NAMES) if each.startswith("orders") and each > name]
 
 
+@on_one_loop
 async def test_a_page_may_begin_after_a_topic_that_is_gone(server: Server) -> None:
     async with server.http.delete("/topics/orders.eu"):
         pass
@@ -116,6 +120,7 @@ async def test_a_wrong_parameter_is_refused_by_name(server: Server, query: str, 
     assert (await refused(server, query)).startswith(told)
 
 
+@on_one_loop
 async def test_without_a_parameter_of_pages_the_list_is_as_it_was(server: Server) -> None:
     for query in ("", "?scope=server", "?pretty"):
         assert await server.get(f"/topics{query}") == {
@@ -123,6 +128,7 @@ async def test_without_a_parameter_of_pages_the_list_is_as_it_was(server: Server
         }  # fmt: skip
 
 
+@on_one_loop
 async def test_a_token_sees_only_what_it_may_subscribe_to() -> None:
     async with run_server(api_keys=API_KEYS, jwt_secret=SECRET) as server:
         for name in NAMES:
@@ -139,6 +145,7 @@ async def test_a_token_sees_only_what_it_may_subscribe_to() -> None:
         assert found["next"] is None, "the others are hidden"
 
 
+@on_one_loop
 async def test_many_topics_are_looked_through_in_slices(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Topics come and go between the slices."""
     broker, asked = server.app[BROKER], list[int]()

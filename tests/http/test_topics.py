@@ -36,12 +36,14 @@ async def create(server: Server, name: str) -> tuple[int, Json]:
 # Topics
 
 
+@on_one_loop
 async def test_create(server: Server) -> None:
     assert await create(server, "orders") == (201, {"status": "created", "topic": "orders"})
     assert await create(server, "orders") == (409, {"error": "topic already exists"})
     assert await ask(server, "GET", "/topics") == (200, {"topics": [{"name": "orders", "subscribers": 0}]})
 
 
+@on_one_loop
 async def test_delete(server: Server) -> None:
     await server.create("orders", "trades")
     async with server.client() as client:
@@ -83,6 +85,7 @@ async def test_bad_names(server: Server, name: str) -> None:
     assert await ask(server, "GET", "/topics") == (200, {"topics": []})
 
 
+@on_one_loop
 async def test_a_percent_encoded_name_is_decoded_once(server: Server) -> None:
     await server.create("a:b~c", "a")
     for spelled, name in (("%61%3Ab%7Ec", "a:b~c"), ("%61", "a")):
@@ -129,12 +132,14 @@ async def test_an_error_says_what_is_wrong(server: Server, body: bytes, named: s
     assert named in (await ask(server, "POST", "/topics", body))[1]["error"]
 
 
+@on_one_loop
 async def test_an_unknown_option_is_refused_by_name_though_the_rest_is_right(server: Server) -> None:
     status, answer = await ask(server, "POST", "/topics", b'{"name":"orders","histroy":5}')
     assert status == 400
     assert "histroy" in answer["error"]
 
 
+@on_one_loop
 async def test_a_topic_is_made_whatever_content_type_is_claimed(server: Server) -> None:
     for number, content_type in enumerate(("text/plain", "application/x-www-form-urlencoded", "application/json")):
         body = json.dumps({"name": f"t{number}"})
@@ -149,6 +154,7 @@ def padded(size: int) -> bytes:
     return b'{"name":"orders"}'.ljust(size)
 
 
+@on_one_loop
 async def test_a_body_of_the_limit_is_taken_and_one_above_is_a_413(server: Server) -> None:
     status, answer = await ask(server, "POST", "/topics", padded(LIMIT + 1))
     assert status == 413
@@ -156,6 +162,7 @@ async def test_a_body_of_the_limit_is_taken_and_one_above_is_a_413(server: Serve
     assert (await ask(server, "POST", "/topics", padded(LIMIT)))[0] == 201
 
 
+@on_one_loop
 async def test_a_body_in_chunks_above_the_limit_is_a_413(server: Server) -> None:
     client = await RawClient.connect_tcp(server.port)
     await client.send(b"POST /topics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -213,6 +220,7 @@ async def test_other_methods_are_a_405_in_json_that_says_which_are_allowed(serve
         assert method not in allowed
 
 
+@on_one_loop
 async def test_a_failure_of_the_server_is_a_500_that_shows_nothing(
     server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -232,6 +240,7 @@ async def test_a_failure_of_the_server_is_a_500_that_shows_nothing(
 # Counts
 
 
+@on_one_loop
 async def test_health(server: Server) -> None:
     status, health = await ask(server, "GET", "/health")
     uptime = health.pop("uptime_sec")
@@ -240,6 +249,7 @@ async def test_health(server: Server) -> None:
     assert 0 <= uptime < 60
 
 
+@on_one_loop
 async def test_subscribers_are_connections(server: Server) -> None:
     """A connection that subscribes twice counts once; /health counts connections with at least one subscription."""
     await server.create("orders", "trades")
@@ -264,6 +274,7 @@ async def test_subscribers_are_connections(server: Server) -> None:
     assert (await server.get("/health"))["subscribers"] == 0
 
 
+@on_one_loop
 async def test_stats_count_all_that_were_ever_published() -> None:
     async with run_server(ring_buffer_size=3) as server:
         await server.create("orders", "trades")
@@ -278,6 +289,7 @@ async def test_stats_count_all_that_were_ever_published() -> None:
         }
 
 
+@on_one_loop
 async def test_many_topics_are_listed_right_while_topics_come_and_go(server: Server) -> None:
     names = [f"topic-{number}" for number in range(5000)]
     for name in names:
@@ -287,6 +299,7 @@ async def test_many_topics_are_listed_right_while_topics_come_and_go(server: Ser
     assert (await server.get("/health"))["topics"] == 5000
 
 
+@on_one_loop
 async def test_head_is_get_without_a_body(server: Server) -> None:
     async with server.http.head("/health") as response:
         assert (response.status, await response.read()) == (200, b"")

@@ -46,6 +46,7 @@ async def outcomes(server: Server, client_id: str, topic: str, count: int) -> li
     return [connection["outcome"] for each in found for connection in each["connections"]]
 
 
+@on_one_loop
 async def test_the_shape_of_the_contract() -> None:
     async with run_server() as server, server.client("alice") as alice:
         await server.create("orders")
@@ -63,6 +64,7 @@ async def test_the_shape_of_the_contract() -> None:
         assert row.keys() == {"outcome", "detail", "subscribed_at", "connected_at"}
 
 
+@on_one_loop
 async def test_each_connection_of_the_client_has_a_row_also_those_that_have_ended() -> None:
     async with run_server() as server, server.client("publisher") as publisher:
         await server.create("orders")
@@ -83,6 +85,7 @@ async def test_each_connection_of_the_client_has_a_row_also_those_that_have_ende
         stream.client.close()
 
 
+@on_one_loop
 async def test_a_stalled_client_and_its_end() -> None:
     async with run_server(subscriber_queue_size=5, send_buffer=4096) as server:
         await server.create("orders")
@@ -98,6 +101,7 @@ async def test_a_stalled_client_and_its_end() -> None:
         assert await outcomes(server, "alice", "orders", 8) == ["sent", "dropped", "dropped", *["disconnected"] * 5]
 
 
+@on_one_loop
 async def test_rights_and_filters_of_tokens() -> None:
     async with run_server(jwt_secret=SECRET, api_keys="ops:admin:ops-key") as server:
         server.http.headers["X-API-Key"] = "ops-key"
@@ -112,6 +116,7 @@ async def test_rights_and_filters_of_tokens() -> None:
             assert await outcomes(server, "alice", "secret", 1) == ["forbidden"]
 
 
+@on_one_loop
 async def test_a_message_that_is_not_kept_is_known_by_its_seq_alone() -> None:
     async with run_server(ring_buffer_size=2) as server, server.client("alice") as alice:
         await server.create("orders")
@@ -122,6 +127,7 @@ async def test_a_message_that_is_not_kept_is_known_by_its_seq_alone() -> None:
         assert found["connections"][0]["outcome"] == "sent"
 
 
+@on_one_loop
 async def test_messages_on_disk_are_found(tmp_path: Path) -> None:
     async with (
         run_server(ring_buffer_size=2, data_dir=str(tmp_path)) as server,
@@ -209,6 +215,7 @@ async def test_an_id_is_looked_for_in_the_rings_of_all_topics_in_slices() -> Non
         assert (found["topic"], found["seq"]) == ("topic.9999", 1)
 
 
+@on_one_loop
 async def test_many_connections_of_one_client() -> None:
     async with run_server() as server:
         await server.create("orders")

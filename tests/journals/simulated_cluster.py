@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -58,10 +59,11 @@ class Truth:
                 life.update({seq: message for seq, message in before.items() if seq <= record.base})
         elif isinstance(record, Appended):
             life = self.lives[record.name, record.epoch]
-            for seq, sent in enumerate(record.messages, record.first):
+            for event in record.events:
+                seq, message_id = event.seq, json.loads(event.text)["message"]["id"]
                 assert seq not in life, f"{record.name} {record.epoch} gives {seq} to two messages"
-                life[seq] = sent.id
-                self.assigned.setdefault(sent.id, []).append((record.name, seq))
+                life[seq] = message_id
+                self.assigned.setdefault(message_id, []).append((record.name, seq))
 
 
 class WatchedEngine(SimulatedEngine):
@@ -281,7 +283,6 @@ class Server:
             defer=self.deferred.append,
             call_later=self._call_later,
             wait=WAIT,
-            now=lambda: cluster.now,
             new_epoch=lambda: f"e{next(cluster.epochs)}",
         )
         self.broker = Broker(

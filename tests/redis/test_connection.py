@@ -8,14 +8,16 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from pubsub.core.log import Assignment
 from pubsub.journals.redis import reads
+from pubsub.journals.redis.batches import SLOTS
 from pubsub.journals.redis.scripts import Scripts
-from pubsub.journals.redis.wire import ToldRecord, encode, text_of
-from pubsub.journals.shared.engine import Appended, Record, State
+from pubsub.journals.redis.wire import encode, text_of
+from pubsub.journals.shared.engine import Appended, Record, State, Told
 from pubsub.protocol.errors import Failure, NotStored, TopicNotFound
 from tests.faults import FaultyLine
 from tests.harness import PATIENCE, eventually, on_one_loop
@@ -71,22 +73,22 @@ async def test_a_batch_that_is_asked_again_has_the_outcome_of_the_first_time(
     prefix = url.partition("prefix=")[2]
     batch = Scripts(prefix).batch
     await driver.create()
-    body = encode([(1, "t", "et", 0, "", False, [], [], [])] * 2)
-    tell = encode([(5, text_of(encode(ToldRecord("me", "k", b""))))])
+    appends: list[Any] = [(1, "t", "et", 0, "", False, 0, [], [])] * 2
+    tell = [(5, text_of(encode(Told("me", "k", b""))))]
     with redis_server.admin as admin:
         admin.hset(f"{prefix}:s:me", "connection", 2)
 
-        def ask(connection_: int, number: int, body: bytes, settled: list[int] | None = None) -> bytes:
-            header = encode(("me", connection_, number, settled or [], "x"))
-            return admin.execute_command("EVALSHA", batch.sha, 0, header, body)  # type: ignore[no-any-return]
+        def ask(connection_: int, number: int, operations: list[Any]) -> bytes:
+            header = encode(("me", connection_, number % SLOTS, number, "x", operations))
+            return admin.execute_command("EVALSHA", batch.sha, 0, header)  # type: ignore[no-any-return]
 
         first = ask(2, 1, tell)
-        assert ask(2, 2, body) != first
-        assert ask(2, 1, body) == first
+        assert ask(2, 2, appends) != first
+        assert ask(2, 1, appends) == first
         with pytest.raises(Exception, match="STALE"):
-            ask(1, 3, body)
-        ask(2, 3, body, settled=[1, 2])
-        assert set(admin.hkeys(f"{prefix}:s:me")) == {b"connection", b"3"}
+            ask(1, 3, appends)
+        assert ask(2, 1 + SLOTS, appends) != first, "it has the same slot, and is another one"
+        assert set(admin.hkeys(f"{prefix}:s:me")) == {b"connection", b"1", b"2"}
 
 
 @pytest.mark.parametrize("mute", ["stall", "swallow"])

@@ -59,6 +59,7 @@ class Recorder:
     round_trip = None
     last_progress = 0.0
     next_ping = 0.0
+    claimed: str | None = None
     age = 0.0
     is_behind = False
 
@@ -232,6 +233,16 @@ async def test_disconnect_ends_all_of_a_client_and_nobody_else(world: World) -> 
     assert await world.connections.disconnect("a") == 3
     assert await world.connections.disconnect("a") == 0
     assert [steps(peer) for peer in peers] == [["disconnect"], []] * 3
+
+
+async def test_of_too_many_connections_the_newest_that_are_counted_are_closed(world: World) -> None:
+    """One that took its name from a message is not counted."""
+    peers = [Recorder(world, "ab"[number % 2]) for number in range(7)]
+    for peer in peers[:-1]:
+        peer.claimed = peer.client_id
+    await world.connections.close_newest("a", 2)
+    closed = [CloseReason.TOO_MANY_CONNECTIONS.reason]
+    assert [steps(peer) for peer in peers] == [[], [], closed, [], closed, [], []]
 
 
 async def test_close_all_spreads_the_reconnects_and_aborts_the_late(world: World) -> None:

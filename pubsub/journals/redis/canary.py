@@ -55,7 +55,7 @@ class Canary:
             self._main.close(f"no push came back for {self._unanswered * BEAT_SECONDS:g} s")
             return
         self._unanswered += 1
-        probe = self._scripts.batch.run(encode((self._server, self._number, 0, (), "")), encode(()))
+        probe = self._scripts.batch.run(encode((self._server, self._number, 0, 0, "", ())))
         self._main.send(probe, self._probed)
         self._main.send(self._scripts.beat.run(self._server, self._number), self._beaten)
         if self._pings >= BEATS_MISSED:

@@ -32,13 +32,13 @@ class Refused(Exception):
         return str(self).partition(" ")[0]
 
 
+# Encodes a command from a tuple of its arguments. The stub of hiredis has a tuple of one argument.
+pack_command: Final = cast("Callable[[tuple[str | bytes | int, ...]], bytes]", hiredis.pack_command)
+
+
 def command(*arguments: str | bytes | int) -> bytes:
     """Encode a command."""
-    parts = [b"*%d\r\n" % len(arguments)]
-    for argument in arguments:
-        each = argument if isinstance(argument, bytes) else str(argument).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(each), each))
-    return b"".join(parts)
+    return pack_command(arguments)
 
 
 class Connection(asyncio.Protocol):

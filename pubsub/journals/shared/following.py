@@ -9,15 +9,11 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from msgspec import UNSET
-
-from pubsub.core.clock import Clock
-from pubsub.core.event import BATCH_BYTES, StoredEvent, make_event
+from pubsub.core.event import BATCH_BYTES, StoredEvent
 from pubsub.core.journal import StoredTopic
-from pubsub.journals.shared.engine import Appended, Deleted, Engine, Purged, Sent, State, Stored
+from pubsub.journals.shared.engine import Appended, Deleted, Engine, Purged, State
 from pubsub.journals.shared.healing import Healing
 from pubsub.journals.shared.renewals import Renewals
-from pubsub.protocol.requests import Message
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Host
@@ -32,7 +28,7 @@ class Following:
     """See the module. ``make_log`` makes the log of a topic; ``compare(log)`` asks the engine to compare a topic.
     ``spend`` is called for each topic that begins or ends, with its cost: 1 is 10 to 20 µs.
 
-    ``logs``: those of all topics, by name. ``coming``: of topics that this server is creating. ``now``: Unix time.
+    ``logs``: those of all topics, by name. ``coming``: of topics that this server is creating.
     """
 
     host: Host
@@ -40,19 +36,15 @@ class Following:
     def __init__(
         self,
         engine: Engine,
-        clock: Clock,
         *,
         make_log: Callable[[str, str, TopicOptions], SharedLog],
         compare: Callable[[SharedLog], None],
         spend: Callable[[int], None],
         call_later: Callable[[float, Callable[[], None]], object],
-        now: Callable[[], float],
     ) -> None:
         self.logs: dict[str, SharedLog] = {}
         self.coming: dict[str, SharedLog] = {}
         self.healing = Healing(engine, self._take_page, self._trim, call_later)
-        self._clock = clock
-        self._now = now
         self._make_log = make_log
         self._compare = compare
         self._spend = spend
@@ -61,22 +53,15 @@ class Following:
     # Messages
 
     def append(self, record: Appended) -> None:
-        """Deliver new messages, unless something is missing before them."""
-        topic = self._place(record, record.first, len(record.messages))
-        if topic is not None:
-            known = topic.seq + 1 - record.first
-            self._deliver(topic, self._make_events(record, record.messages[known:], topic.seq + 1))
-            self.host.trim(topic, record.kept, record.size)
-
-    def take_stored(self, record: Stored) -> None:
         """Deliver new events, unless something is missing before them."""
-        first = record.events[0].seq
-        topic = self._place(record, first, len(record.events))
+        events = record.events
+        first = events[0].seq
+        topic = self._place(record, first, events[-1].seq)
         if topic is not None:
-            self._deliver(topic, record.events[topic.seq + 1 - first :])
+            self._deliver(topic, events if first > topic.seq else events[topic.seq + 1 - first :])
             self.host.trim(topic, record.kept, record.size)
 
-    def _place(self, record: Appended | Stored, first: int, count: int) -> Topic | None:
+    def _place(self, record: Appended, first: int, last: int) -> Topic | None:
         """The topic, if the record goes on where it ends, or before: some of it may have come with a state."""
         log = self.logs.get(record.name)
         if log is None or log.epoch != record.epoch:
@@ -84,21 +69,10 @@ class Following:
         topic = log.topic
         assert topic is not None, "it is among the topics"
         log.first, log.size = record.kept, record.size
-        last = first + count - 1
         if log in self.healing or first > topic.seq + 1:
             self.healing.heal(log, last)
             return None
         return topic if last > topic.seq else None
-
-    def _make_events(self, record: Appended, messages: Sequence[Sent], first: int) -> list[StoredEvent]:
-        name, ts = record.name, record.ts
-        events: list[StoredEvent] = []
-        for seq, sent in enumerate(messages, first):
-            event = make_event(name, Message(sent.id, sent.payload), seq, ts, sent.sender or UNSET)
-            if sent.expires != inf:
-                event = StoredEvent(seq, event.text, self._clock.monotonic() + sent.expires - self._now())
-            events.append(event)
-        return events
 
     def _deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if not topic.expiring:

@@ -118,9 +118,8 @@ class Healing:
         self._call_later(RETRY, partial(self._try_again, log_))
 
     def _try_again(self, log: SharedLog) -> None:
-        if log in self._healing:
-            self._again(log)
-            self._read_some()
+        self._again(log)
+        self._read_some()
 
     def _note_end(self, log: SharedLog) -> None:
         waiting, self._callbacks = self._callbacks, []
