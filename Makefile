@@ -6,6 +6,7 @@ python := .venv/bin/python
 runtime := .venv/requirements.lock
 dev := .venv/requirements-dev.lock
 npm := .venv/npm/package-lock.json
+valkey := .venv/valkey
 compile := .venv/bin/uv pip compile setup.cfg --quiet --universal --python-version 3.11 --generate-hashes --extra all
 verbs := help run test lint format bench fuzz soak docs docker lock clean
 
@@ -21,7 +22,7 @@ run: $(runtime)  ## start the server
 	$(python) -m pubsub serve $(ARGS)
 
 # Tests with a clock that steps, of web pages, of alerts and of other servers need Debian's packages. Without these, and
-# without root to install them, the tests are skipped and say so.
+# without root to install them, the tests are skipped and say so. Valkey needs no root: it is unpacked in .venv.
 packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(if $(wildcard /usr/bin/chromium),,chromium) \
 	$(if $(wildcard /usr/bin/chromium-headless-shell),,chromium-headless-shell) \
 	$(if $(wildcard /usr/bin/promtool),,prometheus) $(if $(wildcard /usr/bin/redis-server),,redis-server) \
@@ -29,6 +30,8 @@ packages := $(if $(wildcard /usr/lib/*/faketime/libfaketime.so.1),,faketime) $(i
 test: $(dev) $(npm)  ## run the tests
 	@[ -z "$(strip $(packages))" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 		(apt-get update && apt-get install --yes --no-install-recommends $(packages)) >/dev/null || true
+	@[ -e $(valkey) ] || command -v valkey-server >/dev/null || ! command -v apt-get >/dev/null || \
+		sh tests/redis/unpack_valkey.sh $(valkey) || echo "Valkey is not there: tests that need it are skipped"
 	$(python) -m pytest $(ARGS)
 
 lint: $(dev)  ## check style, format and types

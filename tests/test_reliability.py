@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import soak
+from cluster_soak import describe_faults
 
 from tests.harness import REPOSITORY
 from tests.test_docs import section, table
@@ -43,3 +44,9 @@ def rows_of(test: str) -> list[int]:
 def test_each_phase_is_described() -> None:
     described = {row[0].strip("`") for row in table(section("docs/reliability.md", "The soak"), "Phase")}
     assert described == PHASES
+
+
+def test_each_fault_of_several_servers_is_described() -> None:
+    rows = table(section("docs/reliability.md", "The soak", "Several servers"), "Fault")
+    assert {name for row in rows for name in re.findall(r"`([a-z-]+)`", row[0])} == {*describe_faults()} - {"nothing"}
+    assert all(describe_faults().values())

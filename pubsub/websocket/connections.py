@@ -86,8 +86,8 @@ class Connections:
         return await self._end(is_revoked, lambda peer: peer.revoke)
 
     async def close_newest(self, client_id: str, count: int) -> None:
-        """Close the newest connections of a client: it has too many."""
-        for peer in (await self.of_client(client_id))[-count:]:
+        """Close the newest of the connections that the quota of a client counts: it has too many."""
+        for peer in (await self.find(lambda peer: peer.claimed == client_id))[-count:]:
             serve_alone(peer, partial(peer.close, CloseReason.TOO_MANY_CONNECTIONS))
 
     async def _end(self, is_meant: Callable[[Peer], bool], step_of: Callable[[Peer], Callable[[], None]]) -> int:

@@ -31,14 +31,15 @@ class Limits:
 class Peer(Protocol):
     """See the module. ``number`` is its place in the order of arrival (the registry's).
 
-    ``slot`` and ``next_ping`` belong to the timers. ``by_rest``: it needs the credentials of a REST call, and API keys
-    count too.
+    ``slot`` and ``next_ping`` belong to the timers. ``claimed``: the client whose quota counts this connection, if any.
+    ``by_rest``: it needs the credentials of a REST call, and API keys count too.
     """
 
     by_rest: ClassVar[bool]
     number: int
     slot: int
     next_ping: float
+    claimed: str | None
     subscriber: Subscriber
 
     @property

@@ -42,7 +42,7 @@ class ClientTransport(asyncio.Protocol, ABC):
 
     by_rest: ClassVar[bool]
 
-    __slots__ = ("_claimed", "_end", "_opened", "_seen", "_services", "_transport", "_uptake", "next_ping", "number",
+    __slots__ = ("_end", "_opened", "_seen", "_services", "_transport", "_uptake", "claimed", "next_ping", "number",
                  "slot", "subscriber")  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, services: Services, subscriber: Subscriber) -> None:
@@ -52,7 +52,7 @@ class ClientTransport(asyncio.Protocol, ABC):
         self.subscriber = subscriber
         self._seen = self._opened = services.now()  # the last sign of life, beside progress in taking data
         self._uptake = NOTHING_TAKEN
-        self._claimed: str | None = None  # the client whose quota counts this connection
+        self.claimed: str | None = None
         self.next_ping = 0.0
         self.number = 0
         self.slot = 0
@@ -80,9 +80,9 @@ class ClientTransport(asyncio.Protocol, ABC):
         """The moment at which the client's token expires; infinite without one."""
 
     def _claim(self) -> None:
-        if self._claimed is None:
-            self._claimed = self.client_id
-            self._services.quotas.claim(self._claimed)
+        if self.claimed is None:
+            self.claimed = self.client_id
+            self._services.quotas.claim(self.claimed)
 
     def open(self) -> None:
         """Take the transport over."""
@@ -262,8 +262,8 @@ class ClientTransport(asyncio.Protocol, ABC):
         if end.timer is not None:
             end.timer.cancel()
         self.subscriber.clear(Loss.DISCONNECTED)
-        if self._claimed is not None:
-            self._services.quotas.release(self._claimed)
+        if self.claimed is not None:
+            self._services.quotas.release(self.claimed)
         self._services.connections.remove(self)
         self._depart(end)
         log.info(

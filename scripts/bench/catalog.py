@@ -260,6 +260,7 @@ SERVER_PEERS = {
     "ours": "this server; with Redis: two of them",
     "python-socketio": "two servers of python-socketio with its Redis manager",
     "a bare PING": "a PING to Redis for each message: the floor of two processes that talk",
+    "a bare PUBLISH": "a PUBLISH to Redis for each message, to a process that ignores it: the floor of a push",
 }
 PEERS = (
     Peer("ours", "this server; a topic in memory", "pubsub", ours, IN_MEMORY | FEATURES | STREAMS | ON_DISK),

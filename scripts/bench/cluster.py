@@ -2,9 +2,10 @@
 
     python scripts/bench/cluster.py [--seconds 3] [--json rows.json] [--cache FOLDER]
 
-Beside it: this server alone, python-socketio with its Redis manager, and as the floor of the machine a bare PING to
-Redis for each message. Messages have 200 bytes. CPU times are those of the processes, all on the same cores: compare
-them with each other, and not with those of another machine.
+Beside it: this server alone, python-socketio with its Redis manager, and as the floor of the machine what two processes
+do that only talk to Redis: one has a PING or a PUBLISH answered, the other gets the pushes and ignores them. Messages
+have 200 bytes. CPU times are those of the processes, all on the same cores: compare them with each other, and not with
+those of another machine.
 """
 
 import argparse
@@ -286,24 +287,38 @@ class Pinger(asyncio.Protocol):
         self.transport: Any = transport
 
 
-async def measure_floor(pids: dict[str, int], port: int, seconds: float) -> Row:
-    """CPU of this process for a bare PING and its reply, and that of Redis."""
+PING = b"PING\r\n"
+FLOORS = {"a bare PING": PING, "a bare PUBLISH": b"PUBLISH bench %b\r\n" % (b"x" * 300)}
+
+
+async def measure_floor(pids: dict[str, int], port: int, seconds: float) -> list[Row]:
+    """CPU of this process for a command and its reply, that of Redis, and that of a process that gets the pushes."""
     loop = asyncio.get_running_loop()
     _, pinger = await loop.create_connection(Pinger, "127.0.0.1", port)
 
-    async def tick(ping: bool) -> tuple[float, float, int]:
-        begin, own, other, count = time.perf_counter(), time.process_time_ns(), cpu(pids["redis"]), 0
+    async def tick(command: bytes) -> dict[str, float]:
+        begin, count, own = time.perf_counter(), 0, time.process_time_ns()
+        before = {part: cpu(pid) for part, pid in pids.items()}
         while time.perf_counter() < begin + seconds:
-            if ping:
-                pinger.transport.write(b"PING\r\n")
+            if command:
+                pinger.transport.write(command)
             await asyncio.sleep(1 / RATE)
             count += 1
-        return (time.process_time_ns() - own) / count / 1000, (cpu(pids["redis"]) - other) / count / 1000, count
+        used = {part: cpu(pid) - before[part] for part, pid in pids.items()}
+        return {f"{part}_us": ns / count / 1000 for part, ns in used.items()} | {
+            "publishing_us": (time.process_time_ns() - own) / count / 1000
+        }
 
-    without, with_ = await tick(False), await tick(True)
+    without = await tick(b"")
+    rows = []
+    for peer, command in FLOORS.items():
+        found = await tick(command)
+        figures = {part: round(each - without[part], 1) for part, each in found.items()}
+        if command == PING:
+            del figures["receiving_us"]  # it gets nothing
+        rows.append({"cell": "1 a tick", "peer": peer, "figures": figures})
     pinger.transport.abort()
-    figures = {"publishing_us": round(with_[0] - without[0], 1), "redis_us": round(with_[1] - without[1], 1)}
-    return {"cell": "1 a tick", "peer": "a bare PING", "figures": figures}
+    return rows
 
 
 def rows_of(cache: Cache, names: Sequence[str], seconds: float) -> Iterator[Row]:
@@ -321,7 +336,10 @@ def rows_of(cache: Cache, names: Sequence[str], seconds: float) -> Iterator[Row]
     with Processes() as processes:
         port = free_port()
         pids = {"redis": processes.start(["redis-server", "--port", str(port), "--save", ""], port)}
-        yield uvloop.run(measure_floor(pids, port, seconds))
+        ready = free_port()
+        listener = SCRIPTS / "redis_listener.py"
+        pids["receiving"] = processes.start([sys.executable, listener, str(port), str(ready)], ready)
+        yield from uvloop.run(measure_floor(pids, port, seconds))
 
 
 def main() -> int:

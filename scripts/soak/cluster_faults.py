@@ -16,6 +16,7 @@ from typing import Protocol
 
 from cluster_clients import PRESENT
 from clusters import FLEETING, TOPICS, Cluster, create_topics, restart
+from oracle import Json
 from victim import Victim, until
 
 PRESENCE_SEC = 15.0  # in which the presence of a dead server's clients has ended
@@ -46,6 +47,11 @@ class Fault:
     def name(self) -> str:
         return self.make.__name__.strip("_").replace("_", "-")
 
+    @property
+    def about(self) -> str:
+        """Return the first line of its description."""
+        return (self.make.__doc__ or "").partition("\n")[0]
+
 
 class Faults(Protocol):
     """All faults of a soak."""
@@ -66,6 +72,11 @@ class ServerFaults:
         self._check = check
         self.counts: Counter[str] = Counter()
         self._all = [each for each in self.kinds() if names is None or each.name in names]
+
+    @classmethod
+    def list_kinds(cls) -> list[Fault]:
+        """Return all kinds, to tell of them: they cannot be made."""
+        return cls.__new__(cls).kinds()
 
     def kinds(self) -> list[Fault]:
         return [
@@ -100,20 +111,25 @@ class ServerFaults:
     def _server(self) -> Victim:
         return self._random.choice(self._servers)
 
-    async def _until_degraded(self, server: Victim) -> None:
-        """Wait until a server says that it is not well."""
+    async def _until_degraded(self, server: Victim, reason: str = "") -> None:
+        """Wait until a server says that it is not well. ``reason``: a part of what it must say."""
+        health: Json = {}
 
         async def is_degraded() -> bool:
-            return (await server.get("/health")).get("status") == "degraded"
+            health.update(await server.get("/health"))
+            return health.get("status") == "degraded" and reason in health["reason"]
 
-        self._check("a server that has lost its engine says degraded", await until(is_degraded, DEGRADED_SEC), "")
+        degraded = await until(is_degraded, DEGRADED_SEC)
+        self._check(f"a server that has lost its engine says degraded {reason}".rstrip(), degraded, health)
 
     # Servers
 
     async def _nothing(self) -> None:
+        """No fault."""
         await self._wait(0.5, 1)
 
     async def _kill_a_server(self) -> None:
+        """SIGKILL to a server, which starts again."""
         server = self._server()
         await server.end(signal.SIGKILL)
         await self._wait(0, 0.5, 2)
@@ -137,10 +153,12 @@ class ServerFaults:
         await server.start(guarded=False)
 
     async def _drain_a_server(self) -> None:
+        """SIGTERM to a server, which starts again."""
         status = await restart(self._server(), signal.SIGTERM)
         self._check("a server that is drained ends with status 0", status == 0, status)
 
     async def _stop_a_server(self) -> None:
+        """SIGSTOP to a server, for up to 6 s."""
         server = self._server()
         server.process.send_signal(signal.SIGSTOP)
         await self._wait(0.5, 2, 6)
@@ -149,10 +167,12 @@ class ServerFaults:
     # Topics
 
     async def _purge(self) -> None:
+        """A topic forgets its messages."""
         await self._server().ask("DELETE", f"/topics/{self._random.choice(list(FLEETING))}/messages")
         await self._wait(0.5)
 
     async def _create_again(self) -> None:
+        """A topic is deleted and created again."""
         await self._server().ask("DELETE", f"/topics/{self._random.choice(list(FLEETING))}")
         await self._wait(0, 0, 0.3)
         await create_topics(self._server())

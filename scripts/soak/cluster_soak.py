@@ -17,7 +17,7 @@ from random import Random
 
 from clients import logged_faults
 from cluster_clients import ClusterClients
-from cluster_faults import Check, Fault, Faults
+from cluster_faults import Check, Fault, Faults, ServerFaults
 from clusters import (
     FLEETING,
     LASTING,
@@ -230,14 +230,21 @@ def shown(events: list[Json]) -> str:
     return f"{len(events)} from {events[0]['seq']} to {events[-1]['seq']}" if events else "none"
 
 
+def describe_faults() -> Mapping[str, str]:
+    """Return the names of all faults, with a line about each."""
+    kinds = [each for faults in FAULTS for each in faults.list_kinds()]
+    return {each.name: each.about for each in sorted(kinds, key=lambda each: each.name)}
+
+
 @dataclass(frozen=True)
 class Chosen:
-    """The options of a soak. ``names``: the faults to make; None for all."""
+    """The options of a soak. ``program``: `redis` or `valkey`. ``names``: the faults to make; None for all."""
 
     engine: str
     servers: int
     rounds: int
     names: Sequence[str] | None = None
+    program: str = "redis"
 
 
 async def soak_cluster(folder: Path, verdict: Verdict, random: Random, chosen: Chosen) -> None:
@@ -250,17 +257,18 @@ async def soak_cluster(folder: Path, verdict: Verdict, random: Random, chosen: C
 
 
 async def _with_redis(stack: AsyncExitStack, folder: Path, random: Random, chosen: Chosen) -> Parts:
-    cluster = await stack.enter_async_context(RedisCluster.of(folder, chosen.servers))
+    cluster = await stack.enter_async_context(RedisCluster.of(folder, chosen.servers, name=chosen.program))
     return cluster, lambda check: RedisFaults(cluster, random, check, chosen.names)
 
 
 async def _with_instances(stack: AsyncExitStack, folder: Path, random: Random, chosen: Chosen) -> Parts:
-    cluster = await stack.enter_async_context(RedisCluster.of(folder, chosen.servers, instances=2))
+    running = RedisCluster.of(folder, chosen.servers, instances=2, name=chosen.program)
+    cluster = await stack.enter_async_context(running)
     return cluster, lambda check: RedisFaults(cluster, random, check, chosen.names)
 
 
 async def _with_sentinel(stack: AsyncExitStack, folder: Path, random: Random, chosen: Chosen) -> Parts:
-    cluster = await stack.enter_async_context(SentinelCluster.of(folder, chosen.servers))
+    cluster = await stack.enter_async_context(SentinelCluster.of(folder, chosen.servers, chosen.program))
     return cluster, lambda check: SentinelFaults(cluster, random, check, chosen.names)
 
 
@@ -269,6 +277,7 @@ async def _with_workers(stack: AsyncExitStack, folder: Path, random: Random, cho
     return cluster, lambda check: WorkerFaults(cluster, random, check, chosen.names)
 
 
+FAULTS: tuple[type[ServerFaults], ...] = (RedisFaults, SentinelFaults, WorkerFaults)
 ENGINES = {
     "redis": _with_redis,
     "instances": _with_instances,

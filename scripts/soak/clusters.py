@@ -87,10 +87,10 @@ class RedisCluster(Cluster):
     @classmethod
     @asynccontextmanager
     async def of(
-        cls, folder: Path, count: int, settings: Mapping[str, str] = {}, instances: int = 1
+        cls, folder: Path, count: int, settings: Mapping[str, str] = {}, instances: int = 1, name: str = "redis"
     ) -> AsyncIterator[RedisCluster]:
-        """Start everything. ``settings``: of the servers, beside SETTINGS."""
-        engine, *others = [RedisProgram(folder / f"redis-{number}") for number in range(instances)]
+        """Start everything. ``settings``: of the servers, beside SETTINGS. ``name``: `redis` or `valkey`."""
+        engine, *others = [RedisProgram(folder / f"{name}-{number}", name=name) for number in range(instances)]
         async with AsyncExitStack() as stack:
             for each in (engine, *others):
                 stack.callback(each.kill)
@@ -116,12 +116,13 @@ class SentinelCluster(Cluster):
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, folder: Path, count: int) -> AsyncIterator[SentinelCluster]:
-        """Start everything."""
+    async def of(cls, folder: Path, count: int, name: str = "redis") -> AsyncIterator[SentinelCluster]:
+        """Start everything. ``name``: `redis` or `valkey`."""
         at_once = ["--repl-diskless-sync-delay", "0"]
-        first = RedisProgram(folder / "redis-1", at_once)
-        second = RedisProgram(folder / "redis-2", [*at_once, "--replicaof", "127.0.0.1", str(first.port)])
-        sentinel = SentinelProgram(folder / "sentinel", first.port)
+        first = RedisProgram(folder / f"{name}-1", at_once, name)
+        of_first = ["--replicaof", "127.0.0.1", str(first.port)]
+        second = RedisProgram(folder / f"{name}-2", [*at_once, *of_first], name)
+        sentinel = SentinelProgram(folder / "sentinel", first.port, name)
         async with AsyncExitStack() as stack:
             for program in (first, second, sentinel):
                 stack.callback(program.kill)

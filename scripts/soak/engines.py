@@ -1,8 +1,10 @@
-"""Redis as the engine of several servers, as real programs that a soak can kill, stop, empty and limit."""
+"""Redis or Valkey as the engine of several servers, as real programs that a soak can kill, stop, empty and limit."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -15,24 +17,49 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from victim import free_port, until
+from victim import REPOSITORY, free_port, until
 
 START_SEC = 30.0
+UNPACKED = REPOSITORY / ".venv/valkey/usr/bin"  # where `make test` puts Debian's Valkey
 # Nothing that was acknowledged is lost in a crash of the program, and full memory is an error.
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction")
 
 
+def find_program(name: str) -> str | None:
+    """Return the path of the server `redis` or `valkey`."""
+    return shutil.which(f"{name}-server", path=os.pathsep.join([os.environ.get("PATH", os.defpath), str(UNPACKED)]))
+
+
+def path_of(name: str) -> str:
+    if (found := find_program(name)) is None:
+        raise RuntimeError(f"{name}-server is not installed")
+    return found
+
+
 def launch(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a program. It ignores SIGXFSZ, as Python does: for limit_files, a write beyond the limit is an error."""
     with open(log, "ab") as output:
-        return subprocess.Popen(command, stdout=output, stderr=output)
+        return subprocess.Popen(command, stdout=output, stderr=output, restore_signals=False)
+
+
+def limit_files(process: subprocess.Popen[bytes], size: int) -> None:
+    """Let no file of a program grow beyond a size, as on a full disk."""
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def size_of_file(folder: Path) -> int:
+    """Return the size of the file to which a server with `appendonly` appends, in bytes."""
+    files = [each.stat() for each in folder.glob("appendonlydir/*.incr.aof")]
+    return max(files, key=lambda each: each.st_mtime_ns).st_size
 
 
 @dataclass
 class RedisProgram:
-    """One redis-server. All its starts share a port and a folder. ``options``: flags beside DURABLE."""
+    """One server: `redis` or `valkey`. All its starts share a port and a folder. ``options``: flags beside DURABLE."""
 
     folder: Path
     options: Sequence[str] = ()
+    name: str = "redis"
     port: int = field(default_factory=free_port)
     starts: int = 0
     _process: subprocess.Popen[bytes] | None = None
@@ -48,11 +75,12 @@ class RedisProgram:
     async def start(self, *more: str) -> None:
         """Start it and wait until it answers, and has read its file. ``more``: flags for this start."""
         self.folder.mkdir(exist_ok=True)
-        command = ["redis-server", "--port", str(self.port), "--dir", str(self.folder), *DURABLE, *self.options, *more]
+        flags = ["--port", str(self.port), "--dir", str(self.folder), *DURABLE, *self.options, *more]
+        command = [path_of(self.name), *flags]
         self._process = launch([*command, "--bind", "127.0.0.1"], self.folder.with_suffix(".log"))
         self.starts += 1
         if not await until(self.answers, START_SEC):
-            raise RuntimeError("redis-server does not answer")
+            raise RuntimeError(f"{self.name}-server does not answer")
 
     async def answers(self) -> bool:
         async with self.admin() as redis:
@@ -74,6 +102,12 @@ class RedisProgram:
         self.process.send_signal(number)
         await asyncio.to_thread(self.process.wait, START_SEC)
 
+    def fill_disk(self, spare: int) -> None:
+        limit_files(self.process, size_of_file(self.folder) + spare)
+
+    def free_disk(self) -> None:
+        limit_files(self.process, resource.RLIM_INFINITY)
+
     def pause(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
 
@@ -93,10 +127,11 @@ class RedisProgram:
 
 @dataclass
 class SentinelProgram:
-    """One redis-sentinel, which fails over to a replica by itself once the master has been away for three seconds."""
+    """One sentinel, which fails over to a replica by itself once the master has been away for three seconds."""
 
     folder: Path
     master: int  # its port
+    name: str = "redis"
     port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
@@ -108,9 +143,9 @@ class SentinelProgram:
             f"sentinel monitor soak 127.0.0.1 {self.master} 1\n"
             "sentinel down-after-milliseconds soak 3000\nsentinel failover-timeout soak 9000\n"
         )
-        self._process = launch(["redis-sentinel", str(file)], self.folder / "log")
+        self._process = launch([path_of(self.name), str(file), "--sentinel"], self.folder / "log")
         if not await until(self.knows_a_replica, START_SEC):
-            raise RuntimeError("redis-sentinel knows no replica")
+            raise RuntimeError("the sentinel knows no replica")
 
     @property
     def process(self) -> subprocess.Popen[bytes]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from kinds import FILTERS, predicate_of
@@ -24,6 +26,14 @@ class Acked(NamedTuple):
     duplicate: bool
 
 
+@dataclass
+class Begun:
+    """The beginning of an epoch. ``told``: the highest. ``kept``: one that only the engine can have decided."""
+
+    told: int = 0
+    kept: float = inf
+
+
 class Judge:
     """See the module. ``broken``: what was found. ``outcomes``: of publishes, by the name of the error or ``acked``.
 
@@ -41,7 +51,7 @@ class Judge:
         self.outcomes: Counter[str] = Counter()
         self.calls = 0  # of publish
         self.readings: dict[str, Reading] = {}
-        self._begun: dict[tuple[str, str], int] = {}  # by topic and epoch: the last seq before it, as gaps tell it
+        self._begun: dict[tuple[str, str], Begun] = {}  # by topic and epoch
 
     def new_reading(self, client: str, name: str, chosen: Json = FILTERS[0]) -> Reading:
         """Begin to judge a subscription of a client."""
@@ -58,11 +68,25 @@ class Judge:
         self._judge(client, lambda reading: reading.take_event(place, message))
 
     def take_gap(self, client: str, gap: Told) -> None:
-        self._judge(client, lambda reading: reading.take_gap(gap))
         if gap.reason == CREATED_AGAIN and gap.last is not None:
-            begun = self._begun.setdefault((gap.topic, gap.epoch), gap.last)
-            if begun != gap.last:
-                self.broken.append(f"{client}: another was told that it begins behind {begun}, got {gap}")
+            self._compare_beginnings(client, gap, gap.last)
+        self._judge(client, lambda reading: reading.take_gap(gap))
+
+    def _compare_beginnings(self, client: str, gap: Told, last: int) -> None:
+        """Check where an epoch begins for a live subscriber: behind the last message that the engine kept, or that its
+        server had got, whichever comes first.
+        """
+        reading = self.readings[client]
+        cursor = reading.cursors.get(gap.topic)
+        had = cursor.seq if cursor is not None else 0
+        if last > had and reading.takes_all:
+            self.broken.append(f"{client}: it had messages up to {had}, got {gap}")
+        begun = self._begun.setdefault((gap.topic, gap.epoch), Begun())
+        begun.told = max(begun.told, last)
+        if last < had:
+            begun.kept = min(begun.kept, last)
+        if begun.told > begun.kept:
+            self.broken.append(f"{client}: another was told that it begins behind {begun}, got {gap}")
 
     def check_positions(self, client: str, positions: Positions) -> None:
         self._judge(client, lambda reading: reading.check_positions(positions))

@@ -94,6 +94,11 @@ class Reading:
         self.events = 0
         self.gaps: list[Told] = []
 
+    @property
+    def takes_all(self) -> bool:
+        """True without a filter."""
+        return self._wants is None
+
     def covers(self, topic: str) -> bool:
         return covers(self._name, topic)
 

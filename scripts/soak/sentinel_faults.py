@@ -35,6 +35,7 @@ class SentinelFaults(ServerFaults):
         ]
 
     async def _fail_over(self) -> None:
+        """The primary is killed, and the replica is promoted."""
         primary, replica = await self._cluster.primary_and_replica()
         await self._kill(primary, replica)
 
@@ -81,6 +82,7 @@ class SentinelFaults(ServerFaults):
         await self._until_replica(primary)
 
     async def _stop_the_sentinel(self) -> None:
+        """SIGSTOP to the sentinel."""
         self._cluster.sentinel.process.send_signal(signal.SIGSTOP)
         await self._wait(0.5, 2)
         self._cluster.sentinel.process.send_signal(signal.SIGCONT)

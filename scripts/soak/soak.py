@@ -28,7 +28,7 @@ import jwt
 import phases
 import uvloop
 from clients import LIBRARIES, ClientSoak
-from cluster_soak import ENGINES, Chosen, soak_cluster
+from cluster_soak import ENGINES, Chosen, describe_faults, soak_cluster
 from members import Findings, Place
 from oracle import Record
 from phases import Stage
@@ -168,7 +168,7 @@ async def soak(seed: int, chosen: argparse.Namespace) -> Verdict:
     if chosen.cluster is not None:
         with tempfile.TemporaryDirectory(prefix="soak-") as temporary:
             folder = chosen.folder or Path(temporary)
-            options = Chosen(chosen.cluster, chosen.servers, chosen.rounds, chosen.faults)
+            options = Chosen(chosen.cluster, chosen.servers, chosen.rounds, chosen.faults, chosen.engine)
             await soak_cluster(folder, verdict, Random(seed), options)
         return verdict
     cores = sorted(os.sched_getaffinity(0))
@@ -183,7 +183,12 @@ async def soak(seed: int, chosen: argparse.Namespace) -> Verdict:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Run good and bad clients, and check all invariants.")
+    faults = describe_faults()
+    parser = argparse.ArgumentParser(
+        description="Run good and bad clients, and check all invariants.",
+        epilog="\n".join(["faults of --cluster:", *(f"  {name:32}{about}" for name, about in faults.items())]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--minutes", type=float, default=2, help="approximate duration (default: 2); 20 or more reach all figures"
     )
@@ -200,8 +205,13 @@ def main() -> int:
     parser.add_argument(
         "--cluster", nargs="?", choices=ENGINES, const="redis", help="run several servers on this engine instead"
     )
+    parser.add_argument(
+        "--engine", choices=["redis", "valkey"], default="redis", help="program of --cluster (default: redis)"
+    )
     parser.add_argument("--servers", type=int, default=3, help="servers of --cluster (default: 3)")
-    parser.add_argument("--faults", nargs="+", metavar="NAME", help="faults of --cluster, such as cut; default: all")
+    parser.add_argument(
+        "--faults", nargs="+", choices=faults, metavar="NAME", help="faults of --cluster (default: all); see below"
+    )
     parser.add_argument(
         "--folder", type=Path, help="empty folder for the files of --cluster (default: a temporary one)"
     )

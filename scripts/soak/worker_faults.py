@@ -51,19 +51,23 @@ class WorkerFaults(ServerFaults):
         return owner
 
     async def _kill_a_worker(self) -> None:
+        """SIGKILL to a worker that does not own the journals."""
         os.kill(self._worker(), signal.SIGKILL)
         await self._wait(0, 0.5)
 
     async def _kill_workers_again_and_again(self) -> None:
+        """SIGKILL to such workers, three times."""
         for _ in range(3):
             with suppress(IndexError, ProcessLookupError):
                 os.kill(self._worker(), signal.SIGKILL)
             await self._wait(0.1, 1)
 
     async def _stop_a_worker(self) -> None:
+        """SIGSTOP to such a worker, for up to 6 s."""
         await self._stop(self._worker(), 0.5, 2, 6)
 
     async def _stop_the_owner(self) -> None:
+        """SIGSTOP to the owner of the journals, for up to 4 s."""
         await self._stop(await self._the_owner(), 0.3, 1.5, 4)
 
     async def _stop(self, process: int, *seconds: float) -> None:
@@ -72,21 +76,24 @@ class WorkerFaults(ServerFaults):
         os.kill(process, signal.SIGCONT)
 
     async def _kill_the_owner(self) -> None:
+        """SIGKILL to the owner."""
         os.kill(await self._the_owner(), signal.SIGKILL)
         await self._wait(0, 0.5)
 
     async def _kill_the_owner_and_a_worker(self) -> None:
+        """SIGKILL to both."""
         victims = [await self._the_owner(), self._worker()]
         for each in victims:
             os.kill(each, signal.SIGKILL)
         await self._wait(0, 0.5)
 
     async def _restart_all(self) -> None:
+        """SIGTERM to the server, which starts again."""
         status = await restart(self._cluster.servers[0], signal.SIGTERM)
         self._check("a server that is drained ends with status 0", status == 0, status)
 
     async def _kill_all(self) -> None:
-        """The supervisor dies, and no worker stays behind."""
+        """SIGKILL to the supervisor: no worker stays behind."""
         processes = self._cluster.processes
         server = self._cluster.servers[0]
         await server.end(signal.SIGKILL)

@@ -45,7 +45,7 @@ class MemoryBus:
 class Hub:
     """See the module. ``loss``, ``late``: the shares of messages that a server never gets, or only later.
 
-    ``defer`` has :meth:`deliver` called once a message waits.
+    ``defer`` has :meth:`deliver` called once a message waits. ``is_held``: nothing is delivered.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Hub:
         self.late = late
         self._random = random.Random(seed)
         self._defer = defer
+        self.is_held = False
 
     def join(self, server: str) -> MemoryBus:
         bus = self.buses[server] = MemoryBus(self, server)
@@ -76,6 +77,8 @@ class Hub:
     def deliver(self) -> None:
         """Deliver what waits, and what is told meanwhile; late messages wait for the next time."""
         held: set[str] = set()
+        if self.is_held:
+            return
         while ready := [bus for bus in self.buses.values() if bus.waiting and bus.server not in held]:
             for bus in ready:
                 if self._random.random() < self.late:

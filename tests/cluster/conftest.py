@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.redis.conftest import redis_server
+from tests.redis.conftest import engine_name, redis_server
 
-__all__ = ["redis_server"]
+__all__ = ["engine_name", "redis_server"]
 
 
 @pytest.fixture

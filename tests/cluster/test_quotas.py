@@ -10,6 +10,7 @@ import pytest
 from pubsub.auth.quotas import Quotas
 from pubsub.cluster.cluster import Cluster
 from pubsub.cluster.members import BEAT, CHECK, DEAD
+from pubsub.cluster.quotas import KIND
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.http.app_keys import SERVICES
@@ -153,7 +154,12 @@ def test_without_the_limit_nothing_is_told() -> None:
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_the_connection_that_came_last_is_closed_and_may_come_again(short_waits: None) -> None:
     async with run_servers("a", "b", max_connections_per_client=1) as servers:
+        servers.hub.is_held = True
         async with servers["a"].client() as first, servers["b"].client() as last:
+            waiting = servers.hub.buses["a"].waiting
+            await eventually(lambda: [server for server, kind, _ in waiting if kind == KIND] == ["a", "b"])
+            servers.hub.is_held = False
+            servers.hub.deliver()
             assert await last.closed() == 1013
             await first.sync()
         await eventually(lambda: servers["a"].connections == 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -58,10 +59,11 @@ class Truth:
                 life.update({seq: message for seq, message in before.items() if seq <= record.base})
         elif isinstance(record, Appended):
             life = self.lives[record.name, record.epoch]
-            for seq, sent in enumerate(record.messages, record.first):
+            for event in record.events:
+                seq, message_id = event.seq, json.loads(event.text)["message"]["id"]
                 assert seq not in life, f"{record.name} {record.epoch} gives {seq} to two messages"
-                life[seq] = sent.id
-                self.assigned.setdefault(sent.id, []).append((record.name, seq))
+                life[seq] = message_id
+                self.assigned.setdefault(message_id, []).append((record.name, seq))
 
 
 class WatchedEngine(SimulatedEngine):
@@ -281,7 +283,6 @@ class Server:
             defer=self.deferred.append,
             call_later=self._call_later,
             wait=WAIT,
-            now=lambda: cluster.now,
             new_epoch=lambda: f"e{next(cluster.epochs)}",
         )
         self.broker = Broker(
@@ -336,6 +337,7 @@ class Cluster:
             (3, self._block),
             (3, self._create),
             (1, self._delete),
+            (2, self._delete_idle),
             (1, self._purge),
             (2, self._lose_record),
             (1, self._disconnect),
@@ -472,6 +474,13 @@ class Cluster:
     def _delete(self) -> None:
         with contextlib.suppress(TopicNotFound):
             self._server().broker.delete_topic(self.random.choice(NAMES))
+
+    def _delete_idle(self) -> None:
+        """Delete a topic that nobody uses here: another server may use it."""
+        broker = self._server().broker
+        name = self.random.choice(NAMES)
+        if broker.exists(name) and not broker.idle.is_used(topic := broker.topic(name)) and not topic.log.appending:
+            broker.idle._delete(topic)
 
     def _purge(self) -> None:
         with contextlib.suppress(TopicNotFound):

@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from pubsub.core.event import StoredEvent, make_event
+from pubsub.core.event import StoredEvent, expiring_at, make_event
 from pubsub.core.log import Assignment
 from pubsub.journals.dedup import RecentIds
 from pubsub.journals.placing import place_all, remember
@@ -33,27 +33,20 @@ from pubsub.journals.shared.engine import (
     Purge,
     Purged,
     Record,
-    Sent,
     State,
     Tell,
     Told,
 )
 from pubsub.protocol.errors import Conflict, Failure, LimitExceeded, NotStored, TopicExists, TopicNotFound
-from pubsub.protocol.requests import Message, TopicOptions
+from pubsub.protocol.requests import TopicOptions
 
 Work = Callable[[], None]
 RESULTS_KEPT = 1000  # batches of a server whose results are remembered
 
 
 @dataclass
-class KeptMessage:
-    sent: Sent
-    ts: str
-
-
-@dataclass
 class KeptTopic:
-    """A topic in the engine."""
+    """A topic in the engine. One clock shows Unix and monotonic time here, so its events expire as those of servers."""
 
     name: str
     epoch: str
@@ -62,18 +55,18 @@ class KeptTopic:
     seq: int = 0
     base: int = 0
     before: str = ""
-    messages: dict[int, KeptMessage] = field(default_factory=dict)
+    messages: dict[int, StoredEvent] = field(default_factory=dict)
 
     def state(self) -> State:
-        size = sum(len(each.sent.payload) for each in self.messages.values())
+        size = sum(len(each.text) for each in self.messages.values())
         first = min(self.messages, default=self.seq + 1)
         return State(self.name, self.epoch, self.options, self.seq, self.base, first, size, self.before)
 
-    def append(self, seq: int, kept: KeptMessage) -> None:
+    def append(self, event: StoredEvent) -> None:
         assert self.options.history is not None
-        self.messages[seq] = kept
-        self.seq = seq
-        self.messages.pop(seq - self.options.history, None)
+        self.messages[event.seq] = event
+        self.seq = event.seq
+        self.messages.pop(event.seq - self.options.history, None)
 
 
 class SimulatedEngine:
@@ -155,24 +148,24 @@ class SimulatedEngine:
         places = place_all(requests, topic.seq, topic.seen, self.now())
         if topic.seen is not None:
             remember(places, topic.seen, self.now())
-        new: list[Sent] = []
+        new: list[StoredEvent] = []
         for index, place in zip(chosen, places.assignments, strict=True):
             if place.duplicate:
                 continue
-            message, life = operation.requests[index].message, operation.lifetimes[index]
+            message = operation.requests[index].message
+            life = operation.lifetimes[index] if operation.lifetimes else inf
             sender = operation.sender if topic.options.sender else ""
-            sent = Sent(message.id, message.payload, inf if life == inf else self.now() + life, sender)
-            topic.append(place.seq, KeptMessage(sent, operation.ts))
-            new.append(sent)
+            event = make_event(topic.name, message, place.seq, operation.ts, sender or UNSET)
+            new.append(expiring_at(event, self.now() + life))
+            topic.append(new[-1])
         if new:
             state = topic.state()
-            first = topic.seq - len(new) + 1
-            self.record(Appended(topic.name, topic.epoch, first, operation.ts, new, state.first, state.size))
+            self.record(Appended(topic.name, topic.epoch, new, state.first, state.size))
         return places.assignments
 
     def _purge(self, operation: Purge) -> int:
         topic = self.find(operation.known)
-        count = sum(each.sent.expires > self.now() for each in topic.messages.values())
+        count = sum(each.expires > self.now() for each in topic.messages.values())
         topic.messages.clear()
         self.record(Purged(topic.name, topic.epoch, topic.seq))
         return count
@@ -203,18 +196,12 @@ class SimulatedEngine:
 
     def read(self, known: Known, after: int, until: int, limit: int) -> list[StoredEvent]:
         topic = self.find(known)
-        found: list[StoredEvent] = []
-        for seq in sorted(topic.messages):
-            kept = topic.messages[seq]
-            if after < seq <= until and kept.sent.expires > self.now():
-                message = Message(kept.sent.id, kept.sent.payload)
-                event = make_event(topic.name, message, seq, kept.ts, kept.sent.sender or UNSET)
-                found.append(StoredEvent(seq, event.text, kept.sent.expires))  # one clock shows both times here
-        return found[:limit]
+        found = [topic.messages[seq] for seq in sorted(topic.messages) if after < seq <= until]
+        return [event for event in found if event.expires > self.now()][:limit]
 
     def is_missing(self, known: Known, after: int, until: int) -> bool:
         topic = self.find(known)
-        kept = [seq for seq, each in topic.messages.items() if after < seq <= until and each.sent.expires > self.now()]
+        kept = [seq for seq, each in topic.messages.items() if after < seq <= until and each.expires > self.now()]
         return len(kept) < until - after
 
 

@@ -75,11 +75,11 @@ def test_a_hole_is_read_page_by_page_up_to_the_last_event_that_is_known() -> Non
     world.healing.heal(log, 7)
     world.healing.heal(log, 6)
     assert world.asked == [("t", 0, 5)]
-    world.answer(1, 2, 5)
-    assert world.asked == [("t", 5, 7)]
+    world.answer(1, 2)
+    assert world.asked == [("t", 2, 7)]
     assert log in world.healing
-    world.answer(6, 7)
-    assert world.taken == [("t", [1, 2, 5], 5), ("t", [6, 7], 7)]
+    world.answer(3, 5, 6, 7)
+    assert world.taken == [("t", [1, 2], 2), ("t", [3, 5, 6, 7], 7)]
     assert (world.asked, world.ended, log in world.healing) == ([], ["t"], False)
 
 
@@ -103,6 +103,15 @@ def test_few_topics_are_read_at_a_time_and_no_topic_that_has_ended() -> None:
         assert len(world.asked) == min(HEALING_AT_ONCE, len(logs) - 1 - number)
         world.answer(1)
     assert world.ended == [log.name for log in logs if log is not logs[HEALING_AT_ONCE]]
+
+
+def test_a_page_of_a_topic_that_has_ended_is_not_taken() -> None:
+    world, log = World(), Log()
+    world.healing.stop(log)
+    world.healing.heal(log, 2)
+    world.healing.stop(log)
+    world.answer(1, 2)
+    assert (world.taken, world.asked) == ([], [])
 
 
 def test_a_page_of_another_epoch_is_not_taken() -> None:
@@ -144,6 +153,7 @@ def test_who_waits_is_called_once_all_topics_have_what_was_missing_then() -> Non
     first, second, later = Log("first"), Log("second"), Log("later")
     healed: list[str] = []
     world.healing.call_when_healed(lambda: healed.append("nothing is missing"))
+    assert healed == ["nothing is missing"]
     world.healing.heal(first, 1)
     world.healing.heal(second, 1)
     world.healing.call_when_healed(lambda: healed.append("both"))

@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
+from pubsub.core.event import StoredEvent, make_event
 from pubsub.core.log import Assignment
 from pubsub.core.subscription import Asked, Subscription
 from pubsub.journals.shared import asking
-from pubsub.journals.shared.engine import Append, Appended, Known, Sent, State
+from pubsub.journals.shared.engine import Append, Appended, Known, State
 from pubsub.journals.shared.gathering import Gathering
 from pubsub.journals.shared.inbox import ROOM
 from pubsub.protocol.errors import Failure, NotStored, TopicExists, TopicNotFound
 from pubsub.protocol.requests import TopicOptions
 from tests.doubles import ALL_GRANTED
-from tests.journals.simulated_cluster import WAIT, Client, Cluster, Place, Server
+from tests.journals.simulated_cluster import RING, WAIT, Client, Cluster, Place, Server
 from tests.journals.world import Outcomes, message
 
 
@@ -77,10 +78,10 @@ def test_publishes_of_a_tick_are_one_operation_for_each_topic(cluster: Cluster) 
 def test_what_stands_between_publishes_keeps_its_place() -> None:
     gathering = Gathering()
     log: Any = NoTopic()
-    gathering.publish(log, [message(1)], Outcomes(), "ts", "")
+    gathering.publish(log, [message(1)], Outcomes(), "ts", "", 1)
     gathering.add(State("t", "e", TopicOptions()))  # type: ignore[arg-type]
-    gathering.publish(log, [message(2)], Outcomes(), "ts", "")
-    gathering.publish(log, [message(3)], Outcomes(), "ts", "alice")
+    gathering.publish(log, [message(2)], Outcomes(), "ts", "", 1)
+    gathering.publish(log, [message(3)], Outcomes(), "ts", "alice", 1)
     batch = gathering.finish()
     assert [len(each.requests) if isinstance(each, Append) else 0 for each in batch.operations] == [1, 0, 1, 1]
     assert not gathering
@@ -127,6 +128,21 @@ def test_an_idle_topic_whose_epoch_is_renewed_while_it_is_deleted_is_not_forgott
     settle(cluster)
     assert one.broker.topic("t").epoch == cluster.engine.topics["t"].epoch
     assert kinds(publish_and_settle(cluster, one)) == [3]
+
+
+def test_an_idle_topic_that_is_known_to_be_gone_before_its_deletion_fails_is_no_ghost(cluster: Cluster) -> None:
+    create(cluster)
+    one = cluster.servers[0]
+    one.broker.idle._delete(one.broker.topic("t"))
+    one.tick()
+    assert one.link.step(one.link.outbound)
+    assert one.link.step(one.link.inbound), "only the record comes"
+    one.tick()
+    one.link.disconnect()
+    cluster.now += WAIT
+    settle(cluster)
+    assert not one.broker.exists("t")
+    assert cluster.engine.topics == {}
 
 
 def test_a_topic_whose_creation_is_known_late_and_that_is_gone_by_then_is_no_ghost(cluster: Cluster) -> None:
@@ -384,12 +400,11 @@ def test_records_of_what_a_state_had_are_not_delivered_again(cluster: Cluster) -
     publish(one, "a", "b")
     settle(cluster)
     topic = cluster.engine.topics["t"]
-    sent = [topic.messages[seq].sent for seq in (1, 2)]
-    new = message("c")
-    sent.append(Sent(new.message.id, new.message.payload, float("inf"), ""))
-    cluster.engine.truth.lives["t", topic.epoch][3] = new.message.id
-    other.journal.apply(Appended("t", topic.epoch, 1, "2026-01-01T00:00:00Z", sent, 1, 3))
-    other.journal.apply(Appended("t", "another epoch", 9, "2026-01-01T00:00:00Z", sent, 1, 3))
+    new = message("c").message
+    events = [*topic.messages.values(), make_event("t", new, 3, "2026-01-01T00:00:00Z")]
+    cluster.engine.truth.lives["t", topic.epoch][3] = new.id
+    other.journal.apply(Appended("t", topic.epoch, events, 1, 3))
+    other.journal.apply(Appended("t", "another epoch", [StoredEvent(9, events[0].text)], 1, 3))
     settle(cluster)
     assert [each.split()[-1] for each in client.got] == ["1", "2", "3"]
 
@@ -435,6 +450,28 @@ def test_after_an_epoch_that_was_missed_a_topic_is_read_from_its_beginning(clust
     settle(cluster)
     assert client.got == [f"info topic_created t {topic.epoch}", *[f"event  t {seq}" for seq in range(1, 5)]]
     assert client.places["t"] == Place(topic.epoch, 4)
+
+
+def test_a_page_that_was_read_before_a_new_epoch_is_not_sent_in_it(cluster: Cluster) -> None:
+    create(cluster)
+    one, other = cluster.servers
+    publish(one, *range(RING + 20))
+    settle(cluster)
+    topic = cluster.engine.topics["t"]
+    held = other.link.held_reads = []
+    client = subscribe(cluster, other, resume={"t": Place(topic.epoch, 0)})
+    held.pop()()  # nothing is missing
+    settle(cluster)
+    assert (client.joined, len(held)) == (True, 1)
+    other.link.held_reads = None
+    cluster.engine.lose_tail(topic, RING + 15)
+    cluster.engine.renew(topic)
+    publish(one, *"instead")
+    settle(cluster)
+    held.pop()()
+    settle(cluster)
+    client.check_end()
+    assert client.places["t"] == Place(topic.epoch, 5 + len("instead"))
 
 
 def test_a_server_that_is_ahead_of_the_engine_has_it_begin_a_new_epoch(cluster: Cluster) -> None:

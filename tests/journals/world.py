@@ -134,7 +134,6 @@ class World:
             defer=lambda callback: self._deferred.append(callback),
             call_later=lambda _, callback: self._later.append(callback),
             wait=5,
-            now=lambda: self.now,
         )
 
     @property

@@ -1,4 +1,8 @@
-"""One redis-server for all tests of a process; each test has a prefix of its own."""
+"""One server of each engine for all tests of a process; each test has a prefix of its own.
+
+The contract and the starts run on both engines. All other tests run on Redis: they are about this project's side of the
+connection, and Valkey has the commands, scripts and pushes of Redis.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,15 @@ from tests.redis.programs import RedisServer
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def engine_name() -> str:
+    """Name the engine; modules that run on both have a fixture of their own."""
+    return "redis"
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory, engine_name: str) -> Iterator[RedisServer]:
     flags = ("--appendonly", "yes", "--appendfsync", "always")
-    with RedisServer.run(tmp_path_factory.mktemp("redis"), *flags) as server:
+    with RedisServer.run(tmp_path_factory.mktemp(engine_name), *flags, name=engine_name) as server:
         yield server
 
 

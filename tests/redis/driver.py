@@ -71,7 +71,7 @@ class Driver:
         if isinstance(record, State):
             self.epoch[record.name], self.seq[record.name] = record.epoch, record.seq
         elif isinstance(record, Appended):
-            self.seq[record.name] = record.first + len(record.messages) - 1
+            self.seq[record.name] = record.events[-1].seq
 
     def synced(self, names: Collection[str], holds: Callable[[str], bool]) -> None:
         self.told.append("synced")
@@ -147,10 +147,10 @@ class Driver:
     def heard(self) -> list[tuple[int, Any]]:
         """The messages of all topics, as ``seq`` and payload."""
         return [
-            (record.first + place, json.loads(bytes(sent.payload)))
+            (event.seq, json.loads(event.text)["message"]["payload"])
             for record in self.told
             if isinstance(record, Appended)
-            for place, sent in enumerate(record.messages)
+            for event in record.events
         ]
 
     def states(self, name: str = "t") -> list[State]:

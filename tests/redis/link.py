@@ -31,7 +31,7 @@ class RedisLink:
         self._admin = server.admin
         self._step = 0.0
         address = parse_address(server.url(prefix))
-        self._engine = RedisEngine(address, world._clock, self.server, lambda: world.now)
+        self._engine = RedisEngine(address, world._clock, self.server)
 
     def begin(self, follower: Follower) -> None:
         self._follower = follower

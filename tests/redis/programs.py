@@ -1,8 +1,9 @@
-"""Real redis-server and redis-sentinel processes for tests."""
+"""Real servers of Redis and Valkey, and their sentinels, for tests."""
 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -14,24 +15,26 @@ from typing import Any, Self
 
 import pytest
 import redis
+from engines import find_program, launch, limit_files, size_of_file
 
 from tests.harness import PATIENCE, free_port
 
-PROGRAM = shutil.which("redis-server")
 
-
-def needs_redis() -> None:
-    """Skip the test without redis-server; fail where all tests must run."""
-    if PROGRAM is None:
-        assert os.environ.get("CI") != "true", "needs redis-server: apt-get install redis-server"
-        pytest.skip("needs redis-server: apt-get install redis-server")
+def need(name: str) -> str:
+    """Return the path of the server `redis` or `valkey`. Skip the test without it; fail where all tests must run."""
+    program = find_program(name)
+    if program is None:
+        lacks = f"needs {name}-server: run make test, or apt-get install {name}-server"
+        assert os.environ.get("CI") != "true", lacks
+        pytest.skip(lacks)
+    return program
 
 
 class RedisServer:
-    """A redis-server with a directory of its own. ``admin`` is a client for the test itself."""
+    """A server with a directory of its own: `redis` or `valkey`. ``admin`` is a client for the test itself."""
 
-    def __init__(self, directory: Path, *flags: str, sentinel: bool = False) -> None:
-        needs_redis()
+    def __init__(self, directory: Path, *flags: str, sentinel: bool = False, name: str = "redis") -> None:
+        self._program = need(name)
         self.port = next(port for port in iter(free_port, 0) if port < 50_000)  # a cluster takes another, 10,000 above
         self.directory = directory
         self._flags = flags
@@ -41,8 +44,8 @@ class RedisServer:
 
     @classmethod
     @contextmanager
-    def run(cls, directory: Path, *flags: str) -> Iterator[Self]:
-        server = cls(directory, *flags)
+    def run(cls, directory: Path, *flags: str, name: str = "redis") -> Iterator[Self]:
+        server = cls(directory, *flags, name=name)
         try:
             server.start()
             yield server
@@ -58,14 +61,11 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}?prefix={prefix}{more}"
 
     def start(self) -> None:
-        assert PROGRAM is not None, "needs_redis has looked"
         if self._sentinel:
             flags = [str(self.directory / "sentinel.conf"), "--sentinel"]
         else:
             flags = ["--save", "", "--dir", str(self.directory), "--bind", "127.0.0.1", *self._flags]
-        log = (self.directory / "log").open("ab")
-        with log:
-            self._process = subprocess.Popen([PROGRAM, *flags, "--port", str(self.port)], stdout=log, stderr=log)
+        self._process = launch([self._program, *flags, "--port", str(self.port)], self.directory / "log")
         self.wait()
 
     def wait(self) -> None:
@@ -95,6 +95,15 @@ class RedisServer:
             shutil.rmtree(self.directory)
             self.directory.mkdir()
         self.start()
+
+    def fill_disk(self) -> None:
+        """Let it append nothing to its file."""
+        assert self._process is not None, "it runs"
+        limit_files(self._process, size_of_file(self.directory))
+
+    def free_disk(self) -> None:
+        assert self._process is not None, "it runs"
+        limit_files(self._process, resource.RLIM_INFINITY)
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None, "it runs"

@@ -1,4 +1,4 @@
-"""The contract of a topic's log, over a real redis-server: the same tests as for the other journals."""
+"""The contract of a topic's log, over a real Redis and a real Valkey: the same tests as for the other journals."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from tests.redis.programs import RedisServer
 del test_racing_writers_lose_no_update  # noqa: F821 - 15 s of round trips; test_batches has a race
 
 CLOCK = "local time = call('TIME')"
+
+
+@pytest.fixture(scope="session", params=["redis", "valkey"])
+def engine_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture  # type: ignore[no-redef]

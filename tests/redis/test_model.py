@@ -122,10 +122,7 @@ def facts(told: list[Any]) -> list[Any]:
             case State():
                 found.append(("state", record.name, record.seq, record.base, record.options, bool(record.before)))
             case Appended():
-                found += [
-                    (record.name, record.first + place, record.ts, sent.id, bytes(sent.payload), sent.expires == inf)
-                    for place, sent in enumerate(record.messages)
-                ]
+                found += [(record.name, event.seq, event.text, event.expires == inf) for event in record.events]
             case Purged() | Deleted():
                 found.append((type(record).__name__, record.name))
             case Told():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from certificate import write_certificate
@@ -13,6 +14,7 @@ from pubsub.cli.journal_copy import copy
 from pubsub.core.journal import JournalError
 from pubsub.core.log import Assignment
 from pubsub.journals.redis.checks import check_info
+from pubsub.journals.redis.connection import Connection
 from pubsub.journals.transfer.copying import Copied
 from tests.harness import eventually, free_port, on_one_loop
 from tests.redis.driver import Driver, publish
@@ -27,9 +29,14 @@ RIGHTS = (
 RIGHTS_TO_COPY = "+exists +xlen +lrange +pubsub|numsub"
 
 
+@pytest.fixture(scope="session", params=["redis", "valkey"])
+def engine_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    with RedisServer.run(tmp_path / "redis") as server:
+def server(tmp_path: Path, engine_name: str) -> Iterator[RedisServer]:
+    with RedisServer.run(tmp_path / "redis", name=engine_name) as server:
         yield server
 
 
@@ -124,6 +131,24 @@ async def test_keys_of_another_program_are_left_alone(server: RedisServer, key: 
 
 
 @on_one_loop
+async def test_servers_begin_an_empty_journal_at_once(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One enters after another has found no journal, and before this one has looked for keys."""
+    ask, other = Connection.ask, Driver(server.url("t"))
+
+    async def ask_late(connection: Connection, *parts: str | bytes | int) -> Any:
+        if parts[0] == "SCAN":
+            monkeypatch.setattr(Connection, "ask", ask)
+            await other.engine.start(other)
+        return await ask(connection, *parts)
+
+    monkeypatch.setattr(Connection, "ask", ask_late)
+    async with Driver.run(server.url("t")) as driver:
+        await driver.create()
+        await eventually(lambda: len(other.states()) == 1)
+    await other.engine.stop()
+
+
+@on_one_loop
 async def test_a_journal_of_a_newer_version_is_left_alone(server: RedisServer) -> None:
     async with Driver.run(server.url("t")) as driver:
         await driver.create()
@@ -135,21 +160,23 @@ async def test_a_journal_of_a_newer_version_is_left_alone(server: RedisServer) -
 
 
 @on_one_loop
-async def test_an_eviction_of_messages_is_refused(server: RedisServer) -> None:
+async def test_an_eviction_of_messages_is_refused(server: RedisServer, engine_name: str) -> None:
     with server.admin as admin:
         admin.config_set("maxmemory-policy", "allkeys-lru")
-    assert "expected maxmemory-policy noeviction, got allkeys-lru" in await refusal(server.url("t"))
+    told = f"{engine_name.title()} at 127.0.0.1:{server.port}: expected maxmemory-policy noeviction, got allkeys-lru"
+    assert told in await refusal(server.url("t"))
 
 
 @on_one_loop
-async def test_a_cluster_is_refused(tmp_path: Path) -> None:
-    with RedisServer.run(tmp_path / "cluster", "--cluster-enabled", "yes") as server:
+async def test_a_cluster_is_refused(tmp_path: Path, engine_name: str) -> None:
+    with RedisServer.run(tmp_path / "cluster", "--cluster-enabled", "yes", name=engine_name) as server:
         assert "without cluster mode" in await refusal(server.url("t"))
 
 
 @on_one_loop
-async def test_a_replica_is_refused(server: RedisServer, tmp_path: Path) -> None:
-    with RedisServer.run(tmp_path / "replica", "--replicaof", "127.0.0.1", str(server.port)) as replica:
+async def test_a_replica_is_refused(server: RedisServer, tmp_path: Path, engine_name: str) -> None:
+    of_server = ("--replicaof", "127.0.0.1", str(server.port))
+    with RedisServer.run(tmp_path / "replica", *of_server, name=engine_name) as replica:
         assert "expected a primary, got a read-only replica" in await refusal(replica.url("t"))
 
 
@@ -158,13 +185,14 @@ def test_an_old_redis_is_refused(version: str) -> None:
     with pytest.raises(JournalError, match=f"expected Redis 7.0 or Valkey 7.2 or newer, got {version}"):
         check_info({"redis_version": version}, "Redis at x")
     check_info({"redis_version": "7.0.0"}, "Redis at x")
+    check_info({"redis_version": "6.0.0", "valkey_version": "9.0.0"}, "Valkey at x")  # what it is compatible with
     check_info({"redis_version": "10.1.0"}, "Redis at x")
 
 
 @on_one_loop
-async def test_what_may_be_lost_is_told(server: RedisServer, driver: Driver) -> None:
+async def test_what_may_be_lost_is_told(server: RedisServer, driver: Driver, engine_name: str) -> None:
     async with Driver.run(server.url("a")) as other:
-        assert "appendonly is off" in other.engine.lasting
+        assert f"appendonly is off: a crash of {engine_name.title()} loses" in other.engine.lasting
     with server.admin as admin:
         admin.config_set("appendonly", "yes")
         async with Driver.run(server.url("b")) as other:
@@ -182,9 +210,9 @@ async def test_a_redis_without_memory_refuses_and_recovers(impatient: None, serv
         await driver.publish(publish("a"))
         with server.admin as admin:
             admin.config_set("maxmemory", 1)
-            (refused,) = await driver.publish(publish("b"))
+            refused = await driver.publish(publish("b"))
             assert str(refused) == "not stored: the server's journal fails"
-            assert driver.reason.find("OOM") > 0
+            assert "its memory is full (maxmemory): OOM" in driver.reason
             assert await driver.payloads() == ["a"]
             assert await driver.purge() == 1
             assert await driver.delete() is None
@@ -195,7 +223,29 @@ async def test_a_redis_without_memory_refuses_and_recovers(impatient: None, serv
 
 
 @on_one_loop
-async def test_a_redis_whose_disk_fails_refuses_and_recovers(impatient: None, server: RedisServer) -> None:
+async def test_row_47_and_70_a_redis_whose_disk_is_full_refuses_and_recovers(
+    impatient: None, server: RedisServer
+) -> None:
+    with server.admin as admin:
+        admin.config_set("appendonly", "yes")
+        await eventually(lambda: not admin.info("persistence")["aof_rewrite_in_progress"])
+    async with Driver.run(server.url("t")) as driver:
+        await driver.create()
+        await driver.publish(publish("a"))
+        server.fill_disk()
+        await eventually(lambda: "its disk is full or fails: MISCONF" in driver.reason)
+        refused = await driver.publish(publish("b"))
+        assert str(refused) == "not stored: the server's journal fails"
+        await driver.sync()
+        assert await driver.payloads() == ["a"]
+        server.free_disk()
+        await eventually(lambda: not driver.reason)
+        assert driver.synchronized == 1
+        assert await driver.publish(publish("c")) == [Assignment(2, False)]
+
+
+@on_one_loop
+async def test_a_redis_that_cannot_make_a_snapshot_refuses_and_recovers(impatient: None, server: RedisServer) -> None:
     async with Driver.run(server.url("t")) as driver:
         await driver.create()
         (server.directory / "dump.rdb").mkdir()
@@ -203,9 +253,9 @@ async def test_a_redis_whose_disk_fails_refuses_and_recovers(impatient: None, se
             admin.config_set("save", "3600 1")
             admin.bgsave()
             await eventually(lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "err")
-            (refused,) = await driver.publish(publish("b"))
+            refused = await driver.publish(publish("b"))
             assert str(refused) == "not stored: the server's journal fails"
-            assert driver.reason.find("MISCONF") > 0
+            assert "its disk is full or fails: MISCONF" in driver.reason
             admin.config_set("stop-writes-on-bgsave-error", "no")
         await eventually(lambda: not driver.reason)
         assert driver.synchronized == 1
@@ -217,18 +267,18 @@ async def test_too_few_replicas_are_told(impatient: None, server: RedisServer) -
     async with Driver.run(server.url("t")) as driver:
         with server.admin as admin:
             admin.config_set("min-replicas-to-write", 1)
-            await eventually(lambda: driver.reason.find("NOREPLICAS") > 0)
+            await eventually(lambda: "too few replicas follow it (min-replicas-to-write): NOREPLICAS" in driver.reason)
             admin.config_set("min-replicas-to-write", 0)
         await eventually(lambda: not driver.reason)
 
 
 @on_one_loop
-async def test_tls_with_a_certificate_authority_of_ones_own(tmp_path: Path) -> None:
+async def test_tls_with_a_certificate_authority_of_ones_own(tmp_path: Path, engine_name: str) -> None:
     cert, key = write_certificate(tmp_path, "localhost")
     flags = ["--tls-cert-file", str(cert), "--tls-key-file", str(key), "--tls-ca-cert-file", str(cert),
              "--tls-auth-clients", "optional", "--tls-port"]  # fmt: skip
     port = free_port()
-    with RedisServer.run(tmp_path / "tls", *flags, str(port)):
+    with RedisServer.run(tmp_path / "tls", *flags, str(port), name=engine_name):
         async with Driver.run(f"rediss://127.0.0.1:{port}?ca={cert}&prefix=t") as driver:
             await driver.create()
             assert await driver.publish(publish("x" * 300_000), publish("b")) == [
@@ -245,8 +295,8 @@ async def test_tls_with_a_certificate_authority_of_ones_own(tmp_path: Path) -> N
 
 
 @on_one_loop
-async def test_a_unix_socket(tmp_path: Path) -> None:
-    with RedisServer.run(tmp_path / "redis", "--unixsocket", str(tmp_path / "s")):
+async def test_a_unix_socket(tmp_path: Path, engine_name: str) -> None:
+    with RedisServer.run(tmp_path / "redis", "--unixsocket", str(tmp_path / "s"), name=engine_name):
         async with Driver.run(f"redis+unix://{tmp_path}/s?prefix=t") as driver:
             await driver.create()
 

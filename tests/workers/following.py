@@ -14,6 +14,7 @@ from pubsub.core.topic_rules import TopicRules
 from pubsub.journals.memory import MemoryJournal
 from pubsub.journals.shared.engine import (
     Append,
+    Appended,
     Create,
     Deleted,
     Known,
@@ -22,7 +23,6 @@ from pubsub.journals.shared.engine import (
     Purged,
     Record,
     State,
-    Stored,
     Told,
 )
 from pubsub.journals.sqlite import SqliteJournal
@@ -69,7 +69,7 @@ class Following:
         return [
             (event.seq, event.text)
             for each in self.records
-            if isinstance(each, Stored) and each.name == name
+            if isinstance(each, Appended) and each.name == name
             for event in each.events
         ]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pubsub.core.log import Assignment
-from pubsub.journals.shared.engine import Create, Delete, Deleted, Known, Purge, Purged, Stored, Tell, Told
+from pubsub.journals.shared.engine import Appended, Create, Delete, Deleted, Known, Purge, Purged, Tell, Told
 from pubsub.journals.workers.link import MOST_BEHIND
 from pubsub.journals.workers.wire import Hello, Renew, frame
 from pubsub.protocol.errors import BadRequest, Conflict, NotStored, TopicExists, TopicNotFound
@@ -204,7 +204,7 @@ async def test_what_has_expired_is_not_read(at: Place, durable: bool) -> None:
     await worker.create("t", durable=durable)
     before = time.monotonic()
     await worker.publish(message(1), message(2, ttl_sec=0.05), message(3, ttl_sec=1000))
-    record = next(each for each in worker.following.records if isinstance(each, Stored))
+    record = next(each for each in worker.following.records if isinstance(each, Appended))
     assert [before + 1000 < event.expires < before + 1000 + PATIENCE for event in record.events] == [False, False, True]
     await eventually(lambda: time.monotonic() > before + 0.1)
     assert [event.seq for event in await worker.read(KNOWN, 0, 3)] == [1, 3]

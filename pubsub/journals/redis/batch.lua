@@ -1,12 +1,14 @@
--- A batch of operations. ARGV[1]: {server, connection, number, settled numbers, epoch for lost tails}. ARGV[2]: operations.
--- Returns {n, outcomes}: outcomes may be told once the records up to n have come.
-local server, connection, number, settled, new_epoch = unpack(cmsgpack.unpack(ARGV[1]))
+-- A batch of operations. ARGV[1]: {server, connection, slot, number, epoch for lost tails, operations}; then all messages.
+-- Returns {number, n, outcomes}: outcomes may be told once the records up to n have come.
+local server, connection, slot, number, new_epoch, operations = unpack(cmsgpack.unpack(ARGV[1]))
 if not generation then return redis.error_reply('LOST the journal is gone') end
 local session = PREFIX .. 's:' .. server
-local known = call('HMGET', session, 'connection', number)
+local known = call('HMGET', session, 'connection', slot)
 if tonumber(known[1]) ~= connection then return redis.error_reply('STALE another connection of this server') end
-if known[2] then return known[2] end
+local head = '\147' .. pack(number)
+if known[2] and string.sub(known[2], 1, #head) == head then return known[2] end
 local now = clock()
+local used = 1  -- arguments, so far
 
 local function is_here(name, epoch)
   local t = load(name)
@@ -18,19 +20,20 @@ local function drop_messages(name)
 end
 
 -- The ids of messages in lower case, and what is known of each: false, or its window's end and its seq.
-local function find_ids(name, blobs)
+local function find_ids(name, before, count)
   local ids = {}
-  for i = 1, #blobs do ids[i] = string.lower(string.sub(blobs[i], 4, 39)) end
+  for i = 1, count do ids[i] = string.lower(string.sub(ARGV[before + i], 4, 39)) end
   return ids, call('HMGET', ids_of(name), unpack(ids))
 end
 
--- Give each message its place, and change nothing. Returns the outcomes, the taken ones, and ids by seq; or a conflict.
-local function place(name, t, op)
-  local together, blobs, expected = op[6], op[7], op[9]
+-- Give each message its place, and change nothing. Returns the outcomes, the arguments that are taken, and ids by seq; or
+-- a conflict.
+local function place(name, t, op, before)
+  local together, count, expected = op[6], op[7], op[9]
   local outcomes, taken, seq, new = {}, {}, t[SEQ], {}
   local ids, seen
-  if t[DEDUP] > 0 and #blobs > 0 then ids, seen = find_ids(name, blobs) end
-  for i = 1, #blobs do
+  if t[DEDUP] > 0 and count > 0 then ids, seen = find_ids(name, before, count) end
+  for i = 1, count do
     local first = ids and new[ids[i]]
     if ids and not first and seen[i] then
       local ending, place = struct.unpack('>dd', seen[i])
@@ -67,13 +70,13 @@ local function remember(name, t, new, first, last)
   forget_ids(name, now, 100 + #order)
 end
 
-local function keep(name, t, op, taken)
-  local ts, blobs, lifetimes = op[5], op[7], op[8]
+local function keep(name, t, op, before, count, taken)
+  local ts, lifetimes = op[5], op[8]
   local messages, total = messages_of(name), t[TOTAL]
   local plain = pack(now, 0, ts)
-  for k = 1, #taken do
-    local blob, seq, lifetime = blobs[taken[k]], t[SEQ] + k, lifetimes[taken[k]] or 0
-    local rest = plain
+  for k = 1, count do
+    local i = taken and taken[k] or k
+    local blob, seq, lifetime, rest = ARGV[before + i], t[SEQ] + k, lifetimes[i] or 0, plain
     if lifetime > 0 then
       rest = pack(now, lifetime, ts)
       if t[TTL] == 0 or lifetime < t[TTL] then
@@ -108,8 +111,17 @@ local function mark_due(name, t)
   call('ZADD', DUES, format('%.3f', now + math.max(1, shortest * 1.05)), name)
 end
 
+-- The messages behind the argument `before`: all, or those that are taken.
+local function messages_between(before, count, taken)
+  if not taken then return table.concat(ARGV, '', before + 1, before + count) end
+  local some = {}
+  for k = 1, count do some[k] = ARGV[before + taken[k]] end
+  return table.concat(some)
+end
+
 local function append(op)
-  local name = op[2]
+  local name, before, asked, expected = op[2], used, op[7], op[9]
+  used = used + asked
   local t = load(name)
   if not t then return -1 end
   local lost = t[EPOCH] == op[3] and t[SEQ] < op[4]
@@ -117,14 +129,17 @@ local function append(op)
     t[BEFORE], t[EPOCH], t[BASE] = t[EPOCH], new_epoch, t[SEQ]
     add_state(name, t)
   end
-  local outcomes, taken, new = place(name, t, op)
-  local count = taken and #taken or 0
+  local count, outcomes, taken, new = asked, {}, nil, nil
+  if t[DEDUP] > 0 or #expected > 0 then  -- otherwise all are taken
+    outcomes, taken, new = place(name, t, op, before)
+    count = taken and #taken or 0
+  end
   if count == 0 then
     if lost then save(name, t) end
     return outcomes
   end
   local first = t[SEQ] + 1
-  if t[HISTORY] > 0 then keep(name, t, op, taken) end
+  if t[HISTORY] > 0 then keep(name, t, op, before, count, taken) end
   t[SEQ] = t[SEQ] + count
   if t[HISTORY] == 0 then
     t[FIRST] = t[SEQ] + 1
@@ -135,15 +150,9 @@ local function append(op)
   if t[DEDUP] > 0 then remember(name, t, new, first, t[SEQ]) end
   if t[DUE] == 0 and (t[TTL] > 0 or t[DEDUP] > 0) then mark_due(name, t) end
   save(name, t)
-  local blobs = op[7]
-  if count < #blobs then
-    local some = {}
-    for k = 1, count do some[k] = blobs[taken[k]] end
-    blobs = some
-  end
   add_record('\153' .. pack(1, name, t[EPOCH], first, op[5], now, t[FIRST], t[TOTAL] - t[CUT])
-    .. array(count) .. table.concat(blobs))
-  if count == #op[7] then return first end
+    .. array(count) .. messages_between(before, count, taken))
+  if count == asked then return first end
   return outcomes
 end
 
@@ -196,11 +205,10 @@ end
 
 local deciders = {append, create, delete, purge, tell}
 local outcomes = {}
-for i, op in ipairs(cmsgpack.unpack(ARGV[2])) do
-  outcomes[i] = deciders[op[1]](op)
+for i = 1, #operations do
+  outcomes[i] = deciders[operations[i][1]](operations[i])
 end
 publish()
-local reply = '\146' .. pack(n, outcomes)
-if #settled > 0 then call('HDEL', session, unpack(settled)) end
-if #outcomes > 0 then call('HSET', session, number, reply) end
+local reply = head .. pack(n, outcomes)
+if #outcomes > 0 then call('HSET', session, slot, reply) end
 return reply

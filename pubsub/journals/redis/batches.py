@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, Final, Protocol
 
 import hiredis
@@ -12,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from pubsub.journals.redis.scripts import Scripts
-from pubsub.journals.redis.wire import decode_decided, decode_outcome, encode, encode_operation
+from pubsub.journals.redis.wire import decode_decided, decode_outcome, encode, encode_operations
 from pubsub.journals.shared.engine import Append, Delete, Operation, Outcome, Outcomes, Purge, Tell
 from pubsub.protocol.errors import Failure, NotStored
 
@@ -21,7 +20,7 @@ from pubsub.protocol.errors import Failure, NotStored
 PIECE_BYTES: Final = 256 * 1024
 PIECE_MESSAGES: Final = 200
 BYTES_IN_PROGRESS: Final = 2 * 1024 * 1024
-SETTLED_AT_ONCE: Final = 500  # numbers of batches whose results Redis may forget: Lua unpacks less than 8,000
+SLOTS: Final = 32  # pieces in progress: Redis keeps so many replies, each until the next piece with its slot is decided
 OPERATION_BYTES: Final = 200  # of an operation or a message, without its content
 
 # The connection leads to nobody who can decide: another one may.
@@ -30,27 +29,28 @@ REBUILD: Final = frozenset({
 })  # fmt: skip
 
 
-class Batch:
-    """Operations that were asked together. ``results``: what is known of their outcomes. ``pieces``: still to come."""
+class Batch(Struct):
+    """Operations that were asked together. ``pieces``: still to come, and ``results``: the outcomes so far, both only
+    if it has several pieces.
+    """
 
-    __slots__ = ("outcomes", "pieces", "results", "withdrawn")
-
-    def __init__(self, outcomes: Outcomes, count: int) -> None:
-        self.outcomes = outcomes
-        self.results: list[Any] = [None] * count
-        self.pieces = 0
-        self.withdrawn = False
+    outcomes: Outcomes
+    results: list[Any] = []
+    pieces: int = 0
+    withdrawn: bool = False
 
 
 class Piece(Struct):
-    """Operations that are decided together, with their places in the batch. ``n``: the push that tells of them."""
+    """Operations that are decided together, with their places in the batch. ``number``: 0 before it is sent first.
+
+    ``n``: the push that tells of them.
+    """
 
     batch: Batch
     places: Sequence[int]
     operations: Sequence[Operation]
-    number: int
     size: int
-    body: bytes
+    number: int = 0
     given: Sequence[Outcome] = ()
     n: int = 0
 
@@ -70,12 +70,11 @@ class Batches:
         self._server = server
         self._scripts = scripts
         self._trouble = trouble
-        self._number = 0
+        self._number = 0  # of the last piece that was sent
         self._batches: dict[Outcomes, Batch] = {}
         self._waiting: deque[Piece] = deque()
         self._sent: deque[Piece] = deque()
         self._held: deque[Piece] = deque()  # decided, but their records have not come
-        self._settled: list[int] = []
         self._in_progress = 0
         self._line: Line | None = None
         self._connection = 0
@@ -83,12 +82,15 @@ class Batches:
         self.seen = 0
 
     def ask(self, operations: Sequence[Operation], outcomes: Outcomes) -> None:
-        batch = self._batches[outcomes] = Batch(outcomes, len(operations))
-        for places, some, size in split(operations):
-            self._number += 1
-            body = encode([encode_operation(each, self._server) for each in some])
-            batch.pieces += 1
-            self._waiting.append(Piece(batch, places, some, self._number, size, body))
+        batch = self._batches[outcomes] = Batch(outcomes)
+        size, messages = measure(operations)
+        if size <= PIECE_BYTES and messages <= PIECE_MESSAGES:
+            self._waiting.append(Piece(batch, (), operations, size))
+        else:
+            batch.results = [None] * len(operations)
+            pieces = [Piece(batch, places, some, size) for places, some, size in split(operations)]
+            batch.pieces = len(pieces)
+            self._waiting += pieces
         self._send()
 
     def withdraw(self, outcomes: Outcomes) -> None:
@@ -123,38 +125,43 @@ class Batches:
 
     def _send(self) -> None:
         while self._line is not None and self._waiting and self._in_progress < BYTES_IN_PROGRESS:
-            piece = self._waiting.popleft()
+            piece = self._waiting[0]
+            number = piece.number or self._number + 1
+            if self._sent and number - self._sent[0].number >= SLOTS:
+                return  # the first one may be asked again: then the reply in its slot is needed
+            self._waiting.popleft()
             if piece.batch.withdrawn:
                 continue
+            piece.number = number
+            self._number = max(self._number, number)
             self._sent.append(piece)
             self._in_progress += piece.size
-            settled, self._settled = self._settled[:SETTLED_AT_ONCE], self._settled[SETTLED_AT_ONCE:]
-            header = encode((self._server, self._connection, piece.number, settled, self._epoch(piece)))
-            shrinks = all([isinstance(each, Delete | Purge) for each in piece.operations])
-            script = self._scripts.shrink if shrinks else self._scripts.batch
-            self._line.send(script.run(header, piece.body), partial(self._replied, piece, self._line))
+            self._line.send(self._encode(piece), self._replied)
 
-    def _epoch(self, piece: Piece) -> str:
-        """A new epoch for topics of which this piece finds that messages are lost."""
-        return f"{self._token}{piece.number:x}"
+    def _encode(self, piece: Piece) -> bytes:
+        operations, messages = encode_operations(piece.operations, self._server)
+        number = piece.number
+        epoch = f"{self._token}{number:x}"  # a new one, for topics of which this piece finds that messages are lost
+        header = encode((self._server, self._connection, number % SLOTS, number, epoch, operations))
+        shrinks = not messages and all([isinstance(each, Delete | Purge) for each in piece.operations])
+        script = self._scripts.shrink if shrinks else self._scripts.batch
+        return script.run(header, *messages)
 
-    def _replied(self, piece: Piece, line: Line, reply: Any) -> None:
+    def _replied(self, reply: Any) -> None:
+        piece = self._sent[0]
         if isinstance(reply, hiredis.ReplyError):
             text = str(reply)
             if text.partition(" ")[0] in REBUILD:
-                line.close(text)
+                assert self._line is not None, "it has given the reply"
+                self._line.close(text)
                 return
             self._trouble(text)
             piece.given = [NotStored()] * len(piece.operations)
         else:
             decided = decode_decided(reply)
             piece.n = decided.n
-            self._settled.append(piece.number)
             if not piece.batch.withdrawn:
-                piece.given = [
-                    decode_outcome(operation, outcome)
-                    for operation, outcome in zip(piece.operations, decided.outcomes, strict=True)
-                ]
+                piece.given = list(map(decode_outcome, piece.operations, decided.outcomes))
         self._sent.popleft()
         self._in_progress -= piece.size
         if self._held or piece.n > self.seen:
@@ -168,12 +175,16 @@ class Batches:
         batch = piece.batch
         if batch.withdrawn:
             return
-        for place, given, operation in zip(piece.places, piece.given, piece.operations, strict=True):
-            batch.results[place] = join(batch.results[place], given, operation)
-        batch.pieces -= 1
-        if batch.pieces == 0:
-            del self._batches[batch.outcomes]
-            batch.outcomes(batch.results)
+        outcomes = piece.given
+        if batch.pieces:
+            outcomes = batch.results
+            for place, given, operation in zip(piece.places, piece.given, piece.operations, strict=True):
+                outcomes[place] = join(outcomes[place], given, operation)
+            batch.pieces -= 1
+            if batch.pieces:
+                return
+        del self._batches[batch.outcomes]
+        batch.outcomes(outcomes)
 
 
 def join(before: Outcome, given: Outcome, operation: Operation) -> Outcome:
@@ -192,7 +203,7 @@ def split(operations: Sequence[Operation]) -> Iterator[tuple[Sequence[int], Sequ
     size = messages = 0
     for place, operation in enumerate(operations):
         for part in parts_of(operation):
-            bytes_, count = measure(part)
+            bytes_, count = measure([part])
             if some and (size + bytes_ > PIECE_BYTES or messages + count > PIECE_MESSAGES):
                 yield places, some, size
                 places, some, size, messages = [], [], 0, 0
@@ -203,14 +214,19 @@ def split(operations: Sequence[Operation]) -> Iterator[tuple[Sequence[int], Sequ
     yield places, some, size
 
 
-def measure(operation: Operation) -> tuple[int, int]:
-    """Bytes and messages of an operation."""
-    if isinstance(operation, Append):
-        size = OPERATION_BYTES * (1 + len(operation.requests))
-        for request in operation.requests:
-            size += len(request.message.payload)
-        return size, len(operation.requests)
-    return OPERATION_BYTES + (len(operation.data) if isinstance(operation, Tell) else 0), 1
+def measure(operations: Sequence[Operation]) -> tuple[int, int]:
+    """Bytes and messages of operations. One that is no Append counts as a message."""
+    size = messages = 0
+    for operation in operations:
+        size += OPERATION_BYTES
+        if type(operation) is Append:
+            messages += len(operation.requests)
+            for request in operation.requests:
+                size += len(request.message.payload) + OPERATION_BYTES
+        else:
+            messages += 1
+            size += len(operation.data) if type(operation) is Tell else 0
+    return size, messages
 
 
 def parts_of(operation: Operation) -> Iterator[Operation]:
@@ -218,7 +234,7 @@ def parts_of(operation: Operation) -> Iterator[Operation]:
     if not isinstance(operation, Append) or operation.together:
         yield operation
         return
-    size, count = measure(operation)
+    size, count = measure([operation])
     if size <= PIECE_BYTES and count <= PIECE_MESSAGES:
         yield operation
         return

@@ -9,6 +9,12 @@ from pubsub.core.journal import JournalError
 
 OLDEST: Final = (7, 0)  # of Redis: its scripts are refused as a whole, or not at all; Valkey began with 7.2
 
+TROUBLES: Final = {
+    "OOM": "its memory is full (maxmemory)",
+    "MISCONF": "its disk is full or fails",
+    "NOREPLICAS": "too few replicas follow it (min-replicas-to-write)",
+}
+
 
 def parse_info(text: bytes) -> Mapping[str, str]:
     """The fields of INFO."""
@@ -30,11 +36,17 @@ def keeps_data(info: Mapping[str, str]) -> bool:
     return not info.get("master_replid2", "").strip("0")
 
 
+def engine_of(info: Mapping[str, str]) -> str:
+    """The name of the program. The redis_version of Valkey is the version that it is compatible with."""
+    return "Valkey" if "valkey_version" in info else "Redis"
+
+
 def check_info(info: Mapping[str, str], where: str) -> None:
     """Raise JournalError for an instance that cannot hold a journal."""
-    version = tuple(int(part) for part in info.get("redis_version", "0.0").split(".")[:2])
+    found = info.get("valkey_version") or info.get("redis_version", "0.0")
+    version = tuple(int(part) for part in found.split(".")[:2])
     if version < OLDEST:
-        raise JournalError(f"{where}: expected Redis 7.0 or Valkey 7.2 or newer, got {info.get('redis_version')}")
+        raise JournalError(f"{where}: expected Redis 7.0 or Valkey 7.2 or newer, got {found}")
     if info.get("cluster_enabled") == "1":
         raise JournalError(f"{where}: expected an instance without cluster mode (cluster-enabled no)")
     policy = info.get("maxmemory_policy", "noeviction")
@@ -49,13 +61,19 @@ def is_replica(info: Mapping[str, str]) -> bool:
 def find_losses(info: Mapping[str, str], settings: Mapping[str, str] | None) -> str:
     """The reason for which durable topics may not last; empty if they do. ``settings``: None if they are not shown."""
     if info.get("aof_enabled") != "1":
-        return "appendonly is off: a crash of Redis loses all that came since its last snapshot"
+        return f"appendonly is off: a crash of {engine_of(info)} loses all that came since its last snapshot"
     if settings is None:
         return "CONFIG GET is not allowed: it is not known if appendfsync is always"
     fsync = settings.get("appendfsync", "")
     if fsync != "always":
         return f"appendfsync is {fsync}: a crash of its machine loses what came in the last second or longer"
     return ""
+
+
+def explain_trouble(text: str) -> str:
+    """The reason for which an instance refuses to write, for an operator."""
+    known = TROUBLES.get(text.partition(" ")[0])
+    return f"{known}: {text}" if known else text
 
 
 def explain_refusal(text: str, where: str, part: str = "1/1") -> JournalError | None:

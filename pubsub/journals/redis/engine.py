@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
@@ -26,6 +25,7 @@ from pubsub.core.journal import JournalError
 from pubsub.journals.redis.address import Address
 from pubsub.journals.redis.batches import REBUILD, Batches
 from pubsub.journals.redis.canary import Canary
+from pubsub.journals.redis.checks import explain_trouble
 from pubsub.journals.redis.connection import Connection, Lost, Refused
 from pubsub.journals.redis.instance import Entry, Instance
 from pubsub.journals.redis.reads import Reads
@@ -35,9 +35,10 @@ from pubsub.journals.redis.wire import (
     AnyRecord,
     AppendedRecord,
     RenewedRecord,
+    StateRecord,
     appended_of,
     decode_push,
-    record_of,
+    state_of,
 )
 from pubsub.journals.shared.engine import Follower, Known, Operation, Outcomes
 from pubsub.protocol.errors import Failure, NotStored
@@ -48,18 +49,19 @@ LONGEST_PAUSE: Final = 5.0
 STOP_SECONDS: Final = 2.0
 WATCH_SECONDS: Final = 10.0  # between two questions to Sentinel, which may have told its news to nobody
 MOVED: Final = "Sentinel knows another primary"
+DISK_FULL: Final = "MISCONF"
 
 
 class RedisEngine:
     """See the module and the contract. ``server``: the id of this server, new at each start."""
 
-    def __init__(self, address: Address, clock: Clock, server: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, address: Address, clock: Clock, server: str) -> None:
         self.server = server
         self.lasting = ""
         self._prefix = address.prefix
         self._random = Random()
         self._scripts = Scripts(address.prefix)
-        self._now = now
+        self._clock = clock
         self._instance = Instance(address, self._scripts, self.server, self._leave_primary)
         self._batches = Batches(self.server, self._scripts, self._fail)
         self._reads = Reads(self._scripts, clock)
@@ -71,12 +73,12 @@ class RedisEngine:
         self._left = False  # Sentinel has told of another primary since the last question
         self._seen = -1  # the last push; -1 until the server has entered
         self._last = -1  # that of the connection before
-        self._ahead = 0.0  # seconds by which the clock of this machine is ahead of that of Redis
+        self._shift = 0.0  # seconds from a Unix time of Redis to the monotonic clock of this machine
         self._reason = ""
         self._last_loss = ""
         self._syncs: list[Callable[[Failure | None], None]] = []
         self._asked = 0  # of the syncs, those whose barrier is on its way
-        self._canary = Canary(self.server, self._scripts, self._random, self._tell)
+        self._canary = Canary(self.server, self._scripts, self._random, self._tell, lambda: self._seen)
         self._broken: asyncio.Event = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -203,7 +205,7 @@ class RedisEngine:
     def _entered(self, entry: Entry) -> None:
         """The pushes that follow are for this server."""
         assert self._main is not None, "it enters with it"
-        self._seen, self._ahead = entry.n, self._now() - entry.time
+        self._seen, self._shift = entry.n, self._clock.monotonic() - entry.time
         self._scan = Scan(self._main, self._prefix, entry.generation, self._follower)
 
     def _go_on(self, main: Connection, second: Connection, entry: Entry, scan: Scan) -> None:
@@ -251,7 +253,7 @@ class RedisEngine:
 
     def _fail(self, reason: str) -> None:
         where = self._instance.where
-        reason = reason if reason.startswith(where) else f"{where}: {reason}"
+        reason = reason if reason.startswith(where) else f"{where}: {explain_trouble(reason)}"
         if reason != self._reason:
             self._reason = reason
             self._follower.failing(reason)
@@ -293,12 +295,15 @@ class RedisEngine:
     def _apply(self, record: AnyRecord) -> None:
         if self._scan is not None and not self._scan.lets_through(record):
             return
-        if isinstance(record, AppendedRecord):
-            self._follower.apply(appended_of(record, self._ahead))
-        elif isinstance(record, RenewedRecord):
-            self._rebuild("all epochs were renewed")
-        else:
-            self._follower.apply(record_of(record))
+        match record:
+            case AppendedRecord():
+                self._follower.apply(appended_of(record, self._shift))
+            case StateRecord():
+                self._follower.apply(state_of(record))
+            case RenewedRecord():
+                self._rebuild("all epochs were renewed")
+            case _:
+                self._follower.apply(record)
 
     def _rebuild(self, reason: str) -> None:
         if self._main is not None:
@@ -312,11 +317,15 @@ class RedisEngine:
             self._main.send(self._scripts.barrier.run(), partial(self._take_barrier, self._main, count))
 
     def _take_barrier(self, main: Connection, count: int, reply: object) -> None:
-        """A replica refuses the barrier, also one that was the primary until now: another instance may know more."""
-        if isinstance(reply, hiredis.ReplyError) and str(reply).partition(" ")[0] in REBUILD:
+        """A replica refuses the barrier, also one that was the primary until now: another instance may know more.
+
+        An instance whose disk is full refuses it too, and has all that there is.
+        """
+        code = str(reply).partition(" ")[0] if isinstance(reply, hiredis.ReplyError) else ""
+        if code in REBUILD:
             main.close(str(reply))
             return
-        failure = NotStored() if isinstance(reply, hiredis.ReplyError) else None
+        failure = NotStored() if code not in ("", DISK_FULL) else None
         ended, self._syncs = self._syncs[:count], self._syncs[count:]
         self._asked -= count
         for done in ended:
@@ -324,6 +333,6 @@ class RedisEngine:
 
     def _take_canary(self, message: bytes) -> None:
         n, moment = self._canary.take(message)
-        self._ahead = self._now() - moment
+        self._shift = self._clock.monotonic() - moment
         if n != self._seen:
             self._rebuild("the last pushes were lost")

@@ -13,6 +13,7 @@ from pubsub.core.journal import JournalError
 from pubsub.journals.redis.address import Address, Place
 from pubsub.journals.redis.checks import (
     check_info,
+    engine_of,
     explain_refusal,
     find_losses,
     identity_of,
@@ -48,8 +49,9 @@ class Entry(Struct, frozen=True):
 
 
 class Instance:
-    """See the module. ``lasting``: the reason for which durable topics may not last here. ``where`` is for messages.
+    """See the module. ``lasting``: the reason for which durable topics may not last here.
 
+    ``where`` is for messages. It says Redis until the instance has said what it is.
     ``moved`` is called when Sentinel tells of another primary.
     """
 
@@ -77,6 +79,7 @@ class Instance:
                 if self._address.database:
                     await connection.ask("SELECT", self._address.database)
                 info = parse_info(await connection.ask("INFO"))
+                self.where = f"{engine_of(info)} at {self._address}"
                 check_info(info, self.where)
                 await connection.ask_all([script.load for script in self._scripts.all])
                 self.lasting = find_losses(info, await _settings(connection))
@@ -142,17 +145,19 @@ class Instance:
         kinds = await connection.ask_all([command("TYPE", f"{prefix}:{key}") for key in ("meta", "topics", "due")])
         if [kind for kind, own in zip(kinds, (b"hash", b"hash", b"zset"), strict=True) if kind not in (own, b"none")]:
             raise Refused("WRONGTYPE")
-        if kinds[0] != b"none":
-            if await connection.ask("HEXISTS", f"{prefix}:meta", "generation"):
-                return
+        if (kinds[0] != b"none" or await self._finds_keys(connection)) and not await connection.ask(
+            "HEXISTS", f"{prefix}:meta", "generation"
+        ):
             raise Refused("WRONGTYPE")
+
+    async def _finds_keys(self, connection: Connection) -> bool:
+        """True if there are keys. They may be those of a server that has entered a moment ago."""
         cursor = b"0"
         for _ in range(LOOKED_AT):
-            cursor, found = await connection.ask("SCAN", cursor, "MATCH", f"{prefix}:*", "COUNT", 1000)
-            if found:
-                raise Refused("WRONGTYPE")
-            if cursor == b"0":
-                return
+            cursor, found = await connection.ask("SCAN", cursor, "MATCH", f"{self._address.prefix}:*", "COUNT", 1000)
+            if found or cursor == b"0":
+                return bool(found)
+        return False
 
     async def has_moved(self) -> bool:
         """True if Sentinel knows another primary than the one that :meth:`connect` found. Raises Lost."""

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from pubsub.journals.dedup import MAX_IDS
-from pubsub.journals.redis.connection import command
+from pubsub.journals.redis.connection import command, pack_command
 
 VERSION: Final = "1"  # of the keys; another one is refused
 SESSION_SECONDS: Final = 3600  # the results of a server's last batches stay for so long after it is gone
@@ -31,7 +31,7 @@ class Script(Struct, frozen=True):
 
     def run(self, *arguments: str | bytes | int) -> bytes:
         """The command that runs it."""
-        return command("EVALSHA", self.sha, 0, *arguments)
+        return pack_command(("EVALSHA", self.sha, 0, *arguments))
 
 
 class Scripts:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pubsub.core.histogram import Histogram
 from pubsub.journals.shared.engine import Engine, Operation, Outcome
 from pubsub.journals.shared.gathering import Batch, Gathering
+from pubsub.journals.shared.inbox import Inbox
 from pubsub.journals.shared.telling import Telling
 from pubsub.journals.sizes import size_of
 from pubsub.protocol.errors import Failure, NotStored
@@ -28,7 +29,7 @@ WAITING_BYTES: Final = 16 * 1024 * 1024
 
 
 class Asking:
-    """See the module. ``in_order`` calls a callback after all records that came before.
+    """See the module. ``inbox`` has the records that came before an outcome, and are not applied yet.
 
     ``wait``: seconds after which an operation without an outcome is refused. ``failure``: the reason, for the operator,
     for which operations fail; empty if they do not.
@@ -37,7 +38,7 @@ class Asking:
     def __init__(
         self,
         engine: Engine,
-        in_order: Callable[[Callable[[], None]], None],
+        inbox: Inbox,
         *,
         defer: Callable[[Callable[[], None]], object],
         call_later: Callable[[float, Callable[[], None]], object],
@@ -48,12 +49,13 @@ class Asking:
         self.failures = 0
         self.telling = Telling(defer)
         self._engine = engine
-        self._in_order = in_order
+        self._inbox = inbox
         self._defer = defer
         self._call_later = call_later
         self._now = now
         self._wait = wait
         self._gathering = Gathering()
+        self._deferred = False  # the end of this tick asks
         self._asked: deque[Batch] = deque()  # without an outcome
         self._unreachable = ""  # the reason that the engine gave
         self._silent = False  # the last batch had no answer in time
@@ -91,16 +93,19 @@ class Asking:
     # Operations
 
     def publish(self, log: SharedLog, requests: Sequence[Publish], publisher: Publisher, ts: str, sender: str) -> None:
-        self._begin()
-        self.telling.pending_bytes += size_of(requests)
+        if not self._deferred:
+            self._begin()
+        size = size_of(requests)
+        self.telling.pending_bytes += size
         log.unsettled += 1
-        self._gathering.publish(log, requests, publisher, ts, sender)
+        self._gathering.publish(log, requests, publisher, ts, sender, size)
 
     def publish_list(self, log: SharedLog, requests: Sequence[Publish], done: Assigned, ts: str, sender: str) -> None:
         self._begin()
-        self.telling.pending_bytes += size_of(requests)
+        size = size_of(requests)
+        self.telling.pending_bytes += size
         log.unsettled += 1
-        self._gathering.publish_list(log, requests, done, ts, sender)
+        self._gathering.publish_list(log, requests, done, ts, sender, size)
 
     def add(self, operation: Operation, done: Callable[[Any], None] | None = None) -> None:
         self._begin()
@@ -108,7 +113,7 @@ class Asking:
 
     def call_after(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after the outcomes of all operations so far."""
-        if self._gathering or self._asked:
+        if self._deferred or self._asked:
             self._begin()
             self._gathering.call_after(lambda _: callback())
         elif self.telling:
@@ -126,13 +131,15 @@ class Asking:
     # Batches
 
     def _begin(self) -> None:
-        if not self._gathering:
+        if not self._deferred:
+            self._deferred = True
             self._defer(self._ask)
 
     def _ask(self) -> None:
+        self._deferred = False
         batch = self._gathering.finish()
         batch.asked = self._now()
-        if self.hopeless:
+        if self._unreachable and self.hopeless:
             self._refuse_asked(lambda _: True)
             self._refuse(batch)
             return
@@ -144,14 +151,18 @@ class Asking:
         self._engine.ask(batch.operations, batch.outcomes)
 
     def _take(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
-        self._in_order(partial(self._end, batch, outcomes))
+        if self._inbox.busy:
+            self._inbox.take(partial(self._end, batch, outcomes))
+        else:
+            self._end(batch, outcomes)
 
     def _end(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         if not self._asked or self._asked[0] is not batch:
             return  # it was refused while its outcomes waited behind the records
         self._asked.popleft().outcomes = None  # which has the batch: without the cycle their memory is free at once
         self.times.observe(self._now() - batch.asked)
-        self.note_answer()
+        if self._silent:
+            self.note_answer()
         self._tell(batch, outcomes)
 
     def _tell(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:

@@ -10,7 +10,8 @@ All that an engine calls comes on the loop's thread, in one order which is the s
 2. The outcome of a batch comes after the records that it made, if these come at all.
 3. After each connection come the states of all topics, then ``Follower.synced``, and only then outcomes.
 
-What is small is ``array_like`` with a tag, so that an engine may send it as it is.
+What is small is ``array_like`` with a tag, so that an engine may send it as it is. The tags of records are those in
+Redis, which servers of several versions may share.
 
 An engine may be several programs that share the topics. Then all this holds for each of them.
 """
@@ -20,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from pubsub.core.event import StoredEvent
 from pubsub.core.log import Assignment
@@ -45,7 +46,7 @@ class Append(Struct, frozen=True):
     if there are no ``requests``. A
     topic whose epoch is another takes the publishes all the same; one that is gone refuses them with TopicNotFound.
     ``ts``: the time stamp of the events. ``sender``: the publisher's name for topics with the option ``sender``.
-    ``lifetimes``: seconds for each publish, ``inf`` for none.
+    ``lifetimes``: seconds for each publish, ``inf`` for none; empty if no publish has any.
     """
 
     known: Known
@@ -98,7 +99,7 @@ Outcomes = Callable[[Sequence[Outcome]], None]
 # What an engine tells
 
 
-class State(Struct, frozen=True, array_like=True, tag=True):
+class State(Struct, frozen=True, array_like=True, tag=0):
     """A topic as the engine has it. ``base``: the ``seq`` at which its epoch began, 0 unless the epoch was renewed.
 
     ``before``: the epoch that was renewed then, empty if it was none or is not known. ``first``: the oldest message
@@ -120,33 +121,10 @@ class State(Struct, frozen=True, array_like=True, tag=True):
         return self.base > 0 or bool(self.before)
 
 
-class Sent(Struct, frozen=True, gc=False):
-    """One message of a record. ``expires``: its Unix time, ``inf`` for none. ``sender``: empty without one."""
-
-    id: str
-    payload: Raw
-    expires: float
-    sender: str
-
-
 class Appended(Struct, frozen=True):
-    """Messages that follow each other in a topic, from ``first`` on. ``kept`` and ``size``: what the topic keeps now,
-    as ``first`` and ``size`` of a State.
-    """
+    """Messages that follow each other in a topic, as events; the time at which one ``expires`` is monotonic.
 
-    name: str
-    epoch: str
-    first: int
-    ts: str
-    messages: Sequence[Sent]
-    kept: int
-    size: int
-
-
-class Stored(Struct, frozen=True):
-    """Events of a topic that follow each other, as the engine's own server has encoded them, in place of Appended.
-
-    Their ``expires`` is monotonic: all servers run on one machine. ``kept`` and ``size`` as in Appended.
+    ``kept`` and ``size``: what the topic keeps now, as ``first`` and ``size`` of a State.
     """
 
     name: str
@@ -156,14 +134,14 @@ class Stored(Struct, frozen=True):
     size: int
 
 
-class Deleted(Struct, frozen=True, array_like=True, tag=True):
+class Deleted(Struct, frozen=True, array_like=True, tag=2):
     """A topic has ended."""
 
     name: str
     epoch: str
 
 
-class Purged(Struct, frozen=True, array_like=True, tag=True):
+class Purged(Struct, frozen=True, array_like=True, tag=3):
     """A topic keeps no message up to ``seq`` any more."""
 
     name: str
@@ -171,7 +149,7 @@ class Purged(Struct, frozen=True, array_like=True, tag=True):
     seq: int
 
 
-class Told(Struct, frozen=True, array_like=True, tag=True):
+class Told(Struct, frozen=True, array_like=True, tag=4):
     """A message of a server, from its Tell. ``server``: its id."""
 
     server: str
@@ -180,7 +158,7 @@ class Told(Struct, frozen=True, array_like=True, tag=True):
 
 
 # A State tells of a topic that is new, or whose epoch is renewed, and else how far it is.
-Record = State | Appended | Stored | Deleted | Purged | Told
+Record = State | Appended | Deleted | Purged | Told
 
 
 class Follower(Protocol):

@@ -6,18 +6,16 @@ Nothing of it is assumed to be whole: a ``seq`` that jumps, a state that is ahea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from msgspec import UNSET
-
-from pubsub.core.clock import Clock
-from pubsub.core.event import BATCH_BYTES, StoredEvent, make_event
+from pubsub.core.event import BATCH_BYTES, StoredEvent
 from pubsub.core.journal import StoredTopic
-from pubsub.journals.shared.engine import Appended, Deleted, Engine, Purged, Sent, State, Stored
+from pubsub.core.renewal import TOLD
+from pubsub.journals.shared.engine import Appended, Deleted, Engine, Purged, State
 from pubsub.journals.shared.healing import Healing
 from pubsub.journals.shared.renewals import Renewals
-from pubsub.protocol.requests import Message
 
 if TYPE_CHECKING:
     from pubsub.core.journal import Host
@@ -32,7 +30,7 @@ class Following:
     """See the module. ``make_log`` makes the log of a topic; ``compare(log)`` asks the engine to compare a topic.
     ``spend`` is called for each topic that begins or ends, with its cost: 1 is 10 to 20 µs.
 
-    ``logs``: those of all topics, by name. ``coming``: of topics that this server is creating. ``now``: Unix time.
+    ``logs``: those of all topics, by name. ``coming``: of topics that this server is creating.
     """
 
     host: Host
@@ -40,19 +38,15 @@ class Following:
     def __init__(
         self,
         engine: Engine,
-        clock: Clock,
         *,
         make_log: Callable[[str, str, TopicOptions], SharedLog],
         compare: Callable[[SharedLog], None],
         spend: Callable[[int], None],
         call_later: Callable[[float, Callable[[], None]], object],
-        now: Callable[[], float],
     ) -> None:
         self.logs: dict[str, SharedLog] = {}
         self.coming: dict[str, SharedLog] = {}
         self.healing = Healing(engine, self._take_page, self._trim, call_later)
-        self._clock = clock
-        self._now = now
         self._make_log = make_log
         self._compare = compare
         self._spend = spend
@@ -61,22 +55,15 @@ class Following:
     # Messages
 
     def append(self, record: Appended) -> None:
-        """Deliver new messages, unless something is missing before them."""
-        topic = self._place(record, record.first, len(record.messages))
-        if topic is not None:
-            known = topic.seq + 1 - record.first
-            self._deliver(topic, self._make_events(record, record.messages[known:], topic.seq + 1))
-            self.host.trim(topic, record.kept, record.size)
-
-    def take_stored(self, record: Stored) -> None:
         """Deliver new events, unless something is missing before them."""
-        first = record.events[0].seq
-        topic = self._place(record, first, len(record.events))
+        events = record.events
+        first = events[0].seq
+        topic = self._place(record, first, events[-1].seq)
         if topic is not None:
-            self._deliver(topic, record.events[topic.seq + 1 - first :])
+            self._deliver(topic, events if first > topic.seq else events[topic.seq + 1 - first :])
             self.host.trim(topic, record.kept, record.size)
 
-    def _place(self, record: Appended | Stored, first: int, count: int) -> Topic | None:
+    def _place(self, record: Appended, first: int, last: int) -> Topic | None:
         """The topic, if the record goes on where it ends, or before: some of it may have come with a state."""
         log = self.logs.get(record.name)
         if log is None or log.epoch != record.epoch:
@@ -84,21 +71,10 @@ class Following:
         topic = log.topic
         assert topic is not None, "it is among the topics"
         log.first, log.size = record.kept, record.size
-        last = first + count - 1
         if log in self.healing or first > topic.seq + 1:
             self.healing.heal(log, last)
             return None
         return topic if last > topic.seq else None
-
-    def _make_events(self, record: Appended, messages: Sequence[Sent], first: int) -> list[StoredEvent]:
-        name, ts = record.name, record.ts
-        events: list[StoredEvent] = []
-        for seq, sent in enumerate(messages, first):
-            event = make_event(name, Message(sent.id, sent.payload), seq, ts, sent.sender or UNSET)
-            if sent.expires != inf:
-                event = StoredEvent(seq, event.text, self._clock.monotonic() + sent.expires - self._now())
-            events.append(event)
-        return events
 
     def _deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         if not topic.expiring:
@@ -121,12 +97,25 @@ class Following:
                 continue
             if event.seq > (run[-1].seq if run else topic.seq) + 1:
                 self._end_run(topic, run)
-                self.host.skip(topic, event.seq - 1)
+                if self._skip(log, topic, event.seq - 1):
+                    return
                 run = []
             run.append(event)
         self._end_run(topic, run)
         if until > topic.seq:
-            self.host.skip(topic, until)
+            self._skip(log, topic, until)
+
+    def _skip(self, log: SharedLog, topic: Topic, until: int) -> bool:
+        """Tell that events are lost. Returns True if nothing may be delivered before all members know."""
+        self.host.skip(topic, until)
+        return self._hold(log, topic)
+
+    def _hold(self, log: SharedLog, topic: Topic) -> bool:
+        """Deliver nothing before all members know where the topic goes on. Returns False if they do."""
+        if not self.host.call_when_told(topic, partial(self.healing.release, log)):
+            return False
+        self.healing.hold(log)
+        return True
 
     def _end_run(self, topic: Topic, run: list[StoredEvent]) -> None:
         if run:
@@ -183,7 +172,7 @@ class Following:
     def _renew(self, log: SharedLog, state: State) -> None:
         """Go on in a new epoch, with the first message that may be another than in the old one."""
         assert log.topic is not None, "it is among the topics"
-        self._spend(1 + log.topic.subscribers // 2)  # 8 µs for each of them
+        self._spend(1 + min(log.topic.subscribers, TOLD) // 2)  # 8 µs for each of those who are told now
         self.healing.stop(log)
         one_step = state.before in ("", log.epoch)  # otherwise the epochs between began nobody knows where
         start = min(log.topic.seq, state.base) if one_step else 0
@@ -191,6 +180,7 @@ class Following:
         log.first, log.size = state.first, state.size
         log.topic = self.host.renew(log.topic, _stored(log, start))
         self._renewals.note(log.name)
+        self._hold(log, log.topic)
         if state.seq > start:
             self.healing.heal(log, state.seq)
 

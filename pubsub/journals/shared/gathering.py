@@ -14,7 +14,6 @@ from msgspec import UNSET, Struct
 
 from pubsub.core.journal import lifetime
 from pubsub.journals.shared.engine import Append, Known, Operation, Outcomes
-from pubsub.journals.sizes import size_of
 
 if TYPE_CHECKING:
     from pubsub.core.log import Assigned, Publisher
@@ -25,14 +24,22 @@ MOST_TOGETHER: Final = 1000  # publishes in one Append, unless a list has more
 
 
 class Appending(Struct):
-    """An Append that may still grow in this tick."""
+    """An Append that may still grow in this tick. ``operation``: its place in the batch."""
 
+    operation: int
     log: SharedLog
     requests: list[Publish]
     lifetimes: list[float]
     ts: str
     sender: str
     together: bool = False
+
+    def add(self, requests: Sequence[Publish]) -> None:
+        found = lifetimes(self.log, requests)
+        if found or self.lifetimes:
+            self.lifetimes += [inf] * (len(self.requests) - len(self.lifetimes))
+            self.lifetimes += found or [inf] * len(requests)
+        self.requests += requests
 
     def finish(self) -> Append:
         log = self.log
@@ -42,7 +49,7 @@ class Appending(Struct):
 
 
 class Publishes(Struct):
-    """Publishes that wait for their outcomes: those of an operation, from ``offset`` on."""
+    """Publishes that wait for their outcomes: those of an operation, from ``offset`` on. ``size``: their bytes."""
 
     operation: int
     offset: int
@@ -50,6 +57,7 @@ class Publishes(Struct):
     requests: Sequence[Publish]
     publisher: Publisher
     ts: str
+    size: int
 
 
 class PublishedList(Struct):
@@ -59,6 +67,7 @@ class PublishedList(Struct):
     log: SharedLog
     requests: Sequence[Publish]
     done: Assigned
+    size: int
 
 
 class Other(Struct):
@@ -84,38 +93,43 @@ class Batch(Struct):
 
 
 class Gathering:
-    """The operations of one tick. ``size``: the bytes of its publishes."""
+    """The operations of one tick."""
 
     def __init__(self) -> None:
-        self._operations: list[Operation | Appending] = []
-        self._open: dict[SharedLog, int] = {}  # by topic: the index of the Append that may grow
         self.entries: list[Entry] = []
+        self._operations: list[Operation | Appending] = []
+        self._open: dict[SharedLog, Appending] = {}  # by topic: those that may grow
 
     def __bool__(self) -> bool:
         return bool(self._operations or self.entries)
 
-    def publish(self, log: SharedLog, requests: Sequence[Publish], publisher: Publisher, ts: str, sender: str) -> None:
-        """Add publishes, each with an outcome of its own."""
-        index = self._open.get(log, -1)
-        appending = self._operations[index] if index >= 0 else None
+    def publish(
+        self, log: SharedLog, requests: Sequence[Publish], publisher: Publisher, ts: str, sender: str, size: int
+    ) -> None:
+        """Add publishes of ``size`` bytes, each with an outcome of its own."""
+        appending = self._open.get(log)
         if (
-            not isinstance(appending, Appending)
+            appending is None
             or appending.sender != sender
             or appending.ts != ts
             or len(appending.requests) >= MOST_TOGETHER
         ):
-            appending = Appending(log, [], [], ts, sender)
-            self._open[log] = index = len(self._operations)
+            appending = self._open[log] = Appending(len(self._operations), log, [], [], ts, sender)
             self._operations.append(appending)
-        self.entries.append(Publishes(index, len(appending.requests), log, requests, publisher, ts))
-        appending.requests += requests
-        appending.lifetimes += lifetimes(log, requests)
+        offset = len(appending.requests)
+        self.entries.append(Publishes(appending.operation, offset, log, requests, publisher, ts, size))
+        appending.add(requests)
 
-    def publish_list(self, log: SharedLog, requests: Sequence[Publish], done: Assigned, ts: str, sender: str) -> None:
-        """Add publishes with one outcome."""
+    def publish_list(
+        self, log: SharedLog, requests: Sequence[Publish], done: Assigned, ts: str, sender: str, size: int
+    ) -> None:
+        """Add publishes of ``size`` bytes with one outcome."""
         self._open.pop(log, None)
-        self.entries.append(PublishedList(len(self._operations), log, requests, done))
-        self._operations.append(Appending(log, list(requests), lifetimes(log, requests), ts, sender, together=True))
+        place = len(self._operations)
+        self.entries.append(PublishedList(place, log, requests, done, size))
+        self._operations.append(
+            Appending(place, log, list(requests), lifetimes(log, requests), ts, sender, together=True)
+        )
 
     def add(self, operation: Operation, done: Callable[[Any], None] | None = None) -> None:
         """Add another operation. Publishes that follow come after it."""
@@ -138,21 +152,12 @@ class Gathering:
 
 
 def lifetimes(log: SharedLog, requests: Sequence[Publish]) -> list[float]:
-    """The seconds for which each message lives."""
+    """The seconds for which each message lives; empty if no message has an end."""
     options = log.options
     if options.ttl_sec is None:
         for request in requests:
             if request.ttl_sec is not UNSET:
                 break
         else:
-            return [inf] * len(requests)
+            return []
     return [lifetime(options, request) for request in requests]
-
-
-def size_of_entry(entry: Entry) -> int:
-    return 0 if isinstance(entry, Other) else size_of(entry.requests)
-
-
-def weight_of(entry: Entry) -> int:
-    """The messages of an entry, as a measure of the time that its outcome takes."""
-    return 1 if isinstance(entry, Other) else len(entry.requests)

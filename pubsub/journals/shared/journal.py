@@ -6,7 +6,6 @@ the host (``following``). An engine that is away refuses publishes after a time,
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
@@ -25,7 +24,6 @@ from pubsub.journals.shared.engine import (
     Purged,
     Record,
     State,
-    Stored,
     Tell,
     Told,
 )
@@ -62,7 +60,6 @@ class SharedJournal:
         call_later: Callable[[float, Callable[[], None]], object],
         wait: float,
         most: int = 0,
-        now: Callable[[], float] = time.time,
         new_epoch: Callable[[], str] = random_epoch,
     ) -> None:
         self.synced_once = False
@@ -72,17 +69,13 @@ class SharedJournal:
         self._most = most
         self._new_epoch = new_epoch
         self._inbox = Inbox(defer)
-        self._asking = Asking(
-            engine, self._inbox.take, defer=defer, call_later=call_later, now=clock.monotonic, wait=wait
-        )
+        self._asking = Asking(engine, self._inbox, defer=defer, call_later=call_later, now=clock.monotonic, wait=wait)
         self._following = Following(
             engine,
-            clock,
             make_log=self._make_log,
             compare=self._compare,
             spend=self._inbox.spend,
             call_later=call_later,
-            now=now,
         )
         self._freshness = Freshness(engine, self._inbox.take, self._following.healing, defer, call_later, wait)
         self._parts = LogParts(self._asking, engine, self.sync, clock)
@@ -189,8 +182,6 @@ class SharedJournal:
         match record:
             case Appended():
                 self._following.append(record)
-            case Stored():
-                self._following.take_stored(record)
             case State():
                 self._following.state(record)
             case Deleted():

@@ -14,6 +14,7 @@ from msgspec import UNSET, Raw, Struct
 
 from pubsub.core.event import StoredEvent
 from pubsub.journals.shared.engine import (
+    Appended,
     Create,
     Delete,
     Deleted,
@@ -21,7 +22,6 @@ from pubsub.journals.shared.engine import (
     Purge,
     Purged,
     State,
-    Stored,
     Tell,
     Told,
 )
@@ -142,8 +142,8 @@ class Refused(Struct, frozen=True, array_like=True, tag=True):
     reason: str
 
 
-class Texts(Struct, frozen=True, array_like=True, tag=True):
-    """A Stored. ``expires``: none if no event expires."""
+class Texts(Struct, frozen=True, array_like=True, tag=1):
+    """An Appended. ``expires``: none if no event expires."""
 
     name: str
     epoch: str
@@ -154,13 +154,13 @@ class Texts(Struct, frozen=True, array_like=True, tag=True):
     expires: list[float] | None
 
     @property
-    def record(self) -> Stored:
+    def record(self) -> Appended:
         times = self.expires
         if times is None:
             events = [StoredEvent(seq, text) for seq, text in enumerate(self.texts, self.first)]
         else:
             events = [StoredEvent(self.first + place, text, times[place]) for place, text in enumerate(self.texts)]
-        return Stored(self.name, self.epoch, events, self.kept, self.size)
+        return Appended(self.name, self.epoch, events, self.kept, self.size)
 
 
 Sent = Texts | State | Deleted | Purged | Told
