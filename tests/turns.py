@@ -12,6 +12,7 @@ def shrink_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         "memberships.PLACED",
         "memberships.LANES_IN_A_TURN",
         "joining.COMPARED",
+        "joining.COMPARED_AT_FIRST",
         "joining.ENTERED",
         "review.REVIEWED",
         "review.COMPARED",
@@ -23,5 +24,6 @@ def shrink_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         "catchup.FILTERED_PAGE",
         "presence.REMOVED",
         "presence.TOLD",
+        "renewal.TOLD",
     ):
         monkeypatch.setattr(f"pubsub.core.{name}", 1)

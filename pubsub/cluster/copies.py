@@ -49,10 +49,12 @@ class Copy:
         return count - before
 
     def make_stale(self) -> None:
-        """All counts have to be told again, or end."""
-        for group, names in self.counts.items():
-            self.stale[group] = self.stale.get(group, {}) | names
-        self.counts = {}
+        """All counts have to be told again, or end. Most often this is one step for all of them."""
+        counts, self.counts = self.counts, {}
+        if len(counts) > len(self.stale):
+            counts, self.stale = self.stale, counts
+        for group, names in counts.items():
+            self.stale.setdefault(group, {}).update(names)
 
     def take_stale(self, limit: int) -> list[tuple[str, str, int]]:
         """Remove some of the stale counts."""

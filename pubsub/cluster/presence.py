@@ -40,8 +40,8 @@ class SharedPresence:
         return 0 if clients is None else clients.connections_here(name)
 
     @property
-    def groups(self) -> list[str]:
-        return [topic.name for topic in self._broker.clients.topics]
+    def groups(self) -> Iterable[str]:
+        return (topic.name for topic in self._broker.clients.topics)
 
     def names_in(self, group: str) -> list[str]:
         topic = self._find(group)

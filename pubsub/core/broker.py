@@ -108,8 +108,8 @@ class Broker(TopicHost):
         self._history = HistoryReader(clock, self.turns.take, self._is_current, self._journals.bound)
         self.clients = Presence(clock, defer=defer, take_turn=self.turns.take, call_later=call_later)
         placement = Placement(clock, self._evaluator, self.filters, max_filters, self.clients, self.delivered)
-        self._memberships = Memberships(placement, clock, self.turns.take, self._is_current)
-        self._renewal = Renewal(placement, self.clients, clock)
+        self._renewal = Renewal(self.clients, clock, self.turns.take)
+        self._memberships = Memberships(placement, self._renewal, clock, self.turns.take, self._is_current)
         self._obey(rules or TopicRules(), max_topics, call_later)
 
     def _obey(
@@ -275,7 +275,7 @@ class Broker(TopicHost):
         joining = Joining(asked, subscriber, self._memberships, self._history, answer)
         if asked.subscription.is_pattern:
             check_pattern(asked.subscription.name)
-            joining.join_pattern(self.topics)
+            joining.join_pattern(self.topics_from)
         else:
             self._creations.use(asked.subscription.name, joining.join_topic)
 

@@ -73,8 +73,8 @@ class CatchUp:
     beginning of the membership. ``certain`` is False if several subscriptions have filters of their own.
     """
 
-    __slots__ = ("_began", "_clock", "_grant", "_join", "_oldest", "_start", "_subscriber", "_told", "_topic", "after",
-                 "begun", "certain", "lane", "since", "spans")  # fmt: skip
+    __slots__ = ("_began", "_clock", "_grant", "_join", "_oldest", "_start", "_stopped", "_subscriber", "_told",
+                 "_topic", "after", "begun", "certain", "lane", "since", "spans")  # fmt: skip
 
     def __init__(
         self,
@@ -99,6 +99,7 @@ class CatchUp:
         self._began = start.topic.seq
         self._oldest = start.topic.oldest
         self._told = start.told
+        self._stopped = False  # until the next life of the topic is told
         self._subscriber = subscriber
         self._clock = clock
         self._grant = grant
@@ -113,18 +114,14 @@ class CatchUp:
     def topic(self) -> Topic:
         return self._topic
 
-    def expect_all(self) -> None:
-        """Tell of every later event that is missing."""
-        if self._told is None:
-            self._told = self.known
-
-    def renew(self, topic: Topic, lane: Lane) -> None:
+    def renew(self, topic: Topic) -> None:
         """Go on in the next life of the topic, whose ``seq`` is that of the last message which both have.
 
         A resume that the client was not told of yet has another epoch now: it gets all that is kept.
         """
+        if self.begun:
+            self._end_spans()  # what nothing wants any more
         known = self.known
-        self.lane = lane
         self._topic = topic
         self._began = topic.seq
         self._oldest = topic.oldest
@@ -136,6 +133,10 @@ class CatchUp:
         else:
             self.after = min(self.after, topic.seq)
             self._told = min(known, self.after)
+        self.since = since(min(after_of(self.since), self.after), moment_of(self.since))
+        if self._stopped:
+            self._stopped = False
+            self._wait()
 
     def resume(self, position: Position) -> None:
         """Begin at the position of a client, if it is in the life of the topic that began meanwhile."""
@@ -157,6 +158,9 @@ class CatchUp:
         topic = self._topic
         self.begun = True
         if not self._is_current:
+            return
+        if topic.successor is not None:
+            self._stopped = True
             return
         if topic.oldest > self._oldest:
             self._told = self.known
@@ -226,7 +230,7 @@ class CatchUp:
         """Send a page of the log. ``asked_to``: the last ``seq`` that could be on it."""
         if not self._is_current:
             return
-        if topic is not self._topic:  # it may have messages that the topic has lost
+        if topic.successor is not None:  # it may have messages that the topic has lost
             self._wait()
             return
         if isinstance(page, Failure):

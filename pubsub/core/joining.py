@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET, UnsetType
 
 from pubsub.core.catchup import CatchUp, ReplayStart
 from pubsub.protocol.errors import Failure, TopicNotFound
-from pubsub.protocol.patterns import matcher
+from pubsub.protocol.patterns import literal_prefix, matcher
 from pubsub.protocol.requests import Position
 
 if TYPE_CHECKING:
@@ -28,7 +27,10 @@ if TYPE_CHECKING:
     from pubsub.core.topic import Topic
     from pubsub.filters.filters import Matcher
 
-COMPARED: Final = 10_000  # names that are compared with a pattern in one turn: 2 ms
+    TopicsFrom = Callable[[str, int], list[Topic]]
+
+COMPARED: Final = 5000  # topics that are compared with a pattern in one turn: about 2 ms
+COMPARED_AT_FIRST: Final = 200  # of them in the step of the request: a client may send several at once
 ENTERED: Final = 100  # topics that are entered, or whose catch-ups advance, in one turn: 10 to 20 µs each
 
 
@@ -89,20 +91,25 @@ class Joining:
             self._waiting.append(found)
             self._join_next()
 
-    def join_pattern(self, topics: list[Topic]) -> None:
-        """Join those of the ``topics`` that the pattern covers, and those that appear meanwhile, then answer."""
-        self._replaced = self._memberships.begin_pattern(self.asked, self._subscriber, self)
-        self._compare(topics)
+    def join_pattern(self, topics_from: TopicsFrom) -> None:
+        """Join the topics that the pattern covers, and those that appear meanwhile, then answer.
 
-    def _compare(self, topics: list[Topic]) -> None:
-        covers = matcher(self.asked.subscription.name)
-        may_subscribe = self.asked.grant.may_subscribe
-        for topic in islice(topics, COMPARED):
+        ``topics_from(first, limit)`` returns topics by name, from ``first`` on: only those are compared that begin as
+        the pattern does.
+        """
+        self._replaced = self._memberships.begin_pattern(self.asked, self._subscriber, self)
+        self._compare(topics_from, literal_prefix(self.asked.subscription.name), COMPARED_AT_FIRST)
+
+    def _compare(self, topics_from: TopicsFrom, first: str, limit: int) -> None:
+        pattern, may_subscribe = self.asked.subscription.name, self.asked.grant.may_subscribe
+        covers = matcher(pattern)
+        topics = topics_from(first, limit + 1)
+        for topic in topics[:limit]:
             if covers(topic.name) and topic not in self._seen and may_subscribe(topic.name):
                 self._seen.add(topic)
                 self._waiting.append(topic)
-        if rest := topics[COMPARED:]:
-            self._memberships.take_turn(partial(self._compare, rest))
+        if len(topics) > limit and topics[limit].name.startswith(literal_prefix(pattern)):
+            self._memberships.take_turn(partial(self._compare, topics_from, topics[limit].name, COMPARED))
         else:
             self._join_next()
 
@@ -121,6 +128,7 @@ class Joining:
         for each in self.topics:
             if each.topic.successor is not None:
                 each.topic = each.topic.latest
+                self._memberships.tell_of_renewal(each.topic, self._subscriber)
                 each.seq = each.topic.seq
                 if each.catch_up is not None and (position := self._position_in(each.topic)) is not None:
                     each.catch_up.resume(position)

@@ -69,6 +69,13 @@ class Host(Protocol):
         """Tell that the next events, up to ``until``, are lost. The next one to deliver is behind it."""
         ...
 
+    def call_when_told(self, topic: Topic, callback: Callable[[], None]) -> bool:
+        """False if all members of a topic that was renewed, or has lost events, have been told.
+
+        Otherwise deliver and skip nothing before ``callback`` is called. If it is renewed again, that is not.
+        """
+        ...
+
     def deliver(self, topic: Topic, events: Sequence[StoredEvent]) -> None:
         """Deliver the next events of a topic, one or more: the journal has them."""
         ...

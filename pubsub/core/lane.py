@@ -43,8 +43,6 @@ class Arrival(Protocol):
     @property
     def known(self) -> int: ...
 
-    def expect_all(self) -> None: ...
-
     def forget(self, name: str) -> None: ...
 
     def limit(self, wanted: Sequence[Subscription]) -> None: ...
@@ -75,6 +73,11 @@ class Lane:
     @property
     def members(self) -> list[Subscriber]:
         return [*self._ready, *self._lagging, *(self._arriving or ())]
+
+    @property
+    def joined(self) -> list[Subscriber]:
+        """The members that do not catch up."""
+        return [*self._ready, *self._lagging]
 
     def join(self, member: Subscriber, since: Since) -> None:
         """Add ``member`` to the ready or the lagging. ``since``: the beginning of its membership."""

@@ -16,6 +16,7 @@ from pubsub.core.joined import Beginning, Joined
 from pubsub.core.lane import LANES_IN_A_TURN
 from pubsub.core.log import Done, ignore
 from pubsub.core.placement import Placement, topic_of
+from pubsub.core.renewal import Renewal
 from pubsub.core.spans import Span
 from pubsub.core.subscription import GONE, Asked, Book, Subscription
 from pubsub.core.topic import Topic
@@ -47,6 +48,7 @@ class Memberships:
     def __init__(
         self,
         placement: Placement,
+        renewal: Renewal,
         clock: Clock,
         take_turn: Callable[[Callable[[], None]], None],
         is_current: Callable[[Topic], bool],
@@ -55,6 +57,7 @@ class Memberships:
         self.subscriber_count = 0  # clients with a subscription
         self.arrivals = ArrivalCounts()
         self._placement = placement
+        self._renewal = renewal
         self._clock = clock
         self.is_current = is_current
         self._beginning: dict[Subscriber, list[Beginning]] = {}  # patterns of which the client does not know yet
@@ -172,6 +175,7 @@ class Memberships:
         """Put a member where its changed subscriptions and rights lead. It is told if rights or a limit end that."""
         book, topic = subscriber.book, topic_of(subscriber.lanes[name])
         assert book is not None, "others have one subscription for each topic"
+        self._renewal.tell(topic, subscriber)
         reaching = self._placement.reaching(name, subscriber)
         if not reaching:
             self._placement.end_lane(name, subscriber)
@@ -239,6 +243,10 @@ class Memberships:
         """A topic goes on as another one. Those who do not know of it yet get to know the other one."""
         if old in self._new:
             self._new.add(new)
+
+    def tell_of_renewal(self, topic: Topic, subscriber: Subscriber) -> None:
+        """Tell a member of a topic now that it was renewed, if its turn has not come."""
+        self._renewal.tell(topic, subscriber)
 
     def start_of(self, topic: Topic) -> int:
         """The ``seq`` after which a topic begins for a subscriber that enters it without a request of its own now."""
@@ -319,6 +327,7 @@ class Memberships:
         lane = subscriber.lanes.get(topic.name)
         if lane is None or lane.topic is not topic:
             return
+        self._renewal.tell(topic, subscriber)
         arrival = lane.catch_up_of(subscriber)
         before = subscriber.subscription_count
         self._placement.end_lane(topic.name, subscriber)
@@ -329,7 +338,11 @@ class Memberships:
             subscriber.notify(topic, self._ending[topic].notice)
 
     def _end_stale(self, topic: Topic, subscriber: Subscriber) -> None:
-        """End the membership in an earlier topic of the same name, if its end has not been told yet."""
+        """End the membership in an earlier topic of the same name, if its end has not been told yet.
+
+        A member of this one gets to know that it was renewed.
+        """
+        self._renewal.tell(topic, subscriber)
         lane = subscriber.lanes.get(topic.name)
         if lane is not None and lane.topic is not topic:
             self._end_membership(topic_of(lane), subscriber)

@@ -35,11 +35,12 @@ class Topic:
     ``ring`` has the newest events, without a missing ``seq``: all that are kept in memory. ``first`` is the oldest
     that the journal holds, 0 if it holds none itself. ``stored_bytes``: what it holds of the topic. ``expiring``: some
     events have a time to live. ``uses`` changes with each subscription that may be the only one. ``bytes``: those of
-    all events that were added. ``successor``: the topic that goes on with this one in another epoch.
+    all events that were added. ``successor``: the topic that goes on with this one in another epoch. ``telling``: some
+    members do not know yet where the topic goes on, see the Renewal.
     """
 
     __slots__ = ("_flush_at", "_in_pieces", "_pending", "bytes", "epoch", "expiring", "first", "history", "lanes",
-                 "log", "name", "options", "ring", "seq", "stored_bytes", "successor", "uses")  # fmt: skip
+                 "log", "name", "options", "ring", "seq", "stored_bytes", "successor", "telling", "uses")  # fmt: skip
 
     def __init__(self, name: str, epoch: str, options: TopicOptions, log: TopicLog, *, ring_size: int) -> None:
         assert options.history is not None, "the Broker fills in its default"
@@ -57,6 +58,7 @@ class Topic:
         self.uses = 0
         self.bytes = 0
         self.successor: Topic | None = None
+        self.telling = False
         self._pending: list[StoredEvent] = []
         self._in_pieces = False  # they are delivered piece by piece
         self._flush_at = BATCH_BYTES  # bytes of all events, at which a batch is delivered within the tick
@@ -76,6 +78,14 @@ class Topic:
             topic = topic.successor
         return topic
 
+    def go_on_as(self, topic: Topic) -> None:
+        """Give all members to ``topic``, the next life."""
+        self.successor = topic
+        for lane in self.lanes:
+            lane.topic = topic
+            topic.add_lane(lane)
+        self.lanes = ()
+
     def skip(self, until: int) -> Slots:
         """Go on after ``until``: what is missing before it is lost. Returns what the ring had."""
         removed = self.ring.skip(until)
@@ -88,8 +98,8 @@ class Topic:
 
     @property
     def has_pending(self) -> bool:
-        """True if events wait for :meth:`flush`."""
-        return bool(self._pending)
+        """True if events wait for :meth:`flush`, or the news that events are lost."""
+        return self.telling or bool(self._pending)
 
     @property
     def delivered(self) -> int:

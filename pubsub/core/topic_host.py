@@ -82,8 +82,10 @@ class TopicHost:
         return renewed
 
     def skip(self, topic: Topic, until: int) -> None:
-        self._renewal.tell_lost(topic, until)
-        release(topic.skip(until), self._clock.monotonic(), self.turns.take, lambda _: None)
+        release(self._renewal.skip(topic, until), self._clock.monotonic(), self.turns.take, lambda _: None)
+
+    def call_when_told(self, topic: Topic, callback: Callable[[], None]) -> bool:
+        return self._renewal.call_when_told(topic, callback)
 
     def remove_topic(self, topic: Topic) -> None:
         if not self._is_current(topic):

@@ -53,6 +53,11 @@ def check_pattern(text: str) -> None:
         )
 
 
+def literal_prefix(pattern: str) -> str:
+    """The beginning of all names that the valid ``pattern`` covers."""
+    return pattern.partition(ONE_SEGMENT)[0].partition(REST)[0]
+
+
 @lru_cache(maxsize=256)
 def matcher(pattern: str) -> Callable[[str], object | None]:
     """A function that returns None for names which the valid ``pattern`` does not cover: 0.2 µs a call."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import logging
 import os
 import signal
 import socket
@@ -52,7 +53,15 @@ def main() -> int:
         return 1
     start = msgspec.json.decode(first.body, type=Start)
     set_up_logs(start.settings.least_level, start.settings.log_format, worker=start.number)
+    if start.number > 1:
+        leave_out_topics(owned=start.settings.journal_url.startswith("unix:"))
     return run(start, sock, splitter)
+
+
+def leave_out_topics(*, owned: bool) -> None:
+    """Log no end of a topic, which the first worker logs too; nor a beginning if that worker owns them."""
+    for name in ("pubsub.core.topic_host", "pubsub.core.creation")[: 1 + owned]:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def run(start: Start, sock: socket.socket, splitter: Splitter) -> int:

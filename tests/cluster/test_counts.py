@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from pubsub.cluster.copies import REMOVED
-from pubsub.cluster.counts import ASKERS, AT_ONCE, GATHERED, Changes, decode
+from pubsub.cluster.counts import ASKERS, AT_ONCE, GATHERED, LOOKED_AT, Changes, OwnCounts, decode
 from pubsub.cluster.members import BEAT, CHECK, DEAD, SOON, Members
 from pubsub.cluster.shared_counts import SharedCounts
 from tests.cluster.buses import Hub
@@ -150,6 +150,36 @@ def test_a_message_is_never_larger_than_the_bus_allows() -> None:
     world.timers.pass_time(2)
     for server in "bd":
         assert world.servers[server].book.others == {("t" * 255, name): 1 for name in names}
+
+
+class Rooms(Book):
+    """A Book with many groups, of which only the last has a count here. ``looked``: groups since the last step."""
+
+    looked = longest = 0
+
+    @property
+    def groups(self) -> list[str]:
+        return [f"room.{number}" for number in range(5 * LOOKED_AT)]
+
+    def names_in(self, group: str) -> list[str]:
+        self.looked += 1
+        self.longest = max(self.longest, self.looked)
+        return ["c"] if group.endswith(f".{5 * LOOKED_AT - 1}") else []
+
+    def end_step(self) -> None:
+        self.looked = 0
+
+
+def test_groups_without_counts_here_are_looked_at_in_steps() -> None:
+    rooms = Rooms()
+    rooms.own[f"room.{5 * LOOKED_AT - 1}", "c"] = 1
+    timers = Timers(rooms.end_step)
+    bus = Hub().join("a")
+    own = OwnCounts(bus, "counts", rooms, is_alone=lambda: False, call_later=timers.call_later)
+    own.copy()
+    timers.pass_time(1)
+    assert rooms.longest == LOOKED_AT
+    assert bus.told == 2  # the count, and the end
 
 
 def test_a_server_alone_tells_nothing() -> None:

@@ -17,9 +17,10 @@ from pubsub.auth.permissions import allows_some, make_rights
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
-from pubsub.core.joining import Joining
+from pubsub.core.joining import COMPARED_AT_FIRST, Joining
 from pubsub.core.lane import Subscriber
 from pubsub.core.subscription import GONE, Asked, Subscription
+from pubsub.core.topic import Topic
 from pubsub.filters.filters import Filter, Filters
 from pubsub.protocol.errors import Failure, LimitExceeded, TopicNotFound
 from pubsub.protocol.frames import text_frame
@@ -551,6 +552,40 @@ def make_world(max_filters: int = 256) -> tuple[Broker, Ticks, Callable[..., Non
 def run(ticks: Ticks) -> None:
     while ticks.deferred:
         ticks.end()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "covered", "compared"),
+    [
+        ("b.*", ["b.1", "b.2"], COMPARED_AT_FIRST + 1),  # those of "a." are not looked at
+        ("a.*", [f"a.{number}" for number in range(3 * COMPARED_AT_FIRST)], 3 * COMPARED_AT_FIRST + 5),
+        (">", None, 3 * COMPARED_AT_FIRST + 5),
+        ("Z.*", [], COMPARED_AT_FIRST + 1),  # all topics come after it
+    ],
+)
+def test_row_65_a_pattern_is_compared_with_the_topics_that_begin_like_it_and_few_at_once(
+    pattern: str, covered: list[str] | None, compared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, ticks = make_broker()
+    names = [f"a.{number}" for number in range(3 * COMPARED_AT_FIRST)] + ["b.1", "b.2", "d"]
+    for name in names:
+        broker.create_topic(name)
+    looked: list[int] = []
+    topics_from = broker.topics_from
+
+    def look(first: str, limit: int) -> list[Topic]:
+        looked.append(len(found := topics_from(first, limit)))
+        return found
+
+    monkeypatch.setattr(broker, "topics_from", look)
+    client = Ask(broker)
+    answers = client.subscribe(pattern)
+    assert sum(looked) <= COMPARED_AT_FIRST + 1
+    run(ticks)
+    assert sum(looked) <= compared
+    (joining,) = answers
+    assert isinstance(joining, Joining)
+    assert sorted(each.topic.name for each in joining.topics) == sorted(names if covered is None else covered)
 
 
 @pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])

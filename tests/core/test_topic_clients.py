@@ -46,9 +46,6 @@ class Arriving:
         self.lane = lane
         self.spans: list[Span] = []
 
-    def expect_all(self) -> None:
-        pass
-
     def forget(self, name: str) -> None:
         pass
 

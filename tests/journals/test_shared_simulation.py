@@ -12,6 +12,12 @@ import pytest
 from tests.journals import simulated_cluster
 
 
+@pytest.fixture(autouse=True)
+def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each member of a topic has a turn of its own when it is told where the topic goes on."""
+    monkeypatch.setattr("pubsub.core.renewal.TOLD", 1)
+
+
 @pytest.mark.parametrize("seed", range(0, 200, 50))
 def test_servers_agree_and_clients_get_each_message_once_or_a_gap(seed: int, caplog: pytest.LogCaptureFixture) -> None:
     for each in range(seed, seed + 50):

@@ -18,7 +18,7 @@ from pubsub.websocket import connections
 from pubsub.websocket.connections import Connections
 from pubsub.websocket.ending import Ending
 from pubsub.websocket.peer import Limits
-from pubsub.websocket.timers import STALL_TICKS, TICK, Timers
+from pubsub.websocket.timers import SERVED, STALL_TICKS, TICK, Timers
 from tests.doubles import Sink
 
 LIMITS = Limits(
@@ -32,6 +32,7 @@ class Loop:
     def __init__(self) -> None:
         self.now = 1000.0
         self.timer: tuple[float, Any] | None = None
+        self.soon: list[Any] = []
 
     def time(self) -> float:
         return self.now
@@ -40,12 +41,26 @@ class Loop:
         self.timer = self.now + delay, callback
         return self.timer
 
+    def call_soon(self, callback: Any) -> None:
+        self.soon.append(callback)
+
+    def run_soon(self) -> None:
+        soon, self.soon = self.soon, []
+        for callback in soon:
+            callback()
+
+    def run_timer(self) -> None:
+        assert self.timer is not None, "it runs as long as there are peers"
+        (self.now, callback), self.timer = self.timer, None
+        callback()
+
     def run(self, seconds: float) -> None:
         """Let time pass, timer by timer."""
         end = self.now + seconds
         while self.timer is not None and self.timer[0] <= end:
-            (self.now, callback), self.timer = self.timer, None
-            callback()
+            self.run_timer()
+            while self.soon:
+                self.run_soon()
         self.now = end
 
 
@@ -174,6 +189,26 @@ async def test_a_deadline_ends_a_peer_and_may_be_moved(world: World) -> None:
     assert "expire" not in steps(moved)
     world.loop.run(15)
     assert steps(moved)[-1] == "expire"
+
+
+async def test_row_65_peers_that_are_due_together_are_served_in_turns(world: World) -> None:
+    """Meanwhile some go, and some get another time."""
+    peers = [Recorder(world, deadline=world.loop.now + 5) for _ in range(2 * SERVED + 10)]
+    while not world.loop.soon:
+        world.loop.run_timer()
+    ended = [each[1] for peer in peers for each in peer.done if each[0] == "expire"]
+    assert ended.count(world.loop.now) == SERVED
+    first, second, *rest = [peer for peer in peers if "expire" not in steps(peer)]
+    first.disconnect()
+    second.deadline = world.loop.now + 20
+    world.timers.reschedule(second)
+    world.loop.run_timer()  # the next tick leaves them to the turns
+    assert not any("expire" in steps(peer) for peer in rest)
+    world.loop.run(1)
+    assert all("expire" in steps(peer) for peer in rest)
+    assert "expire" not in steps(first) + steps(second)
+    world.loop.run(25)
+    assert steps(second)[-1] == "expire"
 
 
 async def test_a_message_that_is_not_whole_in_time_ends_its_peer(world: World) -> None:

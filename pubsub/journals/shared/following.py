@@ -6,11 +6,13 @@ Nothing of it is assumed to be whole: a ``seq`` that jumps, a state that is ahea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 
 from pubsub.core.event import BATCH_BYTES, StoredEvent
 from pubsub.core.journal import StoredTopic
+from pubsub.core.renewal import TOLD
 from pubsub.journals.shared.engine import Appended, Deleted, Engine, Purged, State
 from pubsub.journals.shared.healing import Healing
 from pubsub.journals.shared.renewals import Renewals
@@ -95,12 +97,25 @@ class Following:
                 continue
             if event.seq > (run[-1].seq if run else topic.seq) + 1:
                 self._end_run(topic, run)
-                self.host.skip(topic, event.seq - 1)
+                if self._skip(log, topic, event.seq - 1):
+                    return
                 run = []
             run.append(event)
         self._end_run(topic, run)
         if until > topic.seq:
-            self.host.skip(topic, until)
+            self._skip(log, topic, until)
+
+    def _skip(self, log: SharedLog, topic: Topic, until: int) -> bool:
+        """Tell that events are lost. Returns True if nothing may be delivered before all members know."""
+        self.host.skip(topic, until)
+        return self._hold(log, topic)
+
+    def _hold(self, log: SharedLog, topic: Topic) -> bool:
+        """Deliver nothing before all members know where the topic goes on. Returns False if they do."""
+        if not self.host.call_when_told(topic, partial(self.healing.release, log)):
+            return False
+        self.healing.hold(log)
+        return True
 
     def _end_run(self, topic: Topic, run: list[StoredEvent]) -> None:
         if run:
@@ -157,7 +172,7 @@ class Following:
     def _renew(self, log: SharedLog, state: State) -> None:
         """Go on in a new epoch, with the first message that may be another than in the old one."""
         assert log.topic is not None, "it is among the topics"
-        self._spend(1 + log.topic.subscribers // 2)  # 8 µs for each of them
+        self._spend(1 + min(log.topic.subscribers, TOLD) // 2)  # 8 µs for each of those who are told now
         self.healing.stop(log)
         one_step = state.before in ("", log.epoch)  # otherwise the epochs between began nobody knows where
         start = min(log.topic.seq, state.base) if one_step else 0
@@ -165,6 +180,7 @@ class Following:
         log.first, log.size = state.first, state.size
         log.topic = self.host.renew(log.topic, _stored(log, start))
         self._renewals.note(log.name)
+        self._hold(log, log.topic)
         if state.seq > start:
             self.healing.heal(log, state.seq)
 

@@ -42,6 +42,7 @@ class Healing:
         self._call_later = call_later
         self._waiting: deque[SharedLog] = deque()
         self._healing: dict[SharedLog, None] = {}  # the waiting ones too
+        self._held: set[SharedLog] = set()  # of them, those that must not be delivered to yet
         self._reading = 0
         self._callbacks: list[tuple[set[SharedLog], Callable[[], None]]] = []
 
@@ -56,10 +57,23 @@ class Healing:
             self._waiting.append(log)
             self._read_some()
 
+    def hold(self, log: SharedLog) -> None:
+        """Deliver nothing of a topic before :meth:`release`: what comes meanwhile is read after it."""
+        self._healing[log] = None
+        self._held.add(log)
+
+    def release(self, log: SharedLog) -> None:
+        """Deliver to a topic again, unless it is gone or has another epoch."""
+        if log in self._held:
+            self._held.discard(log)
+            self._go_on(log)
+            self._read_some()
+
     def stop(self, log: SharedLog) -> None:
         """Read no more of a topic: it is gone, or has another epoch."""
         if log in self._healing:
             del self._healing[log]
+            self._held.discard(log)
             self._note_end(log)
 
     def call_when_healed(self, callback: Callable[[], None]) -> None:
@@ -72,7 +86,7 @@ class Healing:
     def _read_some(self) -> None:
         while self._waiting and self._reading < HEALING_AT_ONCE:
             log = self._waiting.popleft()
-            if log in self._healing:
+            if log in self._healing and log not in self._held:
                 self._reading += 1
                 self._read(log)
 
@@ -95,7 +109,7 @@ class Healing:
             self._retry(log, page)
         else:
             self._take(log, page, page[-1].seq if page else until)
-            if log in self._healing:
+            if log in self._healing and log not in self._held:
                 self._go_on(log)
         self._read_some()
 

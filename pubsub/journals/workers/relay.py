@@ -212,6 +212,9 @@ class Relay:
     def skip(self, topic: Topic, until: int) -> NoReturn:
         raise AssertionError("no journal of an owner loses messages")
 
+    def call_when_told(self, topic: Topic, callback: Callable[[], None]) -> bool:
+        return False
+
     def begin_to_expire(self, topic: Topic) -> None:
         self.host.begin_to_expire(topic)
 
