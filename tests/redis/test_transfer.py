@@ -103,7 +103,7 @@ def rows(directory: Path) -> list[list[Any]]:
 def journal_copy(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pubsub", "journal", "copy", *map(str, arguments)],
-        cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
+        cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=3 * PATIENCE, check=False,
     )  # fmt: skip
 
 
