@@ -104,8 +104,6 @@ class SharedLog:
         def take(found: Any) -> None:
             if isinstance(found, TopicNotFound):
                 self._parts.sync(again)
-            elif isinstance(found, Failure) and self.topic is None:  # its deletion was heard of meanwhile
-                done(TopicNotFound(self.name))
             else:
                 done(found)
 
