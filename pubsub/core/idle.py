@@ -212,6 +212,7 @@ class IdleTopics:
         self._deleting -= 1
         if topic.name in self._leaving:
             self._leaving.discard(topic.name)
-            if failure is not None and not isinstance(failure, TopicNotFound):
+            refused = failure is not None and not isinstance(failure, TopicNotFound)
+            if refused or topic.latest is not topic:  # a later life of it has come meanwhile, and is not deleted
                 self._put_back(topic)
         self._begin_to_check()
