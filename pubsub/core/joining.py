@@ -157,10 +157,11 @@ class Joining:
 
     def _advance_some(self, catch_ups: list[CatchUp]) -> None:
         """Advance some, as long as the socket takes what they send. The others have one turn, not one each."""
-        done = 0
+        done, room = 0, ENTERED
         for catch_up in catch_ups[:ENTERED]:
-            if self._subscriber.lagging:
+            if self._subscriber.lagging or room <= 0:
                 break
+            room -= catch_up.effort
             catch_up.advance()
             done += 1
         if rest := catch_ups[done:]:

@@ -87,7 +87,13 @@ async def serve(
 
     from pubsub.app import OWNER
     from pubsub.http.metrics import OTHER_WORKERS
-    from pubsub.lifecycle import make_listener, shut_down, start_without_collections, warn_of_open_hosts
+    from pubsub.lifecycle import (
+        leave_objects,
+        make_listener,
+        shut_down,
+        start_without_collections,
+        warn_of_open_hosts,
+    )
     from pubsub.system.descriptors import raise_limit
     from pubsub.workers.served import Served, Supervision
 
@@ -106,6 +112,7 @@ async def serve(
     served.begin(sock, splitter)
     await served.stop.wait()
     await shut_down(app, runner, listener)
+    leave_objects()
     if served.abandoned and start.owning:
         with suppress(OSError):  # of an abstract socket
             os.rmdir(os.path.dirname(start.owning))

@@ -16,15 +16,17 @@ from pubsub.auth.permissions import make_rights
 from pubsub.auth.quotas import Quotas
 from pubsub.core.backlog import OutboxOptions
 from pubsub.core.broker import Broker
-from pubsub.core.catchup import REPLAY_PAGE
+from pubsub.core.catchup import EVALUATED, REPLAY_PAGE
 from pubsub.core.clock import Clock
-from pubsub.core.event import BATCH_BYTES
+from pubsub.core.event import BATCH_BYTES, Batch
 from pubsub.core.history import LOOKED_AT, KeptEvents
-from pubsub.core.joining import Joining
+from pubsub.core.joining import ENTERED, Joining
 from pubsub.core.lane import LANES_IN_A_TURN, Subscriber
 from pubsub.core.memberships import MEMBERS
+from pubsub.core.outbox import matching
 from pubsub.core.subscription import Asked, Subscription
 from pubsub.core.topic import Topic
+from pubsub.filters.filters import Matcher
 from pubsub.journals.memory import MemoryJournal
 from pubsub.protocol.errors import Failure, TopicNotFound, Unauthorized
 from pubsub.protocol.requests import Message, Position, Publish, TopicOptions
@@ -91,6 +93,33 @@ def test_row_65_the_members_of_a_topic_that_ends_are_told_in_slices() -> None:
     assert max(by_tick) == MEMBERS
     assert ended == [None]
     assert world.broker.subscriber_count == 0
+
+
+def test_row_65_a_filter_over_the_history_of_many_topics_is_evaluated_in_slices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, evaluated = World(), 0
+    for number in range(2 * ENTERED):
+        world.topic(f"t.{number}")
+        world.publish(f"t.{number}", 50)
+
+    def count(batch: Batch, matcher: Matcher) -> Batch:
+        nonlocal evaluated
+        evaluated += len(batch.events)
+        return matching(batch, matcher)
+
+    monkeypatch.setattr("pubsub.core.outbox.matching", count)
+    wanted = Subscription("t.*", world.broker.filters.compile("payload == 1"))
+    answers: list[Joining | Failure] = []
+    world.broker.subscribe(Asked(wanted, ALL_GRANTED, resume={}), world.outbox(), answers.append)
+    while not answers:
+        world.end_tick()
+    (joining,) = answers
+    assert isinstance(joining, Joining)
+    joining.advance()
+    by_tick = world.count_by_tick(lambda: evaluated)
+    assert sum(by_tick) == 2 * ENTERED * 50
+    assert max(by_tick) <= ENTERED * EVALUATED + 50
 
 
 def test_who_comes_to_the_next_topic_of_that_name_is_told_of_the_end_of_the_first() -> None:

@@ -109,11 +109,11 @@ async def test_a_worker_that_hangs_is_told_to_write_where_and_then_killed_but_no
 
 
 class ImpatientProcess(WorkersProcess):
-    """A server with workers whose supervisor waits for a second only."""
+    """A server with workers whose supervisor waits for three seconds."""
 
     program: ClassVar[tuple[str, ...]] = (
         "-c",
-        "import sys; from pubsub.workers import beats; beats.PERIOD, beats.HUNG, beats.DUMP_WAIT = 0.1, 10, 0.1; "
+        "import sys; from pubsub.workers import beats; beats.PERIOD, beats.HUNG, beats.DUMP_WAIT = 0.1, 30, 0.1; "
         "from pubsub.__main__ import main; sys.exit(main(['serve', *sys.argv[1:]]))",
         *LOCAL,
     )
@@ -131,7 +131,7 @@ async def test_row_70_a_stopped_worker_is_replaced_and_meanwhile_the_other_serve
 ) -> None:
     for worker in (2, 1):
         os.kill(server.pids[worker], signal.SIGSTOP)
-        server.read_log_until(f"Worker {worker} has not answered for 1 seconds, and is ended")
+        server.read_log_until(f"Worker {worker} has not answered for 3 seconds, and is ended")
         async with aiohttp.ClientSession(server.url, connector=aiohttp.TCPConnector(force_close=True)) as http:
             assert (await ask(http))["status"] == "degraded"
             await eventually_all(http, servers={2}, status={None})
