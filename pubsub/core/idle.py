@@ -182,6 +182,10 @@ class IdleTopics:
             return
         self._schedule(topic, watch, now)
 
+    def is_leaving(self, topic: Topic) -> bool:
+        """True if the topic is gone here for being idle, and its journal has not answered yet."""
+        return topic.name in self._leaving
+
     def is_used(self, topic: Topic) -> bool:
         """True if the topic has a subscriber, or was used since the check before the last one.
 

@@ -161,6 +161,23 @@ def test_a_later_life_of_an_idle_topic_is_there_after_the_end_of_the_first(clust
     assert one.broker.topic("t").epoch == cluster.engine.topics["t"].epoch
 
 
+def test_a_later_life_of_an_idle_topic_that_comes_after_the_end_of_the_first_is_there(cluster: Cluster) -> None:
+    create(cluster)
+    one, other = cluster.servers
+    one.broker.idle._delete(one.broker.topic("t"))
+    one.tick()
+    one.link.step(one.link.outbound)
+    one.link.inbound.popleft()  # the record that it is deleted
+    settle(cluster)
+    other.broker.create_topic("t", TopicOptions(history=10))
+    other.tick()
+    other.link.step(other.link.outbound)
+    one.link.inbound.popleft()  # that of the next one
+    cluster.engine.renew(cluster.engine.topics["t"])
+    settle(cluster)
+    assert one.broker.topic("t").epoch == cluster.engine.topics["t"].epoch
+
+
 def test_a_topic_whose_creation_is_known_late_and_that_is_gone_by_then_is_no_ghost(cluster: Cluster) -> None:
     """The outcome is asked for again after a loss of the connection; another server has deleted the topic."""
     one, other = cluster.servers
