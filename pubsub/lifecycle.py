@@ -64,6 +64,12 @@ async def run(
     await stop.wait()
     tell_end()
     await shut_down(app, runner, listener)
+    leave_objects()
+
+
+def leave_objects() -> None:
+    """Have the interpreter, which ends now, leave all objects to the system: to free them takes 16 µs for a topic."""
+    gc.freeze()
 
 
 def reload_on_signal(app: web.Application, read_again: Callable[[], Settings], then: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from pubsub.protocol.dashboard import SettingRow
 from pubsub.settings import SECRETS, Settings
 
 MASK: Final = "••••••"
-PASSWORD: Final = re.compile(r"(?<=://)[^/@\s]*@")  # a URL may have one
+PASSWORD: Final = re.compile(r"(?<=://)[^/\s]*(?=@)|(?<=sentinel_password=)[^&\s]*")  # a URL may have them
 
 
 def show_settings(settings: Settings) -> Sequence[SettingRow]:
@@ -33,4 +33,4 @@ def show_settings(settings: Settings) -> Sequence[SettingRow]:
 def shown(name: str, value: str | int | float) -> str | int | float:
     if name in SECRETS:
         return MASK if value else ""
-    return PASSWORD.sub(f"{MASK}@", value) if isinstance(value, str) else value
+    return PASSWORD.sub(MASK, value) if isinstance(value, str) else value

@@ -23,6 +23,7 @@ from pubsub.lifecycle import (
     close_clients,
     close_journal,
     end_publishes,
+    leave_objects,
     listen,
     run,
     shut_down,
@@ -145,6 +146,11 @@ def test_the_collector_waits_for_the_end_of_the_start_and_passes_over_what_it_ma
     assert gc.isenabled()
     assert gc.get_freeze_count() > 10_000
     assert gc.get_threshold() > before
+
+
+def test_at_the_end_the_collector_passes_over_all(collector: None) -> None:
+    leave_objects()
+    assert gc.get_freeze_count() > 10_000
 
 
 def test_the_collector_works_again_after_a_start_that_fails() -> None:

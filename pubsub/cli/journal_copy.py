@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sqlite3
 import sys
 import time
@@ -11,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from pubsub.client.flags import pattern
 from pubsub.core.journal import JournalError
@@ -19,6 +19,7 @@ from pubsub.journals.transfer.copying import Copied, copy_topics
 from pubsub.journals.transfer.moved import Side
 from pubsub.journals.transfer.sqlite import SqliteSide
 
+SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+]+:")  # one letter alone is a drive of Windows
 MEANING: Final = "copy topics to another journal, with seq, epoch, ids and times to live"
 EPILOG: Final = """\
 A journal is a directory (DATA_DIR) or a URL (JOURNAL_URL). No server may use the one that is read; servers may use the
@@ -63,7 +64,7 @@ async def copy(source: str, target: str, patterns: Sequence[str]) -> Copied:
 
 
 async def open_side(text: str, *, writes: bool) -> Side:
-    if len(urlsplit(text).scheme) < 2:  # with one letter it is a drive of Windows
+    if not SCHEME.match(text):
         return SqliteSide(Path(text), writes=writes)
     try:
         from pubsub.journals.redis.transfer_spread import open_redis

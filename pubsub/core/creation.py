@@ -150,8 +150,7 @@ class Creations:
     def _end(self, name: str, failure: Failure | None) -> None:
         waiting = self._coming.pop(name)
         self._logs.pop(name, None)
-        if failure is None:
-            topic = self._topics[name]
+        if failure is None and (topic := self._topics.get(name)) is not None:  # it may have ended again
             log.info(
                 "Topic created: %(topic)s (buffer size: %(buffer_size)d)",
                 {"topic": name, "buffer_size": topic.history, "durable": topic.options.durable},

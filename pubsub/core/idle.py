@@ -81,6 +81,7 @@ class IdleTopics:
         self.others: Callable[[Topic, Callable[[bool], None]], None] | None = None
         self._watches: dict[Topic, Watch] = {}
         self._wheel: dict[int, dict[Topic, None]] = {}  # by tick: the topics whose check is due then
+        self._leaving: set[str] = set()  # topics that are gone here, and may still be there in their journal
         self._unreviewed: dict[Topic, None] = {}  # topics to which changed rules do not apply yet
         self._due: deque[int] = deque()  # ticks with topics that are to be checked now
         self._ticks_done = 0
@@ -117,6 +118,7 @@ class IdleTopics:
 
     def forget(self, topic: Topic) -> None:
         """The topic is gone."""
+        self._leaving.discard(topic.name)
         self._unreviewed.pop(topic, None)
         if (watch := self._watches.pop(topic, None)) is not None:
             self._unschedule(topic, watch)
@@ -203,10 +205,13 @@ class IdleTopics:
 
     def _delete(self, topic: Topic) -> None:
         self._remove(topic)
+        self._leaving.add(topic.name)
         topic.log.delete(partial(self._end_deletion, topic), topic.seq)  # another server may publish just now
 
     def _end_deletion(self, topic: Topic, failure: Failure | None) -> None:
         self._deleting -= 1
-        if failure is not None and not isinstance(failure, TopicNotFound):
-            self._put_back(topic)
+        if topic.name in self._leaving:
+            self._leaving.discard(topic.name)
+            if failure is not None and not isinstance(failure, TopicNotFound):
+                self._put_back(topic)
         self._begin_to_check()

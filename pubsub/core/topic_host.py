@@ -88,7 +88,8 @@ class TopicHost:
         return self._renewal.call_when_told(topic, callback)
 
     def remove_topic(self, topic: Topic) -> None:
-        if not self._is_current(topic):
+        if not self._is_current(topic):  # it was idle, and is being deleted
+            self.idle.forget(topic)
             return
         topic.flush()
         del self._topics[topic.name]

@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pubsub.core.clock import Clock
-from pubsub.core.event import StoredEvent
 from pubsub.core.histogram import Histogram
 from pubsub.core.journal import JournalError, JournalMeasures, StoredTopic, random_epoch
 from pubsub.journals import DATABASE
 from pubsub.journals.operations import Create, Mark, Operation, Result
 from pubsub.journals.reader import Reader, stored_events
 from pubsub.journals.results import Results
-from pubsub.journals.store import EventRow, Store, TopicRow
-from pubsub.journals.topic_log import READ_BYTES, LogParts, SqliteLog
+from pubsub.journals.store import Store, TopicRow
+from pubsub.journals.topic_log import LogParts, SqliteLog
 from pubsub.journals.worker import Worker
 from pubsub.journals.writer import Writer
 from pubsub.system.cores import SharedCore
@@ -116,12 +115,11 @@ class SqliteJournal:
 
     def _restore(self, store: Store, row: TopicRow) -> None:
         handle = self._results.logs[row.number] = SqliteLog(self._parts, row.name, row.epoch, row.options, row.number)
-        newest: list[StoredEvent] = []
         after = max(row.seq - self._host.ring_size(row.options), row.first - 1)
-        # Expired events too: a ring has every seq.
-        while page := self._events(store.read(row.number, after, row.seq, row.seq - after, READ_BYTES, now=0)):
-            newest += page
-            after = page[-1].seq
+        newest = store.newest(row.number, after, row.seq) if after < row.seq else []
+        expiring = any(event.expires is not None for event in newest)
+        if not expiring and after >= row.first:
+            expiring = store.has_expired(row.number, row.first - 1, after, inf)
         handle.topic = self._host.add_topic(
             StoredTopic(
                 row.name,
@@ -131,8 +129,8 @@ class SqliteJournal:
                 seq=row.seq,
                 first=row.first,
                 size=row.bytes,
-                newest=newest,
-                expiring=store.has_expired(row.number, row.first - 1, row.seq, inf),
+                newest=stored_events(newest, self._clock.monotonic() - self._now()),
+                expiring=expiring,
             )
         )
 
@@ -222,6 +220,3 @@ class SqliteJournal:
         else:
             self._cleans_up = False
             self._start_clean_up()
-
-    def _events(self, rows: Sequence[EventRow]) -> list[StoredEvent]:
-        return stored_events(rows, self._clock.monotonic() - self._now())

@@ -75,7 +75,7 @@ class Writer:
                 self._undo.apply(store)
                 rows = store.topics()
                 self._states = {row.number: self._restore(store, row) for row in rows}
-                self._cleaner.purged = {row.number for row in rows if store.has_purged(row)}
+                self._cleaner.purged = store.purged()
             except BaseException:
                 store.close()
                 raise

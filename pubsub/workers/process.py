@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import logging
 import os
 import signal
 import socket
@@ -52,7 +53,15 @@ def main() -> int:
         return 1
     start = msgspec.json.decode(first.body, type=Start)
     set_up_logs(start.settings.least_level, start.settings.log_format, worker=start.number)
+    if start.number > 1:
+        leave_out_topics(owned=start.settings.journal_url.startswith("unix:"))
     return run(start, sock, splitter)
+
+
+def leave_out_topics(*, owned: bool) -> None:
+    """Log no end of a topic, which the first worker logs too; nor a beginning if that worker owns them."""
+    for name in ("pubsub.core.topic_host", "pubsub.core.creation")[: 1 + owned]:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def run(start: Start, sock: socket.socket, splitter: Splitter) -> int:
@@ -78,7 +87,13 @@ async def serve(
 
     from pubsub.app import OWNER
     from pubsub.http.metrics import OTHER_WORKERS
-    from pubsub.lifecycle import make_listener, shut_down, start_without_collections, warn_of_open_hosts
+    from pubsub.lifecycle import (
+        leave_objects,
+        make_listener,
+        shut_down,
+        start_without_collections,
+        warn_of_open_hosts,
+    )
     from pubsub.system.descriptors import raise_limit
     from pubsub.workers.served import Served, Supervision
 
@@ -97,6 +112,7 @@ async def serve(
     served.begin(sock, splitter)
     await served.stop.wait()
     await shut_down(app, runner, listener)
+    leave_objects()
     if served.abandoned and start.owning:
         with suppress(OSError):  # of an abstract socket
             os.rmdir(os.path.dirname(start.owning))

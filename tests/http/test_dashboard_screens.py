@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import time
@@ -178,6 +179,26 @@ def test_topics_are_searched_sorted_and_paged_by_url(page: Page, server: ServerP
     expect(page.locator("tbody tr").first).to_contain_text("page.31")
 
 
+def test_messages_a_second_of_each_topic(browser: Browser, server: ServerProcess) -> None:
+    """Each answer is 50 messages further than the one five seconds before. A topic made anew has no rate yet."""
+    from playwright.sync_api import expect
+
+    def answer(route: Any) -> None:
+        seq = next(seqs)
+        rows = [{"name": "same", "epoch": "e", "seq": seq}, {"name": "new", "epoch": str(seq), "seq": seq}]
+        rest = {"messages": 1, "subscribers": 0, "bytes": 0, "options": {"overflow": "drop_oldest"}}
+        route.fulfill(json={"topics": [row | rest for row in rows], "found": 2})
+
+    seqs = itertools.count(100, 50)
+    with dashboard(browser, server, with_clock=True) as page:
+        page.route("**/admin/topics?*", answer)
+        show(page, "topics")
+        rates = page.locator("tbody td:nth-child(3)")
+        expect(rates).to_have_count(2)
+        page.clock.run_for(5000)
+        expect(rates).to_have_text([re.compile(r"^(10|[5-9])(\.\d)?$"), "\N{EN DASH}"])
+
+
 def test_live_messages_pause_and_go_on(page: Page, server: ServerProcess) -> None:
     from playwright.sync_api import expect
 
@@ -280,6 +301,17 @@ def test_a_payload_that_looks_like_the_end_of_its_event_is_shown_whole(page: Pag
     assert kept.count(f'"payload":{payload}}}') == 2
 
 
+def test_a_payload_has_line_breaks_if_it_is_not_too_long(page: Page, server: ServerProcess) -> None:
+    from playwright.sync_api import expect
+
+    create(server, "long")
+    publish(server, "long", ["x" * (20_000 - 4)], ["x" * (20_001 - 4)])
+    for seq, text in ((1, f'[\n  "{"x" * 19_996}"\n]'), (2, f'["{"x" * 19_997}"]')):
+        show(page, f"topics/long?seq={seq}")
+        expect(page.locator("details[open] .seq")).to_have_text(f"#{seq}")
+        assert page.locator("details[open] .payload").text_content() == text
+
+
 def test_messages_with_the_same_id_have_their_own_payloads(page: Page, server: ServerProcess) -> None:
     from playwright.sync_api import expect
 
@@ -334,7 +366,11 @@ def test_a_slow_consumer_its_lag_its_dead_letters_and_the_reason(page: Page, ser
         expect(page.locator(".timeline")).to_contain_text("Subscribed to the topic")
         expect(page.locator(".trace h3")).to_contain_text("sent")
         show(page, "why?" + f"client={quote(HOSTILE)}&topic=orders&message=150")
-        expect(page.locator(".trace h3")).to_contain_text("dropped")
+        expect(page.locator(".trace .badge")).to_have_text("dropped")
+        expect(page.locator(".trace .badge")).to_have_class("badge bad")
+        show(page, "why?" + f"client={quote(HOSTILE)}&topic=orders&message=200")
+        expect(page.locator(".trace .badge")).to_have_text("queued")
+        expect(page.locator(".trace .badge")).to_have_class("badge warn")
         show(page, "clients")
         row = page.locator("tbody tr", has_text=HOSTILE)
         expect(row).to_contain_text("orders")

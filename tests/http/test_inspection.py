@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pubsub.settings_shown import MASK
+from pubsub.settings_shown import MASK, shown
 from tests.credentials import API_KEYS, SECRET, make_token
 from tests.harness import Server, on_one_loop, run_server
 
@@ -36,6 +36,21 @@ async def test_secrets_are_masked() -> None:
         assert rows["API_KEYS"]["masked"]
         assert rows["API_KEYS"]["live"]
         assert (rows["PORT"]["default"], rows["PORT"]["masked"], rows["PORT"]["live"]) == (8080, False, False)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://app:se@cret@one,two/0", f"redis://{MASK}@one,two/0"),
+        (
+            "redis+sentinel://one/x?sentinel_password=secret&prefix=p",
+            f"redis+sentinel://one/x?sentinel_password={MASK}&prefix=p",
+        ),
+        ("redis://one/0?ca=/etc/a@b.pem", "redis://one/0?ca=/etc/a@b.pem"),
+    ],
+)
+def test_the_passwords_in_a_url_are_masked(url: str, expected: str) -> None:
+    assert shown("journal_url", url) == expected
 
 
 @on_one_loop

@@ -337,6 +337,7 @@ class Cluster:
             (3, self._block),
             (3, self._create),
             (1, self._delete),
+            (2, self._delete_idle),
             (1, self._purge),
             (2, self._lose_record),
             (1, self._disconnect),
@@ -473,6 +474,13 @@ class Cluster:
     def _delete(self) -> None:
         with contextlib.suppress(TopicNotFound):
             self._server().broker.delete_topic(self.random.choice(NAMES))
+
+    def _delete_idle(self) -> None:
+        """Delete a topic that nobody uses here: another server may use it."""
+        broker = self._server().broker
+        name = self.random.choice(NAMES)
+        if broker.exists(name) and not broker.idle.is_used(topic := broker.topic(name)) and not topic.log.appending:
+            broker.idle._delete(topic)
 
     def _purge(self) -> None:
         with contextlib.suppress(TopicNotFound):

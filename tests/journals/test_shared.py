@@ -130,6 +130,20 @@ def test_an_idle_topic_whose_epoch_is_renewed_while_it_is_deleted_is_not_forgott
     assert kinds(publish_and_settle(cluster, one)) == [3]
 
 
+def test_an_idle_topic_whose_end_is_known_before_its_outcome_does_not_come_again(cluster: Cluster) -> None:
+    create(cluster)
+    one = cluster.servers[0]
+    one.broker.idle._delete(one.broker.topic("t"))
+    one.tick()
+    assert one.link.step(one.link.outbound)
+    assert one.link.step(one.link.inbound)
+    one.link.inbound.clear()
+    cluster.now += WAIT
+    one.tick()
+    assert one.journal.failure == "no answer from the engine within 5 s"
+    assert not one.broker.exists("t")
+
+
 def test_a_topic_whose_creation_is_known_late_and_that_is_gone_by_then_is_no_ghost(cluster: Cluster) -> None:
     """The outcome is asked for again after a loss of the connection; another server has deleted the topic."""
     one, other = cluster.servers

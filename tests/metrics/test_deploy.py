@@ -15,7 +15,11 @@ from tests.metrics.test_exposition import check, find_promtool, scrape, use_ever
 
 BOARD = REPOSITORY / "deploy" / "grafana.json"
 ALERTS = REPOSITORY / "deploy" / "alerts.yml"
-ALWAYS = {"up"}  # Prometheus has it for every target
+ALWAYS = {
+    "up",  # of Prometheus, for every target
+    "pubsub_worker_up",  # of a server with several workers, as the next one
+    "pubsub_worker_restarts_total",
+}
 
 
 def panels() -> list[Any]:
@@ -75,6 +79,7 @@ FIRES: dict[str, dict[str, str]] = {
     "PubsubJournalFails": {"pubsub_journal_failing": "1x60"},
     "PubsubDiskFills": {"pubsub_disk_free_bytes": "100e9-500e6x60"},
     "PubsubFailsInternally": {'pubsub_connections_ended_total{ending="fault"}': "0x50 1x10"},
+    "PubsubWorkerFails": {'pubsub_worker_restarts_total{worker="2"}': "0x50 1x10"},
     "PubsubLosesMessages": {'pubsub_lost_messages_total{reason="overflow"}': "0+10x60"},
     "PubsubResumesFail": {
         'pubsub_resumes_total{recovered="false"}': "0+1x60",
@@ -96,6 +101,8 @@ WELL = {
     "pubsub_disk_free_bytes": "100e9-1e6x60",
     'pubsub_connections_ended_total{ending="fault"}': "3x60",
     'pubsub_connections_ended_total{ending="closed_by_client"}': "0+1000x60",
+    'pubsub_worker_restarts_total{worker="2"}': "1x60",
+    'pubsub_worker_up{worker="2"}': "1x60",
     'pubsub_lost_messages_total{reason="disconnected"}': "0+1000x60",
     'pubsub_lost_messages_total{reason="overflow"}': "1000x60",
     'pubsub_resumes_total{recovered="false"}': "0+1x60",

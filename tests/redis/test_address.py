@@ -20,7 +20,7 @@ from pubsub.journals.redis.address import Address, Login, Place, parse_address
             Address((Place("a", 26379), Place("b", 2)), Login("", "p"), 1, "pubsub", service="main",
                     sentinel_login=Login("", "q")),
         ),
-        ("redis+unix:///run/redis.sock", Address((Place("/run/redis.sock", 0),), Login(), 0, "pubsub")),
+        ("redis+unix:///run/redis@1.sock", Address((Place("/run/redis@1.sock", 0),), Login(), 0, "pubsub")),
     ],
 )  # fmt: skip
 def test_the_parts_of_a_url(url: str, expected: Address) -> None:
@@ -33,6 +33,11 @@ def test_the_parts_of_a_url(url: str, expected: Address) -> None:
         ("http://one", "expected a scheme of redis, rediss, redis+sentinel, rediss+sentinel, redis+unix, got 'http'"),
         ("redis://", "expected host or host:port, got ''"),
         ("redis://a,,b", "expected host or host:port, got ''"),
+        ("redis://[::1", "expected a URL such as redis://host:6379/0"),
+        ("redis://:a\u2100secret@b", "expected a URL such as redis://host:6379/0"),
+        ("redis://:a/secret@b", "expected %2F, %3F and %23 for / ? and # in a password"),
+        ("redis://:a?secret@b", "expected %2F, %3F and %23 for / ? and # in a password"),
+        ("redis://:secret#a@b", "expected %2F, %3F and %23 for / ? and # in a password"),
         ("redis://a:x", "expected host or host:port, got 'a:x'"),
         ("redis://a:0", "expected a port from 1 to 65535, got 'a:0'"),
         ("redis://a:65536", "expected a port from 1 to 65535, got 'a:65536'"),

@@ -15,6 +15,7 @@ import pytest
 from pubsub.core.log import Assignment
 from pubsub.journals.redis import reads
 from pubsub.journals.redis.batches import SLOTS
+from pubsub.journals.redis.canary import BEATS_MISSED, Canary
 from pubsub.journals.redis.scripts import Scripts
 from pubsub.journals.redis.wire import encode, text_of
 from pubsub.journals.shared.engine import Appended, Record, State, Told
@@ -148,14 +149,53 @@ async def test_a_deaf_connection_is_made_anew(
         assert driver.seq == {"t": 1}
 
 
+class Line:
+    """A connection, as the canary sees it."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+        self.reason = ""
+
+    def send(self, encoded: bytes, replied: object) -> None:
+        pass
+
+    def close(self, reason: str) -> None:
+        self.reason = self.reason or reason
+
+
 @on_one_loop
-async def test_many_questions_are_no_reason_to_connect_again(impatient: None, driver: Driver) -> None:
-    await driver.create()
-    await driver.publish(*[publish("x" * 1000) for _ in range(500)])
-    for _ in range(5):
-        pages = await asyncio.gather(*[driver.read() for _ in range(100)])
-        assert {len(page) for page in pages} == {61}
-    assert driver.synchronized == 1
+async def test_a_second_connection_is_deaf_if_nothing_comes_and_not_if_pages_come_before_the_pong() -> None:
+    """Thousands of pages may be asked for at a time. They would be asked for again on a new connection."""
+    canary = Canary("me", Scripts("t"), Random(), lambda _: None, lambda: 0)
+    main, second = Line(), Line()
+    canary.begin(main, second, 1)  # type: ignore[arg-type]
+    for beats in (10, BEATS_MISSED):
+        for _ in range(beats):
+            canary.take(encode((1, "g", 0.0)))
+            second.heard += beats == 10
+            canary._beat()
+    assert main.reason == ""
+    canary.take(encode((1, "g", 0.0)))
+    canary._beat()
+    canary.stop()
+    assert main.reason == "no page was read for 6 s"
+
+
+@on_one_loop
+async def test_a_connection_is_not_deaf_while_records_come_before_the_canary() -> None:
+    seen = 0
+    canary = Canary("me", Scripts("t"), Random(), lambda _: None, lambda: seen)
+    main, second = Line(), Line()
+    canary.begin(main, second, 1)  # type: ignore[arg-type]
+    for beats in (10, BEATS_MISSED - 1):
+        for _ in range(beats):
+            seen += beats == 10
+            second.heard += 1
+            canary._beat()
+    assert main.reason == ""
+    canary._beat()
+    canary.stop()
+    assert main.reason == "no push came back for 6 s"
 
 
 @on_one_loop

@@ -23,7 +23,7 @@ from pubsub.core.journal import JournalError
 from pubsub.journals import DATABASE
 from pubsub.journals.directory_lock import DirectoryLock
 from pubsub.journals.redis.address import parse_address
-from pubsub.journals.redis.transfer import RedisDraft, RedisSide
+from pubsub.journals.redis.transfer import RedisDraft, RedisSide, seconds_ahead
 from pubsub.journals.store import MAX_SEQ, SEQ_BITS, Store
 from pubsub.journals.transfer.copying import Copied, copy_topics
 from pubsub.journals.transfer.moved import Contents, MovedEvent, MovedTopic
@@ -103,7 +103,7 @@ def rows(directory: Path) -> list[list[Any]]:
 def journal_copy(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pubsub", "journal", "copy", *map(str, arguments)],
-        cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
+        cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=3 * PATIENCE, check=False,
     )  # fmt: skip
 
 
@@ -154,6 +154,16 @@ async def test_times_to_live_go_on_beside_another_clock(
     await copy(str(tmp_path / "back"), f"{url}-other", [])
     monkeypatch.undo()
     assert (await copy(f"{url}-other", str(disk), [])).equal == len(TOPICS)
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "there", "answered_at", "ahead"),
+    [(10, 10.1, 10.2, 0), (10, 10.1, 14, 0), (10, 13.9, 14, 0), (110, 10.1, 110.2, 100), (10, 110.1, 10.2, -100)],
+)
+def test_wait_for_an_answer_is_no_difference_of_clocks(
+    asked_at: float, there: float, answered_at: float, ahead: int
+) -> None:
+    assert seconds_ahead(asked_at, there, answered_at) == ahead
 
 
 @on_one_loop

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pubsub.system.service_manager import tell_end, watchdog_period
-from tests.harness import PATIENCE, ServerProcess
+from tests.harness import PATIENCE, ForkedServer
 from tests.workers.serving import WorkersProcess
 
 
@@ -26,8 +26,9 @@ def hearing(tmp_path: Path) -> Iterator[socket.socket]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_server_tells_that_it_serves_runs_and_ends(hearing: socket.socket, workers: int) -> None:
     environment = {"NOTIFY_SOCKET": os.path.abspath(hearing.getsockname()), "WATCHDOG_USEC": "100000"}
-    make = ServerProcess if workers == 1 else lambda **more: WorkersProcess(workers, **more)
-    with make(environment=environment) as server:
+    with (
+        ForkedServer(environment=environment) if workers == 1 else WorkersProcess(2, environment=environment) as server
+    ):
         assert [hearing.recv(100) for _ in range(4)] == [b"READY=1"] + [b"WATCHDOG=1"] * 3
         server.process.send_signal(signal.SIGTERM)
         while (told := hearing.recv(100)) == b"WATCHDOG=1":

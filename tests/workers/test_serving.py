@@ -143,6 +143,26 @@ async def test_each_line_of_the_log_names_its_worker(server: WorkersProcess) -> 
 
 
 @on_one_loop
+async def test_a_topic_begins_and_ends_with_one_line_whichever_worker_was_asked(server: WorkersProcess) -> None:
+    topics = [f"t.{new_id()}" for _ in range(WORKERS)]
+    async with aiohttp.ClientSession(server.url, connector=aiohttp.TCPConnector(force_close=True)) as http:
+        for topic in topics:
+            async with http.post("/topics", json={"name": topic}) as response:
+                assert response.status == 201
+            async with http.delete(f"/topics/{topic}") as response:
+                assert response.status == 200
+            async with asyncio.timeout(PATIENCE):
+                while await knows(http, topic):
+                    pass
+    for client in await connect_all(server, WORKERS, prefix="later"):
+        client.close()
+    for _ in range(WORKERS):
+        server.read_log_until("Client disconnected: later")
+    for topic in topics:
+        assert [server.log.count(f"Topic {change}: {topic}") for change in ("created", "deleted")] == [1, 1]
+
+
+@on_one_loop
 async def test_a_scrape_of_any_worker_is_for_all(server: WorkersProcess) -> None:
     before = sum(by_worker(await scrape(server.url), "pubsub_delivered_messages_total").values())
     topic = f"t.{new_id()}"
@@ -245,7 +265,7 @@ def test_a_url_of_an_unknown_engine_is_named_once() -> None:
 def run_to_end(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pubsub", "serve", *LOCAL, "--port", "0", *flags],
-        cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=PATIENCE,
+        cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=3 * PATIENCE,
     )  # fmt: skip
 
 

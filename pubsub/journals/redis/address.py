@@ -72,9 +72,13 @@ class Address(Struct, frozen=True):
 
 def parse_address(url: str) -> Address:
     """Parse JOURNAL_URL. Raises JournalError, which never holds a password."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _mistake("expected a URL such as redis://host:6379/0") from None
     if parts.scheme not in SCHEMES:
         raise _mistake(f"expected a scheme of {', '.join(SCHEMES)}, got {parts.scheme!r}")
+    _check_password(parts)
     options = _options(parts)
     userinfo, _, hosts = parts.netloc.rpartition("@")
     path = unquote(parts.path)
@@ -98,6 +102,13 @@ def parse_address(url: str) -> Address:
 
 def _mistake(text: str) -> JournalError:
     return JournalError(f"JOURNAL_URL: {text}")
+
+
+def _check_password(parts: SplitResult) -> None:
+    """Refuse a password that ends the host too early, before any part of it gets into another mistake's text."""
+    behind = parts.query.partition("=")[0] + parts.fragment
+    if "@" in (behind if parts.scheme == "redis+unix" else parts.path + behind):
+        raise _mistake("expected %2F, %3F and %23 for / ? and # in a password")
 
 
 def _options(parts: SplitResult) -> Mapping[str, str]:

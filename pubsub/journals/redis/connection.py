@@ -44,6 +44,8 @@ def command(*arguments: str | bytes | int) -> bytes:
 class Connection(asyncio.Protocol):
     """See the module. ``push`` gets channel and message of each push; ``lost`` the reason of the end, once.
 
+    ``heard`` counts reads: if it grows, Redis answers.
+
     Both are called on the loop's thread, and ``push`` in one order with the replies.
     """
 
@@ -56,12 +58,14 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[Replied] = deque()
         self._asking: set[asyncio.Future[None]] = set()
         self._closed = False
+        self.heard = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop has its own class
 
     def data_received(self, data: bytes) -> None:
         reader, waiting = self._reader, self._waiting
+        self.heard += 1
         try:
             reader.feed(data)
             while not self._closed and (reply := reader.gets()) is not False:

@@ -78,7 +78,7 @@ class RedisEngine:
         self._last_loss = ""
         self._syncs: list[Callable[[Failure | None], None]] = []
         self._asked = 0  # of the syncs, those whose barrier is on its way
-        self._canary = Canary(self.server, self._scripts, self._random, self._tell)
+        self._canary = Canary(self.server, self._scripts, self._random, self._tell, lambda: self._seen)
         self._broken: asyncio.Event = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 

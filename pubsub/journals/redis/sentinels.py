@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Final
 
 from pubsub.journals.redis.address import Address, Place
 from pubsub.journals.redis.connection import Connection, Lost, Refused, connect
 
-NEWS = "+switch-master"
+NEWS: Final = "+switch-master"
 
 
 class Sentinels:

@@ -34,6 +34,13 @@ _unpack_end = struct.Struct(">d").unpack_from
 _unpack_id = struct.Struct(">dd").unpack
 
 
+def seconds_ahead(asked_at: float, time_there: float, answered_at: float) -> int:
+    """Whole seconds by which this clock is ahead. 0 if both may be equal, however long the answer took."""
+    if asked_at - 0.5 <= time_there <= answered_at + 0.5:
+        return 0
+    return round((asked_at + answered_at) / 2 - time_there)
+
+
 class RedisSide:
     """See the module. Made by :meth:`open`."""
 
@@ -65,8 +72,9 @@ class RedisSide:
                 if not writes and not await side.ask("EXISTS", f"{address.prefix}:meta"):
                     raise JournalError(f"{instance.where}: there is no journal with the prefix {address.prefix!r}")
                 await connection.ask_encoded(scripts.transfer.load)
+                asked_at = time.time()
                 entry = await instance.enter(connection, info, seen=-1)
-                side._generation, side.ahead = entry.generation, round(time.time() - entry.time)
+                side._generation, side.ahead = entry.generation, seconds_ahead(asked_at, entry.time, time.time())
             except BaseException:
                 connection.close("it was not needed")
                 raise
