@@ -30,7 +30,7 @@ def guarded() -> Iterator[ServerProcess]:
 def run(*arguments: str, script: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pubsub", *arguments], input=script, cwd=REPOSITORY, capture_output=True, text=True,
-        env=clean_environment() | environment, timeout=PATIENCE,
+        env=clean_environment() | environment, timeout=3 * PATIENCE,
     )  # fmt: skip
 
 

@@ -269,5 +269,6 @@ def test_the_end_of_a_program_closes_it(server: LocalServer, publisher: Publishe
     ended = subprocess.run(
         [*command, url, topic], cwd=REPOSITORY, capture_output=True, text=True, timeout=3 * PATIENCE, check=False
     )
-    assert (ended.stderr, ended.returncode) == ("", 0)
+    said = [line for line in ended.stderr.splitlines() if not line.startswith("Executing <")]  # on a busy machine
+    assert (said, ended.returncode) == ([], 0)
     assert ended.stdout.split() == ["1", "True", "2"]

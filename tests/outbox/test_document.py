@@ -52,7 +52,7 @@ class Session:
     def run(self, command: str) -> str:
         """Return what the command prints."""
         with self.start(command) as process:
-            out, _ = process.communicate(timeout=PATIENCE)
+            out, _ = process.communicate(timeout=3 * PATIENCE)
         assert process.returncode == 0, command + out
         return out
 

@@ -207,7 +207,9 @@ async def test_row_33_what_waits_for_500_stalled_subscribers_is_held_once() -> N
     on_uvloop = type(asyncio.get_running_loop()).__module__.startswith("uvloop")
     copied = 0 if on_uvloop else count * (WRITE_BUFFER_HIGH + 4 * size)
     async with (
-        run_server(subscriber_queue_size=queue, send_buffer=SMALL_BUFFER, ring_buffer_size=10) as server,
+        run_server(
+            subscriber_queue_size=queue, send_buffer=SMALL_BUFFER, ring_buffer_size=10, write_wait_sec=60
+        ) as server,
         server.client() as healthy,
     ):
         await server.create("orders")
