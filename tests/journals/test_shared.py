@@ -522,6 +522,28 @@ def test_a_server_that_is_ahead_of_the_engine_has_it_begin_a_new_epoch(cluster: 
     }
 
 
+def test_a_message_that_ends_while_it_waits_is_not_sent_by_a_server_that_came_after_it(cluster: Cluster) -> None:
+    """Only the message itself says that it ends."""
+    create(cluster)
+    one = cluster.servers[0]
+    one.broker.publish([message("brief", ttl_sec=3.0), message("kept")], Outcomes())
+    settle(cluster)
+    late = Server(cluster, "late")
+    cluster.servers.append(late)
+    settle(cluster)
+    held = late.link.held_reads = []
+    client = subscribe(cluster, late, resume={"t": Place(late.broker.topic("t").epoch, 0)})
+    held.pop()()  # nothing is missing
+    settle(cluster)
+    client.subscriber.block()
+    held.pop()()
+    settle(cluster)
+    cluster.now += 4
+    client.subscriber.unblock()
+    settle(cluster)
+    assert [each.split()[:2] for each in client.got] == [["info", "dropped"], ["event", "t"]]
+
+
 # Many topics
 
 

@@ -36,6 +36,7 @@ from pubsub.protocol.errors import Failure
 if TYPE_CHECKING:
     from pubsub.core.journal import Host
     from pubsub.core.log import Done
+    from pubsub.core.topic import Topic
     from pubsub.protocol.requests import TopicOptions
 
 TOLD_BYTES: Final = 100  # of messages of other servers, which take as long as a topic that begins: 5 counts
@@ -79,7 +80,7 @@ class SharedJournal:
             call_later=call_later,
         )
         self._freshness = Freshness(engine, self._inbox.take, self._following.healing, defer, call_later, wait)
-        self._parts = LogParts(self._asking, engine, self.sync, clock)
+        self._parts = LogParts(self._asking, engine, self.sync, clock, self._begin_to_expire)
         self._hearers: dict[str, Hear] = {}
 
     @property
@@ -141,6 +142,9 @@ class SharedJournal:
 
     def _make_log(self, name: str, epoch: str, options: TopicOptions) -> SharedLog:
         return SharedLog(name, epoch, options, self._parts)
+
+    def _begin_to_expire(self, topic: Topic) -> None:
+        self._following.host.begin_to_expire(topic)
 
     def _compare(self, log: SharedLog, done: Callable[[Outcome], None] | None = None) -> None:
         """Let the engine compare a topic with what is known of it."""
