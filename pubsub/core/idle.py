@@ -182,6 +182,10 @@ class IdleTopics:
             return
         self._schedule(topic, watch, now)
 
+    def is_leaving(self, topic: Topic) -> bool:
+        """True if the topic is gone here for being idle, and its journal has not answered yet."""
+        return topic.name in self._leaving
+
     def is_used(self, topic: Topic) -> bool:
         """True if the topic has a subscriber, or was used since the check before the last one.
 
@@ -212,6 +216,7 @@ class IdleTopics:
         self._deleting -= 1
         if topic.name in self._leaving:
             self._leaving.discard(topic.name)
-            if failure is not None and not isinstance(failure, TopicNotFound):
+            refused = failure is not None and not isinstance(failure, TopicNotFound)
+            if refused or topic.latest is not topic:  # a later life of it has come meanwhile, and is not deleted
                 self._put_back(topic)
         self._begin_to_check()

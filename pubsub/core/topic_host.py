@@ -67,8 +67,10 @@ class TopicHost:
 
     def renew(self, topic: Topic, stored: StoredTopic) -> Topic:
         renewed = self._make_topic(stored)
-        if not self._is_current(topic):  # it was idle, and is being deleted
+        if not self._is_current(topic):  # it was idle, and is deleted
             topic.successor = renewed
+            if not self.idle.is_leaving(topic):  # the outcome came before this
+                self._put_back(renewed)
             return renewed
         self._topics[topic.name] = renewed
         self.ended_topics.add(topic.seq - renewed.seq, topic.bytes)

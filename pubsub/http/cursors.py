@@ -33,7 +33,7 @@ _decode_cursors = msgspec.msgpack.Decoder(list[KeptCursor]).decode
 
 
 async def find_elsewhere(app: web.Application, wanted: Wanted) -> Wanted:
-    """Ask the other servers for the positions behind an id that is not known here. Raises BadRequest for no id."""
+    """Ask the other servers for the positions behind an id that is not known here. Raises BadRequest, see Cursors."""
     text, cluster = wanted.last_event_id, app.get(CLUSTER)
     if cluster is None or not text or wanted.is_one_topic or app[STREAMS].cursors.find(text) is not None:
         return wanted

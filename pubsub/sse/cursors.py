@@ -19,6 +19,7 @@ from pubsub.sse.encoding import name_part
 from pubsub.sse.gzip import Gzip, stored
 from pubsub.sse.run_log import KeptCursor, RunLog
 
+MAX_ID_LENGTH: Final = 1024
 MOST_IN_ID: Final = 8  # topics whose positions are in each id, 20 to 30 bytes for each
 KEPT_SEC: Final = 600.0  # after the end of the stream
 MAX_KEPT_BYTES: Final = 64 * 1024 * 1024  # of all logs whose streams have ended
@@ -205,12 +206,21 @@ class Cursors:
             self._known.pop(cursor.log.token, None)
 
     def find(self, text: str) -> Seqs | None:
-        """The positions behind an id; None if it is no longer known. Raises BadRequest for what was never an id."""
+        """The positions behind an id; None if it is not known. Raises BadRequest for one that is too long.
+
+        Another version of the server may have sent it, so what looks strange is unknown, and no mistake: an EventSource
+        would give up.
+        """
+        if len(text) > MAX_ID_LENGTH:
+            raise BadRequest(
+                f"Last-Event-ID: expected the id of an event of this stream, at most {MAX_ID_LENGTH} characters, "
+                f"got {shown(text)}"
+            )
         if _whole_id(text):
             return {int(key, 16): int(seq) for key, seq in _positions(text)}
         found = _logged_id(text)
         if found is None:
-            raise BadRequest(f"Last-Event-ID: expected the id of an event of this stream, got {shown(text)}")
+            return None
         token, key, seq = found.groups()
         log = self._known.get(token)
         if log is None:

@@ -98,7 +98,7 @@ async def test_a_cursor_that_no_server_knows_is_told(two: tuple[Server, Server],
     again = await Stream.open(other.port, PATH, last_id=unknown)
     assert (await again.info("recovered"))["recovered"] is False
     again.close()
-    wrong = await Stream.open(other.port, PATH, last_id="no id")
+    wrong = await Stream.open(other.port, PATH, last_id="x" * 1025)
     assert wrong.status == 400
 
 

@@ -144,6 +144,40 @@ def test_an_idle_topic_whose_end_is_known_before_its_outcome_does_not_come_again
     assert not one.broker.exists("t")
 
 
+def test_a_later_life_of_an_idle_topic_is_there_after_the_end_of_the_first(cluster: Cluster) -> None:
+    """The server has lost its connection, and hears of the other life before the outcome of its deletion."""
+    create(cluster)
+    one, other = cluster.servers
+    one.broker.idle._delete(one.broker.topic("t"))
+    one.tick()
+    assert one.link.step(one.link.outbound)
+    one.link.disconnect()
+    settle(cluster)
+    other.broker.create_topic("t", TopicOptions(history=10))
+    settle(cluster)
+    cluster.engine.renew(cluster.engine.topics["t"])
+    one.link.connect()
+    settle(cluster)
+    assert one.broker.topic("t").epoch == cluster.engine.topics["t"].epoch
+
+
+def test_a_later_life_of_an_idle_topic_that_comes_after_the_end_of_the_first_is_there(cluster: Cluster) -> None:
+    create(cluster)
+    one, other = cluster.servers
+    one.broker.idle._delete(one.broker.topic("t"))
+    one.tick()
+    one.link.step(one.link.outbound)
+    one.link.inbound.popleft()  # the record that it is deleted
+    settle(cluster)
+    other.broker.create_topic("t", TopicOptions(history=10))
+    other.tick()
+    other.link.step(other.link.outbound)
+    one.link.inbound.popleft()  # that of the next one
+    cluster.engine.renew(cluster.engine.topics["t"])
+    settle(cluster)
+    assert one.broker.topic("t").epoch == cluster.engine.topics["t"].epoch
+
+
 def test_a_topic_whose_creation_is_known_late_and_that_is_gone_by_then_is_no_ghost(cluster: Cluster) -> None:
     """The outcome is asked for again after a loss of the connection; another server has deleted the topic."""
     one, other = cluster.servers

@@ -217,9 +217,10 @@ async def test_tls_and_unix_sockets_of_systemd_are_spread_too(tmp_path: Path) ->
 
 
 async def check_spread(port: int, path: str) -> None:
-    """Check that connections over TLS, to a port and to a Unix socket, reach both workers."""
+    """Check that connections over TLS, to a port and to a Unix socket, are spread over both workers."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    writers: list[asyncio.StreamWriter] = []
     for kind in ("tcp", "unix"):
         servers: Counter[str] = Counter()
         for _ in range(6):
@@ -227,12 +228,14 @@ async def check_spread(port: int, path: str) -> None:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
             else:
                 reader, writer = await asyncio.open_unix_connection(path, ssl=context, server_hostname="a.example")
-            writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            answer = await asyncio.wait_for(reader.read(), PATIENCE)
+            writers.append(writer)  # one that has ended may count no longer
+            writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = await asyncio.wait_for(reader.readuntil(b"}"), PATIENCE)
             servers[json.loads(answer.partition(b"\r\n\r\n")[2])["server"]] += 1
-            writer.close()
-            await writer.wait_closed()
         assert sorted(servers.values()) == [3, 3]
+    for writer in writers:
+        writer.close()
+        await writer.wait_closed()
 
 
 # Starts that fail
