@@ -11,7 +11,7 @@ from pubsub.core.event import StoredEvent, make_event
 from pubsub.core.log import Assignment
 from pubsub.core.subscription import Asked, Subscription
 from pubsub.journals.shared import asking
-from pubsub.journals.shared.engine import Append, Appended, Known, State
+from pubsub.journals.shared.engine import Append, Appended, Known, State, Told
 from pubsub.journals.shared.gathering import Gathering
 from pubsub.journals.shared.inbox import ROOM
 from pubsub.protocol.errors import Failure, NotAnswered, NotStored, TopicExists, TopicNotFound
@@ -587,6 +587,20 @@ def test_what_a_server_tells_reaches_all_in_its_order(cluster: Cluster) -> None:
     cluster.servers[0].journal.tell("greeting", b"b")
     settle(cluster)
     assert sorted(heard) == [("s0", "s0", b"a"), ("s0", "s0", b"b"), ("s1", "s0", b"a"), ("s1", "s0", b"b")]
+
+
+def test_row_65_large_messages_of_other_servers_take_a_tick_each(cluster: Cluster) -> None:
+    """Small ones do not: several counts of clients come in one, and each takes 4 µs."""
+    server = cluster.servers[0]
+    heard: list[int] = []
+    server.journal.hear("counts", lambda _, data: heard.append(len(data)))
+    for size in (100, 100, 20_000, 20_000, 100):
+        server.journal.apply(Told("s9", "counts", b"x" * size))
+    assert heard == [100, 100, 20_000]
+    server.tick()
+    assert heard[3:] == [20_000]
+    server.tick()
+    assert heard[4:] == [100]
 
 
 def test_a_list_has_one_outcome(cluster: Cluster) -> None:
