@@ -228,6 +228,27 @@ def test_a_publish_waits_for_the_engine_and_is_refused_in_time(cluster: Cluster)
     assert not client.failed
 
 
+def test_an_engine_that_refuses_something_is_asked_everything_all_the_same(cluster: Cluster) -> None:
+    create(cluster)
+    create(cluster, "u")
+    one = cluster.servers[0]
+    one.link.follower.failing("its memory is full", partly=True)
+    cluster.now += WAIT
+    settle(cluster)
+    assert one.journal.failure == "its memory is full"
+    given: list[Failure | None] = []
+    one.broker.sync(given.append)
+    settle(cluster)
+    one.broker.delete_topic("t", given.append)
+    settle(cluster)
+    assert given == [None, None]
+    one.link.disconnect("no route")
+    settle(cluster)
+    waiting = publish(one, "x", topic="u")
+    settle(cluster)
+    assert waiting.given == [], "only now it is away"
+
+
 def publish_and_settle(cluster: Cluster, server: Server) -> Outcomes:
     outcomes = publish(server, "x")
     settle(cluster)

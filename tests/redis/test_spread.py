@@ -97,6 +97,24 @@ async def test_one_that_is_away_refuses_its_topics_and_the_others_go_on(
         assert given == [None] * len(there)
 
 
+async def test_one_whose_memory_is_full_is_read_and_deletes(
+    impatient: None, monkeypatch: pytest.MonkeyPatch, servers: list[RedisServer], url: str
+) -> None:
+    monkeypatch.setattr(spread, "WAIT", 0)
+    async with Driver.run(url) as driver:
+        await driver.ask(*[driver.creation(name) for name in NAMES])
+        await driver.ask(*[driver.append(publish(), name=name) for name in NAMES])
+        for server in servers:
+            with server.admin as admin:
+                admin.config_set("maxmemory", 1)
+        await eventually(lambda: driver.reason.count("its memory is full") == 2)
+        assert driver.partly
+        await driver.sync()
+        for name in NAMES:
+            assert len(await driver.read(name=name)) == 1
+            assert await driver.delete(name) is None
+
+
 async def test_outcomes_behind_a_withdrawn_batch_come_later_and_in_order(servers: list[RedisServer], url: str) -> None:
     async with Driver.run(url) as driver:
         await driver.ask(*[driver.creation(name) for name in NAMES])

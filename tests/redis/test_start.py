@@ -213,6 +213,7 @@ async def test_a_redis_without_memory_refuses_and_recovers(impatient: None, serv
             refused = await driver.publish(publish("b"))
             assert str(refused) == "not stored: the server's journal fails"
             assert "its memory is full (maxmemory): OOM" in driver.reason
+            assert driver.partly
             assert await driver.payloads() == ["a"]
             assert await driver.purge() == 1
             assert await driver.delete() is None

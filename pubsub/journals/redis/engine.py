@@ -63,7 +63,7 @@ class RedisEngine:
         self._scripts = Scripts(address.prefix)
         self._clock = clock
         self._instance = Instance(address, self._scripts, self.server, self._leave_primary)
-        self._batches = Batches(self.server, self._scripts, self._fail)
+        self._batches = Batches(self.server, self._scripts, self._tell)
         self._reads = Reads(self._scripts, clock)
         self._records = f"{address.prefix}:records".encode()
         self._main: Connection | None = None
@@ -251,12 +251,12 @@ class RedisEngine:
             if each is not None:
                 each.close(reason)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, *, partly: bool = False) -> None:
         where = self._instance.where
         reason = reason if reason.startswith(where) else f"{where}: {explain_trouble(reason)}"
         if reason != self._reason:
             self._reason = reason
-            self._follower.failing(reason)
+            self._follower.failing(reason, partly=partly)
 
     def _succeed(self) -> None:
         if self._reason:
@@ -264,9 +264,12 @@ class RedisEngine:
             self._follower.failing("")
 
     def _tell(self, trouble: str) -> None:
-        """A probe found that Redis refuses to decide (no memory, a full disk, too few replicas), or that it decides."""
+        """Redis refuses to decide (no memory, a full disk, too few replicas), or a probe found that it decides.
+
+        It still answers: it can be read from, and with full memory it deletes what it is to delete.
+        """
         if trouble:
-            self._fail(trouble)
+            self._fail(trouble, partly=True)
         elif self._synced:
             self._succeed()
 

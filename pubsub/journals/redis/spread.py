@@ -37,11 +37,15 @@ def place_of(name: str, parts: int) -> int:
 
 
 class Part:
-    """The follower of one instance (Follower). ``reason``: for which it is away. ``hopeless``: for longer than WAIT."""
+    """The follower of one instance (Follower). ``reason``: for which it fails. ``away``: it cannot be reached at all.
+
+    ``hopeless``: it is away for longer than WAIT.
+    """
 
     def __init__(self, spread: SpreadEngine, place: int, engine: RedisEngine) -> None:
         self.engine = engine
         self.reason = ""
+        self.away = False
         self.hopeless = False
         self._spread = spread
         self._place = place
@@ -55,9 +59,10 @@ class Part:
 
     def failing(self, reason: str, *, partly: bool = False) -> None:
         self.reason = reason
-        if reason and self._timer is None:
+        self.away = bool(reason) and not partly
+        if self.away and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(WAIT, self._give_up)
-        elif not reason:
+        elif not self.away:
             self.stop()
         self._spread.tell_reason()
 
@@ -106,7 +111,7 @@ class SpreadEngine:
 
     def tell_reason(self) -> None:
         reasons = [part.reason for part in self._parts if part.reason]
-        self.follower.failing("; ".join(reasons), partly=len(reasons) < len(self._parts))
+        self.follower.failing("; ".join(reasons), partly=not all(part.away for part in self._parts))
 
     async def start(self, follower: Follower) -> None:
         self.follower = follower

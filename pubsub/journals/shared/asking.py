@@ -57,29 +57,30 @@ class Asking:
         self._gathering = Gathering()
         self._deferred = False  # the end of this tick asks
         self._asked: deque[Batch] = deque()  # without an outcome
-        self._unreachable = ""  # the reason that the engine gave
+        self._reason = ""  # the reason that the engine gave
         self._silent = False  # the last batch had no answer in time
-        self._failing_since = 0.0
-        self._partly = False
+        self._away = False  # as a whole
+        self._away_since = 0.0
         self._watching = False
         self._when_writable: list[Callable[[], None]] = []
 
     @property
     def failure(self) -> str:
-        return self._unreachable or (f"no answer from the engine within {self._wait:g} s" if self._silent else "")
+        return self._reason or (f"no answer from the engine within {self._wait:g} s" if self._silent else "")
 
     @property
     def hopeless(self) -> bool:
         """True if the engine could not be reached for so long that nothing waits for it any more."""
-        return bool(self._unreachable) and not self._partly and self._now() >= self._failing_since + self._wait
+        return self._away and self._now() >= self._away_since + self._wait
 
     def fail(self, reason: str, *, partly: bool = False) -> None:
-        """The engine, or a part of it, cannot be reached for this reason; empty if it can again."""
-        self._partly = partly
+        """The engine fails for this reason, ``partly`` if it still decides something; empty if it does not any more."""
         before = self.failure
-        if reason and not self._unreachable:
-            self._failing_since = self._now()
-        self._unreachable = reason
+        away = bool(reason) and not partly
+        if away and not self._away:
+            self._away_since = self._now()
+        self._away = away
+        self._reason = reason
         if not reason:
             self._silent = False
         self._note(before)
@@ -139,7 +140,7 @@ class Asking:
         self._deferred = False
         batch = self._gathering.finish()
         batch.asked = self._now()
-        if self._unreachable and self.hopeless:
+        if self._away and self.hopeless:
             self._refuse_asked(lambda _: True)
             self._refuse(batch)
             return

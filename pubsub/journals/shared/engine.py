@@ -176,9 +176,10 @@ class Follower(Protocol):
         ...
 
     def failing(self, reason: str, *, partly: bool = False) -> None:
-        """The engine cannot be reached for this reason. It is empty once it can be reached again.
+        """The engine cannot be reached for this reason. It is empty once all is well again.
 
-        ``partly``: a part of it; it refuses by itself what only that part could decide, and the rest goes on.
+        ``partly``: only a part of it, or it is there and refuses some operations, because its disk or its memory is
+        full. Then it refuses by itself what it cannot decide, and the rest goes on.
         """
         ...
 
