@@ -342,7 +342,8 @@ class Memberships:
 
         A member of this one gets to know that it was renewed.
         """
-        self._renewal.tell(topic, subscriber)
+        if topic.telling:
+            self._renewal.tell(topic, subscriber)
         lane = subscriber.lanes.get(topic.name)
         if lane is not None and lane.topic is not topic:
             self._end_membership(topic_of(lane), subscriber)

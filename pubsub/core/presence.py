@@ -229,7 +229,9 @@ class Presence:
 
     def _tell_all(self) -> Iterator[None]:
         while self._changed:
-            clients = next(iter(self._changed))
-            del self._changed[clients]
-            if clients.has_changes:
+            changed, self._changed = self._changed, {}
+            for clients in changed:
+                yield  # many topics may have no member here
+                if not clients.has_changes:
+                    continue
                 yield from clients.tell(self._clock.timestamp())

@@ -466,6 +466,7 @@ class Witness:
         self.look()
         if not self.client.outbox.lanes:
             self.left, self.place = self.place or self.left, None
+        self.loose = True  # another subscription may have begun behind what was still to be replayed
 
     def look(self, resumes: tuple[str, int] | None = None) -> None:
         for told in self.client.take():

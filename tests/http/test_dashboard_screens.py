@@ -304,10 +304,10 @@ def test_a_payload_that_looks_like_the_end_of_its_event_is_shown_whole(page: Pag
 def test_a_payload_has_line_breaks_if_it_is_not_too_long(page: Page, server: ServerProcess) -> None:
     from playwright.sync_api import expect
 
-    create(server, "long")
-    publish(server, "long", ["x" * (20_000 - 4)], ["x" * (20_001 - 4)])
+    create(server, "lines")
+    publish(server, "lines", ["x" * (20_000 - 4)], ["x" * (20_001 - 4)])
     for seq, text in ((1, f'[\n  "{"x" * 19_996}"\n]'), (2, f'["{"x" * 19_997}"]')):
-        show(page, f"topics/long?seq={seq}")
+        show(page, f"topics/lines?seq={seq}")
         expect(page.locator("details[open] .seq")).to_have_text(f"#{seq}")
         assert page.locator("details[open] .payload").text_content() == text
 

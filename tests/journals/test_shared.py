@@ -11,7 +11,7 @@ from pubsub.core.event import StoredEvent, make_event
 from pubsub.core.log import Assignment
 from pubsub.core.subscription import Asked, Subscription
 from pubsub.journals.shared import asking
-from pubsub.journals.shared.engine import Append, Appended, Known, State
+from pubsub.journals.shared.engine import Append, Appended, Known, State, Told
 from pubsub.journals.shared.gathering import Gathering
 from pubsub.journals.shared.inbox import ROOM
 from pubsub.protocol.errors import Failure, NotStored, TopicExists, TopicNotFound
@@ -522,6 +522,28 @@ def test_a_server_that_is_ahead_of_the_engine_has_it_begin_a_new_epoch(cluster: 
     }
 
 
+def test_a_message_that_ends_while_it_waits_is_not_sent_by_a_server_that_came_after_it(cluster: Cluster) -> None:
+    """Only the message itself says that it ends."""
+    create(cluster)
+    one = cluster.servers[0]
+    one.broker.publish([message("brief", ttl_sec=3.0), message("kept")], Outcomes())
+    settle(cluster)
+    late = Server(cluster, "late")
+    cluster.servers.append(late)
+    settle(cluster)
+    held = late.link.held_reads = []
+    client = subscribe(cluster, late, resume={"t": Place(late.broker.topic("t").epoch, 0)})
+    held.pop()()  # nothing is missing
+    settle(cluster)
+    client.subscriber.block()
+    held.pop()()
+    settle(cluster)
+    cluster.now += 4
+    client.subscriber.unblock()
+    settle(cluster)
+    assert [each.split()[:2] for each in client.got] == [["info", "dropped"], ["event", "t"]]
+
+
 # Many topics
 
 
@@ -565,6 +587,20 @@ def test_what_a_server_tells_reaches_all_in_its_order(cluster: Cluster) -> None:
     cluster.servers[0].journal.tell("greeting", b"b")
     settle(cluster)
     assert sorted(heard) == [("s0", "s0", b"a"), ("s0", "s0", b"b"), ("s1", "s0", b"a"), ("s1", "s0", b"b")]
+
+
+def test_row_65_large_messages_of_other_servers_take_a_tick_each(cluster: Cluster) -> None:
+    """Small ones do not: several counts of clients come in one, and each takes 4 µs."""
+    server = cluster.servers[0]
+    heard: list[int] = []
+    server.journal.hear("counts", lambda _, data: heard.append(len(data)))
+    for size in (100, 100, 20_000, 20_000, 100):
+        server.journal.apply(Told("s9", "counts", b"x" * size))
+    assert heard == [100, 100, 20_000]
+    server.tick()
+    assert heard[3:] == [20_000]
+    server.tick()
+    assert heard[4:] == [100]
 
 
 def test_a_list_has_one_outcome(cluster: Cluster) -> None:

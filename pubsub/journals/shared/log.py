@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
@@ -37,12 +38,13 @@ class Asker(Protocol):
 
 
 class LogParts(Struct, frozen=True):
-    """The parts that the logs of all topics use. ``sync``: see Sharing."""
+    """The parts that the logs of all topics use. ``sync``: see Sharing. ``begin_to_expire``: see Host."""
 
     asking: Asker
     engine: Engine
     sync: Callable[[Done], None]
     clock: Clock
+    begin_to_expire: Callable[[Topic], None]
 
 
 class SharedLog:
@@ -119,11 +121,19 @@ class SharedLog:
 
     def read(self, after: int, until: int, limit: int, done: TakePage) -> None:
         def take(page: Sequence[StoredEvent] | Failure) -> None:
-            if not isinstance(page, Failure) and page and page[0].seq <= self.purged:  # by a purge after the reading
-                page = [event for event in page if event.seq > self.purged]
+            if not isinstance(page, Failure):
+                if page and page[0].seq <= self.purged:  # by a purge after the reading
+                    page = [event for event in page if event.seq > self.purged]
+                self._note_ends(page)
             self._answer(page, done)
 
         self._parts.engine.read(self.known, after, until, limit, take)
+
+    def _note_ends(self, page: Sequence[StoredEvent]) -> None:
+        """Messages that came before this server may have a TTL of their own, which no state tells."""
+        topic = self.topic
+        if topic is not None and not topic.expiring and any([event.expires < inf for event in page]):
+            self._parts.begin_to_expire(topic)
 
     def find_missing(self, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
         self._parts.engine.find_missing(self.known, after, until, lambda found: self._answer(found, done))
