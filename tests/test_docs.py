@@ -454,7 +454,8 @@ def check_log_lines(text: str, paths: Iterable[Path]) -> None:
 
 def log_calls(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
     """Return the level and text of each log line in the code of ``paths``. A line without a constant text fails."""
-    levels = {"debug": "debug", "info": "info", "warning": "warn", "error": "error", "exception": "error"}
+    levels = {"debug": "debug", "info": "info", "warning": "warn"}
+    levels |= dict.fromkeys(("error", "exception", "critical"), "error")
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:

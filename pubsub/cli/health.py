@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from typing import Final
 
+from pubsub.client.credentials import add_certificate_flag, tls_of
 from pubsub.settings_reader import read_settings
 from pubsub.system.unix_socket import address_of
 
@@ -21,11 +22,18 @@ HEALTH_WAIT: Final = 5.0  # seconds
 def run_health(flags: list[str]) -> int:
     parser = argparse.ArgumentParser("pubsub health", description="Exit status 0 if a server is healthy, 1 if not.")
     parser.add_argument("--url", help="the server, also unix:/path (default: the one that the settings would start)")
-    url = parser.parse_args(flags).url
-    own = url is None
-    url = url or read_settings([]).own_url
+    add_certificate_flag(parser)
+    chosen = parser.parse_args(flags)
+    url = chosen.url or read_settings([]).own_url
     try:
-        status, text = ask(url, own=own)
+        tls = tls_of(chosen.ca)
+    except ValueError as error:
+        parser.error(str(error))
+    if tls is None and chosen.url is None:
+        # The server's own certificate need not be one for 127.0.0.1, and nothing is between the two.
+        tls = ssl._create_unverified_context()
+    try:
+        status, text = ask(url, tls)
     except (OSError, ValueError, http.client.HTTPException) as error:
         print(f"{url}: {error}", file=sys.stderr)
         return 1
@@ -36,16 +44,17 @@ def run_health(flags: list[str]) -> int:
     return 0
 
 
-def ask(url: str, *, own: bool) -> tuple[int, str]:
-    """Return status and text of the server's answer. Raises OSError, ValueError, HTTPException."""
+def ask(url: str, tls: ssl.SSLContext | None) -> tuple[int, str]:
+    """Return status and text of the server's answer. Raises OSError, ValueError, HTTPException.
+
+    With ``tls`` None, the certificates are trusted that the system trusts.
+    """
     scheme, _, path = url.partition(":")
     if scheme in ("unix", "https+unix"):
         with contextlib.closing(UnixConnection(path, secure=scheme != "unix")) as connection:
             connection.request("GET", "/health")
             response = connection.getresponse()
             return response.status, response.read().decode(errors="replace")
-    # The server's own certificate need not be one for 127.0.0.1, and nothing is between the two.
-    tls = ssl._create_unverified_context() if own else None
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=HEALTH_WAIT, context=tls) as answer:
             return answer.status, answer.read().decode()

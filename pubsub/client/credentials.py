@@ -39,7 +39,11 @@ def add_credential_flags(parser: argparse.ArgumentParser) -> None:
         help=f"your token; in the environment other users cannot see it (default: {TOKEN_VARIABLE})")  # fmt: skip
     add("--api-key", metavar="KEY", default=os.environ.get(API_KEY_VARIABLE, ""),
         help=f"your key for REST calls, if the token does not allow them (default: {API_KEY_VARIABLE})")  # fmt: skip
-    add("--ca", metavar="FILE", help="certificates to trust, in PEM (default: the system's)")
+    add_certificate_flag(parser)
+
+
+def add_certificate_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ca", metavar="FILE", help="certificates to trust, in PEM (default: the system's)")
 
 
 def read_credentials(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> Credentials:
@@ -47,7 +51,7 @@ def read_credentials(parser: argparse.ArgumentParser, chosen: argparse.Namespace
     try:
         client_id = _sub_of(chosen.token) if chosen.token else ""
         token, api_key = _sendable("--token", chosen.token), _sendable("--api-key", chosen.api_key)
-        return Credentials(token, api_key, client_id, _tls_of(chosen.ca))
+        return Credentials(token, api_key, client_id, tls_of(chosen.ca))
     except ValueError as error:
         parser.error(str(error))
 
@@ -72,7 +76,8 @@ class _Claims(msgspec.Struct):
     sub: str
 
 
-def _tls_of(ca_file: str | None) -> ssl.SSLContext | None:
+def tls_of(ca_file: str | None) -> ssl.SSLContext | None:
+    """A context that trusts the certificates in a file; None without one. Raises ValueError, for people."""
     if ca_file is None:
         return None
     try:

@@ -9,7 +9,7 @@ from aiohttp.typedefs import Handler
 
 from pubsub.http.app_keys import BROKER
 from pubsub.http.waiting import ended
-from pubsub.protocol.errors import NotStored, TopicExists, TopicNotFound
+from pubsub.protocol.errors import NotAnswered, TopicExists, TopicNotFound
 
 LISTS: Final = {"/topics", "/stats"}  # the answer without topics looks like that of servers that have none
 
@@ -18,11 +18,11 @@ LISTS: Final = {"/topics", "/stats"}  # the answer without topics looks like tha
 async def heed_other_servers(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The one place where an answer waits for what other servers have done. A server alone does without.
 
-    Raises NotStored for a list of topics as long as none is known.
+    Raises NotAnswered for a list of topics as long as none is known.
     """
     broker = request.app[BROKER]
     if request.path in LISTS and not broker.knows_topics:
-        raise NotStored
+        raise NotAnswered
     try:
         return await handler(request)
     except (TopicNotFound, TopicExists):

@@ -13,7 +13,7 @@ from pubsub.core.event import StoredEvent
 from pubsub.core.journal import JournalError
 from pubsub.journals.store import EventRow, Store
 from pubsub.journals.worker import Worker
-from pubsub.protocol.errors import Failure, NotStored
+from pubsub.protocol.errors import Failure, NotAnswered
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Reader:
                 log.error("Internal error in the journal", exc_info=error)
             log.error("Journal can't be read: %(reason)s", {"reason": str(error)})
             self._drop_store()
-            return NotStored()
+            return NotAnswered()
 
     def _drop_store(self) -> None:
         store, self._store = self._store, None

@@ -172,6 +172,13 @@ class NotStored(Internal):
         Failure.__init__(self, "not stored: the server's journal fails")
 
 
+class NotAnswered(NotStored):
+    """The same for a question to the journal, which changes nothing."""
+
+    def __init__(self) -> None:
+        Failure.__init__(self, "not answered: the server's journal fails")
+
+
 class Unauthorized(Failure):
     """The token or key is missing, invalid or expired. The text shows no part of it."""
 

@@ -1,7 +1,8 @@
 """Beats: the supervisor asks each worker every second, and ends one whose loop has not answered for a long time.
 
-A worker that is silent gets no more connections, and ``/health`` says so. Turns of the supervisor are counted, and no
-clock is read: if the whole machine stops for a while, everybody has as long as before.
+A worker that is silent gets no more connections, and ``/health`` says so. One that starts is not asked: it reads all
+topics at once, and has more time. Turns of the supervisor are counted, and no clock is read: if the whole machine stops
+for a while, everybody has as long as before.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 PERIOD: Final = 1.0  # seconds
 HUNG: Final = 30  # beats without an answer, after which a worker is ended
+HUNG_AT_START: Final = 300  # beats until a worker is ready; a start with 1,000,000 topics takes 10 CPU seconds
 DUMP_WAIT: Final = 1.0  # seconds in which a worker writes to the log where it hangs, before it is killed
 
 
@@ -38,20 +40,25 @@ class Beats:
     def beat(self) -> None:
         """Ask all workers, and tell them what became of the last question."""
         for worker in self._workers:
-            self._ask(worker)
+            if worker.share.open:
+                self._ask(worker)
+            elif worker.starting:
+                self._count(worker, HUNG_AT_START)
         self.tell_trouble()
 
     def _ask(self, worker: Worker) -> None:
-        share = worker.share
-        if not share.open:
-            return
-        if share.unanswered == 0:
+        if worker.share.unanswered == 0:
             worker.send(BEAT)
+        self._count(worker, HUNG)
+
+    def _count(self, worker: Worker, most: int) -> None:
+        """Count a beat without an answer, and end the worker after so many."""
+        share = worker.share
         share.unanswered += 1
-        if share.unanswered == HUNG:
+        if share.unanswered == most:
             log.error(
                 "Worker %(worker)d has not answered for %(seconds).0f seconds, and is ended",
-                {"worker": worker.number, "seconds": HUNG * PERIOD},
+                {"worker": worker.number, "seconds": most * PERIOD},
             )
             worker.kill(signal.SIGABRT)  # one that is stopped takes no signal but the next one
             asyncio.get_running_loop().call_later(DUMP_WAIT, self._kill, worker, share)

@@ -6,7 +6,7 @@ from typing import Final
 
 FIRST: Final = 0.1  # seconds
 LONGEST: Final = 30.0
-STEADY: Final = 60.0  # a worker that ran for so long begins with the first pause again
+STEADY: Final = 60.0  # a worker that served for so long begins with the first pause again
 
 
 class Pauses:
@@ -15,9 +15,9 @@ class Pauses:
     def __init__(self) -> None:
         self._next = FIRST
 
-    def after(self, ran: float) -> float:
-        """The pause after a worker that ran for so many seconds."""
-        if ran >= STEADY:
+    def after(self, served: float) -> float:
+        """The pause after a worker that served for so many seconds."""
+        if served >= STEADY:
             self._next = FIRST
         pause, self._next = self._next, min(2 * self._next, LONGEST)
         return pause

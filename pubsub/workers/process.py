@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 
+log = logging.getLogger("pubsub.workers.process")  # its name is __main__
+
 OTHERS_WAIT: Final = 5.0  # seconds for the others to connect, if this owner replaces one that died
 
 
@@ -74,7 +76,7 @@ def run(start: Start, sock: socket.socket, splitter: Splitter) -> int:
         with asyncio.Runner(loop_factory=fastest_loop()) as runner:
             runner.run(serve(partial(create_app, owning=start.owning), start, sock, splitter))
     except (JournalError, RulesError, OSError) as error:
-        print(f"pubsub: {error}", file=sys.stderr)
+        log.critical("Cannot start: %(reason)s", {"reason": str(error)})
         return 1
     return 0
 

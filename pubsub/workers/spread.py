@@ -15,7 +15,8 @@ SILENT: Final = 3  # beats without an answer, after which a worker gets no conne
 class Share:
     """The connections of one worker, counted from its start. ``open``: it is ready for some.
 
-    ``unanswered``: the number of beats since its last answer. ``trouble``: the reason for which it is degraded.
+    ``unanswered``: the number of beats since its last answer, or since its start. ``trouble``: the reason for which it
+    is degraded.
     """
 
     __slots__ = ("ended", "handed", "open", "received", "trouble", "unanswered")

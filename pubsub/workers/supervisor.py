@@ -90,13 +90,14 @@ class Supervisor:
         self._accepting: Accepting | None = None
         self._heed_signals()
         tasks = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
+        tasks.append(asyncio.create_task(self._beats.run()))
         accepting = Accepting(sockets, self._workers)
         try:
             if await self._all_ready():
                 log_addresses(sockets, scheme_of(self._settings))
                 self._accepting = accepting
+                self._beats.tell_trouble()  # that of the start is over
                 accepting.start()
-                tasks.append(asyncio.create_task(self._beats.run()))
                 tell_started()
                 await self._stop.wait()
                 tell_end()
@@ -142,7 +143,7 @@ class Supervisor:
                 self._status = status if status > 0 else 1
                 self._stop.set()
                 return
-            pause = worker.pauses.after(worker.ran)
+            pause = worker.pauses.after(worker.served)
             log.error(
                 "Worker %(worker)d has ended (%(how)s); it is started again in %(pause).1f seconds",
                 {"worker": worker.number, "how": how_of(status), "pause": pause},

@@ -39,7 +39,7 @@ MODULE: Final = "pubsub.workers.process"
 
 class Worker:
     """See the module. ``number``: from 1. ``share``: of its present process. ``starts``: how often it was started.
-    ``server``: the id of the last process among the servers that share topics.
+    ``served``: the seconds for which the last process was ready. ``server``: its id among those that share topics.
 
     ``changed`` is called when it may take more connections than before. ``asked`` gets its other messages.
     """
@@ -50,6 +50,7 @@ class Worker:
         self.number = number
         self.share = Share()
         self.starts = 0
+        self.served = 0.0
         self.server = b""
         self.ready = asyncio.Event()
         self.pauses = Pauses()
@@ -57,15 +58,20 @@ class Worker:
         self._process: asyncio.subprocess.Process | None = None
         self._control: Control | None = None
         self._ended = asyncio.Event()
+        self._ready_at = 0.0
 
     @property
     def running(self) -> bool:
         return self._process is not None
 
+    @property
+    def starting(self) -> bool:
+        """Its process has begun, and has not said yet that it is ready."""
+        return self.running and not self.ready.is_set()
+
     async def run(self, start: Start) -> int:
         """Start a process, and wait for its end. Returns its exit status, or the negative number of its signal."""
         ours, theirs = socket.socketpair()
-        began = time.monotonic()
         self.share, self.starts = Share(), self.starts + 1
         self.ready.clear()
         self._ended.clear()
@@ -84,7 +90,7 @@ class Worker:
             self._control.close()
             self._process = self._control = None
             self._ended.set()
-            self.ran = time.monotonic() - began
+            self.served = time.monotonic() - self._ready_at if self.ready.is_set() else 0.0
 
     def hand_over(self, connection: socket.socket) -> bool:
         """Give it a connection. False if it has no room for it now."""
@@ -126,8 +132,9 @@ class Worker:
     def _take(self, message: Message) -> None:
         if message.kind == READY:
             self.server = message.body
-            self.share.open = True
+            self.share.open, self.share.unanswered = True, 0
             self.ready.set()
+            self._ready_at = time.monotonic()
         elif message.kind == LOAD:
             load = msgspec.json.decode(message.body, type=Load)
             self.share.received, self.share.ended = load.received, load.ended

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from certificate import write_certificate
 
 import pubsub.__main__
 from pubsub.http.health import STATE
-from tests.harness import REPOSITORY, clean_environment, free_port, on_one_loop, run_server
+from tests.harness import REPOSITORY, ForkedServer, clean_environment, free_port, on_one_loop, run_server
 
 
 async def health(*flags: str) -> int:
@@ -66,6 +67,19 @@ async def test_somebody_else_is_there(answer: bytes, monkeypatch: pytest.MonkeyP
 async def test_an_impossible_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert await health("--url", url) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_certificate_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cert_file, key_file = map(str, write_certificate(tmp_path, "own"))
+    with ForkedServer("--tls-cert-file", cert_file, "--tls-key-file", key_file) as server:
+        url = server.url.replace("http:", "https:")
+        assert pubsub.__main__.main(["health", "--url", url]) == 1
+        assert "self-signed certificate" in capsys.readouterr().err
+        assert pubsub.__main__.main(["health", "--url", url, "--ca", cert_file]) == 0
+    with pytest.raises(SystemExit) as ended:
+        pubsub.__main__.main(["health", "--url", url, "--ca", key_file])
+    assert ended.value.code == 2
+    assert f"--ca: got '{key_file}', " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["flag", "environment", "file"])

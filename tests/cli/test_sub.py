@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -12,10 +13,21 @@ from pathlib import Path
 
 import pytest
 
+from pubsub.cli.printed import Item
+from pubsub.cli.tail import Tail
 from tests.cli.running import Commands, Done, create, delete, start
 from tests.client.test_terminal import is_inert
 from tests.credentials import make_token
-from tests.harness import PATIENCE, REPOSITORY, ForkedServer, Json, ServerProcess, clean_environment, free_port
+from tests.harness import (
+    PATIENCE,
+    REPOSITORY,
+    ForkedServer,
+    Json,
+    ServerProcess,
+    clean_environment,
+    eventually,
+    free_port,
+)
 
 
 @pytest.fixture
@@ -71,10 +83,11 @@ def test_payload_cannot_act_on_a_terminal_and_stays_json(run: Commands, topic: s
     assert done.lines[0]["payload"] == [value, 1]
 
 
-def test_name_that_a_pattern_covers_is_left_out(run: Commands, topic: str) -> None:
+def test_name_that_a_pattern_covers_is_left_out(run: Commands, server: ServerProcess, topic: str) -> None:
     run("pub", "--create", f"{topic}.a", "1")
-    lines = run("sub", f"{topic}.a", f"{topic}.*", "--last-n", "1", "--timeout", "0.2", "--json").lines
-    assert [line["topic"] for line in lines] == [f"{topic}.a"]
+    with start_sub(server, f"{topic}.a", f"{topic}.*", "--count", "2", "--json") as process:
+        run("pub", f"{topic}.a", "2")
+        assert [line["payload"] for line in ended(process).lines] == [2], "after the first line"
 
 
 def test_notices(run: Commands, server: ServerProcess, topic: str) -> None:
@@ -88,11 +101,31 @@ def test_notices(run: Commands, server: ServerProcess, topic: str) -> None:
 # Ends
 
 
-def test_timeout(run: Commands, topic: str) -> None:
-    done = run("sub", topic, "--count", "4", "--last-n", "3", "--timeout", "0.2", "--json")
-    assert (done.status, len(done.lines), done.err) == (4, 3, "")
-    done = run("sub", topic, "--last-n", "3", "--timeout", "0.2", "--json")
-    assert (done.status, len(done.lines), done.err) == (0, 3, "")
+@pytest.mark.parametrize(("flags", "status"), [(["--count", "4"], 4), ([], 0)], ids=["too few events", "no count"])
+def test_timeout(run: Commands, topic: str, flags: list[str], status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    end_time_after(3, monkeypatch)
+    done = run("sub", topic, "--last-n", "3", "--timeout", str(PATIENCE), "--json", *flags)
+    assert (done.status, len(done.lines), done.err) == (status, 3, "")
+
+
+def end_time_after(events: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the time of a command be over as soon as it has so many events, however long that takes."""
+    limits: list[asyncio.Timeout] = []
+    taken: list[Item] = []
+    limit, take = asyncio.timeout, Tail._take
+
+    def limit_time(seconds: float | None) -> asyncio.Timeout:
+        limits.append(limit(seconds))
+        return limits[-1]
+
+    def take_and_end(tail: Tail, item: Item) -> None:
+        take(tail, item)
+        taken.append(item)
+        if len(taken) == events:
+            limits[0].reschedule(0)
+
+    monkeypatch.setattr(asyncio, "timeout", limit_time)
+    monkeypatch.setattr(Tail, "_take", take_and_end)
 
 
 def test_topic_that_does_not_exist(run: Commands, topic: str) -> None:
@@ -193,7 +226,9 @@ def test_count_over_several_topics_leaves_the_others_where_they_are(run: Command
 def test_position_is_saved_before_the_first_event(run: Commands, server: ServerProcess, tmp_path: Path) -> None:
     topic, file = f"new-{uuid.uuid4().hex[:8]}", tmp_path / "positions"
     run("pub", "--create", topic, stdin=b"")
-    assert run("sub", topic, "--resume", str(file), "--count", "1", "--timeout", "0.2").status == 4
+    with start("sub", topic, "--resume", str(file), "--url", server.url) as process:
+        asyncio.run(eventually(file.exists))
+        process.terminate()
     assert positions(file)[topic]["seq"] == 0
     run("pub", topic, "1")
     assert len(run("sub", topic, "--resume", str(file), "--count", "1", "--json").lines) == 1

@@ -14,7 +14,7 @@ from pubsub.journals.shared import asking
 from pubsub.journals.shared.engine import Append, Appended, Known, State, Told
 from pubsub.journals.shared.gathering import Gathering
 from pubsub.journals.shared.inbox import ROOM
-from pubsub.protocol.errors import Failure, NotStored, TopicExists, TopicNotFound
+from pubsub.protocol.errors import Failure, NotAnswered, NotStored, TopicExists, TopicNotFound
 from pubsub.protocol.requests import TopicOptions
 from tests.doubles import ALL_GRANTED
 from tests.journals.simulated_cluster import RING, WAIT, Client, Cluster, Place, Server
@@ -350,7 +350,7 @@ def test_without_the_engine_nobody_says_that_a_topic_does_not_exist(cluster: Clu
     one.broker.sync(given.append)
     assert len(given) == 1, "in a later step"
     settle(cluster)
-    assert [type(each) for each in given] == [NotStored, NotStored]
+    assert [type(each) for each in given] == [NotAnswered, NotAnswered]
 
 
 def test_a_resume_waits_until_the_server_knows_as_much_as_the_client(cluster: Cluster) -> None:
@@ -404,7 +404,7 @@ def test_a_history_has_an_answer_in_time(cluster: Cluster) -> None:
     assert [event.seq for event in given.pop().events] == [20]
     cluster.now += WAIT
     settle(cluster)
-    assert [type(each) for each in given] == [NotStored, NotStored]
+    assert [type(each) for each in given] == [NotAnswered, NotAnswered]
     client = subscribe(cluster, one, resume={"t": Place(one.broker.topic("t").epoch, 1)})
     assert not client.failed
     cluster.now += WAIT
@@ -426,7 +426,7 @@ def test_a_search_for_the_last_messages_that_match_has_an_answer_in_time(cluster
     assert not given
     cluster.now += WAIT
     settle(cluster)
-    assert [type(each) for each in given] == [NotStored]
+    assert [type(each) for each in given] == [NotAnswered]
 
 
 # Holes and new epochs

@@ -88,7 +88,7 @@ async def test_one_that_is_away_refuses_its_topics_and_the_others_go_on(
                 assert refused == (name in there), name
         assert await driver.publish(publish(), name=here[0]) == [Assignment(3, False)]
         assert await driver.read(name=here[0]) != []
-        assert str(await driver.read(name=there[0])) == "not stored: the server's journal fails"
+        assert str(await driver.read(name=there[0])) == "not answered: the server's journal fails"
         servers[1].start()
         await eventually(lambda: not driver.reason)
         await driver.sync()

@@ -6,6 +6,8 @@ import asyncio
 import os
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any, ClassVar, cast
 
@@ -13,11 +15,11 @@ import aiohttp
 import pytest
 
 from pubsub.workers import beats
-from pubsub.workers.beats import HUNG, Beats
-from pubsub.workers.control import BEAT, TROUBLE
+from pubsub.workers.beats import HUNG, HUNG_AT_START, Beats
+from pubsub.workers.control import BEAT, READY, TROUBLE, Message
 from pubsub.workers.spread import SILENT, Share, fewest_first
 from pubsub.workers.worker import Worker
-from tests.harness import LOCAL, PATIENCE, ForkedServer, eventually, on_one_loop
+from tests.harness import LOCAL, PATIENCE, REPOSITORY, ForkedServer, clean_environment, eventually, on_one_loop
 from tests.workers.serving import WorkersProcess
 
 # The supervisor's side
@@ -28,6 +30,7 @@ class AskedWorker:
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.starting = False
         self.share = Share()
         self.share.open = True
         self.sent: list[tuple[bytes, bytes]] = []
@@ -105,6 +108,29 @@ async def test_a_worker_that_hangs_is_told_to_write_where_and_then_killed_but_no
     assert caplog.messages == [f"Worker {number} has not answered for 30 seconds, and is ended" for number in (1, 2)]
 
 
+@on_one_loop
+async def test_a_worker_that_hangs_at_its_start_is_not_asked_and_has_more_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(beats, "DUMP_WAIT", 0)
+    worker = AskedWorker(1)
+    worker.starting, worker.share.open = True, False
+    asking = beats_of(worker)
+    for _ in range(HUNG_AT_START - 1):
+        asking.beat()
+    assert (worker.sent, worker.signals) == ([], [])
+    asking.beat()
+    await eventually(lambda: worker.signals == [signal.SIGABRT, signal.SIGKILL])
+    assert caplog.messages == ["Worker 1 has not answered for 300 seconds, and is ended"]
+
+
+def test_a_worker_that_has_started_slowly_takes_connections_at_once() -> None:
+    worker = Worker(1, lambda: None)
+    worker.share.unanswered = HUNG
+    worker._take(Message(READY, b"", None))
+    assert fewest_first([worker.share]) == [worker.share]
+
+
 # Processes
 
 
@@ -136,6 +162,21 @@ async def test_row_70_a_stopped_worker_is_replaced_and_meanwhile_the_other_serve
             assert (await ask(http))["status"] == "degraded"
             await eventually_all(http, servers={2}, status={None})
     assert "Traceback" not in server.log
+
+
+def test_row_70_a_start_in_which_a_worker_hangs_is_ended() -> None:
+    program = (
+        "import sys; from pubsub.workers import beats, worker; worker.MODULE = 'tests.workers.hanging'; "
+        "beats.PERIOD, beats.HUNG_AT_START, beats.DUMP_WAIT = 0.1, 5, 0; "
+        "from pubsub.__main__ import main; sys.exit(main(['serve', '--workers', '2', '--port', '0']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True, timeout=3 * PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Worker 1 has not answered for 0 seconds, and is ended" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 async def ask(http: aiohttp.ClientSession) -> dict[str, Any]:

@@ -243,11 +243,12 @@ async def check_spread(port: int, path: str) -> None:
 
 def test_a_worker_that_cannot_start_ends_the_start(tmp_path: Path) -> None:
     (tmp_path / "journal.db").write_bytes(b"no database" * 1000)
-    done = run_to_end("--workers", "2", "--data-dir", str(tmp_path))
+    done = run_to_end("--workers", "2", "--data-dir", str(tmp_path), "--log-format", "json", "--log-level", "critical")
     assert done.returncode == 1
-    assert "file is not a database" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "started again" not in done.stderr
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert line.items() >= {"level": "error", "worker": 1, "logger": "pubsub.workers.process"}.items()
+    assert line["msg"].startswith("Cannot start: ")
+    assert line["reason"].endswith("file is not a database")
 
 
 def test_an_address_in_use_is_named_once() -> None:

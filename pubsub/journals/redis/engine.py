@@ -41,7 +41,7 @@ from pubsub.journals.redis.wire import (
     state_of,
 )
 from pubsub.journals.shared.engine import Follower, Known, Operation, Outcomes
-from pubsub.protocol.errors import Failure, NotStored
+from pubsub.protocol.errors import Failure, NotAnswered
 
 log = logging.getLogger(__name__)
 
@@ -328,7 +328,7 @@ class RedisEngine:
         if code in REBUILD:
             main.close(str(reply))
             return
-        failure = NotStored() if code not in ("", DISK_FULL) else None
+        failure = NotAnswered() if code not in ("", DISK_FULL) else None
         ended, self._syncs = self._syncs[:count], self._syncs[count:]
         self._asked -= count
         for done in ended:

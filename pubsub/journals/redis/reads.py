@@ -16,7 +16,7 @@ from pubsub.journals.redis.batches import REBUILD, Line
 from pubsub.journals.redis.scripts import Scripts
 from pubsub.journals.redis.wire import events_of
 from pubsub.journals.shared.engine import Known
-from pubsub.protocol.errors import Failure, NotStored, TopicNotFound
+from pubsub.protocol.errors import Failure, NotAnswered, TopicNotFound
 
 PAGE_BYTES: Final = 64 * 1024  # read at a time, and one event more: memory that a stalled subscriber may take
 
@@ -63,7 +63,7 @@ class Reads:
 
     def _ask(self, known: Known, encoded: bytes, answer: Callable[[Any], None]) -> None:
         if self._line is None and len(self._asked) >= WAITING:
-            answer(NotStored())
+            answer(NotAnswered())
             return
         self._asked.append(
             Question(encoded, lambda reply: answer(TopicNotFound(known.name) if reply is None else reply))
@@ -76,5 +76,5 @@ class Reads:
             if str(reply).partition(" ")[0] in REBUILD:
                 line.close(str(reply))
                 return
-            reply = NotStored()
+            reply = NotAnswered()
         self._asked.popleft().answer(reply)

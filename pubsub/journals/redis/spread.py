@@ -26,7 +26,7 @@ from pubsub.journals.shared.engine import (
     Record,
     Tell,
 )
-from pubsub.protocol.errors import Failure, NotStored
+from pubsub.protocol.errors import Failure, NotAnswered, NotStored
 
 WAIT: Final = 1.0  # seconds that operations wait for an instance that is away; with them those of their batch
 
@@ -188,7 +188,7 @@ class SpreadEngine:
 
         for part in self._parts:
             if part.hopeless:
-                take(NotStored())
+                take(NotAnswered())
             else:
                 part.engine.sync(take)
 
@@ -197,14 +197,14 @@ class SpreadEngine:
     ) -> None:
         part = self._parts[self.place_of(known.name)]
         if part.hopeless:
-            done(NotStored())
+            done(NotAnswered())
         else:
             part.engine.read(known, after, until, limit, done)
 
     def find_missing(self, known: Known, after: int, until: int, done: Callable[[bool | Failure], None]) -> None:
         part = self._parts[self.place_of(known.name)]
         if part.hopeless:
-            done(NotStored())
+            done(NotAnswered())
         else:
             part.engine.find_missing(known, after, until, done)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pubsub.protocol.errors import Failure, NotStored
+from pubsub.protocol.errors import Failure, NotAnswered
 
 if TYPE_CHECKING:
     from pubsub.core.log import Done
@@ -60,16 +60,16 @@ class Freshness:
     def bound(self, done: Callable[[Found | Failure], None]) -> Callable[[Found | Failure], None]:
         """``done``, which gets a failure if no answer has come in time."""
         question = Question([done])
-        self._call_later(self._wait, partial(question.answer, NotStored()))
+        self._call_later(self._wait, partial(question.answer, NotAnswered()))
         return question.answer
 
     def refuse(self, done: Done) -> None:
         """Call ``done`` with a failure, in a later step as :meth:`sync` does."""
-        self._defer(partial(done, NotStored()))
+        self._defer(partial(done, NotAnswered()))
 
     def _ask(self) -> None:
         question, self._waiting = Question(self._waiting), []
-        self._call_later(self._wait, partial(question.answer, NotStored()))
+        self._call_later(self._wait, partial(question.answer, NotAnswered()))
         self._engine.sync(partial(self._take, question))
 
     def _take(self, question: Question, failure: Failure | None) -> None:

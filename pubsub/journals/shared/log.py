@@ -12,7 +12,7 @@ from pubsub.core.clock import Clock
 from pubsub.core.event import StoredEvent
 from pubsub.core.journal import sender_of
 from pubsub.journals.shared.engine import Delete, Engine, Known, Operation, Purge
-from pubsub.protocol.errors import Failure, NotStored, TopicNotFound
+from pubsub.protocol.errors import Failure, NotAnswered, TopicNotFound
 
 if TYPE_CHECKING:
     from pubsub.core.log import Assigned, Done, Publisher, Purged
@@ -146,6 +146,6 @@ class SharedLog:
         topic = self.topic
 
         def end(_: Failure | None) -> None:
-            done(found if topic is None or self.topic is not topic else NotStored())
+            done(found if topic is None or self.topic is not topic else NotAnswered())
 
         self._parts.sync(end)

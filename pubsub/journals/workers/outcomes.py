@@ -14,6 +14,7 @@ from pubsub.protocol.errors import (
     Failure,
     Internal,
     LimitExceeded,
+    NotAnswered,
     NotStored,
     TopicExists,
     TopicNotFound,
@@ -21,7 +22,7 @@ from pubsub.protocol.errors import (
 
 KINDS: Final[dict[str, type[Failure]]] = {
     kind.__name__: kind
-    for kind in (BadRequest, Conflict, Internal, LimitExceeded, NotStored, TopicExists, TopicNotFound)
+    for kind in (BadRequest, Conflict, Internal, LimitExceeded, NotAnswered, NotStored, TopicExists, TopicNotFound)
 }
 
 
