@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from pubsub.core.journal import JournalError
 from pubsub.core.log import Assignment
 from pubsub.journals.redis.checks import check_info
 from pubsub.journals.redis.connection import Connection
+from pubsub.journals.shared.engine import Delete, Tell
 from pubsub.journals.transfer.copying import Copied
+from pubsub.protocol.errors import NotStored
 from tests.harness import eventually, free_port, on_one_loop
 from tests.redis.driver import Driver, publish
 from tests.redis.programs import RedisServer
@@ -216,7 +219,8 @@ async def test_a_redis_without_memory_refuses_and_recovers(impatient: None, serv
             assert driver.partly
             assert await driver.payloads() == ["a"]
             assert await driver.purge() == 1
-            assert await driver.delete() is None
+            given = await driver.ask(Tell("k", b"x"), Delete(driver.known()), Tell("k", b"x"))
+            assert [type(each) for each in given] == [NotStored, NoneType, NotStored]
             admin.config_set("maxmemory", 0)
         await eventually(lambda: not driver.reason)
         assert driver.synchronized == 1

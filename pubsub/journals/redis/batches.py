@@ -86,7 +86,7 @@ class Batches:
     def ask(self, operations: Sequence[Operation], outcomes: Outcomes) -> None:
         batch = self._batches[outcomes] = Batch(outcomes)
         size, messages = measure(operations)
-        if size <= PIECE_BYTES and messages <= PIECE_MESSAGES:
+        if size <= PIECE_BYTES and messages <= PIECE_MESSAGES and len(set(map(shrinks, operations))) < 2:
             self._waiting.append(Piece(batch, (), operations, size))
         else:
             batch.results = [None] * len(operations)
@@ -145,8 +145,7 @@ class Batches:
         number = piece.number
         epoch = f"{self._token}{number:x}"  # a new one, for topics of which this piece finds that messages are lost
         header = encode((self._server, self._connection, number % SLOTS, number, epoch, operations))
-        shrinks = not messages and all([isinstance(each, Delete | Purge) for each in piece.operations])
-        script = self._scripts.shrink if shrinks else self._scripts.batch
+        script = self._scripts.shrink if all(map(shrinks, piece.operations)) else self._scripts.batch
         return script.run(header, *messages)
 
     def _replied(self, reply: Any) -> None:
@@ -198,6 +197,11 @@ def join(before: Outcome, given: Outcome, operation: Operation) -> Outcome:
     return parts if before is None else [*before, *parts]  # type: ignore[misc]
 
 
+def shrinks(operation: Operation) -> bool:
+    """True for one that frees memory: Redis decides it even if its memory is full, but not together with others."""
+    return isinstance(operation, Delete | Purge)
+
+
 def split(operations: Sequence[Operation]) -> Iterator[tuple[Sequence[int], Sequence[Operation], int]]:
     """Split a batch into pieces: places of the operations, the operations, and bytes."""
     places: list[int] = []
@@ -206,7 +210,8 @@ def split(operations: Sequence[Operation]) -> Iterator[tuple[Sequence[int], Sequ
     for place, operation in enumerate(operations):
         for part in parts_of(operation):
             bytes_, count = measure([part])
-            if some and (size + bytes_ > PIECE_BYTES or messages + count > PIECE_MESSAGES):
+            full = size + bytes_ > PIECE_BYTES or messages + count > PIECE_MESSAGES
+            if some and (full or shrinks(part) != shrinks(some[-1])):
                 yield places, some, size
                 places, some, size, messages = [], [], 0, 0
             places.append(place)
