@@ -28,7 +28,7 @@ class SharedQuotas:
         if count:
             self._heard[name] = count
         present = min(count, quotas.claims.get(name, 0))
-        surplus = min(count - before, present + quotas.elsewhere.get(name, 0) - quotas.per_client)
+        surplus = min(present - before, present + quotas.elsewhere.get(name, 0) - quotas.per_client)
         if surplus > 0 and quotas.close is not None:
             quotas.close(name, surplus)
 

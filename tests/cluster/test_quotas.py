@@ -10,7 +10,7 @@ import pytest
 from pubsub.auth.quotas import Quotas
 from pubsub.cluster.cluster import Cluster
 from pubsub.cluster.members import BEAT, CHECK, DEAD
-from pubsub.cluster.quotas import KIND
+from pubsub.cluster.quotas import ALL, KIND, SharedQuotas
 from pubsub.core.broker import Broker
 from pubsub.core.clock import Clock
 from pubsub.http.app_keys import SERVICES
@@ -104,6 +104,23 @@ def test_no_more_and_no_fewer_are_closed_than_are_too_many() -> None:
     world.timers.pass_time(1)
     assert world.closed != []
     assert all(world.count(client) <= 2 for client in ("alice", "bob"))
+
+
+def test_only_a_connection_that_all_hear_of_now_is_closed() -> None:
+    quotas, closed = Quotas(in_all=0, per_client=2), list[int]()
+    quotas.close = lambda _, count: closed.append(count)
+    shared = SharedQuotas(quotas)
+    quotas.claims["alice"] = 1
+    shared.told(ALL, "alice", 1)
+    quotas.elsewhere["alice"] = 2
+    shared.told(ALL, "alice", 1)  # in a copy for another server
+    assert closed == [], "those of the other server came later"
+    shared.told(ALL, "alice", 2)
+    assert closed == [], "the second one has gone meanwhile"
+    shared.told(ALL, "alice", 1)
+    quotas.claims["alice"] = 2
+    shared.told(ALL, "alice", 2)
+    assert closed == [1]
 
 
 def test_what_was_opened_while_the_servers_were_apart_is_closed() -> None:
