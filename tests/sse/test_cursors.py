@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from pubsub.protocol.errors import BadRequest
 from pubsub.sse import cursors, run_log
 from pubsub.sse.cursors import KEPT_SEC, MOST_IN_ID, Cursor, Cursors, Seqs
 from pubsub.sse.encoding import topic_key
+from pubsub.sse.gzip import HEADER, Gzip
 from pubsub.sse.run_log import RunLog
 from tests.sse.test_encoding import topic
 
@@ -152,6 +154,29 @@ def test_each_id_of_any_stream_stands_for_what_came_before_it(
             assert found == positions or (short and most < 8 and found is None)
         if expected:
             assert world.cursors.find(list(expected)[-1]) is not None, "the newest is always known"
+
+
+def test_a_ninth_topic_begins_a_log() -> None:
+    """It appears after the stream has begun."""
+    world, seqs = World(), dict.fromkeys(list(FURTHER)[:MOST_IN_ID], 3)
+    cursor = begun(world, seqs)
+    before = ids(mark(cursor, block(D, 4)))
+    assert cursor.log is None
+    after = ids(mark(cursor, block(A, 1)))
+    assert cursor.log is not None
+    assert [world.cursors.find(each) for each in before + after] == [seqs | {D: 4}, seqs | {D: 4, A: 1}]
+
+
+@pytest.mark.parametrize("topics", [MOST_IN_ID, MOST_IN_ID + 1])
+def test_ids_in_gzip_are_those_of_a_plain_stream(topics: int) -> None:
+    world, written, seqs = World(), [HEADER], dict.fromkeys(list(FURTHER)[:topics], 3)
+    cursor = world.cursors.begin()
+    write = cursor.marking(written.append, Gzip(1))
+    for key, seq in seqs.items():
+        cursor.begin(key, seq)
+    write(block(D, 4, 5))
+    plain = zlib.decompressobj(wbits=31).decompress(b"".join(written))
+    assert [world.cursors.find(each) for each in ids(plain)] == [seqs | {D: 4}, seqs | {D: 5}]
 
 
 def test_streams_at_the_same_positions_share_their_bytes() -> None:
