@@ -7,17 +7,10 @@ algorithms, whatever a token says.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
-    PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 MAX_KEYS: Final = 64  # in a set: more than any provider rotates
 MIN_SECRET_BYTES: Final = 32  # RFC 7518, 3.2

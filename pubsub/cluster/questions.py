@@ -58,9 +58,6 @@ class Answers:
     missing: list[str]
 
 
-NO_ANSWERS: Final = Answers({}, [])
-
-
 @dataclass(slots=True)
 class Pending:
     """A question that waits. ``waiting``: the servers, each with the pieces that have come."""
