@@ -130,6 +130,23 @@ def test_an_idle_topic_whose_epoch_is_renewed_while_it_is_deleted_is_not_forgott
     assert kinds(publish_and_settle(cluster, one)) == [3]
 
 
+def test_an_idle_topic_that_has_as_many_messages_in_another_epoch_is_not_deleted(cluster: Cluster) -> None:
+    create(cluster)
+    one, other = cluster.servers
+    publish(one, 1, 2)
+    settle(cluster)
+    one.broker.idle._delete(one.broker.topic("t"))
+    cluster.engine.lose_tail(cluster.engine.topics["t"], 1)
+    cluster.engine.renew(cluster.engine.topics["t"])
+    publish(other, 3)
+    other.tick()
+    assert other.link.step(other.link.outbound)
+    assert cluster.engine.topics["t"].seq == 2
+    settle(cluster)
+    assert "t" in cluster.engine.topics
+    assert kinds(publish_and_settle(cluster, one)) == [3]
+
+
 def test_an_idle_topic_whose_end_is_known_before_its_outcome_does_not_come_again(cluster: Cluster) -> None:
     create(cluster)
     one = cluster.servers[0]

@@ -98,7 +98,11 @@ class SharedLog:
         self._ask(lambda: Purge(self.known), done)
 
     def delete(self, done: Done, expect_seq: int | UnsetType = UNSET) -> None:
-        self._ask(lambda: Delete(self.known, None if expect_seq is UNSET else expect_seq), done)
+        if expect_seq is UNSET:
+            self._ask(lambda: Delete(self.known), done)
+        else:
+            expected = Delete(self.known, expect_seq)  # in another epoch, this seq is that of another message
+            self._ask(lambda: expected, done)
 
     def _ask(self, operation: Callable[[], Operation], done: Callable[[Any], None]) -> None:
         """Have an operation decided. If the topic is not found, and is not gone, it has another epoch: ask again."""
