@@ -16,6 +16,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, ClassVar, Self
 
 import aiohttp
@@ -554,6 +555,11 @@ def count_alive(kind: type) -> int:
 
 
 def free_port() -> int:
-    with contextlib.closing(socket.socket()) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a port at which nothing listens. No connection gets it meanwhile, so a server can be started there again.
+
+    Linux gives connections ports from 32,768 on, also one at which a server has listened before.
+    """
+    while True:
+        port = SystemRandom().randrange(10_000, 32_768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port

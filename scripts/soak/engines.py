@@ -76,11 +76,11 @@ class RedisProgram:
         """Start it and wait until it answers, and has read its file. ``more``: flags for this start."""
         self.folder.mkdir(exist_ok=True)
         flags = ["--port", str(self.port), "--dir", str(self.folder), *DURABLE, *self.options, *more]
-        command = [path_of(self.name), *flags]
-        self._process = launch([*command, "--bind", "127.0.0.1"], self.folder.with_suffix(".log"))
+        command, log = [path_of(self.name), *flags], self.folder.with_suffix(".log")
+        self._process = launch([*command, "--bind", "127.0.0.1"], log)
         self.starts += 1
         if not await until(self.answers, START_SEC):
-            raise RuntimeError(f"{self.name}-server does not answer")
+            raise RuntimeError(f"{self.name}-server does not answer; its log ends with {log.read_text()[-500:]!r}")
 
     async def answers(self) -> bool:
         async with self.admin() as redis:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import aiohttp
@@ -181,8 +183,14 @@ class Victim:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port at which nothing listens. No connection gets it meanwhile, so a server can be started there again.
+
+    Linux gives connections ports from 32,768 on, also one at which a server has listened before.
+    """
+    while True:
+        port = SystemRandom().randrange(10_000, 32_768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
