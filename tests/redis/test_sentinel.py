@@ -10,6 +10,8 @@ import redis
 
 from pubsub.core.log import Assignment
 from pubsub.journals.redis import engine
+from pubsub.journals.redis.address import parse_address
+from pubsub.journals.redis.sentinels import Sentinels
 from tests.harness import eventually, on_one_loop
 from tests.redis.driver import Driver, publish
 from tests.redis.programs import RedisServer
@@ -143,3 +145,11 @@ async def test_a_primary_is_left_when_sentinel_tells_of_the_next_one(
 async def test_a_service_that_sentinel_does_not_know_is_waited_for(group: Group) -> None:
     async with Driver.run(group.url.replace("/main", "/other")) as driver:
         assert "expected a service that Sentinel knows, got 'other'" in driver.reason
+
+
+async def test_news_of_another_service_is_none() -> None:
+    moved: list[str] = []
+    sentinels = Sentinels(parse_address("redis+sentinel://127.0.0.1/orders"), lambda: moved.append("moved"))
+    for name in (b"prices", b"orders"):
+        sentinels._hear(b"+switch-master", name + b" 127.0.0.1 1 127.0.0.1 2")
+    assert moved == ["moved"]

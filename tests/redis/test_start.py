@@ -219,6 +219,9 @@ async def test_a_redis_without_memory_refuses_and_recovers(impatient: None, serv
             assert driver.partly
             assert await driver.payloads() == ["a"]
             assert await driver.purge() == 1
+            async with Driver.run(server.url("t")) as late:
+                await eventually(lambda: "its memory is full" in late.reason)
+                assert (late.synchronized, late.partly) == (1, True)
             given = await driver.ask(Tell("k", b"x"), Delete(driver.known()), Tell("k", b"x"))
             assert [type(each) for each in given] == [NotStored, NoneType, NotStored]
             admin.config_set("maxmemory", 0)

@@ -17,7 +17,7 @@ SESSION_SECONDS: Final = 3600  # the results of a server's last batches stay for
 CLEANED_AT_ONCE: Final = 10_000  # messages of a topic that one clean-up removes: about 1 ms of Redis
 
 DIRECTORY: Final = Path(__file__).parent
-FLAGS: Final = {"batch": "", "shrink": "allow-oom", "enter": "", "beat": "allow-oom", "read": "no-writes",
+FLAGS: Final = {"batch": "", "shrink": "allow-oom", "enter": "allow-oom", "beat": "allow-oom", "read": "no-writes",
                 "missing": "no-writes", "transfer": ""}  # fmt: skip
 BARRIER: Final = "#!lua flags=allow-oom\nreturn 1"  # it writes nothing, but Redis runs it only where it takes writes
 FILES: Final = {"shrink": "batch"}  # the same decisions, for operations that free memory
