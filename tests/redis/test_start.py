@@ -172,7 +172,8 @@ async def test_an_eviction_of_messages_is_refused(server: RedisServer, engine_na
 
 @on_one_loop
 async def test_a_cluster_is_refused(tmp_path: Path, engine_name: str) -> None:
-    with RedisServer.run(tmp_path / "cluster", "--cluster-enabled", "yes", name=engine_name) as server:
+    flags = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with RedisServer.run(tmp_path / "cluster", *flags, name=engine_name) as server:
         assert "without cluster mode" in await refusal(server.url("t"))
 
 
