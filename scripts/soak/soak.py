@@ -168,6 +168,7 @@ async def soak(seed: int, chosen: argparse.Namespace) -> Verdict:
     if chosen.cluster is not None:
         with tempfile.TemporaryDirectory(prefix="soak-") as temporary:
             folder = chosen.folder or Path(temporary)
+            folder.mkdir(parents=True, exist_ok=True)
             options = Chosen(chosen.cluster, chosen.servers, chosen.rounds, chosen.faults, chosen.engine)
             await soak_cluster(folder, verdict, Random(seed), options)
         return verdict
