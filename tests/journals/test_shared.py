@@ -407,12 +407,18 @@ def test_topics_are_not_known_before_the_engine_has_told_of_them() -> None:
     assert one.broker.knows_topics
 
 
-def test_a_history_has_an_answer_in_time(cluster: Cluster) -> None:
+def server_whose_questions_are_lost(cluster: Cluster) -> Server:
+    """A server with 20 messages in a topic. No question of it reaches the engine."""
     create(cluster)
     one = cluster.servers[0]
     publish(one, *range(20))
     settle(cluster)
-    one.link.reads = deque(maxlen=0)  # no question reaches the engine
+    one.link.reads = deque(maxlen=0)
+    return one
+
+
+def test_a_history_has_an_answer_in_time(cluster: Cluster) -> None:
+    one = server_whose_questions_are_lost(cluster)
     given: list[Any] = []
     one.broker.history_after("t", 0, 10, given.append)
     one.broker.history_last("t", 15, given.append)
@@ -430,11 +436,7 @@ def test_a_history_has_an_answer_in_time(cluster: Cluster) -> None:
 
 
 def test_a_search_for_the_last_messages_that_match_has_an_answer_in_time(cluster: Cluster) -> None:
-    create(cluster)
-    one = cluster.servers[0]
-    publish(one, *range(20))
-    settle(cluster)
-    one.link.reads = deque(maxlen=0)  # no question reaches the engine
+    one = server_whose_questions_are_lost(cluster)
     given: list[Any] = []
     even = one.broker.filters.compile("payload % 2 == 0")
     asked = Asked(Subscription("t", even), ALL_GRANTED, 15)
